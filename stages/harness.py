@@ -1,0 +1,158 @@
+"""What every stage has around its work: settings, a lock, scratch space that survives a stop, signals, clear errors.
+
+Outputs are built in scratch, shard by shard, and published at once at the end. A run that is stopped or killed leaves
+its scratch folder, whose name is a hash of all that the result depends on: the same command goes on from there, and
+a run with any other settings, code or data cannot find it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, cast
+
+import filelock
+import typer
+
+from stages.declaration import Declaration, DeclaredSettings, declarations
+from stages.layout import Layout
+from threedgp import atomic
+from threedgp.config import Config, load_config
+from threedgp.errors import UserError
+from threedgp.progress import silence
+
+SCRATCH = Path(".scratch")
+LOCK_PATIENCE = 3.0
+"""Seconds to wait for another run that may just be ending."""
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop. Like KeyboardInterrupt no Exception, so that no handler for bad pictures eats it."""
+
+
+class Stage:
+    """A stage at work."""
+
+    def __init__(self, config: Config, declaration: Declaration) -> None:
+        self.declaration = declaration
+        self.config = cast(Config, DeclaredSettings(config, declaration))
+        self.layout = Layout.of(config)
+        self.scratch = SCRATCH / declaration.name / declaration.fingerprint(config)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.stop_signal: int | None = None
+        self._deferred = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.stop_signal is not None
+
+    def defer_interrupts(self) -> None:
+        """From now on a signal only sets `interrupted`: the stage saves, then raises `Interrupted` itself."""
+        self._deferred = True
+
+    def publish(self, built: Path, target: Path) -> None:
+        """Move the finished file or folder `built` to the output `target`.
+
+        From the first call on signals are deferred: all work is done, and stopping between two outputs would lose it.
+        """
+        if target not in self.declaration.outs:
+            raise ValueError(f"{target} is no output that dvc.yaml declares for stage '{self.declaration.name}'")
+        self.defer_interrupts()
+        atomic.publish(built, target)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop_signal = number
+        if not self._deferred:
+            raise Interrupted
+
+
+@contextmanager
+def open_stage(name: str, params: Path) -> Iterator[Stage]:
+    """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
+
+    The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
+    Scratch is removed when the body succeeds, and kept otherwise.
+    """
+    with _clear_errors():
+        config = load_config(params)
+        with _lock(name):
+            stage = Stage(config, declarations(config)[name])
+            with _signals(stage):
+                yield stage
+                shutil.rmtree(stage.scratch)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        _leave(f"error: {error}", 2)
+    except BrokenPipeError:
+        silence(sys.stdout.fileno())
+        _leave("", 128 + signal.SIGPIPE)
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        _leave("error: the disk is full; free some space and run the same command again, it goes on from here.", 2)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    # Some writers (safetensors, torch) wrap the operating system's error in their own.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _leave(message: str, code: int) -> None:
+    if message:
+        try:
+            print(message, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            silence(sys.stderr.fileno())
+    raise SystemExit(code) from None
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Keep a second run of the stage out. The lock lives and dies with the process that holds it, so a stage whose
+    `dvc repro` was killed still holds it, and one that was killed itself does not."""
+    folder = SCRATCH / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{name}.pid"
+    lock = filelock.FileLock(folder / f"{name}.lock", timeout=LOCK_PATIENCE)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        process = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
+        raise UserError(
+            f"another run of stage '{name}' is at work{process}; wait until it ends, or stop it and start again."
+        ) from None
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _signals(stage: Stage) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the stage in an orderly way."""
+    before = {number: signal.signal(number, stage._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Interrupted:
+        number = stage.stop_signal or signal.SIGTERM
+        _leave(f"{stage.declaration.name}: stopped; run the same command again to continue.", 128 + number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,30 @@
+"""Stage `select`: instance selection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from stages.harness import ParamsOption, open_stage
+from threedgp.data.selection import select_set
+from threedgp.data.shards import ShardFolder
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(params: ParamsOption = Path("params.yaml")) -> None:
+    """Keep the most typical pictures of each class, into data/<dataset>/selected.
+
+    One Gaussian is fitted to the features of each class; `select.keep_fraction` of the class survives.
+    """
+    with open_stage("select", params) as stage:
+        settings, selected = stage.config.select, stage.scratch / "selected"
+        features = ShardFolder(stage.layout.features)
+        select_set(features, selected, settings.keep_fraction, settings.covariance_regulariser)
+        stage.publish(selected, stage.layout.selected)
+
+
+if __name__ == "__main__":
+    app()

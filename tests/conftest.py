@@ -1,0 +1,45 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIRE_SHARED = os.environ.get("THREEDGP_REQUIRE_SHARED") == "1"
+"""Whether a test that needs ../shared fails where it would be skipped."""
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the golden arrays."""
+    return _shared(Path(os.environ.get("THREEDGP_GOLDEN", ROOT.parent / "shared" / "golden")))
+
+
+@pytest.fixture(scope="session")
+def real_rgbd() -> Path:
+    """Folder of 24 real pictures with depth maps."""
+    return _shared(ROOT.parent / "shared" / "real_rgbd")
+
+
+def _shared(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared: there is no {folder}")
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if REQUIRE_SHARED and report.skipped and "needs ../shared" in str(report.longrepr):
+        report.outcome = "failed"
+    return report

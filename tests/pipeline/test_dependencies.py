@@ -1,0 +1,248 @@
+"""`dvc.yaml` against the code: DVC does not follow imports, so this does."""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.declaration import Declaration, declarations
+from threedgp.config import Config, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = [
+    "download",
+    "prepare",
+    "features",
+    "select",
+    "depth",
+    "embed",
+    "shards",
+    "train",
+    "evaluate",
+    "render",
+    "report",
+]
+# Modules that no result depends on: they check, guard, report and place. A change of one re-runs nothing.
+WITHOUT_EFFECT = {
+    "stages/declaration.py",
+    "stages/harness.py",
+    "stages/layout.py",
+    "threedgp/__init__.py",
+    "threedgp/atomic.py",
+    "threedgp/config.py",  # DVC tracks the settings by their values
+    "threedgp/config_errors.py",
+    "threedgp/device.py",
+    "threedgp/errors.py",
+    "threedgp/progress.py",
+}
+# What each part of the library may import, beside single modules at its top. "The renderer knows no model, the models
+# know no data set."
+DOWNWARDS = {
+    "camera": set(),
+    "data": {"camera"},
+    "render": {"camera"},
+    "depth": {"camera", "data"},
+    "features": {"data"},
+    "models": {"camera", "render"},
+    "training": {"camera", "data", "models", "render"},
+    "metrics": {"camera", "data", "features", "models", "render"},
+    "visual": {"camera", "models", "render"},
+}
+BASIS = {"__init__", "atomic", "config", "config_errors", "counter_rng", "device", "errors", "progress"}
+TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
+
+
+@functools.cache
+def declared() -> dict[str, Declaration]:
+    return declarations(load_config(ROOT / "params.yaml"))
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """Modules of the project that a file imports, anywhere in it, as paths; with the packages on the way."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] in ("threedgp", "stages"):
+                for depth in range(1, len(parts) + 1):
+                    found |= set(_file(parts[:depth]))
+    return frozenset(found)
+
+
+def _file(parts: list[str]) -> Iterator[str]:
+    """The file of a dotted name, if it is a module; a package only if there is more in it than a docstring."""
+    place = "/".join(parts)
+    if (ROOT / f"{place}.py").is_file():
+        yield f"{place}.py"
+    package = ROOT / place / "__init__.py"
+    if package.is_file() and any(not _is_docstring(node) for node in ast.parse(package.read_text()).body):
+        yield f"{place}/__init__.py"
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def closure(module: str) -> set[str]:
+    """`module` and everything it imports, transitively."""
+    found, todo = set(), [module]
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo.extend(imports(module))
+    return found
+
+
+def covers(dep: Path, module: str) -> bool:
+    return Path(module) == dep or dep in Path(module).parents
+
+
+def test_stages_are_those_of_the_architecture(root: Path) -> None:
+    assert list(declared()) == STAGES
+    scripts = {file.stem for file in (root / "stages").glob("*.py")}
+    assert scripts == {*STAGES, "__init__", "declaration", "harness", "layout"}
+    commands = {name: stage["cmd"] for name, stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].items()}
+    assert commands == {name: f"${{python}} -m stages.{name}" for name in STAGES}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_all_code_that_changes_its_result(stage: str) -> None:
+    needed = closure(f"stages/{stage}.py") - WITHOUT_EFFECT
+    missing = {module for module in needed if not any(covers(dep, module) for dep in declared()[stage].deps)}
+    assert not missing, f"dvc.yaml: stage '{stage}' lacks deps"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_depends_on_no_code_that_it_does_not_use(stage: str) -> None:
+    used = closure(f"stages/{stage}.py")
+    code = [dep for dep in declared()[stage].deps if dep.parts[0] in ("threedgp", "stages")]
+    idle = {str(dep) for dep in code if not any(covers(dep, module) for module in used)}
+    assert not idle, f"dvc.yaml: stage '{stage}' has deps that it does not import"
+    assert not WITHOUT_EFFECT & {str(dep) for dep in code}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_reads_no_setting_that_it_does_not_declare(stage: str) -> None:
+    """`a.b` in `config.a.b`; the harness refuses the same at run time, also below the library's functions."""
+    for node in ast.walk(ast.parse((ROOT / f"stages/{stage}.py").read_text())):
+        chain: list[str] = []
+        while isinstance(node, ast.Attribute) and node.attr != "config":
+            chain.insert(0, node.attr)
+            node = node.value
+        rooted = isinstance(node, ast.Attribute) or (isinstance(node, ast.Name) and node.id == "config")
+        if chain and rooted:
+            key = ".".join(chain)
+            params = (*declared()[stage].params, "machine", "dataset.name")
+            assert any(f"{key}.".startswith(f"{param}.") or param.startswith(f"{key}.") for param in params), key
+
+
+def test_modules_without_effect_import_nothing_else() -> None:
+    for module in WITHOUT_EFFECT:
+        assert imports(module) <= WITHOUT_EFFECT, module
+
+
+def test_imports_point_downwards(root: Path) -> None:
+    for file in sorted((root / "threedgp").rglob("*.py")):
+        module = str(file.relative_to(root))
+        part = file.relative_to(root / "threedgp").parts[0].removesuffix(".py")
+        for target in imports(module):
+            layer, other = target.split("/")[:2]
+            other = other.removesuffix(".py")
+            assert layer != "stages", f"{module} imports {target}"
+            if module in TOOLS or other == part:
+                continue
+            assert other in BASIS | DOWNWARDS.get(part, set()), f"{module} imports {target}"
+
+
+def test_every_setting_belongs_to_a_stage_or_to_the_machine() -> None:
+    tracked = {key for stage in declared().values() for key in stage.params}
+    for section, field in Config.model_fields.items():
+        if section in tracked or section == "machine":
+            continue
+        for key in field.annotation.model_fields:
+            # The name of the data set is part of every path below data/.
+            assert f"{section}.{key}" in tracked or (section, key) == ("dataset", "name"), f"{section}.{key}"
+    assert not any(key.startswith("machine") for key in tracked)
+
+
+def affected(key: str) -> list[str]:
+    """Stages that run again when the setting `key` changes: those that declare it, and all that follow them."""
+    changed: set[Path] = set()
+    again = []
+    for name, stage in declared().items():
+        mine = any(key == param or key.startswith(f"{param}.") for param in stage.params)
+        if mine or any(dep in changed or changed & set(dep.parents) for dep in stage.deps):
+            again.append(name)
+            changed |= set(stage.outs)
+    return again
+
+
+FROM = {name: STAGES[STAGES.index(name) :] for name in STAGES}
+
+
+@pytest.mark.parametrize(
+    ("key", "stages"),
+    [
+        ("train.kimg", FROM["train"]),
+        ("train.camera_regulariser.kind", FROM["train"]),
+        ("model.generator.z_dim", FROM["train"]),
+        ("camera.fov", FROM["train"]),
+        ("depth.strength", ["depth", *FROM["shards"]]),
+        ("embed.input_size", ["embed", *FROM["shards"]]),
+        ("select.keep_fraction", FROM["select"]),
+        ("features.network", FROM["features"]),
+        ("dataset.resolution", FROM["prepare"]),
+        ("prepare.encoding", FROM["prepare"]),
+        ("download.seed", STAGES),
+        ("dataset.source", STAGES),
+        ("shards.seed", FROM["shards"]),
+        ("evaluate.samples", ["evaluate", "report"]),
+        ("render.views", ["render", "report"]),
+        ("report.title", ["report"]),
+        ("machine.device", []),
+    ],
+)
+def test_a_change_runs_what_follows_and_nothing_else(key: str, stages: list[str]) -> None:
+    assert affected(key) == stages
+
+
+def test_outputs_are_those_of_the_layout() -> None:
+    from stages.layout import Layout
+
+    layout = Layout.of(load_config(ROOT / "params.yaml"))
+    outs = {out for stage in declared().values() for out in stage.outs}
+    assert outs == set(vars(layout).values())
+
+
+@pytest.mark.parametrize("stage", ["download", "prepare", "select", "shards", "report"])
+def test_light_stages_start_without_torch(stage: str) -> None:
+    """Statically: no import of a heavy package at the top of anything that the stage imports at its top."""
+    heavy = {"torch", "timm", "dvclive", "skimage", "matplotlib", "torchvision", "torch_fidelity"}
+    todo, seen = [f"stages/{stage}.py"], set()
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        tree = ast.parse((ROOT / module).read_text())
+        for node in tree.body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                parts = name.split(".")
+                assert parts[0] not in heavy, f"{module} imports {name} at its top"
+                if parts[0] in ("threedgp", "stages"):
+                    todo.extend(file for depth in range(1, len(parts) + 1) for file in _file(parts[:depth]))

@@ -1,0 +1,63 @@
+"""What users of DVC expect, with the real `dvc.yaml` and the real DVC around imitated stages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from threedgp.presets import apply_preset
+
+ALL = ["download", "prepare", "features", "select", "depth", "embed", "shards", "train", "evaluate", "render", "report"]
+
+
+def test_only_what_changed_runs_again(imitation: Any) -> None:
+    assert imitation.repro() == []
+    imitation.set("train", "seed", 1)
+    assert imitation.repro() == ["train", "evaluate", "render", "report"]
+    imitation.set("depth", "strength", 0.25)
+    assert imitation.repro() == ["depth", "shards", "train", "evaluate", "render", "report"]
+    imitation.set("machine", "workers", 3)
+    assert imitation.repro() == []
+    (imitation.root / "threedgp" / "visual" / "module.py").write_text("# another comment\n")
+    assert imitation.repro() == ["render", "report"]
+
+
+def test_switching_presets_and_back_computes_nothing_again(imitation: Any) -> None:
+    params = imitation.root / "params.yaml"
+    apply_preset("smoke", params, imitation.root / "presets")
+    assert sorted(imitation.repro()) == sorted(ALL)
+    apply_preset("toy", params, imitation.root / "presets")
+    assert imitation.repro() == []
+    assert imitation.git("status", "--porcelain") == ""
+    assert (imitation.root / "data" / "smoke" / "shards").is_dir(), "data sets live side by side"
+
+
+def test_repository_stays_clean(imitation: Any) -> None:
+    tracked = imitation.git("ls-files").split()
+    assert not [file for file in tracked if file.startswith(("results", "data/", ".scratch")) and "ignore" not in file]
+    ignores = {str(file.relative_to(imitation.root)) for file in imitation.root.rglob(".gitignore")}
+    assert ignores == {".gitignore", ".dvc/.gitignore", "data/.gitignore"}, "DVC wrote a .gitignore of its own"
+
+
+def test_experiments_metrics_and_plots(imitation: Any) -> None:
+    before = (imitation.root / "params.yaml").read_text()
+    imitation.dvc("exp", "run", "-S", "train.kimg=3", "-n", "short")
+    after = (imitation.root / "params.yaml").read_text()
+    changed = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert changed and all("kimg: 3" in line and "#" in line for line in changed), "comments and layout stay"
+
+    difference = imitation.dvc("metrics", "diff", "--json")
+    assert yaml.safe_load(difference)["results/metrics.json"]["swd"]["diff"] != 0
+    table = imitation.dvc("exp", "show", "--only-changed", "--csv").splitlines()
+    assert "train.kimg" in table[0] and "swd" in table[0] and "train.seed" not in table[0]
+    assert any("short" in row for row in table)
+    page = Path(imitation.dvc("plots", "show").strip().removeprefix("file://").replace("%20", " "))
+    assert "loss" in page.read_text()
+
+
+def test_graph_is_the_picture_of_the_readme(imitation: Any, root: Path) -> None:
+    readme = root / "README.md"
+    if not readme.is_file() or "flowchart" not in readme.read_text():
+        pytest.skip("the README holds no picture of the pipeline")
+    assert imitation.dvc("dag", "--mermaid").strip() in readme.read_text()

@@ -1,0 +1,87 @@
+"""Compositing against the published arrays, a naive loop and closed forms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from golden_arrays import assert_matches, load
+from threedgp.render import composite
+
+
+@pytest.mark.parametrize("infinite", [False, True])
+@pytest.mark.parametrize("last_back", [False, True])
+def test_matches_the_published_one_with_gradients(golden: Path, infinite: bool, last_back: bool) -> None:
+    arrays = load(golden, f"composite_inf{infinite:d}_lastback{last_back:d}.npz")
+    samples = torch.cat([arrays["color"], arrays["sigma_raw"]], dim=-1).requires_grad_()
+    seen = composite(samples, arrays["t"][..., 0], infinite_last_interval=infinite, last_back=last_back)
+    assert_matches(seen.rgb, arrays["rgb"])
+    assert_matches(seen.depth, arrays["depth"][..., 0])
+    assert_matches(seen.weights, arrays["weights"][..., 0])
+    assert_matches(seen.transmittance, arrays["final_transmittance"])
+    ((seen.rgb * arrays["grad_rgb"]).sum() + (seen.depth * arrays["grad_depth"][..., 0]).sum()).backward()
+    assert_matches(samples.grad[..., :3], arrays["grad_color"])
+    assert_matches(samples.grad[..., 3:], arrays["grad_sigma_raw"])
+
+
+def _naive(samples: Tensor, distances: Tensor, last: float) -> tuple[list[float], float]:
+    """One ray, one sample at a time, in Python floats."""
+    rgb, depth, light = [0.0, 0.0, 0.0], 0.0, 1.0
+    for i, (r, g, b, raw) in enumerate(samples.tolist()):
+        delta = distances[i + 1].item() - distances[i].item() if i + 1 < len(distances) else last
+        alpha = 1 - math.exp(-math.log1p(math.exp(raw)) * delta)
+        rgb = [total + light * alpha * c for total, c in zip(rgb, (r, g, b), strict=True)]
+        depth += light * alpha * distances[i].item()
+        light *= 1 - alpha + 1e-10
+    return rgb, depth
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_matches_a_naive_loop(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    samples = torch.randn(5, count, 4, dtype=torch.float64, generator=generator) * 3
+    distances = torch.rand(5, count, dtype=torch.float64, generator=generator).sort(dim=-1).values
+    seen = composite(samples, distances, infinite_last_interval=False)
+    for ray in range(5):
+        rgb, depth = _naive(samples[ray], distances[ray], last=1e-3)
+        assert seen.rgb[ray].tolist() == pytest.approx(rgb, rel=1e-12)
+        assert seen.depth[ray].item() == pytest.approx(depth, rel=1e-12)
+
+
+def test_constant_density_has_a_closed_form() -> None:
+    # Constant density s over [0, 1] lets exp(-s) of the light through (Beer and Lambert).
+    raw = math.log(math.expm1(2.0))
+    samples = torch.tensor([[1.0, 0.5, 0.0, raw]]).double().repeat(101, 1)[None]
+    distances = torch.linspace(0, 1, 101).double()[None]
+    seen = composite(samples, distances, infinite_last_interval=False)
+    expected = 1 - math.exp(-2.0 * 1.001)
+    assert seen.rgb[0].tolist() == pytest.approx([expected, expected / 2, 0.0], rel=1e-6)
+    assert seen.transmittance.item() == pytest.approx(1 - expected, rel=1e-5)
+
+
+def test_opaque_first_sample_hides_the_rest_without_bad_gradients() -> None:
+    samples = torch.tensor([[[1.0, 0.0, 0.0, 1e4], [0.0, 1.0, 0.0, 1e4], [0.0, 0.0, 1.0, 0.0]]], requires_grad=True)
+    seen = composite(samples, torch.tensor([[1.0, 2.0, 3.0]]))
+    assert torch.allclose(seen.rgb, torch.tensor([[1.0, 0.0, 0.0]]), atol=1e-6)
+    (seen.rgb.sum() + seen.depth.sum()).backward()
+    assert torch.isfinite(samples.grad).all()
+
+
+def test_empty_ray_with_finite_end_sees_nothing_and_last_back_fills_it() -> None:
+    samples = torch.tensor([[[1.0, 0.0, 0.0, -50.0], [0.0, 1.0, 0.0, -50.0]]])
+    distances = torch.tensor([[1.0, 1.2]])
+    assert composite(samples, distances, infinite_last_interval=False).rgb.abs().max() < 1e-6
+    filled = composite(samples, distances, infinite_last_interval=False, last_back=True)
+    assert torch.allclose(filled.rgb, torch.tensor([[0.0, 1.0, 0.0]]), atol=1e-6)
+    assert filled.depth.item() == pytest.approx(1.2)
+
+
+def test_gradcheck() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    distances = torch.rand(2, 3, 5, dtype=torch.float64, generator=generator).sort(dim=-1).values
+    assert torch.autograd.gradcheck(lambda s: composite(s, distances)[:3], samples)

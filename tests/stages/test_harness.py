@@ -1,0 +1,297 @@
+"""The harness around small stages of a small pipeline, in processes of their own."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import harness
+from stages.harness import Interrupted, open_stage
+from threedgp.errors import UserError
+
+PIPELINE = """
+stages:
+  prepare:
+    cmd: python work.py
+    deps: [work.py, "data/${dataset.name}/raw"]
+    params: [dataset.resolution, prepare]
+    outs: ["data/${dataset.name}/prepared"]
+"""
+SETTINGS = """
+dataset: {name: tiny, source: procedural, resolution: 32}
+model: {discriminator: {patch_resolution: 16}}
+"""
+# Builds ten shards; skips those that an earlier run finished. `work.py` waits where a file `pause` asks for it.
+WORK = """
+import sys, time
+from pathlib import Path
+import typer
+from stages import harness
+from stages.harness import Interrupted, ParamsOption, open_stage
+from threedgp.errors import UserError
+
+harness.LOCK_PATIENCE = 0.2
+
+def main(params: ParamsOption = Path("params.yaml")) -> None:
+    with open_stage("prepare", params) as stage:
+        if Path("defer").exists():
+            stage.defer_interrupts()
+        built = stage.scratch / "prepared"
+        built.mkdir(exist_ok=True)
+        for shard in range(10):
+            target = built / f"part-{shard}"
+            if not target.exists():
+                target.write_text("rows")
+                print("made", shard, flush=True)
+            while shard == 4 and Path("pause").exists() and not stage.interrupted:
+                time.sleep(0.01)
+            if stage.interrupted:
+                (stage.scratch / "saved").write_text("state")
+                raise Interrupted
+        stage.publish(built, stage.layout.prepared)
+
+typer.run(main)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "params.yaml").write_text(SETTINGS)
+    (tmp_path / "work.py").write_text(WORK)
+    raw = tmp_path / "data" / "tiny" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "manifest.json").write_text("{}")
+    (raw / "part-0").write_text("pictures")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(harness.__file__).parent.parent))
+    return tmp_path
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(project: Path) -> Iterator[Start]:
+    running = []
+
+    def begin(*command: str, until: str | None = None) -> subprocess.Popen[str]:
+        command = command or (sys.executable, "work.py")
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        while until and process.stdout.readline().strip() != until:
+            assert process.poll() is None, process.stderr.read()
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_success_publishes_and_leaves_no_scratch(project: Path, start: Start) -> None:
+    code, out, err = finish(start())
+    assert (code, err) == (0, "") and out.count("made") == 10
+    assert len(list(Path("data/tiny/prepared").iterdir())) == 10
+    assert list(Path(".scratch/prepare").iterdir()) == []
+
+
+def test_second_run_is_refused_with_one_sentence(project: Path, start: Start) -> None:
+    Path("pause").touch()
+    first = start(until="made 4")
+    code, out, err = finish(start())
+    assert (code, out) == (2, "")
+    assert err == (
+        f"error: another run of stage 'prepare' is at work (process {first.pid}); "
+        "wait until it ends, or stop it and start again.\n"
+    )
+    Path("pause").unlink()
+    assert finish(first)[0] == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_stops_and_the_same_command_goes_on(
+    project: Path, start: Start, number: signal.Signals, code: int
+) -> None:
+    Path("pause").touch()
+    process = start(until="made 4")
+    process.send_signal(number)
+    returned, _, err = finish(process)
+    assert returned == code
+    assert err == "prepare: stopped; run the same command again to continue.\n"
+    assert not Path("data/tiny/prepared").exists()
+    Path("pause").unlink()
+    code, out, _ = finish(start())
+    assert code == 0 and "made 4" not in out and out.count("made") == 5
+    assert len(list(Path("data/tiny/prepared").iterdir())) == 10
+
+
+def test_deferred_signal_lets_the_stage_save(project: Path, start: Start) -> None:
+    Path("pause").touch()
+    Path("defer").touch()
+    process = start(until="made 4")
+    process.send_signal(signal.SIGTERM)
+    returned, _, err = finish(process)
+    assert returned == 143 and "stopped" in err
+    (scratch,) = Path(".scratch/prepare").iterdir()
+    assert (scratch / "saved").read_text() == "state"
+
+
+def test_kill_frees_the_lock_and_keeps_the_work(project: Path, start: Start) -> None:
+    Path("pause").touch()
+    process = start(until="made 4")
+    process.kill()
+    process.wait()
+    Path("pause").unlink()
+    code, out, _ = finish(start())
+    assert code == 0 and out.count("made") == 5
+
+
+def test_orphan_holds_the_lock(project: Path, start: Start) -> None:
+    Path("pause").touch()
+    shell = start("/bin/sh", "-c", f"'{sys.executable}' work.py; echo over", until="made 4")
+    shell.kill()
+    shell.wait()
+    orphan = int(Path(".scratch/locks/prepare.pid").read_text())
+    code, _, err = finish(start())
+    assert code == 2 and f"(process {orphan})" in err
+    Path("pause").unlink()
+    wait_for(lambda: not Path(".scratch/locks/prepare.pid").exists())
+    assert finish(start())[0] == 0
+
+
+def test_reader_that_goes_away(project: Path, start: Start) -> None:
+    process = start()
+    process.stdout.close()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.stderr.read() == ""
+    assert finish(start())[0] == 0
+
+
+def open_prepare() -> Iterator[harness.Stage]:
+    return open_stage("prepare", Path("params.yaml"))
+
+
+def test_user_error_is_one_line_and_code_2(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit, open_prepare():
+        raise UserError("raw/a.png: this is no picture; remove it.")
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "error: raw/a.png: this is no picture; remove it.\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "part-00000.parquet"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk_is_a_sentence_and_keeps_scratch(
+    project: Path, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    with pytest.raises(SystemExit) as exit, open_prepare() as stage:
+        (stage.scratch / "part-0").write_text("rows")
+        raise error
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the disk is full; free some space")
+    assert (stage.scratch / "part-0").exists()
+
+
+def test_defects_keep_their_traceback(project: Path) -> None:
+    with pytest.raises(ZeroDivisionError), open_prepare():
+        raise ZeroDivisionError
+    with open_prepare():  # and the lock is free again
+        pass
+
+
+def test_interrupt_is_no_exception() -> None:
+    assert not issubclass(Interrupted, Exception)
+
+
+def test_missing_input_names_the_stage_to_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "data/tiny/raw").rename(project / "elsewhere")
+    with pytest.raises(SystemExit), open_prepare():
+        pass
+    assert "data/tiny/raw: stage 'prepare' reads this and it is missing; run `dvc repro prepare`" in (
+        capsys.readouterr().err
+    )
+
+
+def test_wrong_settings_are_told_before_anything_runs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text(SETTINGS + "prepare: {encodng: png}\n")
+    with pytest.raises(SystemExit), open_prepare():
+        raise AssertionError("the body must not run")
+    assert "unknown key 'prepare.encodng'; did you mean 'prepare.encoding'?" in capsys.readouterr().err
+
+
+def test_publishing_what_is_not_declared_is_a_defect(project: Path) -> None:
+    with pytest.raises(ValueError, match=r"no output that dvc\.yaml declares for stage 'prepare'"):
+        with open_prepare() as stage:
+            (stage.scratch / "x").write_text("")
+            stage.publish(stage.scratch / "x", stage.layout.features)
+
+
+def test_signal_while_publishing_loses_nothing(project: Path) -> None:
+    with open_prepare() as stage:
+        built = stage.scratch / "prepared"
+        built.mkdir()
+        stage.publish(built, stage.layout.prepared)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stage.interrupted
+    assert Path("data/tiny/prepared").is_dir()
+
+
+def test_stage_sees_only_what_it_declares(project: Path) -> None:
+    with open_prepare() as stage:
+        assert stage.config.dataset.resolution == 32
+        assert stage.config.prepare.encoding == "png"
+        assert stage.config.dataset.name == "tiny"
+        assert stage.config.machine.workers == 2
+        for undeclared in (lambda: stage.config.dataset.source, lambda: stage.config.train):
+            with pytest.raises(AttributeError, match=r"stage 'prepare' reads (dataset\.source|train), which"):
+                undeclared()
+
+
+def scratch_name() -> str:
+    with open_prepare() as stage:
+        return stage.scratch.name
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "same"),
+    [
+        ("params.yaml", SETTINGS.replace("resolution: 32", "resolution: 64"), False),
+        ("params.yaml", SETTINGS + "prepare: {encoding: jpeg}", False),
+        ("params.yaml", SETTINGS + "train: {kimg: 1}\nmachine: {workers: 5}", True),
+        ("params.yaml", SETTINGS + "prepare: {encoding: png}", True),
+        ("work.py", WORK + "# changed", False),
+        ("other.py", "changed", True),
+        ("data/tiny/raw/manifest.json", '{"rows": 1}', False),
+        ("data/tiny/raw/part-0", "the manifest speaks for the data", True),
+    ],
+)
+def test_scratch_belongs_to_settings_code_and_data(project: Path, file: str, content: str, same: bool) -> None:
+    before = scratch_name()
+    Path(file).write_text(content)
+    assert (scratch_name() == before) is same

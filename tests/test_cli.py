@@ -1,0 +1,108 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Path:
+    shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copytree(root / "presets", tmp_path / "presets")
+    return tmp_path
+
+
+def threedgp(project: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "threedgp", *arguments]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def edit(project: Path, pattern: str, new: str) -> None:
+    params = project / "params.yaml"
+    text, count = re.subn(pattern, new, params.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
+    params.write_text(text)
+
+
+def test_check_accepts_the_default(project: Path, root: Path) -> None:
+    result = threedgp(project, root, "check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert re.fullmatch(
+        r"params\.yaml is valid: data set toy \(procedural, \d+ px\), \S+ thousand images of training\.\n",
+        result.stdout,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new", "message"),
+    [
+        ("^  generator_lr:", "  generator_rl:", "unknown key 'train.generator_rl'; did you mean 'train.generator_lr'?"),
+        ("patch_resolution: .*", "patch_resolution: 512", "a patch of 512 pixels is larger than the image"),
+        ("ray_end: .*", "ray_end: 0.01", "camera.ray_end: 0.01 is not beyond ray_start"),
+        (
+            r"^  fov:.*\n  - .*\n  - .*",
+            "  fov: [10, 180]",
+            "camera.fov: [10.0, 180.0] degrees does not lie inside (0, 180)",
+        ),
+        ("^  path:", "  path: pictures", "dataset.path: there is no 'pictures'"),
+        ("^  path:", "  path: empty", "dataset.path: the folder 'empty' is empty"),
+        ("^  weights:", "  weights: w.pth", "features.weights: there is no file 'w.pth'"),
+        (r"^  r1_gamma:.*\n", "", "key 'train.r1_gamma' is missing"),
+        ("^dataset:", "dataset: [", "this is no YAML"),
+    ],
+)
+def test_check_refuses_with_one_sentence(project: Path, root: Path, pattern: str, new: str, message: str) -> None:
+    (project / "empty").mkdir()
+    edit(project, pattern, new)
+    result = threedgp(project, root, "check")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: params.yaml: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_check_of_another_file(project: Path, root: Path) -> None:
+    (project / "params.yaml").rename(project / "mine.yaml")
+    assert threedgp(project, root, "check", "--params", "mine.yaml").returncode == 0
+    result = threedgp(project, root, "check")
+    assert result.returncode == 2 and "params.yaml: no such file" in result.stderr
+
+
+def test_preset_switches_and_lists(project: Path, root: Path) -> None:
+    listing = threedgp(project, root, "preset", "--list")
+    assert listing.returncode == 0
+    names = [line.split()[0] for line in listing.stdout.splitlines()]
+    assert names == sorted(file.stem for file in (root / "presets").glob("*.yaml"))
+    assert threedgp(project, root, "preset", "smoke").returncode == 0
+    assert "data set smoke" in threedgp(project, root, "check").stdout
+    wrong = threedgp(project, root, "preset", "tony")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: there is no preset 'tony'")
+
+
+def test_doctor_names_what_is_missing(project: Path, root: Path) -> None:
+    result = threedgp(project, root, "doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for word in (
+        "Python",
+        "PyTorch",
+        "CUDA GPU",
+        "Triton",
+        "EfficientNet-Lite0",
+        "Inception weights",
+        "Memory",
+        "Disk",
+    ):
+        assert word in result.stdout
+    edit(project, "network: efficientnet_lite0 ", "network: inception ")
+    result = threedgp(project, root, "doctor")
+    assert result.returncode == 1
+    assert "weights-inception-2015-12-05-6726825d.pth and set features.weights" in result.stdout
+
+
+def test_check_and_preset_do_not_import_torch(root: Path) -> None:
+    code = "import sys, threedgp.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0

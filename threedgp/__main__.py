@@ -1,0 +1,5 @@
+"""``python -m threedgp``."""
+
+from threedgp.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""Cameras on a sphere that look at a point inside a ball: poses, rays, and patches of the image plane.
+
+World axes are right-handed with +y up. Yaw 0 and pitch pi/2 is a camera on the +z axis. A camera looks along its own
+-z, its +x is to the right of the picture and its +y up. The image plane runs from -1 to 1 with corners aligned: the
+centres of the outermost pixels lie on -1 and 1, and the top row is y = +1.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CAMERA_FIELDS = ("yaw", "pitch", "roll", "fov", "radius", "look_at_yaw", "look_at_pitch", "look_at_radius")
+"""Columns of a camera tensor `[B, 8]`: radians, but `fov` in degrees (full angle); radii in scene units."""
+
+YAW, PITCH, ROLL, FOV, RADIUS, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS = range(8)
+
+
+def spherical_to_cartesian(yaw: Tensor, pitch: Tensor, radius: Tensor) -> Tensor:
+    """Points `[..., 3]` from angles in radians and radius, each `[...]`."""
+    return torch.stack(
+        [
+            radius * torch.sin(pitch) * torch.sin(-yaw),
+            radius * torch.cos(pitch),
+            radius * torch.sin(pitch) * torch.cos(yaw),
+        ],
+        dim=-1,
+    )
+
+
+def cam2world(cameras: Tensor) -> Tensor:
+    """Camera-to-world matrices `[B, 4, 4]` of cameras `[B, 8]`.
+
+    Roll turns the camera around its viewing direction, counter-clockwise as seen in the picture.
+    """
+    yaw, pitch, roll, _, radius, look_yaw, look_pitch, look_radius = cameras.unbind(-1)
+    origin = spherical_to_cartesian(yaw, pitch, radius)
+    look_at = spherical_to_cartesian(look_yaw, look_pitch, look_radius)
+    forward = F.normalize(look_at - origin, dim=-1)
+    up = torch.zeros_like(forward)
+    up[..., 1] = 1
+    left = F.normalize(torch.linalg.cross(up, forward), dim=-1)
+    right, up = -left, F.normalize(torch.linalg.cross(forward, left), dim=-1)
+    cos, sin = torch.cos(roll)[..., None], torch.sin(roll)[..., None]
+    columns = [cos * right + sin * up, cos * up - sin * right, -forward, origin]
+    pose = torch.stack(columns, dim=-1)  # [B, 3, 4]
+    last = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*pose.shape[:-2], 1, 4)
+    return torch.cat([pose, last], dim=-2)
+
+
+def image_plane(
+    resolution: int,
+    scales: Tensor | None = None,
+    offsets: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Coordinates of the pixels of whole pictures or of patches, row by row from the top.
+
+    Args:
+        resolution: pixels along each side, R.
+        scales: `[B, 2]`, side of the patch as a fraction of the image, for x and y; None = the whole image.
+        offsets: `[B, 2]`, left and *bottom* edge of the patch as a fraction of the image.
+
+    Returns:
+        (x, y) in [-1, 1], `[B, R*R, 2]` (B = 1 without patches).
+    """
+    if scales is not None:
+        dtype, device = scales.dtype, scales.device
+    line = torch.linspace(-1, 1, resolution, dtype=dtype, device=device)
+    y, x = torch.meshgrid(-line, line, indexing="ij")
+    plane = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+    if scales is None:
+        return plane
+    return (plane + 1) * scales[:, None] - 1 + 2 * offsets[:, None]
+
+
+def rays(
+    cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """World-space rays through the pixels of whole pictures or patches.
+
+    Args:
+        cameras: `[B, 8]`.
+        resolution: pixels along each side, R.
+        scales, offsets: `[B, 2]`, as in `image_plane`.
+
+    Returns:
+        origins and unit directions, each `[B, R*R, 3]`, row by row from the top.
+    """
+    plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
+    plane = plane.expand(cameras.shape[0], -1, -1)
+    depth = -1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
+    directions = torch.cat([plane, depth[:, None, None].expand(-1, plane.shape[1], 1)], dim=-1)
+    pose = cam2world(cameras)
+    directions = F.normalize(directions, dim=-1) @ pose[:, :3, :3].transpose(1, 2)
+    return pose[:, None, :3, 3].expand_as(directions), directions
+
+
+def cut_patches(images: Tensor, resolution: int, scales: Tensor, offsets: Tensor) -> Tensor:
+    """Patches `[B, C, R, R]` of pictures `[B, C, H, W]`: bilinear, corners aligned, the coordinates of `rays`."""
+    plane = image_plane(resolution, scales, offsets).reshape(-1, resolution, resolution, 2)
+    grid = torch.stack([plane[..., 0], -plane[..., 1]], dim=-1).to(images.dtype)  # rows count from the top
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)

@@ -1,0 +1,90 @@
+"""The ``threedgp`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from threedgp import doctor, presets
+from threedgp.config import load_config
+from threedgp.errors import UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
+
+
+@app.callback()
+def _about() -> None:
+    """3D-aware image generation as a DVC pipeline. `dvc repro` runs it; these commands stand beside it."""
+
+
+@app.command()
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Preset to write into the params file.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="Describe all presets.")] = False,
+    params: ParamsOption = Path("params.yaml"),
+) -> None:
+    """Switch data set and scale: write a preset into params.yaml. Its comments and section `machine` stay."""
+    if list_all or name is None:
+        table = Table.grid(padding=(0, 2))
+        for found in presets.list_presets():
+            table.add_row(found.name, found.description)
+        Console().print(table)
+        return
+    presets.apply_preset(name, params)
+    print(f"{params} now holds preset '{name}'; `dvc repro` runs it.")
+
+
+@app.command()
+def check(params: ParamsOption = Path("params.yaml")) -> None:
+    """Validate params.yaml, and that the data it points to is there, before anything runs."""
+    config = load_config(params)
+    absent = presets.absent_keys(yaml.safe_load(params.read_text(encoding="utf-8")))
+    if absent:
+        raise UserError(f"{params}: key '{absent[0]}' is missing; DVC tracks what the file says, so add it.")
+    data = config.dataset
+    if data.path is not None:
+        place = Path(data.path)
+        if not place.exists():
+            raise UserError(f"{params}: dataset.path: there is no '{place}'; put the pictures there or correct it.")
+        if place.is_dir() and not any(place.iterdir()):
+            raise UserError(f"{params}: dataset.path: the folder '{place}' is empty; put the pictures there.")
+    weights = config.features.weights
+    if weights is not None and not Path(weights).is_file():
+        raise UserError(f"{params}: features.weights: there is no file '{weights}'; `threedgp doctor` says where from.")
+    print(
+        f"{params} is valid: data set {data.name} ({data.source}, {data.resolution} px), "
+        f"{config.train.kimg:g} thousand images of training."
+    )
+
+
+@app.command("doctor")
+def examine(params: ParamsOption = Path("params.yaml")) -> None:
+    """Say what this machine has and lacks for the settings in params.yaml, and what to do about it."""
+    findings = doctor.examine(load_config(params))
+    console = Console()
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.fine else "[red]lacks[/]" if finding.needed else "[yellow]without[/]"
+        table.add_row(mark, finding.what, finding.found)
+    console.print(table)
+    for finding in findings:
+        if finding.advice:
+            console.print(f"{finding.what}: {finding.advice}", soft_wrap=True, highlight=False)
+    if any(finding.needed and not finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: a UserError is one sentence and code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,427 @@
+"""Typed, validated view of ``params.yaml``.
+
+Every setting of the pipeline is a field here, with its default. The defaults are the published configuration of
+3DGP on ImageNet (arXiv 2303.01416), so that a preset states only how it differs. Unknown keys, wrong units and
+impossible combinations are errors that name the key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from threedgp.config_errors import explain
+from threedgp.errors import UserError
+
+Range = Annotated[tuple[float, float], Field(description="[smallest, largest]")]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _power_of_two(value: int) -> int:
+    if value < 4 or value & (value - 1):
+        raise ValueError(f"{value} is no power of two of at least 4")
+    return value
+
+
+PowerOfTwo = Annotated[int, Field(ge=4), BeforeValidator(lambda v: _power_of_two(v) if isinstance(v, int) else v)]
+
+
+def _duration(value: Any) -> str:
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if number < 0 or (text.endswith("%") and number > 100):
+        raise ValueError(f"'{value}' is no duration: write thousands of images (5000) or a share of the run (20%)")
+    return text
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
+"""Length of a schedule: thousands of images (``5000``) or a share of the whole run (``20%``)."""
+
+
+def duration_kimg(duration: str, total_kimg: float) -> float:
+    """Length of `duration` in thousands of images, for a run of `total_kimg`."""
+    if duration.endswith("%"):
+        return float(duration[:-1]) / 100 * total_kimg
+    return float(duration)
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Shared sections: more than one stage depends on them.
+
+
+class DatasetConfig(Section):
+    """Which pictures, and how large."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "imagenet"
+    """Name of the folder under `data/`."""
+    source: Literal["procedural", "folder", "rgbd"] = "folder"
+    path: str | None = None
+    """Folder (or, for `rgbd`, zip file) that holds the pictures; sources that need none take null."""
+    resolution: PowerOfTwo = 256
+
+    @model_validator(mode="after")
+    def _path_matches_source(self) -> DatasetConfig:
+        if self.source != "procedural" and not self.path:
+            raise ValueError(f"path: source '{self.source}' needs the folder that holds the pictures")
+        return self
+
+
+class CameraConfig(Section):
+    """Prior over cameras and the camera generator. Angles in radians, field of view in degrees (full angle)."""
+
+    prior: Literal["uniform", "normal", "truncated_normal", "fixed"] = "uniform"
+    learned: bool = True
+    """Whether the camera generator turns prior cameras into posterior ones."""
+    yaw: Range = (-1.57079633, 1.57079633)
+    pitch: Range = (0.78539816, 2.35619449)
+    fov: Range = (10.0, 45.0)
+    yaw_std: NonNegative = 0.4
+    """Deviation of yaw around the middle of its bounds, for the normal priors."""
+    pitch_std: NonNegative = 0.2
+    radius: Annotated[float, Field(gt=0)] = 1.0
+    look_at_radius: Range = (0.0, 0.2)
+    ray_start: Annotated[float, Field(gt=0)] = 0.75
+    ray_end: Annotated[float, Field(gt=0)] = 1.25
+    hidden: PositiveInt = 256
+    embedding: PositiveInt = 16
+    lr_multiplier: Annotated[float, Field(gt=0)] = 0.1
+
+    @model_validator(mode="after")
+    def _ranges(self) -> CameraConfig:
+        for key in ("yaw", "pitch", "fov", "look_at_radius"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: the smallest value {low} lies above the largest {high}")
+        if not (0 < self.fov[0] and self.fov[1] < 180):
+            raise ValueError(f"fov: {list(self.fov)} degrees does not lie inside (0, 180)")
+        if not (0 < self.pitch[0] and self.pitch[1] < 3.14159265):
+            raise ValueError(f"pitch: {list(self.pitch)} does not lie inside (0, pi)")
+        if self.look_at_radius[0] < 0:
+            raise ValueError(f"look_at_radius: {self.look_at_radius[0]} is negative")
+        if self.ray_end <= self.ray_start:
+            raise ValueError(f"ray_end: {self.ray_end} is not beyond ray_start ({self.ray_start})")
+        return self
+
+
+class DepthAdaptorConfig(Section):
+    """Bridges rendered depth and the depth of the imperfect estimator."""
+
+    mode: Literal["off", "half", "all"] = "all"
+    """Which fakes show adapted depth: none, each with probability 0.5, or all."""
+    layers: PositiveInt = 3
+    channels: PositiveInt = 64
+    kernel_size: PositiveInt = 5
+    near_offset_share: Fraction = 0.25
+    """Largest near-plane offset, as a share of the ray's length."""
+    near_offset_init: float = -3.0
+    """Starting value of the learned offset, before its sigmoid."""
+
+
+class GeneratorConfig(Section):
+    """Tri-plane generator."""
+
+    z_dim: PositiveInt = 512
+    w_dim: PositiveInt = 512
+    mapping_layers: PositiveInt = 2
+    mapping_lr_multiplier: Annotated[float, Field(gt=0)] = 0.01
+    plane_resolution: PowerOfTwo = 512
+    plane_channels: PositiveInt = 32
+    channel_base: PositiveInt = 65536
+    channel_max: PositiveInt = 1024
+    noise: bool = True
+    """Per-pixel noise inputs of the backbone."""
+    decoder_hidden: PositiveInt = 64
+    cube_half_width: Annotated[float, Field(gt=0)] = 0.5
+    coarse_samples: Annotated[int, Field(ge=2)] = 32
+    fine_samples: Annotated[int, Field(ge=0)] = 32
+    last_back: bool = False
+    """Give the weight that is left at a ray's end to its last sample."""
+    infinite_last_interval: bool = True
+
+
+class DiscriminatorConfig(Section):
+    """Patch-wise discriminator with a second head that predicts classifier features."""
+
+    patch_resolution: PowerOfTwo = 64
+    channel_base: PositiveInt = 65536
+    channel_max: PositiveInt = 1024
+    minibatch_std_group: PositiveInt = 4
+    patch_encoding_width: PositiveInt = 512
+
+
+class ModelConfig(Section):
+    """Networks of 3DGP."""
+
+    class_conditional: bool = True
+    generator: GeneratorConfig = GeneratorConfig()
+    depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One section for each stage, same name.
+
+
+class DownloadConfig(Section):
+    """Stage `download`. The settings are those of the procedural source; other sources are read where they lie."""
+
+    count: PositiveInt = 4096
+    resolution: PowerOfTwo = 64
+    seed: int = 0
+
+
+class PrepareConfig(Section):
+    """Stage `prepare`: square crops at `dataset.resolution`."""
+
+    encoding: Literal["png", "jpeg"] = "png"
+    """Lossless PNG, or JPEG of quality 95."""
+    shard_rows: PositiveInt = 4096
+    max_reject_fraction: Fraction = 0.2
+    """More rejected pictures than this share are an error: the folder is probably not what it should be."""
+
+
+class FeaturesConfig(Section):
+    """Stage `features`: what selection and the Frechet distance are computed on."""
+
+    network: Literal["inception", "efficientnet_lite0"] = "inception"
+    weights: str | None = None
+    """Local path of the Inception weights; EfficientNet-Lite0 comes with its package."""
+    input_size: PositiveInt = 299
+    """Side to which pictures are resized before the network (Inception: always 299, inside the network)."""
+    batch_size: PositiveInt = 64
+
+
+class SelectConfig(Section):
+    """Stage `select`: instance selection (one Gaussian for each class)."""
+
+    keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
+    covariance_regulariser: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class DepthConfig(Section):
+    """Stage `depth`: monocular depth of the selected pictures."""
+
+    estimator: Literal["sidecar", "simulated"] = "sidecar"
+    strength: NonNegative = 1.0
+    """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
+    clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
+    """Percentile cut at both ends before the min-max scaling; 0 is the published protocol."""
+    seed: int = 0
+
+
+class EmbedConfig(Section):
+    """Stage `embed`: classifier features that the discriminator learns to predict."""
+
+    network: Literal["none", "efficientnet_lite0"] = "efficientnet_lite0"
+    input_size: PositiveInt = 224
+    batch_size: PositiveInt = 64
+
+
+class ShardsConfig(Section):
+    """Stage `shards`: globally shuffled training shards."""
+
+    rows_per_shard: PositiveInt = 4096
+    row_group_rows: PositiveInt = 32
+    seed: int = 0
+
+
+class CameraRegulariserConfig(Section):
+    """Keeps the posterior cameras from collapsing."""
+
+    kind: Literal["emd", "gradient"] = "emd"
+    origin_weight: NonNegative = 2.0
+    """Weight of yaw and of pitch (`gradient`: published starting value 0.3)."""
+    fov_weight: NonNegative = 1e-4
+    """(`gradient`: 0.03)"""
+    look_at_weight: NonNegative = 1e-4
+    """(`gradient`: 0.003)"""
+    anneal: Duration = "10000"
+    """Ramp of the weights from 0 to 1 (`emd`)."""
+    mean_angle_weight: NonNegative = 10.0
+    """Weight of the distance between the mean posterior angles and the prior's."""
+
+
+class ScheduleConfig(Section):
+    """A value that moves linearly from `start` to `end` and then stays."""
+
+    start: float
+    end: float
+    over: Duration
+
+
+class DistillationConfig(Section):
+    """Knowledge distillation into the discriminator's second head."""
+
+    loss: Literal["none", "l2", "kl"] = "l2"
+    weight: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="100000")
+
+
+class TrainConfig(Section):
+    """Stage `train`."""
+
+    kimg: Annotated[float, Field(gt=0)] = 25000
+    """Length of the run in thousands of real images shown to the discriminator."""
+    batch_size: PositiveInt = 64
+    seed: int = 0
+    generator_lr: Annotated[float, Field(gt=0)] = 0.0025
+    discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
+    r1_gamma: NonNegative = 0.05
+    r1_interval: PositiveInt = 16
+    """Steps between two R1 penalties (each then counts `r1_interval` times)."""
+    ema_half_life: Duration = "20"
+    ema_ramp_up: NonNegative = 0.05
+    """The half-life is at most this share of the images shown so far; 0 = no ramp."""
+    w_average_decay: Fraction = 0.998
+    horizontal_flips: bool = True
+    density_noise: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="5000")
+    blur_sigma: ScheduleConfig = ScheduleConfig(start=10.0, end=0.0, over="200")
+    patch_scale_min: Annotated[float, Field(gt=0, le=1)] = 0.25
+    patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")
+    raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
+    """Probability that a fake shows the adaptor's first candidate, the scaled depth itself."""
+    camera_regulariser: CameraRegulariserConfig = CameraRegulariserConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    tick_kimg: Annotated[float, Field(gt=0)] = 4.0
+    """Thousands of images between two lines of the log."""
+    save_kimg: Annotated[float, Field(gt=0)] = 40.0
+    """Thousands of images between two saved states."""
+    keep_states: PositiveInt = 2
+
+
+class EvaluateConfig(Section):
+    """Stage `evaluate`."""
+
+    samples: PositiveInt = 50000
+    batch_size: PositiveInt = 32
+    seed: int = 0
+    nfs_samples: PositiveInt = 256
+
+
+class RenderConfig(Section):
+    """Stage `render`: what people look at."""
+
+    seed: int = 0
+    grid: tuple[PositiveInt, PositiveInt] = (4, 8)
+    """Rows and columns of the picture grid."""
+    truncation: Fraction = 1.0
+    views: PositiveInt = 7
+    """Cameras from which each scene of the view strip is shown."""
+    flights: Annotated[int, Field(ge=0)] = 4
+    """Scenes shown side by side in the camera flight; 0 = no video."""
+    flight_frames: PositiveInt = 48
+    meshes: Annotated[int, Field(ge=0)] = 1
+    mesh_resolution: Annotated[int, Field(ge=8)] = 128
+
+
+class ReportConfig(Section):
+    """Stage `report`."""
+
+    title: str = "3DGP"
+
+
+class MachineConfig(Section):
+    """How to use this machine. Changes no result, so no stage depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: PositiveInt = 2
+    """Threads that read and decode."""
+
+
+class Config(Section):
+    """All of ``params.yaml``."""
+
+    dataset: DatasetConfig
+    camera: CameraConfig = CameraConfig()
+    model: ModelConfig = ModelConfig()
+    download: DownloadConfig = DownloadConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    select: SelectConfig = SelectConfig()
+    depth: DepthConfig = DepthConfig()
+    embed: EmbedConfig = EmbedConfig()
+    shards: ShardsConfig = ShardsConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    render: RenderConfig = RenderConfig()
+    report: ReportConfig = ReportConfig()
+    machine: MachineConfig = MachineConfig()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        patch, image = self.model.discriminator.patch_resolution, self.dataset.resolution
+        if patch > image:
+            raise ValueError(
+                f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
+                f"(dataset.resolution is {image})"
+            )
+        group, batch = self.model.discriminator.minibatch_std_group, self.train.batch_size
+        if batch % group:
+            raise ValueError(
+                f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
+            )
+        if self.train.distillation.loss != "none" and self.embed.network == "none":
+            raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
+        if self.depth.estimator == "simulated" and self.dataset.source == "folder":
+            raise ValueError("depth.estimator: 'simulated' needs true depth, which source 'folder' does not have")
+        if self.depth.estimator == "sidecar" and self.dataset.source == "folder":
+            raise ValueError("depth.estimator: 'sidecar' needs depth maps, which source 'folder' does not have")
+        if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:
+            raise ValueError(
+                f"download.resolution: {self.download.resolution} pixels are fewer than "
+                f"dataset.resolution ({self.dataset.resolution})"
+            )
+        if self.train.r1_gamma and self.train.blur_sigma.start < 0:
+            raise ValueError("train.blur_sigma.start: a deviation cannot be negative")
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def parse_config(values: Any, source: str = "params.yaml") -> Config:
+    """Validate the content of a params file.
+
+    Raises:
+        UserError: naming the first offending key, as ``source: section.key: why``.
+    """
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise UserError(f"{source}: expected sections such as 'dataset' and 'train', found {found}.")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        # A misspelt key also leaves the right one missing: the misspelling is what to tell.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError(explain(first, Config, source)) from None
+
+
+def load_config(path: Path | str = "params.yaml") -> Config:
+    """Read and validate a params file.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or holds a wrong key or value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the project or pass --params.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); pass a file with --params.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this is no YAML: {' '.join(str(error).split())}") from None
+    return parse_config(values, str(path))

@@ -1,0 +1,95 @@
+"""Counter-based random numbers: every draw is a function of a key, never of history.
+
+A training step asks for ``uniform((batch, 256, 8), seed, "coarse", step, sample_index)``; the numbers of a sample are
+the same in whatever batch, process or order it is drawn, so a run can be split, moved and resumed exactly. Bits come
+from the finaliser of SplitMix64 (Steele, Lea, Flood 2014) applied to key and counter, in int64 arithmetic that wraps,
+and are therefore equal on every device.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Key = int | str | Tensor
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_STEP = _signed(0x9E3779B97F4A7C15)
+_MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
+_MULTIPLY_2 = _signed(0x94D049BB133111EB)
+
+
+def _mix(x: Tensor) -> Tensor:
+    # PyTorch shifts int64 arithmetically; the mask makes the shift logical.
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MULTIPLY_1
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MULTIPLY_2
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def random_bits(
+    shape: Sequence[int], seed: int, *key: Key, device: torch.device | str | None = None
+) -> Tensor:
+    """64 random bits for each element.
+
+    Args:
+        shape: of the result; where a part of `key` is a tensor, its length is `shape[0]`.
+        seed: of the run.
+        key: what the numbers are for: names, step, and at most one kind of tensor, int64 `[shape[0]]`, such as the
+            global index of each sample.
+        device: of the result; by default that of the key's tensor.
+
+    Returns:
+        int64, `shape`.
+    """
+    tensors = [part for part in key if isinstance(part, Tensor)]
+    if device is None:
+        device = tensors[0].device if tensors else torch.device("cpu")
+    state = _mix(torch.tensor([_signed(seed * 2 + 1)], device=device) + _STEP)
+    for part in key:
+        if isinstance(part, str):
+            part = zlib.crc32(part.encode())
+        if isinstance(part, Tensor):
+            if part.shape != (shape[0],):
+                raise ValueError(f"key: expected a tensor of shape ({shape[0]},), got {tuple(part.shape)}")
+            part = part.to(device=device, dtype=torch.int64)
+        else:
+            part = _signed(part)
+        state = _mix((state ^ part) + _STEP)
+    per_key = math.prod(shape[1:]) if tensors else math.prod(shape)
+    counter = torch.arange(1, per_key + 1, device=device, dtype=torch.int64) * _STEP
+    return _mix(state[:, None] + counter).reshape(tuple(shape))
+
+
+def uniform(
+    shape: Sequence[int],
+    seed: int,
+    *key: Key,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2^-24. Arguments as in `random_bits`."""
+    bits = random_bits(shape, seed, *key, device=device)
+    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+
+
+def normal(
+    shape: Sequence[int],
+    seed: int,
+    *key: Key,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Standard normal numbers (Box and Muller 1958, the cosine branch). Arguments as in `random_bits`."""
+    bits = random_bits(shape, seed, *key, device=device)
+    radius = (((bits >> 32) & 0xFFFFFFFF) + 1).to(dtype) * 2.0**-32
+    angle = (bits & 0xFFFFFFFF).to(dtype) * (2.0**-32 * 2 * math.pi)
+    return torch.sqrt(-2 * torch.log(radius)) * torch.cos(angle)

@@ -1,0 +1,273 @@
+"""Folders of Parquet shards with a manifest that holds the checksum of every shard.
+
+A shard is written once, at once, and then never touched, so a stage resumes by asking which shards are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from threedgp.atomic import atomic_path, write_json
+from threedgp.data import schemas
+from threedgp.errors import UserError
+
+MANIFEST = "manifest.json"
+PART_NAME = "part-{:05d}.parquet"
+STAGES = {"raw": "download", "prepared": "prepare", "selected": "select"}
+"""Stage that makes a kind of folder, where it does not have the same name."""
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One shard: file name, rows, size in bytes, checksum."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of ``manifest.json``. Every row group but the last of a shard holds `row_group_rows` rows."""
+
+    kind: str
+    rows: int
+    row_group_rows: int
+    content_hash: str
+    meta: dict[str, Any] = field(default_factory=dict)
+    files: list[ShardFile] = field(default_factory=list)
+
+
+class ShardWriter:
+    """Writes the shards of `folder`, in any order and by any number of processes, then its manifest.
+
+    Args:
+        folder: made if missing; finished shards of an earlier run in it count as done.
+        schema: columns that every table must have.
+        kind: what the shards are; names the stage that makes them in messages.
+        meta: goes into the manifest and into the metadata of each file.
+        row_group_rows: rows that a reader can get without reading more.
+        part_name: file name of shard i, as a format string.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        kind: str,
+        meta: dict[str, Any],
+        *,
+        row_group_rows: int = 256,
+        part_name: str = PART_NAME,
+    ) -> None:
+        self.folder, self.kind, self.meta = Path(folder), kind, meta
+        self.row_group_rows, self._part_name = row_group_rows, part_name
+        about = {"schema_version": schemas.VERSION, "kind": kind, **meta}
+        self.schema = schema.with_metadata({"threedgp": json.dumps(about, sort_keys=True)})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # A run that was killed just before its folder was published left the manifest and no records.
+        self._finished = read_manifest(self.folder).files if (self.folder / MANIFEST).is_file() else []
+
+    def done(self, index: int) -> bool:
+        """Whether shard `index` is finished."""
+        return index < len(self._finished) or self._record(index).is_file()
+
+    def rows(self, index: int) -> int:
+        """Rows of the finished shard `index`."""
+        return self._file(index).rows
+
+    def write(self, index: int, table: pa.Table) -> None:
+        """Write shard `index`.
+
+        Raises:
+            ValueError: `table` lacks a column of the schema, or one has another type.
+        """
+        table = table.select(self.schema.names).cast(self.schema)
+        name = self._part_name.format(index)
+        with atomic_path(self.folder / name) as path, path.open("wb") as stream:
+            sink = _HashingSink(stream)
+            pq.write_table(
+                table,
+                pa.PythonFile(sink, mode="w"),
+                row_group_size=self.row_group_rows,
+                # Encoded pictures do not shrink any further, and no column has many equal values.
+                compression={column: "none" if column == "image" else "zstd" for column in table.column_names},
+                use_dictionary=False,
+                write_statistics=False,
+            )
+        record = ShardFile(name, table.num_rows, sink.size, sink.digest.hexdigest())
+        write_json(self._record(index), asdict(record))  # only now the shard counts as done
+
+    def finish(self, **more_meta: Any) -> Manifest:
+        """Write the manifest, with `more_meta` that is known only now; all shards from 0 on must be done.
+
+        Raises:
+            ValueError: a shard in between is missing.
+        """
+        records = list(self.folder.glob(".*.done.json"))
+        files = [self._file(index) for index in takewhile(self.done, count())]
+        if len(files) < len(records):
+            raise ValueError(f"{self.folder}: not all shards are written")
+        meta = {**self.meta, **more_meta}
+        content = json.dumps([schemas.VERSION, self.kind, meta, [asdict(file) for file in files]], sort_keys=True)
+        manifest = Manifest(
+            kind=self.kind,
+            rows=sum(file.rows for file in files),
+            row_group_rows=self.row_group_rows,
+            content_hash=hashlib.sha256(content.encode()).hexdigest(),
+            meta=meta,
+            files=files,
+        )
+        write_json(self.folder / MANIFEST, asdict(manifest))
+        for record in records:
+            record.unlink()
+        return manifest
+
+    def _file(self, index: int) -> ShardFile:
+        if index < len(self._finished):
+            return self._finished[index]
+        return ShardFile(**json.loads(self._record(index).read_text()))
+
+    def _record(self, index: int) -> Path:
+        return self.folder / f".{index:05d}.done.json"
+
+
+class ShardFolder:
+    """Reads a folder of shards. Threads may share one.
+
+    A shard's checksum is compared once in a process, before its first use.
+
+    Raises:
+        UserError: the folder, its manifest or a shard is missing, or a shard is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        for file in self.manifest.files:
+            self._check_size(file)
+        self._verified: set[int] = set()
+        self._locks = [threading.Lock() for _ in self.manifest.files]
+        self._footers: dict[int, pq.FileMetaData] = {}
+
+    def __len__(self) -> int:
+        return len(self.manifest.files)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the writer told about the whole folder."""
+        return self.manifest.meta
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of the shards, without metadata."""
+        return self._open(0).schema_arrow.remove_metadata()
+
+    def path(self, index: int) -> Path:
+        """File of shard `index`."""
+        return self.folder / self.manifest.files[index].name
+
+    def groups(self, index: int) -> int:
+        """Number of row groups of shard `index`."""
+        return -(-self.manifest.files[index].rows // self.manifest.row_group_rows)
+
+    def verify(self, index: int) -> None:
+        """Compare the checksum of shard `index`, once in a process.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        with self._locks[index]:
+            if index in self._verified:
+                return
+            file = self.manifest.files[index]
+            self._check_size(file)
+            with self.path(index).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != file.sha256:
+                raise _damaged(self.path(index), self.manifest.kind, "its checksum is not that of the manifest")
+            self._verified.add(index)
+
+    def read(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows of shard `index`."""
+        return self._open(index).read(columns=columns, use_threads=False)
+
+    def read_group(self, index: int, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Row group `group` of shard `index`."""
+        return self._open(index).read_row_group(group, columns=columns, use_threads=False)
+
+    def iterate(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The shards, one after the other."""
+        for index in range(len(self)):
+            yield self.read(index, columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A whole column; for small ones such as `id` and `label`."""
+        return pa.concat_tables(self.iterate([name])).column(name)
+
+    def _open(self, index: int) -> pq.ParquetFile:
+        # A ParquetFile must not be shared between threads; its footer may, and parsing that is what takes time.
+        self.verify(index)
+        file = pq.ParquetFile(self.path(index), metadata=self._footers.get(index))
+        self._footers.setdefault(index, file.metadata)
+        return file
+
+    def _check_size(self, file: ShardFile) -> None:
+        path = self.folder / file.name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise _damaged(path, self.manifest.kind, "the shard is missing") from None
+        if size != file.bytes:
+            raise _damaged(path, self.manifest.kind, f"it has {size} bytes, not the {file.bytes} of the manifest")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder of shards.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**{**values, "files": [ShardFile(**file) for file in values["files"]]})
+    except FileNotFoundError:
+        stage = STAGES.get(folder.name, folder.name)
+        raise UserError(f"{path}: no such file; run `dvc repro {stage}` to make it.") from None
+    except (ValueError, TypeError, KeyError):
+        raise _damaged(path, folder.name, "this is no manifest of shards") from None
+
+
+def _damaged(path: Path, kind: str, what: str) -> UserError:
+    return UserError(f"{path}: {what}; run `dvc repro {STAGES.get(kind, kind)}` to make it again.")
+
+
+class _HashingSink:
+    """File object that hashes what passes; Parquet is written from the beginning to the end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.digest, self.size, self.closed = stream, hashlib.sha256(), 0, False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.closed = True

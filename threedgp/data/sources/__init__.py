@@ -1,0 +1,1 @@
+"""Where pictures come from: one file a source, all behind `base.Source`."""

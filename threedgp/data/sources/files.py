@@ -1,0 +1,157 @@
+"""Files below a folder or inside a zip, read where they lie; nothing is ever extracted."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from threedgp.data.sources.pictures import LARGEST_FILE, BadPicture
+from threedgp.errors import UserError
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file, by its path relative to the root with forward slashes."""
+
+    path: str
+    size: int = 0
+    stamp: int = 0
+    """Changes when the content does: time of the last change in nanoseconds, or the checksum in a zip."""
+    problem: str | None = None
+    """Why it must not be read."""
+
+
+class Tree(Protocol):
+    """A set of files."""
+
+    def files(self) -> Iterator[Listed]:
+        """All files, in any order. Hidden ones are left out."""
+        ...
+
+    def look(self, path: str) -> Listed | None:
+        """What is known of one file, without reading it; None if there is none."""
+        ...
+
+    def load(self, path: str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            BadPicture: it cannot be read.
+        """
+        ...
+
+
+def open_tree(path: Path) -> Tree:
+    """Open a folder or a zip file.
+
+    Raises:
+        UserError: there is none at `path`.
+    """
+    if path.is_dir():
+        return Folder(path)
+    if not path.exists():
+        raise UserError(f"dataset.path: {path} does not exist; name the folder or zip file that holds the pictures.")
+    return Zip(path)
+
+
+def read_listed(tree: Tree, path: str, size: int, stamp: int) -> bytes:
+    """Content of a file that stage `download` listed with this size and stamp.
+
+    Raises:
+        UserError: it has changed or vanished since then.
+        BadPicture: it cannot be read.
+    """
+    now = tree.look(path)
+    if now is None or (now.size, now.stamp) != (size, stamp):
+        what = "vanished" if now is None else "changed"
+        raise UserError(
+            f"{path}: {what} since stage download listed it; "
+            "run `dvc repro --force --single-item download`, then `dvc repro`."
+        )
+    if size > LARGEST_FILE:
+        raise BadPicture(f"the file has {size} bytes, more than the limit of {LARGEST_FILE}")
+    return tree.load(path)
+
+
+class Folder:
+    """A folder on disk. Symbolic links that lead out of it, and linked folders, are not followed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._real_root = root.resolve()
+
+    def files(self) -> Iterator[Listed]:
+        for place, folders, names in os.walk(self.root):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(place).relative_to(self.root)
+            for name in folders:
+                if (self.root / below / name).is_symlink():
+                    yield Listed((below / name).as_posix(), problem="a symbolic link to a folder is not followed")
+            for name in names:
+                if not name.startswith("."):
+                    path = (below / name).as_posix()
+                    yield self.look(path) or Listed(path, problem="a symbolic link that leads nowhere")
+
+    def look(self, path: str) -> Listed | None:
+        place = self.root / path
+        try:
+            if place.is_symlink() and not place.resolve().is_relative_to(self._real_root):
+                return Listed(path, problem="a symbolic link out of the folder is not followed")
+            status = place.stat()
+        except OSError:
+            return None
+        problem = None if stat.S_ISREG(status.st_mode) else "neither a file nor a folder"
+        return Listed(path, status.st_size, status.st_mtime_ns, problem)
+
+    def load(self, path: str) -> bytes:
+        try:
+            return (self.root / path).read_bytes()
+        except OSError as error:
+            raise BadPicture(f"cannot be read: {error.strerror}") from None
+
+
+class Zip:
+    """A zip file. Names that would leave a folder if extracted are refused.
+
+    Raises:
+        UserError: the file is no zip.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile):
+            raise UserError(f"dataset.path: {path} is neither a folder nor a zip file.") from None
+        self._lock = threading.Lock()
+
+    def files(self) -> Iterator[Listed]:
+        for member in {member.filename: member for member in self._archive.infolist()}.values():
+            hidden = PurePosixPath(member.filename).name.startswith(".") or member.filename.startswith("__MACOSX/")
+            if not (member.is_dir() or hidden):
+                yield self._listed(member)
+
+    def look(self, path: str) -> Listed | None:
+        try:
+            return self._listed(self._archive.getinfo(path))
+        except KeyError:
+            return None
+
+    def load(self, path: str) -> bytes:
+        try:
+            with self._lock:
+                return self._archive.read(path)
+        except Exception as error:  # zipfile raises nearly everything on damaged members
+            raise BadPicture(f"cannot be read from the zip: {error}") from None
+
+    @staticmethod
+    def _listed(member: zipfile.ZipInfo) -> Listed:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        unsafe = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+        problem = "an unsafe name (absolute, or with '..')" if unsafe else None
+        return Listed(member.filename, member.file_size, member.CRC, problem)

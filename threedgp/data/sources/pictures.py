@@ -1,0 +1,91 @@
+"""Decoding of picture files as people have them: any format, mode, depth and orientation, some of them broken."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .tga .jp2 .avif".split()
+)
+"""Files with other names are no pictures and are passed over in silence."""
+
+LARGEST_FILE = 256 * 2**20
+"""Bytes; a larger file is refused before it is read."""
+
+# Pillow warns above its limit and refuses only above twice that; we refuse at once, in `_open`.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class BadPicture(Exception):
+    """A picture that cannot be used; the text is the reason."""
+
+
+def decode_picture(data: bytes) -> NDArray[np.uint8]:
+    """Decode any picture to upright RGB `[H, W, 3]`.
+
+    EXIF orientation is applied, transparency is laid over white, 16 bits are scaled to 8, of an animation the first
+    frame counts. Colour profiles are ignored, as everywhere in the field.
+
+    Raises:
+        BadPicture: it is broken, too large, or of a kind without a meaning as sRGB.
+    """
+    with _open(data) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "F":
+            raise BadPicture("floating-point pixels have no known scale")
+        if upright.mode.startswith("I"):  # Pillow's own conversion would cut values off at 255
+            grey = np.rint(_sixteen_bits(upright) / 257).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        if upright.has_transparency_data:
+            layer = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        return np.array(upright.convert("RGB"))
+
+
+def decode_depth(data: bytes) -> NDArray[np.float32]:
+    """Decode a 16-bit depth map to `[H, W]` in [0, 1], larger = farther.
+
+    Raises:
+        BadPicture: it is broken, or has not one channel of 16 bits.
+    """
+    with _open(data) as image:
+        if not image.mode.startswith("I"):
+            raise BadPicture(f"the depth map has pixels of kind {image.mode}, not one channel of 16 bits")
+        return (_sixteen_bits(image) / 65535).astype(np.float32)
+
+
+def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise BadPicture("pixels of more than 16 bits have no known scale")
+    return values
+
+
+@contextmanager
+def _open(data: bytes) -> Iterator[Image.Image]:
+    """The decoded image; whatever a decoder raises becomes BadPicture."""
+    if not data:
+        raise BadPicture("the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise BadPicture(
+                    f"{image.width}x{image.height} pixels are more than the limit of {Image.MAX_IMAGE_PIXELS} "
+                    "(a decompression bomb?)"
+                )
+            image.load()
+            yield image
+    except (BadPicture, MemoryError):
+        raise
+    except Image.UnidentifiedImageError:
+        raise BadPicture("no known picture format") from None
+    except Exception as error:  # decoders raise nearly everything on broken files
+        raise BadPicture(re.sub(r" ?<[^>]*>", "", str(error)) or type(error).__name__) from None

@@ -1,0 +1,121 @@
+"""Source `procedural`: the world of `sources.world`, rendered once by stage `download`.
+
+Raw shards hold picture, true depth (distance along the ray, scene units) and true camera; a picture's id is its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from threedgp.atomic import require_free
+from threedgp.config import DownloadConfig
+from threedgp.data.images import decode_image, encode_image
+from threedgp.data.parallel import ordered_map
+from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.sources.base import RawPicture
+from threedgp.data.sources.world.rendering import render_background, render_picture
+from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
+from threedgp.progress import progress
+
+RAW = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.int32()),
+        ("image", pa.binary()),  # PNG
+        ("depth", pa.binary()),  # little-endian float32, row by row
+        ("camera", pa.list_(pa.float32(), 8)),
+    ]
+)
+SHARD_ROWS = 512
+GROUP_ROWS = 32
+BYTES_A_PIXEL = 7
+"""Upper bound: PNG and depth."""
+
+
+def download(settings: DownloadConfig, folder: Path, workers: int) -> None:
+    """Render the world into shards in `folder`; finished shards are kept.
+
+    Raises:
+        UserError: too little space.
+    """
+    count, resolution, seed = settings.count, settings.resolution, settings.seed
+    meta = {"source": "procedural", "count": count, "resolution": resolution, "seed": seed}
+    writer = ShardWriter(folder, RAW, "raw", {**meta, "class_names": CLASS_NAMES}, row_group_rows=GROUP_ROWS)
+    shards = [range(start, min(start + SHARD_ROWS, count)) for start in range(0, count, SHARD_ROWS)]
+    missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
+    left = sum(len(shard) for _, shard in missing)
+    require_free(folder, left * resolution**2 * BYTES_A_PIXEL)
+
+    def render_row(index: int) -> dict[str, object]:
+        return _render_row(index, resolution, seed)
+
+    rows = ordered_map(render_row, (index for _, shard in missing for index in shard), workers)
+    with progress("download", count, done=count - left) as bar:
+        for number, shard in missing:
+            table = []
+            for _ in shard:
+                table.append(next(rows))
+                bar.advance()
+            writer.write(number, pa.Table.from_pylist(table, RAW))
+    writer.finish()
+
+
+class ProceduralSource:
+    """Reads the rendered world."""
+
+    name = "procedural"
+
+    def __init__(self, shards: ShardFolder) -> None:
+        self._shards = shards
+        self.class_names: list[str] = shards.meta["class_names"]
+
+    def entries(self) -> pa.Table:
+        return pa.concat_tables(self._shards.iterate(["id", "label"]))
+
+    def read(self, entries: pa.Table) -> Iterator[RawPicture]:
+        rows: pa.Table | None = None
+        place = (-1, -1)
+        size = self._shards.meta["resolution"]
+        for name in entries.column("id").to_pylist():
+            shard, row = divmod(int(name), SHARD_ROWS)
+            if place != (shard, row // GROUP_ROWS):
+                place = (shard, row // GROUP_ROWS)
+                rows = self._shards.read_group(*place)
+            values = rows.slice(row % GROUP_ROWS, 1).to_pylist()[0]
+            yield RawPicture(
+                id=values["id"],
+                label=values["label"],
+                rgb=decode_image(values["image"]),
+                depth=np.frombuffer(values["depth"], "<f4").reshape(size, size),
+                cameras=np.array(values["camera"], np.float32),
+            )
+
+
+def render_backgrounds(raw: Path, ids: Sequence[str], resolution: int) -> NDArray[np.uint8]:
+    """The pictures `ids` of the folder `raw` without their objects, prepared like them: `[N, R, R, 3]`."""
+    from threedgp.data.prepare import square  # prepare stands above the sources
+
+    meta = ShardFolder(raw).meta
+    pictures = []
+    for name in ids:
+        scene = draw_scene(meta["seed"], int(name))
+        picture = RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
+        pictures.append(square(picture, resolution)[0])
+    return np.stack(pictures)
+
+
+def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
+    scene = draw_scene(seed, index)
+    picture, depth = render_picture(scene, resolution)
+    return {
+        "id": f"{index:08d}",
+        "label": scene.label,
+        "image": encode_image(picture, "png"),
+        "depth": depth.astype("<f4").tobytes(),
+        "camera": scene.camera.astype(np.float32),
+    }

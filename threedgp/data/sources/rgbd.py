@@ -1,0 +1,141 @@
+"""Source `rgbd`: `<id>.jpg` with `<id>_depth.png` beside it, in a folder or a zip.
+
+An optional `dataset.json` holds labels: `{"labels": [["name.jpg", 3], ...]}`, names relative to its own place. Without
+it the first folder is the class. This is the layout of the data that the authors of 3DGP released.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from threedgp.data.shards import ShardFolder
+from threedgp.data.sources.base import RawPicture
+from threedgp.data.sources.files import Listed, Tree, open_tree, read_listed
+from threedgp.data.sources.listing import (
+    LISTING,
+    ONE_CLASS,
+    OUTSIDE,
+    first_folders,
+    list_pictures,
+    read_listing,
+    write_listing,
+)
+from threedgp.data.sources.pictures import BadPicture, decode_depth, decode_picture
+from threedgp.errors import UserError
+from threedgp.progress import progress
+
+RGBD_LISTING = pa.schema(
+    [*LISTING, ("depth_path", pa.string()), ("depth_size", pa.int64()), ("depth_stamp", pa.int64())]
+)
+DEPTH_SUFFIX = "_depth.png"
+LABELS = "dataset.json"
+MOST_CLASSES = 100_000
+"""A larger label is no class number."""
+
+
+def download(path: Path, folder: Path) -> None:
+    """List the pictures at `path` and their depth maps in `folder`; ids are relative paths without the suffix.
+
+    Raises:
+        UserError: `path` is missing, holds no pictures, or its `dataset.json` is not as described.
+    """
+    tree = open_tree(path)
+    files = list_pictures(tree, path)
+    depths = {file.path: file for file in files if file.path.endswith(DEPTH_SUFFIX)}
+    pictures = [file for file in files if file.path not in depths]
+    if not pictures:
+        raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no pictures beside them.")
+    class_names, labels, without = _labels(tree, path, [file.path for file in pictures])
+    rows: dict[str, dict[str, object]] = {}
+    with progress("download", len(pictures)) as bar:
+        for picture, label in zip(pictures, labels, strict=True):
+            name = str(PurePosixPath(picture.path).with_suffix(""))
+            depth = depths.get(name + DEPTH_SUFFIX)
+            problem = picture.problem or (without if label is None else None)
+            problem = problem or (f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem)
+            if name in rows:
+                name, problem = picture.path, f"another picture is called {name}"
+            rows[name] = _row(name, label or 0, picture, depth or Listed(""), problem)
+            bar.advance()
+    write_listing(folder, list(rows.values()), RGBD_LISTING, {"source": "rgbd", "class_names": class_names})
+
+
+class RgbdSource:
+    """Reads listed pictures with their depth maps."""
+
+    name = "rgbd"
+
+    def __init__(self, shards: ShardFolder, path: Path) -> None:
+        self._shards, self._tree = shards, open_tree(path)
+        self.class_names: list[str] = shards.meta["class_names"]
+
+    def entries(self) -> pa.Table:
+        return read_listing(self._shards)
+
+    def read(self, entries: pa.Table) -> Iterator[RawPicture]:
+        for row in entries.to_pylist():
+            try:
+                if row["problem"]:
+                    raise BadPicture(row["problem"])
+                rgb = decode_picture(read_listed(self._tree, row["path"], row["size"], row["stamp"]))
+                depth = decode_depth(read_listed(self._tree, row["depth_path"], row["depth_size"], row["depth_stamp"]))
+                yield RawPicture(row["id"], row["label"], rgb, _fit(depth, *rgb.shape[:2]))
+            except BadPicture as reason:
+                yield RawPicture(row["id"], row["label"], error=str(reason))
+
+
+def _row(name: str, label: int, picture: Listed, depth: Listed, problem: str | None) -> dict[str, object]:
+    return {
+        "id": name,
+        "label": label,
+        "path": picture.path,
+        "size": picture.size,
+        "stamp": picture.stamp,
+        "problem": problem,
+        "depth_path": depth.path,
+        "depth_size": depth.size,
+        "depth_stamp": depth.stamp,
+    }
+
+
+def _fit(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """A map of another size, but of the same shape, resized to the picture (estimators work at their own sizes)."""
+    rows, columns = depth.shape
+    if (rows, columns) == (height, width):
+        return depth
+    if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than a rounded-off pixel
+        raise BadPicture(f"the depth map has {columns}x{rows} pixels, the picture {width}x{height}")
+    return cv2.resize(depth, (width, height), interpolation=cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR)
+
+
+def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[int | None], str]:
+    """Class names, the label of each path or None, and what the lack of one means."""
+    files = [file for file in tree.files() if PurePosixPath(file.path).name == LABELS and not file.problem]
+    if not files:
+        return *first_folders(paths), OUTSIDE
+    if len(files) > 1:
+        raise UserError(f"dataset.path: {where} holds more than one {LABELS}: {files[0].path} and {files[1].path}.")
+    place = PurePosixPath(files[0].path)
+    try:
+        pairs = json.loads(tree.load(files[0].path))["labels"]
+        labels = None if pairs is None else {str(place.parent / name): _class_number(value) for name, value in pairs}
+    except (BadPicture, ValueError, TypeError, KeyError):
+        raise UserError(
+            f'{where}: {place} is not of the form {{"labels": [["name.jpg", 3], ...]}} with class numbers from 0.'
+        ) from None
+    if not labels:
+        return [ONE_CLASS], [0] * len(paths), OUTSIDE
+    return [str(label) for label in range(max(labels.values()) + 1)], [labels.get(p) for p in paths], f"not in {place}"
+
+
+def _class_number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_CLASSES:
+        raise ValueError(value)
+    return value

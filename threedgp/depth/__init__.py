@@ -1,0 +1,1 @@
+"""Monocular depth: estimators behind one interface, and how their maps are encoded."""

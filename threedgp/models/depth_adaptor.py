@@ -1,0 +1,87 @@
+"""Depth adaptor: turns rendered depth into what an imperfect depth estimator would say (3DGP, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from threedgp.config import DepthAdaptorConfig
+from threedgp.models.layers import EqualizedConv
+
+
+class DepthAdaptor(nn.Module):
+    """Rendered depth to candidate depth maps in [-1, 1], from the scaled input itself to the fully adapted one."""
+
+    def __init__(self, config: DepthAdaptorConfig, near: float, far: float) -> None:
+        super().__init__()
+        self.near, self.far = near, far
+        self.mode = config.mode
+        self.near_offset_share = config.near_offset_share
+        self.near_offset_raw = nn.Parameter(torch.full((1,), config.near_offset_init))
+        if self.mode != "off":
+            self.layers = nn.ModuleList(
+                EqualizedConv(
+                    1 if index == 0 else config.channels,
+                    config.channels,
+                    config.kernel_size,
+                    activation="leaky_relu",
+                )
+                for index in range(config.layers)
+            )
+            self.head = EqualizedConv(config.channels, 1, 1)
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of depth maps that `forward` returns."""
+        return 1 if self.mode == "off" else len(self.layers) + 1
+
+    def near_offset(self) -> Tensor:
+        """Learned distance, in scene units, between the ray's start and the depth that counts as nearest."""
+        return torch.sigmoid(self.near_offset_raw) * (self.near_offset_share * (self.far - self.near))
+
+    def scale(self, depth: Tensor) -> Tensor:
+        """Distances to [-1, 1] between near + offset and far."""
+        near = self.near + self.near_offset()
+        return (depth - near) / (self.far - near) * 2 - 1
+
+    def forward(self, depth: Tensor) -> Tensor:
+        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`, the scaled depth itself first."""
+        x = self.scale(depth)
+        candidates = [x]
+        if self.mode != "off":
+            for layer in self.layers:
+                x = layer(x)
+                candidates.append(self.head(x))
+        return torch.stack(candidates, dim=1)
+
+    def selection_probabilities(self, raw_probability: float) -> list[float]:
+        """Probability of each candidate in training.
+
+        They rise linearly with the index and sum to 1, the first being `raw_probability`: p_i = p_0 + i d with
+        d = 2 (1 - K p_0) / (K (K - 1)). With `half`, each fake shows the scaled depth or the adaptor's last output
+        with probability 0.5.
+        """
+        count = self.num_candidates
+        if count == 1:
+            return [1.0]
+        if self.mode == "half":
+            return [0.5] + [0.0] * (count - 2) + [0.5]
+        step = 2 * (1 - count * raw_probability) / (count * (count - 1))
+        return [raw_probability + index * step for index in range(count)]
+
+    def select(self, candidates: Tensor, u: Tensor | None, raw_probability: float) -> Tensor:
+        """One candidate for each image.
+
+        Args:
+            candidates: `[B, K, 1, H, W]`.
+            u: uniform numbers `[B]`; None = evaluation, the last candidate.
+            raw_probability: of the first candidate.
+
+        Returns:
+            `[B, 1, H, W]`.
+        """
+        if u is None:
+            return candidates[:, -1]
+        bounds = torch.tensor(self.selection_probabilities(raw_probability), device=u.device).cumsum(0)[:-1]
+        index = torch.bucketize(u, bounds.to(u.dtype), right=True)
+        return candidates[torch.arange(len(index), device=u.device), index]

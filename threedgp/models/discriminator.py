@@ -1,0 +1,129 @@
+"""Patch-wise discriminator with two heads: real or fake, and the features a classifier sees (3DGP, section 3.4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.config import DiscriminatorConfig
+from threedgp.models.layers import EqualizedConv, EqualizedLinear
+from threedgp.models.mapping import ConditionMapping
+
+IMAGE_CHANNELS = 4  # rgb and depth
+FREQUENCIES = 10
+LOOKUP_WIDTH = 256
+LOOKUP_STEPS = 1000
+PATCH_PARAMETERS = 3
+ENCODING_WIDTH = PATCH_PARAMETERS * (2 * FREQUENCIES + LOOKUP_WIDTH)
+
+
+class PatchEncoding(nn.Module):
+    """Patch scale, x offset and y offset: each as sines, cosines, and a learned vector looked up by its value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lookup = nn.Embedding(LOOKUP_STEPS + 1, LOOKUP_WIDTH)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES) / 1024, persistent=False)
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """`[B, 3]` fractions in [0, 1] to `[B, 828]`."""
+        scaled = patch * LOOKUP_STEPS
+        angles = scaled[..., None] * self.frequencies
+        looked_up = self.lookup(scaled.round().long().clamp(0, LOOKUP_STEPS))
+        return torch.cat([angles.sin(), angles.cos(), looked_up], dim=-1).flatten(1)
+
+
+class ResidualBlock(nn.Module):
+    """StyleGAN2 residual block; the patch encoding scales the input channels of its second convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_width: int, *, down: bool) -> None:
+        super().__init__()
+        self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down)
+        self.conv0 = EqualizedConv(in_channels, in_channels, 3, activation="leaky_relu")
+        self.affine = EqualizedLinear(style_width, in_channels)
+        self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """`[B, in, H, W]` to `[B, out, H, W]`, or half of that with `down`."""
+        scale = 1 + torch.tanh(self.affine(style))
+        y = self.conv1(self.conv0(x) * scale[:, :, None, None])
+        return (self.skip(x) + y) * math.sqrt(0.5)
+
+
+def minibatch_std(x: Tensor, group: int) -> Tensor:
+    """Appends a channel: deviation over groups of neighbouring samples, averaged over channels and pixels.
+
+    Groups are contiguous, so that they are the samples that share a patch scale (the published code strides here and
+    mixes scales whenever a batch has more than one group).
+    """
+    batch, _, height, width = x.shape
+    group = math.gcd(group, batch)
+    grouped = x.reshape(batch // group, group, -1)
+    deviation = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1).add(1e-8).sqrt().mean(dim=1)
+    deviation = deviation.repeat_interleave(group).reshape(batch, 1, 1, 1)
+    return torch.cat([x, deviation.expand(-1, -1, height, width)], dim=1)
+
+
+class Discriminator(nn.Module):
+    """Judges a patch of colour and depth, given where it was cut and the class."""
+
+    def __init__(
+        self, config: DiscriminatorConfig, image_resolution: int, num_classes: int, num_features: int
+    ) -> None:
+        super().__init__()
+        self.group = config.minibatch_std_group
+        self.num_classes = num_classes
+        self.patch_encoding = PatchEncoding()
+        style_width = config.patch_encoding_width
+        self.style_mapping = ConditionMapping(ENCODING_WIDTH, style_width)
+
+        def channels(resolution: int) -> int:
+            return min(config.channel_base // resolution, config.channel_max)
+
+        # As deep as a discriminator of whole images: the first blocks keep the patch's resolution.
+        keep = int(math.log2(image_resolution // config.patch_resolution))
+        resolutions = [2**power for power in range(int(math.log2(image_resolution)), 2, -1)]
+        self.from_rgb = EqualizedConv(IMAGE_CHANNELS, channels(image_resolution), 1, activation="leaky_relu")
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels(size), channels(size // 2), style_width, down=index >= keep)
+            for index, size in enumerate(resolutions)
+        )
+        last = channels(4)
+        self.conv = EqualizedConv(last + 1, last, 3, activation="leaky_relu")
+        self.hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
+        self.output = EqualizedLinear(last, last)
+        self.head_mapping = ConditionMapping(num_classes + ENCODING_WIDTH, last)
+        self.feature_head = (
+            nn.Sequential(
+                EqualizedLinear(last * 16, last, activation="leaky_relu"), EqualizedLinear(last, num_features)
+            )
+            if num_features
+            else None
+        )
+
+    def forward(self, images: Tensor, patch: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Logits and predicted classifier features.
+
+        Args:
+            images: colour in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`.
+            patch: scale, x offset, y offset, `[B, 3]`.
+            labels: int64 `[B]`, None without classes.
+
+        Returns:
+            logits `[B]` and features `[B, num_features]` (None without that head).
+        """
+        encoding = self.patch_encoding(patch)
+        style = self.style_mapping(encoding)
+        x = self.from_rgb(images.contiguous(memory_format=torch.channels_last))
+        for block in self.blocks:
+            x = block(x, style)
+        x = self.conv(minibatch_std(x, self.group)).flatten(1)
+        condition = encoding
+        if self.num_classes:
+            condition = torch.cat([F.one_hot(labels, self.num_classes).to(encoding.dtype), encoding], dim=1)
+        projection = self.head_mapping(condition)
+        logits = (self.output(self.hidden(x)) * projection).sum(dim=1) / math.sqrt(projection.shape[1])
+        return logits, None if self.feature_head is None else self.feature_head(x)

@@ -1,0 +1,200 @@
+"""The generator of 3DGP: mapping, tri-plane backbone, camera generator, renderer and depth adaptor in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.camera.geometry import rays
+from threedgp.config import CameraConfig, ModelConfig
+from threedgp.models.backbone import Backbone
+from threedgp.models.camera_generator import CameraGenerator
+from threedgp.models.depth_adaptor import DepthAdaptor
+from threedgp.models.layers import EqualizedLinear
+from threedgp.models.mapping import GeneratorMapping
+from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
+
+RAY_CHUNK = 1 << 16
+"""Rays of all images together that inference samples at once; bounds its memory."""
+
+
+class Rendering(NamedTuple):
+    """Pictures of scenes."""
+
+    rgb: Tensor
+    """`[B, 3, R, R]`, about [-1, 1] (not clamped)."""
+    depth: Tensor
+    """`[B, 1, R, R]`, distance along the ray in scene units."""
+
+
+class Synthesis(NamedTuple):
+    """What a training step gets from the generator."""
+
+    rgb: Tensor
+    """`[B, 3, P, P]`"""
+    depth: Tensor
+    """`[B, 1, P, P]`, rendered."""
+    candidates: Tensor
+    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted."""
+    w: Tensor
+    """`[B, w_dim]`"""
+    cameras: Tensor
+    """`[B, 8]`, posterior."""
+
+
+class FieldDecoder(nn.Module):
+    """Two layers from plane features to colour and raw density; evaluated by the renderer, which takes its weights."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = EqualizedLinear(channels, hidden, activation="leaky_relu")
+        self.output = EqualizedLinear(hidden, 4)
+
+    def effective(self) -> Decoder:
+        """Weights with their gains applied."""
+        return Decoder(*self.hidden.effective(), *self.output.effective())
+
+
+class Generator(nn.Module):
+    """Scenes from latent vectors and classes, seen by learned cameras."""
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        model: ModelConfig,
+        num_classes: int,
+        class_probabilities: Sequence[float] | None = None,
+    ) -> None:
+        """
+        Args:
+            camera: prior, bounds of rays, camera generator.
+            model: sizes of the networks.
+            num_classes: 0 = unconditional.
+            class_probabilities: how often each class occurs, for sampling; None = equally often.
+        """
+        super().__init__()
+        settings = model.generator
+        self.camera_config, self.model_config = camera, model
+        self.num_classes, self.z_dim = num_classes, settings.z_dim
+        self.class_probabilities = list(class_probabilities or [])
+        self.mapping = GeneratorMapping(
+            settings.z_dim,
+            num_classes,
+            settings.w_dim,
+            layers=settings.mapping_layers,
+            lr_multiplier=settings.mapping_lr_multiplier,
+        )
+        self.backbone = Backbone(
+            settings.w_dim,
+            settings.plane_resolution,
+            3 * settings.plane_channels,
+            channel_base=settings.channel_base,
+            channel_max=settings.channel_max,
+            noise=settings.noise,
+        )
+        self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
+        self.depth_adaptor = DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end)
+        self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
+        self.ray_settings = RaySettings(
+            near=camera.ray_start,
+            far=camera.ray_end,
+            half_width=settings.cube_half_width,
+            infinite_last_interval=settings.infinite_last_interval,
+            last_back=settings.last_back,
+        )
+
+    def map(self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+        """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`."""
+        return self.mapping(z, labels, truncation)
+
+    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None) -> Tensor:
+        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise as in `Backbone.forward`."""
+        image = self.backbone(w, noise)
+        planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
+        return planes.permute(0, 1, 3, 4, 2)
+
+    def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Cameras `[B, 8]` that the camera generator makes of prior ones; the same ones where it is switched off."""
+        if self.camera_generator is None:
+            return prior_cameras
+        return self.camera_generator(prior_cameras, z, labels)
+
+    @torch.no_grad()
+    def render(self, planes: Tensor, cameras: Tensor, resolution: int, *, cut_quantile: float = 0.0) -> Rendering:
+        """Whole pictures for people and metrics: deterministic, in chunks, without gradients.
+
+        Args:
+            planes: of `make_planes`, `[B, 3, H, W, C]`.
+            cameras: `[B, 8]`.
+            resolution: R, pixels along each side; any.
+            cut_quantile: densities under this quantile of each image's samples count as empty.
+        """
+        settings = self.model_config.generator
+        origins, directions = rays(cameras, resolution)
+        batch, count = origins.shape[:2]
+        seen = render_rays(
+            planes,
+            self.decoder.effective(),
+            origins,
+            directions,
+            midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins),
+            self.ray_settings._replace(cut_quantile=cut_quantile),
+            chunk=max(RAY_CHUNK // batch, 1),
+        )
+        return _as_pictures(seen.rgb, seen.depth, resolution)
+
+    @torch.no_grad()
+    def _field(self, planes: Tensor, points: Tensor) -> Tensor:
+        half_width = self.ray_settings.half_width
+        return field_at_points(planes, self.decoder.effective(), points, half_width=half_width)
+
+    def density(self, planes: Tensor, points: Tensor) -> Tensor:
+        """Density `[B, N]` at points `[B, N, 3]` in scene units."""
+        return F.softplus(self._field(planes, points)[..., 3])
+
+    def color(self, planes: Tensor, points: Tensor) -> Tensor:
+        """Colour `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
+        return self._field(planes, points)[..., :3]
+
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        prior_cameras: Tensor,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        randomness: RayRandomness,
+        noise: list[Tensor] | None = None,
+    ) -> Synthesis:
+        """Patches for training.
+
+        Args:
+            z: `[B, z_dim]`.
+            labels: int64 `[B]`, None without classes.
+            prior_cameras: `[B, 8]`.
+            scales, offsets: `[B, 2]`, where each patch is cut.
+            resolution: P, pixels along each side of a patch.
+            randomness: numbers of the two sampling passes.
+            noise: of the backbone; None = its stored constants.
+        """
+        w = self.map(z, labels)
+        cameras = self.posterior(prior_cameras, z, labels)
+        origins, directions = rays(cameras, resolution, scales, offsets)
+        seen = render_rays(
+            self.make_planes(w, noise), self.decoder.effective(), origins, directions, randomness, self.ray_settings
+        )
+        rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
+        return Synthesis(rgb, depth, self.depth_adaptor(depth), w, cameras)
+
+
+def _as_pictures(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
+    batch = rgb.shape[0]
+    return Rendering(
+        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution),
+        depth.reshape(batch, 1, resolution, resolution),
+    )

@@ -1,0 +1,93 @@
+"""Layers with equalised learning rate (Karras et al. 2018, section 4.1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.models.resample import downsample, smooth
+
+Activation = Literal["linear", "leaky_relu", "softplus"]
+LEAKY_SLOPE = 0.2
+LEAKY_GAIN = math.sqrt(2)
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The activation with its gain: sqrt 2 for leaky ReLU (slope 0.2), which keeps the variance, 1 for others."""
+    if activation == "leaky_relu":
+        return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
+    if activation == "softplus":
+        return F.softplus(x)
+    return x
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """`[B, C]` scaled so that the mean square over C is 1."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class EqualizedLinear(nn.Module):
+    """Linear layer whose weights are stored at unit scale and used with gain `lr_multiplier / sqrt(fan_in)`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: Activation = "linear",
+        bias: bool = True,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.activation: Activation = activation
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier)) if bias else None
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def effective(self) -> tuple[Tensor, Tensor]:
+        """Weight `[out, in]` and bias `[out]` with their gains applied (the layer has a bias)."""
+        return self.weight * self.weight_gain, self.bias * self.bias_gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        bias = None if self.bias is None else self.bias * self.bias_gain
+        return activate(F.linear(x, self.weight * self.weight_gain, bias), self.activation)
+
+
+class EqualizedConv(nn.Module):
+    """Convolution with equalised learning rate, same size or (with `down`) half size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        activation: Activation = "linear",
+        bias: bool = True,
+        down: bool = False,
+    ) -> None:
+        super().__init__()
+        self.activation: Activation = activation
+        self.down = down
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, in, H, W]` to `[B, out, H, W]` or half of that."""
+        weight, padding = self.weight * self.weight_gain, self.weight.shape[-1] // 2
+        if not self.down:
+            x = F.conv2d(x, weight, self.bias, padding=padding)
+        elif padding == 0:
+            x = F.conv2d(downsample(x), weight, self.bias)
+        else:
+            # Filter first, a pixel wider on every side, so that the strided convolution sees no extra border.
+            x = F.conv2d(smooth(x, padding=padding + 1), weight, self.bias, stride=2)
+        return activate(x, self.activation)

@@ -1,0 +1,68 @@
+"""Mapping networks: from latent vector, class or patch parameters to a style vector."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.models.layers import EqualizedLinear, normalize_second_moment
+
+
+class LabelEmbedding(nn.Module):
+    """A linear layer on a one-hot class, as a gather of its columns."""
+
+    def __init__(self, num_classes: int, width: int, *, lr_multiplier: float = 1.0) -> None:
+        super().__init__()
+        self.linear = EqualizedLinear(num_classes, width, lr_multiplier=lr_multiplier)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Labels int64 `[B]` to `[B, width]`."""
+        weight, bias = self.linear.effective()
+        return F.embedding(labels, weight.t()) + bias
+
+
+class GeneratorMapping(nn.Module):
+    """z and class to w; keeps a running average of w for truncation."""
+
+    def __init__(
+        self, z_dim: int, num_classes: int, w_dim: int, *, layers: int, lr_multiplier: float
+    ) -> None:
+        super().__init__()
+        self.embed = LabelEmbedding(num_classes, w_dim) if num_classes else None
+        widths = [z_dim + (w_dim if num_classes else 0)] + [w_dim] * layers
+        self.layers = nn.Sequential(
+            *(
+                EqualizedLinear(before, after, activation="leaky_relu", lr_multiplier=lr_multiplier)
+                for before, after in zip(widths[:-1], widths[1:], strict=True)
+            )
+        )
+        self.register_buffer("w_average", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0) -> Tensor:
+        """z `[B, z_dim]` and labels int64 `[B]` (None without classes) to w `[B, w_dim]`."""
+        x = normalize_second_moment(z)
+        if self.embed is not None:
+            x = torch.cat([x, normalize_second_moment(self.embed(labels))], dim=1)
+        w = self.layers(x)
+        return w if truncation == 1 else self.w_average.lerp(w, truncation)
+
+    @torch.no_grad()
+    def track_average(self, w: Tensor, decay: float) -> None:
+        """Move the running average towards the mean of w `[B, w_dim]`."""
+        self.w_average.copy_(w.mean(dim=0).lerp(self.w_average, decay))
+
+
+class ConditionMapping(nn.Module):
+    """A condition to a style vector: linear embedding, second-moment normalisation, two leaky-ReLU layers."""
+
+    def __init__(self, in_features: int, width: int, *, lr_multiplier: float = 0.01) -> None:
+        super().__init__()
+        self.embed = EqualizedLinear(in_features, width)
+        self.layers = nn.Sequential(
+            *(EqualizedLinear(width, width, activation="leaky_relu", lr_multiplier=lr_multiplier) for _ in range(2))
+        )
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """`[B, in_features]` to `[B, width]`."""
+        return self.layers(normalize_second_moment(self.embed(condition)))

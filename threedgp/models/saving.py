@@ -1,0 +1,111 @@
+"""The trained generator on disk: ``model.safetensors`` and ``config.json``. Loading runs no code of the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from threedgp.atomic import atomic_path, write_json
+from threedgp.config import CameraConfig, Config, ModelConfig
+from threedgp.errors import UserError
+from threedgp.models.generator import Generator
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def seeded_generator(
+    camera: CameraConfig, model: ModelConfig, num_classes: int, class_probabilities: list[float], seed: int
+) -> Generator:
+    """A generator at its initialisation, a function of `seed`; PyTorch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Generator(camera, model, num_classes, class_probabilities)
+
+
+def save_model(folder: Path, generator: Generator, config: Config, *, class_names: list[str], kimg: float) -> None:
+    """Write weights and all that is needed to use them.
+
+    Args:
+        folder: made if absent.
+        generator: averaged weights.
+        config: of the run.
+        class_names: of the data, by label.
+        kimg: thousands of images that training has shown.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as path:
+        save_file(state, path)
+    write_json(
+        folder / CONFIG,
+        {
+            "camera": config.camera.model_dump(mode="json"),
+            "model": config.model.model_dump(mode="json"),
+            "num_classes": generator.num_classes,
+            "class_names": class_names,
+            "class_probabilities": generator.class_probabilities,
+            "resolution": config.dataset.resolution,
+            "seed": config.train.seed,
+            "kimg": kimg,
+        },
+    )
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """Content of a model folder's ``config.json``.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / CONFIG
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
+    except ValueError:
+        raise UserError(f"{path}: this is no JSON; restore the file or train the model again.") from None
+
+
+def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generator:
+    """The generator as it was at the initialisation of the run whose model lies in `folder`.
+
+    Raises:
+        UserError: the folder's configuration is missing or damaged.
+    """
+    config = read_model_config(folder)
+    try:
+        generator = seeded_generator(
+            CameraConfig(**config["camera"]),
+            ModelConfig(**config["model"]),
+            config["num_classes"],
+            config["class_probabilities"],
+            config["seed"],
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / CONFIG}: this is no configuration of a model ({reason}).") from None
+    return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
+    """The trained generator (averaged weights), ready for use.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit the configuration.
+    """
+    generator = load_untrained(folder, device)
+    path = folder / WEIGHTS
+    try:
+        generator.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: these are no weights for {folder / CONFIG} ({reason}).") from None
+    return generator

@@ -1,0 +1,67 @@
+"""Scenes by number: latent vector, class and prior camera as functions of a seed and an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
+from threedgp.counter_rng import normal, uniform
+from threedgp.models.generator import Generator
+
+
+class Scenes(NamedTuple):
+    """What scenes are made of."""
+
+    z: Tensor
+    """`[B, z_dim]`"""
+    labels: Tensor | None
+    """int64 `[B]`, None without classes."""
+    prior_cameras: Tensor
+    """`[B, 8]`"""
+
+
+def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
+    """Scenes for the numbers `index`.
+
+    Args:
+        generator: gives sizes, the prior, and how often each class occurs.
+        seed: of the whole set.
+        name: separates uses of the same seed and index.
+        index: int64 `[B]`, on the device where the scenes are wanted.
+        labels: int64 `[B]`, to choose the classes; None = drawn, as often as in the training data.
+    """
+    count = len(index)
+    if generator.num_classes and labels is None:
+        share = generator.class_probabilities or [1.0] * generator.num_classes
+        bounds = torch.tensor(share, dtype=torch.float64).cumsum(0)
+        bounds = (bounds / bounds[-1])[:-1].to(torch.float32).to(index.device)
+        labels = torch.bucketize(uniform((count,), seed, name, "label", index), bounds, right=True)
+    return Scenes(
+        normal((count, generator.z_dim), seed, name, "z", index),
+        labels if generator.num_classes else None,
+        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index)),
+    )
+
+
+def sample_scenes(
+    generator: Generator,
+    count: int,
+    seed: int,
+    *,
+    start: int = 0,
+    labels: Tensor | Sequence[int] | None = None,
+) -> Scenes:
+    """`count` scenes of the set `seed`, from number `start`; each depends on seed and number alone.
+
+    Args:
+        labels: classes `[count]`; None = drawn, as often as in the training data.
+    """
+    device = generator.mapping.w_average.device
+    index = torch.arange(start, start + count, device=device)
+    if labels is not None:
+        labels = torch.as_tensor(labels, dtype=torch.int64, device=device)
+    return draw_scenes(generator, seed, "scenes", index, labels)

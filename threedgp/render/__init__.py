@@ -1,0 +1,24 @@
+"""Volume rendering of tri-plane scenes, usable without the rest of the project.
+
+    from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
+"""
+
+from threedgp.render.compositing import Composite, composite
+from threedgp.render.field import Decoder, field_along_rays, field_at_points
+from threedgp.render.renderer import RayRandomness, RaySettings, midpoint_randomness, render_rays
+from threedgp.render.sampling import importance_distances, merge_samples, stratified_distances
+
+__all__ = [
+    "Composite",
+    "Decoder",
+    "RayRandomness",
+    "RaySettings",
+    "composite",
+    "field_along_rays",
+    "field_at_points",
+    "importance_distances",
+    "merge_samples",
+    "midpoint_randomness",
+    "render_rays",
+    "stratified_distances",
+]

@@ -1,0 +1,67 @@
+"""Regularisers that keep posterior cameras from collapsing (3DGP, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
+from threedgp.config import CameraRegulariserConfig
+
+EMD_DRAWS = 64
+MEAN_DRAWS = 256
+
+
+def _weights(config: CameraRegulariserConfig) -> dict[int, float]:
+    look_at = config.look_at_weight
+    return {
+        YAW: config.origin_weight,
+        PITCH: config.origin_weight,
+        FOV: config.fov_weight,
+        LOOK_AT_YAW: look_at,
+        LOOK_AT_PITCH: look_at,
+        LOOK_AT_RADIUS: look_at,
+    }
+
+
+def transport_cost(a: Tensor, b: Tensor) -> Tensor:
+    """Squared-distance optimal transport between equally weighted numbers `[N]`: sorted against sorted."""
+    return (a.sort().values - b.sort().values).square().mean()
+
+
+def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserConfig) -> Tensor:
+    """Weighted transport cost between posterior and prior cameras `[N, 8]`, parameter by parameter.
+
+    Field of view in degrees, the rest in radians and scene units.
+    """
+    costs = [weight * transport_cost(posterior[:, i], prior[:, i]) for i, weight in _weights(config).items()]
+    return torch.stack(costs).sum()
+
+
+def gradient_regulariser(
+    posterior_of: Callable[[Tensor], Tensor], prior: Tensor, config: CameraRegulariserConfig
+) -> Tensor:
+    """|g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter with respect to its prior.
+
+    Args:
+        posterior_of: prior cameras `[N, 8]` to posterior ones.
+        prior: `[N, 8]`.
+        config: weights.
+    """
+    prior = prior.detach().requires_grad_()
+    posterior = posterior_of(prior)
+    total = prior.new_zeros([])
+    for index, weight in _weights(config).items():
+        (gradient,) = torch.autograd.grad(posterior[:, index].sum(), prior, create_graph=True)
+        size = gradient[:, index].abs()
+        total = total + weight * (size + 1 / (size + 1e-4)).mean()
+    return total
+
+
+def mean_angle_distance(posterior: Tensor, prior_mean: tuple[float, float, float]) -> Tensor:
+    """Euclidean distance between the mean (yaw, pitch, roll) of posterior cameras `[N, 8]` and the prior's mean."""
+    mean = posterior[:, [YAW, PITCH, ROLL]].mean(dim=0)
+    difference = mean - mean.new_tensor(prior_mean)
+    return torch.sqrt(difference.square().sum() + 1e-12)  # the root's derivative is infinite at zero

@@ -1,0 +1,70 @@
+"""Every random number of a training step, as a function of seed, step, phase and global sample index."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from threedgp.config import Config
+from threedgp.counter_rng import normal, uniform
+from threedgp.models.generator import Generator
+from threedgp.models.scenes import Scenes, draw_scenes
+from threedgp.render import RayRandomness
+from threedgp.training.patches import Patches, draw_patches
+
+
+class Draws:
+    """Draws for the samples `index` of one phase (`g`, `d`, ...) of one run.
+
+    The global index of a sample counts all samples ever shown, so it stands for the step as well.
+    """
+
+    def __init__(self, config: Config, seed: int, phase: str, index: Tensor) -> None:
+        """
+        Args:
+            config: prior of cameras.
+            seed: of the run.
+            phase: name that separates uses of the same index.
+            index: int64 `[B]`, on the device where the numbers are wanted.
+        """
+        self.config, self.seed, self.phase, self.index = config, seed, phase, index
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform numbers `[B, *shape]`."""
+        return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index)
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers `[B, *shape]`."""
+        return normal((len(self.index), *shape), self.seed, self.phase, name, self.index)
+
+    def scenes(self, generator: Generator) -> Scenes:
+        """Latent vectors, classes (as often as in the data) and prior cameras."""
+        return draw_scenes(generator, self.seed, self.phase, self.index)
+
+    def patches(self, beta: float) -> Patches:
+        """Where to cut patches."""
+        return draw_patches(
+            self.uniform("patch scale"),
+            self.uniform("patch offset", 2),
+            scale_min=self.config.train.patch_scale_min,
+            beta=beta,
+            group=self.config.model.discriminator.minibatch_std_group,
+        )
+
+    def rays(self, count: int, density_noise: float) -> RayRandomness:
+        """Numbers of both sampling passes for `count` rays an image; `density_noise` is a standard deviation."""
+        settings = self.config.model.generator
+        coarse, fine = settings.coarse_samples, settings.fine_samples
+        noises = (None, None)
+        if density_noise > 0:
+            noises = (
+                self.normal("coarse noise", count, coarse) * density_noise,
+                self.normal("fine noise", count, fine) * density_noise,
+            )
+        return RayRandomness(self.uniform("coarse", count, coarse), self.uniform("fine", count, fine), *noises)
+
+    def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
+        """Noise inputs of the backbone; None where it has none."""
+        if not self.config.model.generator.noise:
+            return None
+        shapes = generator.backbone.noise_shapes()
+        return [self.normal(f"noise {i}", 1, *shape) for i, shape in enumerate(shapes)]

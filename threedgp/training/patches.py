@@ -1,0 +1,40 @@
+"""Where patches are cut (EpiGRAF, Skorokhodov et al. 2022, section 3.2): scale by a Beta law, offsets uniform."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Patches(NamedTuple):
+    """Patches of a batch, in fractions of the image."""
+
+    scales: Tensor
+    """`[B, 2]`, side for x and y (equal)."""
+    offsets: Tensor
+    """`[B, 2]`, left and bottom edge."""
+
+    def parameters(self) -> Tensor:
+        """Scale, x offset, y offset, `[B, 3]`: what the discriminator is told."""
+        return torch.cat([self.scales[:, :1], self.offsets], dim=1)
+
+
+def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: float, group: int) -> Patches:
+    """Patches with one scale for each group of neighbouring samples.
+
+    The scale is ``scale_min + (1 - scale_min) x`` with x from Beta(1, beta), drawn by the inverse of its distribution
+    function 1 - (1 - x)^beta. A small beta shows whole images.
+
+    Args:
+        u_scale: uniform numbers in [0, 1), `[B]`; those of a group's first sample count.
+        u_offset: likewise, `[B, 2]`.
+        scale_min: smallest side.
+        beta: second parameter of the Beta law.
+        group: samples that share a scale, as in the minibatch standard deviation.
+    """
+    x = 1 - (1 - u_scale[::group]) ** (1 / beta)
+    scale = (scale_min + (1 - scale_min) * x).repeat_interleave(group)[: len(u_scale)]
+    scales = scale[:, None].expand(-1, 2)
+    return Patches(scales, u_offset * (1 - scales))
