@@ -21,7 +21,7 @@ demo: .venv/installed ## install, run the pipeline (preset toy in a fresh clone)
 	@echo "Numbers:  results/metrics.json"
 
 test: .venv/installed-test ## install what tests need and run them
-	@$(TEST_ENV) $(PYTHON) -m pytest -n auto --maxprocesses 4 -m "not gpu and not slow" -rs
+	@$(TEST_ENV) $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu and not slow" -rs
 
 lint: .venv/installed-test ## check style and formatting
 	@$(PYTHON) -m ruff check .

@@ -15,17 +15,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Crop the raw pictures to their central square and bring them to `dataset.resolution`, into data/<dataset>/prepared.
+    """Crop the raw pictures to squares of `dataset.resolution` pixels, into data/<dataset>/prepared.
 
     Pictures that cannot be used are listed with a reason in rejects.parquet. A stopped run goes on with the first
     shard that is missing.
     """
     with open_stage("prepare", params) as stage:
-        source = open_source(stage.config.dataset, stage.layout.raw)
-        prepared = stage.scratch / "prepared"
-        prepare_set(
-            source, prepared, stage.config.prepare, stage.config.dataset.resolution, stage.config.machine.workers
-        )
+        config, prepared = stage.config, stage.scratch / "prepared"
+        source = open_source(config.dataset, stage.layout.raw)
+        prepare_set(source, prepared, config.prepare, config.dataset.resolution, config.machine.workers)
         stage.publish(prepared, stage.layout.prepared)
 
 

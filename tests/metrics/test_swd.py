@@ -93,7 +93,8 @@ def test_distance_against_plain_second_implementation():
         cut = [p[:, y : y + 7, x : x + 7] for p, where in zip(pictures, places, strict=True) for y, x in where]
         cut = np.array(cut, dtype=np.float64)
         cut -= cut.mean((0, 2, 3), keepdims=True)
-        return (cut / cut.std((0, 2, 3), keepdims=True)).reshape(len(cut), -1)
+        cut /= cut.std((0, 2, 3), keepdims=True)
+        return cut.transpose(0, 2, 3, 1).reshape(len(cut), -1)
 
     apart = []
     for repeat in range(4):

@@ -108,9 +108,7 @@ def _gather(features: ShardFolder, places: NDArray[np.int64], path: Path) -> NDA
             finite = np.isfinite(values).all(axis=1)
             if not finite.all():
                 name = table["id"][int(np.argmin(finite))].as_py()
-                raise UserError(
-                    f"{features.folder}: the features of picture {name} are not finite; look at the picture."
-                )
+                raise UserError(f"{features.folder}: the features of {name} are not finite; look at that picture.")
             gathered[places[first : first + len(values)]] = values
             first += len(values)
             bar.advance(len(values))

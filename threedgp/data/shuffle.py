@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -146,15 +147,14 @@ def _deal(table: pa.Table, places: NDArray[np.int64], targets: int, rows_per_tar
     order = np.argsort(places)
     table = table.append_column("place", pa.array(places)).take(order).combine_chunks()
     cuts = np.searchsorted(places[order], np.arange(targets + 1) * rows_per_target)
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as stream:
-        with pa.ipc.new_file(stream, table.schema) as file:
-            for batch in _batches(table, cuts):
-                file.write_batch(batch)
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as file:
+        for batch in _batches(table, cuts):
+            file.write_batch(batch)
 
 
 def _batches(table: pa.Table, cuts: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     empty = pa.RecordBatch.from_pylist([], table.schema)
-    for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, stop in pairwise(cuts):
         yield table.slice(start, stop - start).to_batches()[0] if stop > start else empty
 
 

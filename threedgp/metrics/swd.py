@@ -63,38 +63,35 @@ def _counted(pictures: Pictures, count: int) -> Iterator[np.ndarray]:
 
 
 def descriptors(pictures: Pictures, count: int, steps: int, last: bool, seed: int) -> np.ndarray:
-    """Normalised patches of one level: float32 `[C, count * 128, 49]`."""
+    """Normalised patches of one level: float32 `[count * 128, 49 * C]`, each with its channels last."""
     rng = np.random.default_rng([seed, steps])
     result, sums, largest = np.empty(0), np.zeros(0), 0.0
     for index, picture in enumerate(_counted(pictures, count)):
         picture = np.ascontiguousarray(picture.transpose(1, 2, 0), dtype=np.float32)
         level = pyramid_level(picture, steps, last)
-        side, channels = level.shape[1:]
-        corners = rng.integers(0, np.array(level.shape[:2]) - PATCH + 1, size=(PATCHES, 2)) @ (side, 1)
-        inside = np.add.outer(np.arange(PATCH) * side, np.arange(PATCH)).ravel()
         if index == 0:
-            result = np.empty((channels, count, PATCHES, PATCH**2), np.float32)
-            sums = np.zeros((2, channels))
-        patches = result[:, index]
-        np.take(level.reshape(-1, channels).T, np.add.outer(corners, inside), axis=1, out=patches, mode="clip")
-        sums += [patches.sum((1, 2), dtype=np.float64), np.square(patches).sum((1, 2), dtype=np.float64)]
+            side, channels = level.shape[1:]
+            inside = np.add.outer(np.arange(PATCH) * side, np.arange(PATCH)).ravel() * channels
+            inside = np.add.outer(inside, np.arange(channels)).ravel()
+            result = np.empty((count, PATCHES, len(inside)), np.float32)
+            sums = np.zeros((2, len(inside)))
+        corners = rng.integers(0, side - PATCH + 1, size=(PATCHES, 2)) @ (side * channels, channels)
+        patches = result[index]
+        np.take(level.ravel(), np.add.outer(corners, inside), out=patches, mode="clip")
+        sums += [patches.sum(axis=0, dtype=np.float64), np.square(patches).sum(axis=0, dtype=np.float64)]
         largest = max(largest, float(np.abs(picture).max()))
-    mean, square = sums / result[0].size
+    mean, square = sums.reshape(2, PATCH**2, channels).mean(axis=1) / (count * PATCHES)
     deviation = np.sqrt((square - mean**2).clip(min=0))
-    for channel, patches in enumerate(result):
-        patches -= np.float32(mean[channel])
-        patches /= np.float32(deviation[channel] if deviation[channel] > FLAT * largest else np.inf)
-    return result.reshape(len(result), count * PATCHES, -1)
+    result -= np.tile(mean, PATCH**2).astype(np.float32)
+    result /= np.tile(np.where(deviation > FLAT * largest, deviation, np.inf), PATCH**2).astype(np.float32)
+    return result.reshape(count * PATCHES, -1)
 
 
 def _projections(patches: np.ndarray, seed: int, repeat: int) -> np.ndarray:
-    """Sorted projections of `[C, N, 49]` onto the unit directions of a repeat: float32 `[128, N]`."""
-    directions = np.random.default_rng([seed, repeat]).standard_normal((DIRECTIONS, len(patches) * PATCH**2))
+    """Sorted projections of `[N, D]` onto the unit directions of a repeat: float32 `[128, N]`."""
+    directions = np.random.default_rng([seed, repeat]).standard_normal((DIRECTIONS, patches.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    parts = np.split(directions.astype(np.float32), len(patches), axis=1)
-    projected = parts[0] @ patches[0].T
-    for part, channel in zip(parts[1:], patches[1:], strict=True):
-        projected += part @ channel.T
+    projected = directions.astype(np.float32) @ patches.T
     projected.sort(axis=1)
     return projected
 

@@ -151,7 +151,7 @@ class Zip:
 
     @staticmethod
     def _listed(member: zipfile.ZipInfo) -> Listed:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        unsafe = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+        parts = member.filename.replace("\\", "/").split("/")
+        unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
         return Listed(member.filename, member.file_size, member.CRC, problem)

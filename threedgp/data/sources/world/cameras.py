@@ -33,21 +33,22 @@ def spherical_to_cartesian(yaw: float, pitch: float, radius: float) -> Array:
     return radius * np.array([np.sin(pitch) * np.sin(-yaw), np.cos(pitch), np.sin(pitch) * np.cos(yaw)])
 
 
-def cast_rays(camera: Array, plane: Array) -> tuple[Array, Array]:
-    """Rays through points of the image plane `[2, N]` (x to the right, y up, from -1 to 1).
-
-    Returns:
-        origin `[3]` and unit directions `[3, N]`.
-    """
+def camera_axes(camera: Array) -> tuple[Array, Array]:
+    """Position of a camera `[3]`, and its axes `[3, 3]`: rows point right, up, and ahead to the image plane."""
     yaw, pitch, roll, fov, radius, *look_at = camera
     origin = spherical_to_cartesian(yaw, pitch, radius)
     forward = _unit(spherical_to_cartesian(*look_at) - origin)
     left = _unit(np.cross([0.0, 1.0, 0.0], forward))
     right, up = -left, _unit(np.cross(forward, left))
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
-    ahead = forward / np.tan(np.deg2rad(fov) / 2)
-    directions = right[:, None] * plane[0] + up[:, None] * plane[1] + ahead[:, None]
-    return origin, directions / np.sqrt((directions * directions).sum(axis=0))
+    return origin, np.stack([right, up, forward / np.tan(np.deg2rad(fov) / 2)])
+
+
+def ray_directions(axes: Array, plane: Array) -> Array:
+    """Unit directions `[3, N]` through points of the image plane `[2, N]` (x to the right, y up, from -1 to 1)."""
+    right, up, ahead = axes[:, :, None]
+    directions = right * plane[0] + up * plane[1] + ahead
+    return directions / np.sqrt((directions * directions).sum(axis=0))
 
 
 def image_plane(resolution: int) -> Array:

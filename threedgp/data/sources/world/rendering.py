@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.sources.world.cameras import cast_rays, image_plane
+from threedgp.data.sources.world.cameras import camera_axes, image_plane, ray_directions
 from threedgp.data.sources.world.scenes import CLASS_NAMES, Background, Scene, Texture
 from threedgp.data.sources.world.shapes import SHAPES, transform
 
@@ -29,10 +29,11 @@ def render_picture(scene: Scene, resolution: int) -> tuple[NDArray[np.uint8], ND
     centres = image_plane(resolution)
     pixel = 2 / (resolution - 1)
     plane = np.concatenate([centres + np.multiply(pixel, [[x], [y]]) for x, y in SUBPIXELS], axis=1)
+    origin, axes = camera_axes(scene.camera)
     depth = np.full(plane.shape[1], FAR)
     painted = np.zeros((4, plane.shape[1]))  # colour and coverage
     for start in range(0, plane.shape[1], BLOCK_RAYS):
-        distances, hit, colors = _object(scene, *cast_rays(scene.camera, plane[:, start : start + BLOCK_RAYS]))
+        distances, hit, colors = _object(scene, origin, ray_directions(axes, plane[:, start : start + BLOCK_RAYS]))
         hit += start
         depth[hit] = distances
         painted[:3, hit], painted[3, hit] = colors, 1

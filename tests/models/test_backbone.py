@@ -1,0 +1,59 @@
+"""Modulation of activations equals modulation of weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from threedgp.models.backbone import Backbone, OutputLayer, SynthesisLayer
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_layer_equals_modulated_weights(up: bool) -> None:
+    """One sample at a time, with the weights of StyleGAN2's equations 1 and 3, in float64."""
+    torch.manual_seed(0)
+    layer = SynthesisLayer(3, 5, 7, 8 if up else 4, up=up, noise=True).double()
+    layer.noise_strength.data.fill_(0.3)
+    layer.bias.data.normal_()
+    x, w = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 7).double()
+    out = layer(x, w, None)
+    for i in range(2):
+        style = F.linear(w[i], layer.affine.weight / 7**0.5, layer.affine.bias)
+        weight = layer.weight * style[None, :, None, None]
+        weight = weight / torch.sqrt(weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8)
+        if up:
+            line = torch.tensor([1.0, 3.0, 3.0, 1.0]).double()
+            kernel = (torch.outer(line, line) / 16).expand(5, 1, 4, 4)
+            y = F.conv_transpose2d(x[i : i + 1], weight.transpose(0, 1), stride=2)
+            y = F.conv2d(y, kernel, padding=1, groups=5)
+        else:
+            y = F.conv2d(x[i : i + 1], weight, padding=1)
+        y = y + layer.noise_const * 0.3 + layer.bias[:, None, None]
+        expected = F.leaky_relu(y, 0.2) * 2**0.5
+        assert torch.allclose(out[i : i + 1], expected, atol=1e-12)
+
+
+def test_output_layer_is_not_demodulated() -> None:
+    torch.manual_seed(0)
+    layer = OutputLayer(3, 2, 7).double()
+    x, w = torch.randn(1, 3, 4, 4).double(), torch.randn(1, 7).double()
+    style = F.linear(w[0], layer.affine.weight / 7**0.5, layer.affine.bias) / 3**0.5
+    expected = F.conv2d(x, layer.weight * style[None, :, None, None])
+    assert torch.allclose(layer(x, w), expected, atol=1e-12)
+
+
+def test_noise_inputs_are_taken_in_the_stated_order() -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(4, 16, 6, channel_base=64, channel_max=8)
+    for block in backbone.blocks:
+        for layer in (block.conv1,) if block.first else (block.conv0, block.conv1):
+            layer.noise_strength.data.fill_(0.1)
+    w = torch.randn(2, 4)
+    constants = [layer.noise_const for block in backbone.blocks for layer in
+                 ((block.conv1,) if block.first else (block.conv0, block.conv1))]  # fmt: skip
+    assert [tuple(c.shape) for c in constants] == backbone.noise_shapes()
+    given = [c.expand(2, 1, *c.shape) for c in constants]
+    assert torch.equal(backbone(w, given), backbone(w))
+    given[2] = given[2] + 1
+    assert not torch.equal(backbone(w, given), backbone(w))

@@ -1,0 +1,192 @@
+"""Both whole networks against the published ones, through the mapping of names; and the same at other sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from golden_arrays import assert_matches, load
+from threedgp.config import CameraConfig, ModelConfig
+from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Generator, Synthesis
+from threedgp.models.published import convert_names
+from threedgp.render import RayRandomness
+
+CLASSES, FEATURES, IMAGE, PATCH = 5, 12, 64, 16
+
+
+@pytest.fixture(scope="module")
+def arrays(golden: Path) -> dict[str, Tensor]:
+    return load(golden, "networks_conditional.npz")
+
+
+@pytest.fixture(scope="module")
+def networks(arrays: dict[str, Tensor]) -> tuple[Generator, Discriminator]:
+    camera = CameraConfig(yaw=(-1.57, 1.57), pitch=(0.785398163, 2.35619449), hidden=16, embedding=4)
+    model = ModelConfig.model_validate(
+        {
+            "generator": {
+                "z_dim": 32, "w_dim": 32, "plane_resolution": 32, "plane_channels": 8, "channel_base": 1024,
+                "channel_max": 32, "decoder_hidden": 16, "coarse_samples": 8, "fine_samples": 8,
+            },
+            "depth_adaptor": {"channels": 8},
+            "discriminator": {"patch_resolution": PATCH, "channel_base": 1024, "channel_max": 32},
+        }
+    )  # fmt: skip
+    generator = Generator(camera, model, CLASSES)
+    discriminator = Discriminator(model.discriminator, IMAGE, CLASSES, FEATURES)
+    for network, prefix, kind in ((generator, "state/G.", "generator"), (discriminator, "state/D.", "discriminator")):
+        state = {name.removeprefix(prefix): tensor for name, tensor in arrays.items() if name.startswith(prefix)}
+        network.load_state_dict(convert_names(state, network=kind), strict=True)
+    return generator, discriminator
+
+
+def _synthesize(generator: Generator, arrays: dict[str, Tensor]) -> Synthesis:
+    randomness = RayRandomness(arrays["u_coarse"], arrays["u_fine"])
+    labels = arrays["c"].argmax(dim=1)
+    where = arrays["patch_scales"], arrays["patch_offsets"]
+    return generator(arrays["z"], labels, arrays["prior"], *where, PATCH, randomness)
+
+
+def _judge(discriminator: Discriminator, arrays: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    patch = torch.cat([arrays["patch_scales"][:, :1], arrays["patch_offsets"]], dim=1)
+    return discriminator(images, patch, arrays["c"].argmax(dim=1))
+
+
+def test_generator_matches(networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]) -> None:
+    generator, _ = networks
+    out = _synthesize(generator, arrays)
+    assert_matches(out.w, arrays["w"])
+    assert_matches(out.cameras, arrays["posterior"])
+    planes = generator.make_planes(out.w)
+    assert_matches(planes.permute(0, 1, 4, 2, 3).flatten(1, 2), arrays["planes"])
+    assert_matches(out.rgb, arrays["rgb"])
+    assert_matches(out.depth, arrays["depth"])
+    assert_matches(out.candidates, arrays["depth_candidates"])
+
+
+def test_discriminator_matches(networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]) -> None:
+    images = torch.cat([arrays["rgb"], arrays["depth_candidates"][:, -1]], dim=1)
+    logits, features = _judge(networks[1], arrays, images)
+    assert_matches(logits, arrays["logits"])
+    assert_matches(features, arrays["features"])
+
+
+def test_gradient_of_every_parameter_matches(
+    networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]
+) -> None:
+    generator, discriminator = networks
+    out = _synthesize(generator, arrays)
+    logits, features = _judge(discriminator, arrays, torch.cat([out.rgb, out.candidates[:, -1]], dim=1))
+    parameters = [*generator.parameters(), *discriminator.parameters()]
+    for parameter in parameters:
+        parameter.grad = None
+    (logits.sum() + features.square().mean()).backward()
+    compared = 0
+    for network, prefix, kind in ((generator, "gradnorm/G.", "generator"), (discriminator, "gradnorm/D.", "discriminator")):
+        norms = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        ours = dict(network.named_parameters())
+        for name, norm in convert_names(norms, network=kind).items():
+            gradient = ours[name].grad
+            got = torch.zeros([]) if gradient is None else gradient.norm()
+            # Tolerance of the arrays, 1e-4, relative to each norm (the smallest, of the near plane, is 1.5e-4).
+            assert torch.isclose(got, norm.float(), rtol=1e-4, atol=1e-9), name
+            compared += 1
+    assert compared == len(parameters)
+
+
+def test_unknown_published_name_is_refused() -> None:
+    from threedgp.errors import UserError
+
+    with pytest.raises(UserError, match="'synthesis.b4.surprise' is no parameter of a published 3DGP generator"):
+        convert_names({"synthesis.b4.surprise": torch.zeros(1)}, network="generator")
+
+
+def _small(**changes: object) -> ModelConfig:
+    generator = dict(
+        z_dim=6, w_dim=10, mapping_layers=3, plane_resolution=8, plane_channels=5, channel_base=96, channel_max=12,
+        decoder_hidden=7, coarse_samples=5, fine_samples=3,
+    )  # fmt: skip
+    discriminator = dict(
+        patch_resolution=8, channel_base=96, channel_max=12, patch_encoding_width=9, minibatch_std_group=2
+    )
+    adaptor = dict(channels=3, layers=2, kernel_size=3)
+    merged = {"generator": generator, "discriminator": discriminator, "depth_adaptor": adaptor}
+    for key, values in changes.items():
+        merged[key] = merged[key] | values
+    return ModelConfig.model_validate(merged)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize(
+    "changes", [{}, {"depth_adaptor": {"mode": "off"}}, {"generator": {"fine_samples": 0, "noise": False}}]
+)
+def test_other_sizes_work_and_every_parameter_learns(classes: int, learned: bool, changes: dict) -> None:
+    torch.manual_seed(0)
+    model = _small(**changes)
+    generator = Generator(CameraConfig(learned=learned, hidden=8, embedding=3), model, classes)
+    discriminator = Discriminator(model.discriminator, 16, classes, 4)
+    settings = model.generator
+    labels = torch.tensor([0, 1, 2, 1]) if classes else None
+    from threedgp.camera.priors import prior_cameras
+
+    out = generator(
+        torch.randn(4, 6), labels, prior_cameras(generator.camera_config, torch.rand(4, 6)),
+        torch.full((4, 2), 0.6), torch.rand(4, 2) * 0.4, 8,
+        RayRandomness(torch.rand(4, 64, settings.coarse_samples), torch.rand(4, 64, settings.fine_samples)),
+        noise=[torch.randn(4, 1, *shape) for shape in generator.backbone.noise_shapes()],
+    )  # fmt: skip
+    depth = out.candidates.mean(dim=1)
+    logits, features = discriminator(torch.cat([out.rgb, depth], dim=1), torch.rand(4, 3), labels)
+    (logits.sum() + features.square().mean()).backward()
+    for network in (generator, discriminator):
+        silent = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+        assert not silent
+
+
+def test_truncation_moves_w_towards_the_average() -> None:
+    generator = Generator(CameraConfig(hidden=8, embedding=3), _small(), 0)
+    with torch.no_grad():
+        generator.mapping.w_average.fill_(3.0)
+        z = torch.randn(2, 6)
+        full = generator.map(z)
+        assert torch.allclose(generator.map(z, truncation=0.25), 3.0 + 0.25 * (full - 3.0), atol=1e-6)
+        assert torch.allclose(generator.map(z, truncation=0.0), torch.full_like(full, 3.0))
+
+
+def test_rendering_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    generator = Generator(CameraConfig(learned=False), _small(), 0).eval()
+    from threedgp.camera.priors import frontal_cameras
+
+    with torch.no_grad():
+        planes = generator.make_planes(generator.map(torch.randn(2, 6)))
+    cameras = frontal_cameras(generator.camera_config, 2)
+    for quantile in (0.0, 0.5):
+        monkeypatch.setattr("threedgp.models.generator.RAY_CHUNK", 1 << 16)
+        whole = generator.render(planes, cameras, 9, cut_quantile=quantile)
+        monkeypatch.setattr("threedgp.models.generator.RAY_CHUNK", 2 * 13)
+        pieces = generator.render(planes, cameras, 9, cut_quantile=quantile)
+        assert torch.allclose(whole.rgb, pieces.rgb, atol=1e-6) and torch.allclose(whole.depth, pieces.depth, atol=1e-6)
+
+
+def _trainable(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_published_imagenet_sizes() -> None:
+    """Parameter counts of the backbone, worked out by hand from the layout of StyleGAN2."""
+    with torch.device("meta"):
+        generator = Generator(CameraConfig(), ModelConfig(), 1000)
+    channels = {2**k: min(65536 // 2**k, 1024) for k in range(2, 10)}
+    expected = 1024 * 16
+    for size, width in channels.items():
+        before = channels.get(size // 2)
+        for inputs in [width] if before is None else [before, width]:
+            expected += width * inputs * 9 + width + inputs * 513 + 1
+        expected += 96 * width + 96 + width * 513
+    assert _trainable(generator.backbone) == expected

@@ -1,0 +1,70 @@
+"""The order in which training sees its rows: a function of the seed and the position alone.
+
+Each epoch permutes the shards, within a shard the row groups, and the rows within a window of row groups. So one shard
+after the other is read, a few row groups at a time, and no table grows with the set but that of its shards. (The rows
+of the whole set were shuffled when the shards were written.)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW_GROUPS = 8
+"""Row groups whose rows are mixed."""
+
+
+class Place(NamedTuple):
+    """Where some samples are: shard, and rows within it in the order of the samples."""
+
+    shard: int
+    rows: NDArray[np.int64]
+
+
+class SampleOrder:
+    """From sample numbers, which count on from epoch to epoch, to rows.
+
+    Args:
+        shard_rows: rows of each shard.
+        group_rows: rows of a row group; the last of a shard may have fewer.
+        seed: decides the order.
+    """
+
+    def __init__(self, shard_rows: list[int], group_rows: int, seed: int) -> None:
+        self._shard_rows, self._group_rows, self._seed = np.array(shard_rows), group_rows, seed
+        self.size = int(self._shard_rows.sum())
+        self._shards = lru_cache(maxsize=2)(self._permute_shards)
+        self._rows = lru_cache(maxsize=4)(self._permute_rows)
+
+    def places(self, first: int, count: int) -> list[Place]:
+        """Where the samples from number `first` on are; a new entry wherever the shard or the epoch changes."""
+        found = []
+        while count:
+            epoch, offset = divmod(first, self.size)
+            shards, starts = self._shards(epoch)
+            turn = int(np.searchsorted(starts, offset, side="right")) - 1
+            offset -= int(starts[turn])
+            rows = self._rows(epoch, int(shards[turn]))[offset : offset + count]
+            found.append(Place(int(shards[turn]), rows))
+            first, count = first + len(rows), count - len(rows)
+        return found
+
+    def _permute_shards(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shards in the order of `epoch`, and the samples of the epoch before each."""
+        filled = np.flatnonzero(self._shard_rows)
+        shards = np.random.default_rng([self._seed, epoch]).permutation(filled)
+        return shards, np.cumsum(self._shard_rows[shards]) - self._shard_rows[shards]
+
+    def _permute_rows(self, epoch: int, shard: int) -> NDArray[np.int64]:
+        random = np.random.default_rng([self._seed, epoch, shard])
+        rows = np.arange(self._shard_rows[shard])
+        cuts = np.arange(self._group_rows, len(rows), self._group_rows)
+        groups = np.split(rows, cuts)
+        order = np.concatenate([groups[group] for group in random.permutation(len(groups))])
+        window = WINDOW_GROUPS * self._group_rows
+        for start in range(0, len(order), window):
+            random.shuffle(order[start : start + window])
+        return order

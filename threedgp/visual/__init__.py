@@ -1,0 +1,1 @@
+"""What people look at: grids, view strips, camera flights, meshes, the report."""
