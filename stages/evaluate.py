@@ -102,6 +102,7 @@ def evaluate(stage: Stage) -> None:
     metrics = evaluation.rounded(metrics)
     exhibits.write_controls(scratch / "evaluation" / "controls.json", metrics)
     exhibits.write_cameras(scratch / "evaluation" / "cameras.tsv", cameras)
+    exhibits.write_machine(scratch / "evaluation" / "machine.json", device)
     exhibits.write_strips(scratch / "evaluation", pictures)
     write_json(scratch / "metrics.json", metrics)
     stage.publish(scratch / "evaluation", layout.evaluation)

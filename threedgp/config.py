@@ -167,6 +167,8 @@ class ModelConfig(Section):
     """Networks of 3DGP."""
 
     class_conditional: bool = True
+    depth: bool = True
+    """Whether the discriminator sees depth; without it geometry is learned from colour alone (EpiGRAF)."""
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -215,7 +217,7 @@ class SelectConfig(Section):
 class DepthConfig(Section):
     """Stage `depth`: monocular depth of the selected pictures."""
 
-    estimator: Literal["sidecar", "simulated"] = "sidecar"
+    estimator: Literal["none", "sidecar", "simulated"] = "sidecar"
     strength: NonNegative = 1.0
     """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
@@ -375,10 +377,17 @@ class Config(Section):
             )
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
-        if self.depth.estimator == "simulated" and self.dataset.source == "folder":
-            raise ValueError("depth.estimator: 'simulated' needs true depth, which source 'folder' does not have")
+        if self.depth.estimator == "simulated" and self.dataset.source != "procedural":
+            raise ValueError(
+                f"depth.estimator: 'simulated' needs true depth, which source '{self.dataset.source}' does not have"
+            )
         if self.depth.estimator == "sidecar" and self.dataset.source == "folder":
-            raise ValueError("depth.estimator: 'sidecar' needs depth maps, which source 'folder' does not have")
+            raise ValueError(
+                "depth.estimator: 'sidecar' needs depth maps, which source 'folder' does not have; "
+                "set it to 'none' and model.depth to false, or use source 'rgbd'"
+            )
+        if self.depth.estimator == "none" and self.model.depth:
+            raise ValueError("model.depth: the discriminator is to see depth, but depth.estimator is 'none'")
         if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:
             raise ValueError(
                 f"download.resolution: {self.download.resolution} pixels are fewer than "

@@ -78,7 +78,7 @@ def test_rays_are_those_of_the_model() -> None:
 def test_depth_of_a_sphere_in_closed_form() -> None:
     scene = next(scene for scene in (draw_scene(0, index) for index in range(99)) if scene.label == 0)
     _, depth = render_picture(scene, 33)
-    origin, axes = camera_axes(scene.camera)
+    origin, _ = camera_axes(scene.camera)
     radius = np.linalg.norm(scene.to_world[:, 0])
     for row in range(33):
         for column in range(33):

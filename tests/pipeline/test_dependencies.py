@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from stages.declaration import Declaration, declarations
+from stages.layout import Layout
 from threedgp.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ DOWNWARDS = {
     "models": {"camera", "render"},
     "training": {"camera", "data", "models", "render"},
     "metrics": {"camera", "data", "features", "models", "render"},
-    "visual": {"camera", "models", "render"},
+    "visual": {"camera", "data", "models", "render"},
 }
 BASIS = {"__init__", "atomic", "config", "config_errors", "counter_rng", "device", "errors", "progress"}
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
@@ -148,6 +149,21 @@ def test_stage_reads_no_setting_that_it_does_not_declare(stage: str) -> None:
             assert any(f"{key}.".startswith(f"{param}.") or param.startswith(f"{key}.") for param in params), key
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_touches_no_path_that_it_does_not_declare(stage: str) -> None:
+    paths = vars(Layout.of(load_config(ROOT / "params.yaml")))
+    touched = {
+        node.attr
+        for node in ast.walk(ast.parse((ROOT / f"stages/{stage}.py").read_text()))
+        if isinstance(node, ast.Attribute)
+        and (node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")) == "layout"
+    }
+    mine = declared()[stage]
+    assert {paths[name] for name in touched} <= {*mine.deps, *mine.outs}
+    written = {paths[name] for name in touched} & set(mine.outs)
+    assert written == set(mine.outs), "declared and never written"
+
+
 def test_modules_without_effect_import_nothing_else() -> None:
     for module in WITHOUT_EFFECT:
         assert imports(module) <= WITHOUT_EFFECT, module
@@ -167,14 +183,15 @@ def test_imports_point_downwards(root: Path) -> None:
 
 
 def test_every_setting_belongs_to_a_stage_or_to_the_machine() -> None:
-    tracked = {key for stage in declared().values() for key in stage.params}
+    # The report shows all settings, so it does not count.
+    tracked = {"report", *(key for name, stage in declared().items() if name != "report" for key in stage.params)}
     for section, field in Config.model_fields.items():
         if section in tracked or section == "machine":
             continue
         for key in field.annotation.model_fields:
             # The name of the data set is part of every path below data/.
             assert f"{section}.{key}" in tracked or (section, key) == ("dataset", "name"), f"{section}.{key}"
-    assert not any(key.startswith("machine") for key in tracked)
+    assert not any(key.startswith("machine") for stage in declared().values() for key in stage.params)
 
 
 def affected(key: str) -> list[str]:
@@ -219,8 +236,6 @@ def test_a_change_runs_what_follows_and_nothing_else(key: str, stages: list[str]
 
 
 def test_outputs_are_those_of_the_layout() -> None:
-    from stages.layout import Layout
-
     layout = Layout.of(load_config(ROOT / "params.yaml"))
     outs = {out for stage in declared().values() for out in stage.outs}
     assert outs == set(vars(layout).values())
@@ -229,7 +244,7 @@ def test_outputs_are_those_of_the_layout() -> None:
 @pytest.mark.parametrize("stage", ["download", "prepare", "select", "shards", "report"])
 def test_light_stages_start_without_torch(stage: str) -> None:
     """Statically: no import of a heavy package at the top of anything that the stage imports at its top."""
-    heavy = {"torch", "timm", "dvclive", "skimage", "matplotlib", "torchvision", "torch_fidelity"}
+    heavy = {"dvclive", "timm", "torch", "torch_fidelity", "torchvision"}
     todo, seen = [f"stages/{stage}.py"], set()
     while todo:
         module = todo.pop()

@@ -66,6 +66,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"train": {"distillation": {"loss": "kl"}}},
         {"train": {"camera_regulariser": {"kind": "gradient"}}},
         {"train": {"r1_gamma": 0.0}},
+        {"model": {"depth": False}, "depth": {"estimator": "none"}},
         {"train": {"horizontal_flips": False}},
         {"train": {"ema_ramp_up": 0.0}},
     ],

@@ -36,7 +36,7 @@ class Batch:
     image: torch.Tensor
     """uint8 `[b, 3, H, W]`"""
     depth: torch.Tensor
-    """float32 `[b, 1, H, W]` in [-1, 1), larger = farther"""
+    """float32 `[b, 1, H, W]` in [-1, 1), larger = farther; `[b, 0, H, W]` where the shards hold no depth"""
     embedding: torch.Tensor
     """float32 `[b, E]`"""
     label: torch.Tensor
@@ -82,6 +82,8 @@ class ShardLoader:
         self.class_counts = np.array(meta["class_counts"], np.int64)
         self.resolution: int = meta["resolution"]
         self.embedding_dim: int = meta["embedding_dim"]
+        self.class_names: list[str] = meta["class_names"]
+        self.has_depth: bool = meta["estimator"] != "none"
         self.content_hash = manifest.content_hash
 
         self._order = SampleOrder([file.rows for file in manifest.files], manifest.row_group_rows, seed)
@@ -111,7 +113,7 @@ class ShardLoader:
         count, size = self._share, self.resolution
         batch = Batch(
             image=torch.empty((count, 3, size, size), dtype=torch.uint8),
-            depth=torch.empty((count, 1, size, size)),
+            depth=torch.empty((count, int(self.has_depth), size, size)),
             embedding=torch.empty((count, self.embedding_dim)),
             label=torch.empty(count, dtype=torch.int64),
             index=torch.arange(first, first + count),
@@ -127,7 +129,8 @@ class ShardLoader:
                 group, inside, here = self._cache.group(shard, int(number)), rows[mine] % group_rows, start + mine
                 group.decode(inside)
                 image[here] = group.images[inside]
-                depth[here, 0] = group.depths[inside] / np.float32(65536) * 2 - 1
+                if self.has_depth:
+                    depth[here, 0] = group.depths[inside] / np.float32(65536) * 2 - 1
                 embedding[here] = group.embeddings[inside]
                 label[here] = group.labels[inside]
             start += len(rows)
@@ -156,7 +159,9 @@ class _RowGroup:
         images, depths = self._encoded
         for row in rows[~self._decoded[rows]].tolist():
             self.images[row] = decode_image(images[row].as_py()).transpose(2, 0, 1)
-            self.depths[row] = depth_from_bytes(depths[row].as_py(), self.depths.shape[1])
+            encoded_depth = depths[row].as_py()
+            if encoded_depth:
+                self.depths[row] = depth_from_bytes(encoded_depth, self.depths.shape[1])
             self._decoded[row] = True
 
 

@@ -43,9 +43,9 @@ def square(picture: RawPicture, resolution: int) -> tuple[NDArray[np.uint8], Cro
 
     Pillow's filter widens with the reduction, so it does not alias; OpenCV's Lanczos would.
     """
-    crop = centre_crop(*picture.rgb.shape[:2])
-    image = Image.fromarray(picture.rgb).resize((resolution, resolution), Image.Resampling.LANCZOS, box=crop)
-    return np.asarray(image), crop
+    left, top, right, bottom = crop = centre_crop(*picture.rgb.shape[:2])
+    cut = Image.fromarray(picture.rgb[top:bottom, left:right])  # resize(box=...) would look beyond the box
+    return np.asarray(cut.resize((resolution, resolution), Image.Resampling.LANCZOS)), crop
 
 
 def crop_picture(picture: RawPicture, crop: Crop) -> RawPicture:

@@ -28,7 +28,7 @@ class DepthEstimator(Protocol):
     """Whether depth comes from the picture, so that the estimator can judge generated pictures too."""
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        """Depth `[H, W]` of each square picture `[H, W, 3]`: any unit, larger = farther.
+        """Depth `[H, W]` of each square picture `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = there is to be none.
 
         A picture's result depends on nothing but the picture and its id.
         """
@@ -37,9 +37,12 @@ class DepthEstimator(Protocol):
 
 def build_estimator(config: DepthConfig) -> DepthEstimator:
     """The estimator that `depth.estimator` names."""
+    from threedgp.depth.absent import NoDepth
     from threedgp.depth.sidecar import SidecarDepth
     from threedgp.depth.simulated import SimulatedDepth
 
+    if config.estimator == "none":
+        return NoDepth()
     if config.estimator == "sidecar":
         return SidecarDepth()
     return SimulatedDepth(config.strength, config.seed)

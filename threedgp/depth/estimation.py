@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,7 +73,10 @@ def estimate_rows(
     kept = []
     maps = estimator.estimate([crop_picture(picture, crop) for picture, crop in whole])
     for (picture, _), depth in zip(whole, maps, strict=True):
-        encoded = depth if isinstance(depth, Rejected) else encode(depth, resolution, clip_percentile)
+        if isinstance(depth, Rejected):
+            encoded = depth
+        else:
+            encoded = encode(depth, resolution, clip_percentile) if depth.size else np.empty((0, 0), np.uint16)
         if isinstance(encoded, Rejected):
             rejects.append({"id": picture.id, "reason": encoded.reason})
         else:

@@ -61,4 +61,5 @@ class SimulatedDepth:
         depth += cv2.resize(bias, truth.shape[::-1], interpolation=cv2.INTER_CUBIC)
         depth += random.normal(0, strength * NOISE_STD, truth.shape).astype(np.float32)
         scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
-        return scale * depth + np.float32(low + strength * SHIFT_STD * random.normal())
+        shift = low + strength * SHIFT_STD * random.normal()
+        return depth * np.float32(scale) + np.float32(shift)

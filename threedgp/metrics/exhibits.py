@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from threedgp.atomic import atomic_path, write_bytes, write_json
 from threedgp.data.images import encode_image
@@ -29,6 +31,12 @@ def write_cameras(file: Path, cameras: dict[str, np.ndarray]) -> None:
         for name, values in cameras.items():
             for camera in values[:MOST_CAMERAS]:
                 table.writerow([name, *(f"{camera[column]:.6g}" for column in COMPARED.values())])
+
+
+def write_machine(file: Path, device: torch.device) -> None:
+    """Where the numbers were computed."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    write_json(file, {"device": name, "torch": torch.__version__})
 
 
 def write_controls(file: Path, metrics: dict[str, Any]) -> None:

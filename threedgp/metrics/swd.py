@@ -9,7 +9,9 @@ no network, takes any number of channels (depth has one), and compares texture a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import cv2
@@ -92,7 +94,8 @@ def _projections(patches: np.ndarray, seed: int, repeat: int) -> np.ndarray:
     directions = np.random.default_rng([seed, repeat]).standard_normal((DIRECTIONS, patches.shape[1]))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     projected = directions.astype(np.float32) @ patches.T
-    projected.sort(axis=1)
+    with ThreadPoolExecutor() as pool:  # half of the time is spent here, and NumPy sorts on one core
+        list(pool.map(np.ndarray.sort, np.array_split(projected, os.cpu_count() or 1)))
     return projected
 
 

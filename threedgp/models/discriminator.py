@@ -12,7 +12,6 @@ from threedgp.config import DiscriminatorConfig
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.mapping import ConditionMapping
 
-IMAGE_CHANNELS = 4  # rgb and depth
 FREQUENCIES = 10
 LOOKUP_WIDTH = 256
 LOOKUP_STEPS = 1000
@@ -71,7 +70,13 @@ class Discriminator(nn.Module):
     """Judges a patch of colour and depth, given where it was cut and the class."""
 
     def __init__(
-        self, config: DiscriminatorConfig, image_resolution: int, num_classes: int, num_features: int
+        self,
+        config: DiscriminatorConfig,
+        image_resolution: int,
+        num_classes: int,
+        num_features: int,
+        *,
+        depth: bool = True,
     ) -> None:
         super().__init__()
         self.group = config.minibatch_std_group
@@ -86,7 +91,7 @@ class Discriminator(nn.Module):
         # As deep as a discriminator of whole images: the first blocks keep the patch's resolution.
         keep = int(math.log2(image_resolution // config.patch_resolution))
         resolutions = [2**power for power in range(int(math.log2(image_resolution)), 2, -1)]
-        self.from_rgb = EqualizedConv(IMAGE_CHANNELS, channels(image_resolution), 1, activation="leaky_relu")
+        self.from_rgb = EqualizedConv(3 + depth, channels(image_resolution), 1, activation="leaky_relu")
         self.blocks = nn.ModuleList(
             ResidualBlock(channels(size), channels(size // 2), style_width, down=index >= keep)
             for index, size in enumerate(resolutions)
@@ -108,7 +113,7 @@ class Discriminator(nn.Module):
         """Logits and predicted classifier features.
 
         Args:
-            images: colour in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`.
+            images: colour in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`, or colour alone, `[B, 3, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`.
             labels: int64 `[B]`, None without classes.
 

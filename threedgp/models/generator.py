@@ -38,8 +38,8 @@ class Synthesis(NamedTuple):
     """`[B, 3, P, P]`"""
     depth: Tensor
     """`[B, 1, P, P]`, rendered."""
-    candidates: Tensor
-    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted."""
+    candidates: Tensor | None
+    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth."""
     w: Tensor
     """`[B, w_dim]`"""
     cameras: Tensor
@@ -97,7 +97,9 @@ class Generator(nn.Module):
             noise=settings.noise,
         )
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
-        self.depth_adaptor = DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end)
+        self.depth_adaptor = (
+            DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end) if model.depth else None
+        )
         self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
         self.ray_settings = RaySettings(
             near=camera.ray_start,
@@ -189,7 +191,8 @@ class Generator(nn.Module):
             self.make_planes(w, noise), self.decoder.effective(), origins, directions, randomness, self.ray_settings
         )
         rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
-        return Synthesis(rgb, depth, self.depth_adaptor(depth), w, cameras)
+        candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
+        return Synthesis(rgb, depth, candidates, w, cameras)
 
 
 def _as_pictures(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:

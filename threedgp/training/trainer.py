@@ -50,7 +50,11 @@ def build_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         discriminator = Discriminator(
-            config.model.discriminator, config.dataset.resolution, num_classes, num_features
+            config.model.discriminator,
+            config.dataset.resolution,
+            num_classes,
+            num_features,
+            depth=config.model.depth,
         )
     return generator, discriminator
 
@@ -66,13 +70,13 @@ class Trainer:
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         train = config.train
         self.generator_optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8
+            self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8, fused=True
         )
         # Lazy regularisation shows the discriminator r1_interval + 1 gradients in r1_interval steps; its learning rate
         # and betas make up for that (Karras et al. 2020, appendix B).
         ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=train.discriminator_lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8
+            self.discriminator.parameters(), lr=train.discriminator_lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, fused=True
         )
         self.images = 0
         """Real images shown so far."""
@@ -93,7 +97,7 @@ class Trainer:
         return Draws(self.config, self.config.train.seed, phase, index)
 
     def _fakes(self, draws: Draws) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
-        """Fake patches `[B, 4, P, P]`, where they were cut, labels, and w."""
+        """Fake patches `[B, 4, P, P]` (3 without depth), where they were cut, labels, and w."""
         resolution = self.config.model.discriminator.patch_resolution
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         synthesis = self.generator(
@@ -103,10 +107,13 @@ class Trainer:
             draws.rays(resolution**2, self._schedule("density_noise")),
             draws.backbone_noise(self.generator),
         )
-        depth = self.generator.depth_adaptor.select(
-            synthesis.candidates, draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
-        )
-        return torch.cat([synthesis.rgb, depth], dim=1), patches, scenes.labels, synthesis.w
+        images = synthesis.rgb
+        if synthesis.candidates is not None:
+            depth = self.generator.depth_adaptor.select(
+                synthesis.candidates, draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
+            )
+            images = torch.cat([images, depth], dim=1)
+        return images, patches, scenes.labels, synthesis.w
 
     def _judge(self, images: Tensor, patches: Patches, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels)
@@ -157,7 +164,8 @@ class Trainer:
 
     def _real_patches(self, batch: Batch, draws: Draws) -> tuple[Tensor, Patches]:
         images = batch.image.to(self.device).float() / 127.5 - 1
-        images = torch.cat([images, batch.depth.to(self.device)], dim=1)
+        if self.config.model.depth:
+            images = torch.cat([images, batch.depth.to(self.device)], dim=1)
         if self.config.train.horizontal_flips:
             flip = draws.uniform("flip") < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(-1), images)
@@ -221,7 +229,8 @@ class Trainer:
             f"schedule/{name}": self._schedule(name)
             for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
         }
-        values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
+        if self.generator.depth_adaptor is not None:
+            values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
         return values
 
     # -----------------------------------------------------------------------------------------------------------------

@@ -72,8 +72,8 @@ def extract_mesh(
     vertices = vertices - half_width - spacing
     colors = _evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
     colors = (colors * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
-    # Marching cubes of scikit-image winds faces the other way round.
-    return trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
+    # scikit-image winds faces so that normals point to larger values; those of a surface point out of the solid.
+    return trimesh.Trimesh(vertices, faces[:, ::-1], vertex_colors=colors, process=False)
 
 
 @torch.inference_mode()

@@ -1,0 +1,96 @@
+"""Throughput of the data path on this machine: rendering, preparing, estimating depth, shuffling, loading.
+
+Prints one line a step; `--resolution` and `--count` choose the scale. The machine should do nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from threedgp.config import DatasetConfig, DepthConfig, DownloadConfig, PrepareConfig, ShardsConfig
+from threedgp.data import schemas
+from threedgp.data.loader import ShardLoader
+from threedgp.data.order import SampleOrder
+from threedgp.data.prepare import prepare_set
+from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shuffle import JoinedShards, write_training_shards
+from threedgp.data.sources.base import open_source
+from threedgp.data.sources.procedural import download
+from threedgp.depth.estimation import estimate_set
+
+EMBEDDING_DIM = 1280
+
+
+@contextmanager
+def timed(what: str, rows: int) -> Iterator[None]:
+    start, spent = time.perf_counter(), time.process_time()
+    yield
+    wall, spent = time.perf_counter() - start, time.process_time() - spent
+    print(f"{what:<40} {rows / wall:>9.0f} rows/s {1e3 * spent / rows:>8.2f} ms of CPU a row", flush=True)
+
+
+def stand_in_for_networks(place: Path) -> None:
+    """Selects everything; embeddings of the usual size, all zero."""
+    prepared = ShardFolder(place / "prepared")
+    selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
+    selected.write(0, pa.concat_tables(prepared.iterate(["id", "label"])))
+    selected.finish()
+    meta = {"embedder": "none", "embedding_dim": EMBEDDING_DIM}
+    embed = ShardWriter(place / "embed", schemas.embed(EMBEDDING_DIM), "embed", meta)
+    for shard in range(len(prepared)):
+        rows = prepared.read(shard, ["id"])
+        zeros = pa.array(np.zeros(len(rows) * EMBEDDING_DIM, np.float16))
+        embed.write(shard, rows.append_column("embedding", pa.FixedSizeListArray.from_arrays(zeros, EMBEDDING_DIM)))
+    embed.finish()
+
+
+def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: int = 16) -> None:
+    """Measure."""
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {workers} workers, {count} pictures of {resolution}")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        raw = max(64, resolution)
+        with timed(f"download: render at {raw}", count):
+            download(DownloadConfig(count=count, resolution=raw), place / "raw", workers)
+        source = open_source(DatasetConfig(name="bench", source="procedural"), place / "raw")
+        with timed("prepare", count):
+            prepare_set(source, place / "prepared", PrepareConfig(shard_rows=512), resolution, workers)
+        stand_in_for_networks(place)
+        with timed("depth: simulated", count):
+            prepared, selected = ShardFolder(place / "prepared"), ShardFolder(place / "selected")
+            estimate_set(source, prepared, selected, place / "depth", DepthConfig(estimator="simulated"), workers)
+        with timed("shards", count):
+            joined = JoinedShards(*(ShardFolder(place / name) for name in ("prepared", "selected", "depth", "embed")))
+            write_training_shards(joined, place / "shards", ShardsConfig(rows_per_shard=1024), "bench")
+
+        start = time.perf_counter()
+        loader = ShardLoader(place / "shards", batch_size, 0, workers=workers)
+        next(loader)
+        print(f"loader: first batch after {1e3 * (time.perf_counter() - start):.0f} ms")
+        batches = count // batch_size
+        with timed("loader: first epoch", count):
+            list(islice(loader, batches - 1))
+        with timed("loader: second epoch", count):
+            list(islice(loader, batches))
+        loader.close()
+        bytes_a_row = sum(file.bytes for file in ShardFolder(place / "shards").manifest.files) / count
+        print(f"training shards: {bytes_a_row / 1e3:.1f} kB a row")
+
+    start = time.perf_counter()
+    order = SampleOrder([4400] * 300, 32, 0)
+    order.places(10**9, 64)
+    print(f"order of 1.3 million rows at position 10^9: {1e3 * (time.perf_counter() - start):.1f} ms")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,46 @@
+"""Stage `report`: one page that shows all results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from stages.harness import ParamsOption, open_stage
+from threedgp.atomic import write_bytes
+from threedgp.config import load_config
+from threedgp.data.shards import ShardFolder
+from threedgp.visual.facts import git_commit, run_facts, reject_counts
+from threedgp.visual.report import Sources, build_report
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(params: ParamsOption = Path("params.yaml")) -> None:
+    """Put pictures, flights, curves, cameras and numbers into one self-contained page, results/report.html.
+
+    It opens from disk in any browser and asks the network for nothing.
+    """
+    with open_stage("report", params) as stage:
+        layout = stage.layout
+        prepared, shards = ShardFolder(layout.prepared), ShardFolder(layout.shards)
+        metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
+        sources = Sources(
+            title=stage.config.report.title,
+            facts=run_facts(prepared, shards, metrics, layout.training, layout.evaluation, git_commit()),
+            parameters=stage.declaration.values(load_config(params)),
+            metrics=metrics,
+            evaluation=layout.evaluation,
+            renders=layout.renders,
+            training=layout.training,
+            rejects={"prepare": reject_counts(layout.prepared), "depth": reject_counts(layout.depth)},
+        )
+        page = stage.scratch / "report.html"
+        write_bytes(page, build_report(sources).encode())
+        stage.publish(page, layout.report)
+
+
+if __name__ == "__main__":
+    app()

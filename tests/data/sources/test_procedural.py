@@ -1,0 +1,89 @@
+"""Source `procedural`: what is rendered is what is read, whatever the number of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from threedgp.config import DatasetConfig, DownloadConfig
+from threedgp.data.prepare import square
+from threedgp.data.shards import ShardFolder
+from threedgp.data.sources import procedural
+from threedgp.data.sources.base import Source, open_source
+from threedgp.data.sources.procedural import download, render_backgrounds
+from threedgp.data.sources.world.rendering import render_picture
+from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
+
+
+def world(folder: Path, count: int = 80, workers: int = 2, seed: int = 3) -> Source:
+    download(DownloadConfig(count=count, resolution=16, seed=seed), folder, workers)
+    return open_source(DatasetConfig(name="toy", source="procedural", resolution=16), folder)
+
+
+def test_reads_pictures_with_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procedural, "SHARD_ROWS", 50)
+    source = world(tmp_path / "raw")
+    entries = source.entries()
+    assert entries.num_rows == 80 and source.class_names == CLASS_NAMES
+    assert entries["id"].to_pylist() == sorted(entries["id"].to_pylist())
+    pictures = list(source.read(entries))
+    for index in (0, 31, 32, 49, 50, 79):
+        scene = draw_scene(3, index)
+        rgb, depth = render_picture(scene, 16)
+        picture = pictures[index]
+        assert picture.id == entries["id"][index].as_py() and picture.label == scene.label
+        np.testing.assert_array_equal(picture.rgb, rgb)
+        np.testing.assert_array_equal(picture.depth, depth)
+        np.testing.assert_array_equal(picture.cameras, scene.camera.astype(np.float32))
+    few = list(source.read(entries.take([79, 5, 6, 60])))
+    assert [picture.id for picture in few] == entries.take([79, 5, 6, 60])["id"].to_pylist()
+    np.testing.assert_array_equal(few[1].rgb, pictures[5].rgb)
+
+
+def test_workers_and_count_change_no_picture(tmp_path: Path) -> None:
+    world(tmp_path / "one", workers=1)
+    world(tmp_path / "three", workers=3)
+    one, three = (tmp_path / name / "part-00000.parquet" for name in ("one", "three"))
+    assert one.read_bytes() == three.read_bytes()
+    fewer = world(tmp_path / "fewer", count=40)
+    assert ShardFolder(tmp_path / "one").read(0).slice(0, 40).equals(ShardFolder(tmp_path / "fewer").read(0))
+    assert fewer.entries().num_rows == 40
+
+
+def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procedural, "SHARD_ROWS", 20)
+    world(tmp_path / "whole")
+    render = procedural._render_row
+
+    def stop_at_50(index: int, *settings: int) -> dict[str, object]:
+        if index == 50:
+            raise KeyboardInterrupt
+        return render(index, *settings)
+
+    monkeypatch.setattr(procedural, "_render_row", stop_at_50)
+    with pytest.raises(KeyboardInterrupt):
+        world(tmp_path / "stopped")
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "stopped").glob("part-*")}
+    assert len(kept) == 2
+    monkeypatch.setattr(procedural, "_render_row", render)
+    world(tmp_path / "stopped")
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "stopped" / file.name).read_bytes()
+
+
+def test_backgrounds_are_those_of_the_pictures(tmp_path: Path) -> None:
+    source = world(tmp_path / "raw")
+    entries = source.entries().take([4, 70, 9])
+    backgrounds = render_backgrounds(tmp_path / "raw", entries["id"].to_pylist(), 16)
+    assert backgrounds.shape == (3, 16, 16, 3) and backgrounds.dtype == np.uint8
+    for background, picture in zip(backgrounds, source.read(entries), strict=True):
+        empty = picture.depth == 1.25
+        inner = np.ones_like(empty)  # pixels whose neighbours are empty too see nothing of the object
+        for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            inner &= np.roll(empty, shift, axis)
+        assert (empty & inner).sum() > 30
+        np.testing.assert_array_equal(background[empty & inner], square(picture, 16)[0][empty & inner])
+        assert (background != picture.rgb).any(axis=-1)[~empty].all()

@@ -1,0 +1,144 @@
+"""The loader: right rows, one order for all workers, ranks and resume positions, damage is found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from threedgp.data import loader as loader_module  # noqa: E402
+from threedgp.data.loader import Batch, ShardLoader  # noqa: E402
+from threedgp.errors import UserError  # noqa: E402
+
+MakeShards = Callable[..., Path]
+
+
+def batches(folder: Path, count: int, batch_size: int = 8, seed: int = 5, **settings: int) -> list[Batch]:
+    loader = ShardLoader(folder, batch_size, seed, **settings)
+    try:
+        return list(itertools.islice(loader, count))
+    finally:
+        loader.close()
+
+
+def labels(found: list[Batch]) -> list[int]:
+    return torch.cat([batch.label for batch in found]).tolist()
+
+
+def test_rows_are_right(training_shards: MakeShards) -> None:
+    folder = training_shards([21, 30, 6])
+    for batch in batches(folder, 20):
+        row = batch.label.numpy()
+        assert batch.image.shape == (8, 3, 8, 8) and batch.image.dtype == torch.uint8
+        assert batch.depth.shape == (8, 1, 8, 8) and batch.depth.dtype == torch.float32
+        assert batch.embedding.dtype == torch.float32 and batch.label.dtype == batch.index.dtype == torch.int64
+        color = np.stack([row % 256, row // 256, np.full(8, 7)], axis=1)
+        np.testing.assert_array_equal(batch.image.numpy(), np.broadcast_to(color[..., None, None], (8, 3, 8, 8)))
+        np.testing.assert_allclose(batch.depth[:, 0, 3, 3].numpy(), row * 5 / 65536 * 2 - 1, rtol=1e-6)
+        np.testing.assert_array_equal(batch.embedding.numpy(), np.repeat(row[:, None], 3, axis=1))
+
+
+def test_attributes(training_shards: MakeShards) -> None:
+    loader = ShardLoader(training_shards([21, 30], dim=3), 8, 0)
+    assert (loader.size, loader.resolution, loader.embedding_dim, loader.num_classes) == (51, 8, 3, 10_000)
+    assert loader.class_counts.dtype == np.int64 and len(loader.content_hash) == 64
+    loader.close()
+
+
+def test_without_embeddings(training_shards: MakeShards) -> None:
+    (batch,) = batches(training_shards([20], dim=0), 1)
+    assert batch.embedding.shape == (8, 0)
+
+
+def test_samples_are_counted_on(training_shards: MakeShards) -> None:
+    found = batches(training_shards([10]), 5, position=3)
+    assert torch.cat([batch.index for batch in found]).tolist() == list(range(3, 43))
+
+
+def test_workers_change_nothing(training_shards: MakeShards) -> None:
+    folder = training_shards([21, 30, 6])
+    first = batches(folder, 25, workers=1)
+    for workers in (2, 5):
+        again = batches(folder, 25, workers=workers)
+        assert labels(first) == labels(again)
+        assert all(torch.equal(a.image, b.image) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_ranks_share_each_batch(training_shards: MakeShards, world_size: int) -> None:
+    folder = training_shards([21, 30, 6])
+    whole = batches(folder, 12)
+    parts = [batches(folder, 12, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        assert labels([batch]) == labels([part[step] for part in parts])
+        assert batch.index.tolist() == [i for part in parts for i in part[step].index.tolist()]
+
+
+@pytest.mark.parametrize("position", [1, 8, 56, 57, 64, 1000])
+def test_resumes_anywhere(training_shards: MakeShards, position: int) -> None:
+    folder = training_shards([21, 30, 6])
+    whole = labels(batches(folder, 140))
+    assert labels(batches(folder, 5, position=position)) == whole[position : position + 40]
+
+
+def test_set_smaller_than_the_batch(training_shards: MakeShards) -> None:
+    folder = training_shards([3, 2], group_rows=2)
+    found = labels(batches(folder, 5))
+    for epoch in range(8):
+        assert sorted(found[epoch * 5 : epoch * 5 + 5]) == list(range(5))
+
+
+def test_memory_is_bounded(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "CACHE_BYTES", 1)
+    folder = training_shards([100, 100])
+    loader = ShardLoader(folder, 8, 5, workers=3)
+    found = []
+    for _ in range(60):
+        found.append(next(loader))
+        # Two windows, and what the threads are just reading.
+        assert len(loader._cache._groups) <= 2 * loader_module.WINDOW_GROUPS + 2 * 3
+    loader.close()
+    monkeypatch.undo()
+    assert labels(found) == labels(batches(folder, 60))
+
+
+def test_small_sets_are_decoded_once(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    real = loader_module.decode_image
+    monkeypatch.setattr(loader_module, "decode_image", lambda data: decoded.append(1) or real(data))
+    batches(training_shards([40]), 50, workers=1)
+    assert len(decoded) == 40
+
+
+def test_damage_is_found_before_use(training_shards: MakeShards) -> None:
+    folder = training_shards([16, 16])
+    file = folder / "part-00001.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    loader = ShardLoader(folder, 4, 0)
+    seen: list[int] = []
+    with pytest.raises(UserError, match=r"part-00001.parquet.*dvc repro shards"):
+        for batch in itertools.islice(loader, 8):
+            seen += batch.label.tolist()
+    loader.close()
+    assert all(label < 16 for label in seen)
+
+
+def test_missing_shard(training_shards: MakeShards, tmp_path: Path) -> None:
+    folder = training_shards([16, 16])
+    (folder / "part-00000.parquet").unlink()
+    with pytest.raises(UserError, match=r"part-00000.parquet.*missing.*dvc repro shards"):
+        ShardLoader(folder, 4, 0)
+    with pytest.raises(UserError, match="dvc repro shards"):
+        ShardLoader(tmp_path / "nowhere" / "shards", 4, 0)
+
+
+def test_uneven_share(training_shards: MakeShards) -> None:
+    with pytest.raises(ValueError, match="shared by 3"):
+        ShardLoader(training_shards([16]), 8, 0, world_size=3)

@@ -1,0 +1,148 @@
+"""Training shards: the join, the global shuffle, and what happens when inputs do not belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from threedgp.config import ShardsConfig
+from threedgp.data import schemas, shuffle
+from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shuffle import JoinedShards, write_training_shards
+from threedgp.errors import UserError
+
+COUNT, DIM, RESOLUTION = 100, 3, 4
+SELECTED = [n for n in range(COUNT) if n % 5]
+DEEP = [n for n in SELECTED if n % 7]
+"""Pictures with usable depth; the other selected ones are rejects."""
+
+
+def name(number: int) -> str:
+    return f"{number:03d}"
+
+
+def write_inputs(place: Path, shard_rows: int, dim: int = DIM) -> JoinedShards:
+    cuts = [range(start, min(start + shard_rows, COUNT)) for start in range(0, COUNT, shard_rows)]
+    about = {"class_names": ["a", "b", "c"], "resolution": RESOLUTION}
+    prepared = ShardWriter(place / "prepared", schemas.PREPARED, "prepared", about)
+    selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
+    depth = ShardWriter(place / "depth", schemas.DEPTH, "depth", {"estimator": "sidecar"})
+    meta = {"embedder": "net" if dim else "none", "embedding_dim": dim}
+    embed = ShardWriter(place / "embed", schemas.embed(dim), "embed", meta)
+    ids = {"id": [name(n) for n in SELECTED], "label": [n % 3 for n in SELECTED]}
+    selected.write(0, pa.table(ids, schemas.SELECTED))
+    for shard, numbers in enumerate(cuts):
+        rows = [{"id": name(n), "label": n % 3, "image": b"i%d" % n, "crop": [0, 0, 4, 4]} for n in numbers]
+        prepared.write(shard, pa.Table.from_pylist(rows, schemas.PREPARED))
+        rows = [{"id": name(n), "depth": b"d%d" % n} for n in numbers if n in DEEP]
+        depth.write(shard, pa.Table.from_pylist(rows, schemas.DEPTH))
+        vector = {} if not dim else {"embedding": None}
+        rows = [
+            {"id": name(n), **{key: np.full(dim, n, np.float16) for key in vector}} for n in numbers if n in SELECTED
+        ]
+        embed.write(shard, pa.Table.from_pylist(rows, schemas.embed(dim)))
+    prepared.finish()
+    selected.finish()
+    depth.finish(rejects=len(SELECTED) - len(DEEP))
+    embed.finish()
+    return joined(place)
+
+
+def joined(place: Path) -> JoinedShards:
+    return JoinedShards(*(ShardFolder(place / kind) for kind in ("prepared", "selected", "depth", "embed")))
+
+
+def write(place: Path, seed: int = 0, rows: int = 30) -> ShardFolder:
+    settings = ShardsConfig(rows_per_shard=rows, row_group_rows=8, seed=seed)
+    write_training_shards(joined(place), place / "shards", settings, "toy")
+    return ShardFolder(place / "shards")
+
+
+def test_join(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 27)
+    folder = write(tmp_path)
+    rows = pa.concat_tables(folder.iterate()).to_pylist()
+    assert sorted(row["id"] for row in rows) == [name(n) for n in DEEP]
+    for row in rows:
+        n = int(row["id"])
+        assert row == {"id": name(n), "label": n % 3, "image": b"i%d" % n, "depth": b"d%d" % n, "embedding": [n] * DIM}
+    assert [file.rows for file in folder.manifest.files] == [30, 30, len(DEEP) - 60]
+    about = {key: folder.meta[key] for key in ("dataset", "resolution", "estimator", "embedder", "embedding_dim")}
+    assert about == {
+        "dataset": "toy",
+        "resolution": RESOLUTION,
+        "estimator": "sidecar",
+        "embedder": "net",
+        "embedding_dim": DIM,
+    }
+    assert folder.meta["class_names"] == ["a", "b", "c"] and folder.meta["num_classes"] == 3
+    assert folder.meta["class_counts"] == np.bincount([n % 3 for n in DEEP]).tolist()
+
+
+def test_without_embeddings(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 27, dim=0)
+    assert write(tmp_path).read(0).column_names == ["id", "label", "image", "depth"]
+
+
+def test_shuffle_is_global_and_seeded(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "a", 27)
+    write_inputs(tmp_path / "b", 9)  # the same set, cut otherwise
+    write_inputs(tmp_path / "c", 27)
+    orders = [write(tmp_path / place, seed).column("id").to_pylist() for place, seed in (("a", 0), ("b", 0), ("c", 1))]
+    assert orders[0] == orders[1] != orders[2]
+    places = np.array([int(n) for n in orders[0]])
+    assert abs(np.corrcoef(places, np.arange(len(places)))[0, 1]) < 0.3
+    assert len({n // 27 for n in places[:30]}) == 4  # one shard has rows from all over the set
+
+
+def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("a", "b"):
+        write_inputs(tmp_path / place, 27)
+    expected = write(tmp_path / "a").manifest
+    real, calls = ShardWriter.write, []
+
+    def fail_at_second(self: ShardWriter, index: int, table: pa.Table) -> None:
+        calls.append(index)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(self, index, table)
+
+    monkeypatch.setattr(ShardWriter, "write", fail_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "b")
+    monkeypatch.setattr(shuffle, "_deal", lambda *_: pytest.fail("dealt again"))
+    assert write(tmp_path / "b").manifest == expected
+    assert calls == [0, 1, 1, 2]
+
+
+def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "a", 27)
+    write_inputs(tmp_path / "b", 9)
+    parts = {kind: ShardFolder(tmp_path / "a" / kind) for kind in ("prepared", "selected", "depth", "embed")}
+    for kind in ("depth", "embed"):
+        with pytest.raises(UserError, match=rf"{kind}: made from other pictures.*--single-item {kind}"):
+            JoinedShards(**{**parts, kind: ShardFolder(tmp_path / "b" / kind)})
+
+
+def test_picture_without_embedding(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 50)
+    embed = ShardWriter(
+        tmp_path / "other/embed", schemas.embed(DIM), "embed", {"embedder": "net", "embedding_dim": DIM}
+    )
+    for shard in range(2):
+        embed.write(shard, ShardFolder(tmp_path / "embed").read(shard).slice(2))
+    embed.finish()
+    (tmp_path / "embed").rename(tmp_path / "old")
+    (tmp_path / "other/embed").rename(tmp_path / "embed")
+    with pytest.raises(UserError, match="embed: made from other pictures"):
+        write(tmp_path)
+
+
+def test_needs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_inputs(tmp_path, 50)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match="needed"):
+        write(tmp_path)

@@ -1,0 +1,92 @@
+"""Charts as SVG text for the report: the same bytes for the same numbers, readable on light and on dark pages."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+INK = "#010203"
+"""Stands for the page's text colour, which replaces it in the finished SVG."""
+COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#9ca3af", "#ec4899")
+"""Middle tones, that keep their contrast on white and on black."""
+WIDTH, HEIGHT = 4.2, 2.4
+"""Inches; at 100 pixels an inch as wide as a telephone."""
+STYLE = {
+    "svg.hashsalt": "threedgp",  # names inside the file would be random otherwise
+    "svg.fonttype": "none",  # text stays text and takes the page's font
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+def _draw(title: str, x_label: str, paint) -> str:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), dpi=100, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        axes.set_xlabel(x_label)
+        paint(axes)
+        if len(axes.get_legend_handles_labels()[1]) > 1:
+            axes.legend()
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    # The page says how wide a chart is.
+    return re.sub(r'<svg height="[^"]*" ', "<svg ", re.sub(r' width="[^"]*"', "", svg, count=1), count=1)
+
+
+def line_chart(title: str, x_label: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Curves by name, each x and y."""
+
+    def paint(axes) -> None:
+        for (name, (x, y)), color in zip(lines.items(), COLORS * len(lines), strict=False):
+            axes.plot(x, y, label=name, color=color, linewidth=1.4, marker="." if len(x) < 3 else "")
+
+    return _draw(title, x_label, paint)
+
+
+def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bins: int = 32) -> str:
+    """Densities of several samples `[N]` of one number, as outlines over common bins."""
+    everything = np.concatenate(list(sets.values()))
+    edges = np.histogram_bin_edges(everything, bins=bins)
+
+    def paint(axes) -> None:
+        for (name, values), color in zip(sets.items(), COLORS, strict=False):
+            density, _ = np.histogram(values, bins=edges, density=True)
+            axes.stairs(density, edges, label=name, color=color, linewidth=1.6)
+            axes.stairs(density, edges, fill=True, color=color, alpha=0.15)
+        axes.set_yticks([])
+
+    return _draw(title, x_label, paint)
+
+
+def bar_chart(title: str, x_label: str, bars: Mapping[str, float], highlight: str) -> str:
+    """Horizontal bars in the given order, from the top; the one called `highlight` stands out."""
+    names, values = list(bars), list(bars.values())
+
+    def paint(axes) -> None:
+        colors = [COLORS[0] if name == highlight else COLORS[6] for name in names]
+        drawn = axes.barh(names, values, color=colors)
+        axes.bar_label(drawn, fmt="%.3g", padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.tick_params(axis="y", length=0)
+
+    return _draw(title, x_label, paint)

@@ -1,0 +1,71 @@
+"""What was run, in words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from threedgp.data.shards import ShardFolder
+from threedgp.progress import duration
+from threedgp.visual.report import read_curves
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, or None outside of a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def reject_counts(folder: Path) -> Counter[str]:
+    """How many pictures a stage left out, by reason, from the ``rejects.parquet`` of its folder."""
+    return Counter(pq.read_table(folder / "rejects.parquet", columns=["reason"])["reason"].to_pylist())
+
+
+def run_facts(
+    prepared: ShardFolder,
+    shards: ShardFolder,
+    metrics: Mapping[str, Any],
+    training: Path,
+    evaluation: Path,
+    commit: str | None,
+) -> dict[str, str]:
+    """Facts by name, for the head of the report.
+
+    Args:
+        prepared: shards of all pictures.
+        shards: what training saw.
+        metrics: content of metrics.json.
+        training, evaluation: folders of those stages.
+        commit: of the code.
+    """
+    about, size = shards.meta, shards.meta["resolution"]
+    records = read_curves(training)
+    passed, before = 0.0, 0.0
+    for record in records:
+        passed += (record["kimg"] - before) * 1000 / record["images_per_second"]
+        before = record["kimg"]
+    machine = json.loads((evaluation / "machine.json").read_text(encoding="utf-8"))
+    facts = {
+        "Data set": f"{about['dataset']} ({prepared.meta['source']}), {prepared.manifest.rows:,} pictures of "
+        f"{size}×{size} pixels",
+        "Classes": ", ".join(about["class_names"]),
+        "Trained on": f"{shards.manifest.rows:,} pictures after selection, depth by estimator “{about['estimator']}”, "
+        f"classifier features by “{about['embedder']}”",
+        "Training": f"{metrics['kimg']:g} thousand images in {duration(passed)}, "
+        f"{before * 1000 / passed:.3g} images a second",
+        "Evaluation": f"{metrics['samples']:,} generated pictures, on {machine['device']}, PyTorch {machine['torch']}",
+    }
+    if commit:
+        facts["Code"] = f"commit {commit}"
+    return facts
