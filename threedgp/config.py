@@ -11,53 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from threedgp.config_errors import explain
+from threedgp.config_fields import (
+    Duration,
+    Fraction,
+    NonNegative,
+    OddInt,
+    PositiveInt,
+    PowerOfTwo,
+    Range,
+    Section,
+)
 from threedgp.errors import UserError
-
-Range = Annotated[tuple[float, float], Field(description="[smallest, largest]")]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-def _power_of_two(value: int) -> int:
-    if value < 4 or value & (value - 1):
-        raise ValueError(f"{value} is no power of two of at least 4")
-    return value
-
-
-PowerOfTwo = Annotated[int, Field(ge=4), BeforeValidator(lambda v: _power_of_two(v) if isinstance(v, int) else v)]
-
-
-def _duration(value: Any) -> str:
-    text = str(value).strip()
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if number < 0 or (text.endswith("%") and number > 100):
-        raise ValueError(f"'{value}' is no duration: write thousands of images (5000) or a share of the run (20%)")
-    return text
-
-
-Duration = Annotated[str, BeforeValidator(_duration)]
-"""Length of a schedule: thousands of images (``5000``) or a share of the whole run (``20%``)."""
-
-
-def duration_kimg(duration: str, total_kimg: float) -> float:
-    """Length of `duration` in thousands of images, for a run of `total_kimg`."""
-    if duration.endswith("%"):
-        return float(duration[:-1]) / 100 * total_kimg
-    return float(duration)
-
-
-class Section(BaseModel):
-    """A section of ``params.yaml``: unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, protected_namespaces=())
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Shared sections: more than one stage depends on them.
@@ -124,7 +91,7 @@ class DepthAdaptorConfig(Section):
     """Which fakes show adapted depth: none, each with probability 0.5, or all."""
     layers: PositiveInt = 3
     channels: PositiveInt = 64
-    kernel_size: PositiveInt = 5
+    kernel_size: OddInt = 5
     near_offset_share: Fraction = 0.25
     """Largest near-plane offset, as a share of the ray's length."""
     near_offset_init: float = -3.0
@@ -362,6 +329,23 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     machine: MachineConfig = MachineConfig()
 
+    def _schedules(self) -> None:
+        candidates = self.model.depth_adaptor.layers + 1
+        for end in ("start", "end"):
+            for name in ("density_noise", "blur_sigma"):
+                value = getattr(getattr(self.train, name), end)
+                if value < 0:
+                    raise ValueError(f"train.{name}.{end}: a deviation of {value} is negative")
+            if getattr(self.train.patch_scale_beta, end) <= 0:
+                raise ValueError(f"train.patch_scale_beta.{end}: the Beta law needs a value above 0")
+            # Probabilities rise or fall linearly around 1 / K, so that the last is 2 / K minus the first.
+            probability = getattr(self.train.raw_depth_probability, end)
+            if not 0 <= probability <= 2 / candidates:
+                raise ValueError(
+                    f"train.raw_depth_probability.{end}: {probability} leaves no probability for the last of the "
+                    f"{candidates} candidates; give a value in [0, {2 / candidates:g}]"
+                )
+
     @model_validator(mode="after")
     def _combinations(self) -> Config:
         patch, image = self.model.discriminator.patch_resolution, self.dataset.resolution
@@ -393,8 +377,7 @@ class Config(Section):
                 f"download.resolution: {self.download.resolution} pixels are fewer than "
                 f"dataset.resolution ({self.dataset.resolution})"
             )
-        if self.train.r1_gamma and self.train.blur_sigma.start < 0:
-            raise ValueError("train.blur_sigma.start: a deviation cannot be negative")
+        self._schedules()
         return self
 
 

@@ -35,9 +35,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
-def random_bits(
-    shape: Sequence[int], seed: int, *key: Key, device: torch.device | str | None = None
-) -> Tensor:
+def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device | str | None = None) -> Tensor:
     """64 random bits for each element.
 
     Args:

@@ -77,7 +77,9 @@ def test_rotations_are_rotations() -> None:
 def test_central_ray_hits_the_look_at_point() -> None:
     camera = _camera(yaw=0.7, pitch=1.2, look_at_yaw=-2.0, look_at_pitch=0.6, look_at_radius=0.2)
     origins, directions = rays(camera, 3)
-    target = spherical_to_cartesian(*(camera[0, CAMERA_FIELDS.index(f"look_at_{x}")] for x in ("yaw", "pitch", "radius")))
+    target = spherical_to_cartesian(
+        *(camera[0, CAMERA_FIELDS.index(f"look_at_{x}")] for x in ("yaw", "pitch", "radius"))
+    )
     to_target = target - origins[0, 4]
     assert torch.allclose(directions[0, 4], to_target / to_target.norm())
 

@@ -21,7 +21,10 @@ def training_shards(tmp_path: Path) -> MakeShards:
     """Writes training shards whose rows tell their number by every column: label, picture, depth and embedding."""
 
     def make(shard_rows: list[int], *, group_rows: int = 4, dim: int = 3, resolution: int = 8) -> Path:
-        meta = {"resolution": resolution, "embedding_dim": dim, "num_classes": 10_000, "class_counts": [1] * 10_000}
+        meta = {
+            "resolution": resolution, "embedding_dim": dim, "num_classes": 10_000, "class_counts": [1] * 10_000,
+            "class_names": [str(i) for i in range(10_000)], "estimator": "given",
+        }  # fmt: skip
         folder = tmp_path / "shards"
         writer = ShardWriter(folder, schemas.training(dim), "shards", meta, row_group_rows=group_rows)
         number = 0

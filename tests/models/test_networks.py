@@ -86,7 +86,10 @@ def test_gradient_of_every_parameter_matches(
         parameter.grad = None
     (logits.sum() + features.square().mean()).backward()
     compared = 0
-    for network, prefix, kind in ((generator, "gradnorm/G.", "generator"), (discriminator, "gradnorm/D.", "discriminator")):
+    for network, prefix, kind in (
+        (generator, "gradnorm/G.", "generator"),
+        (discriminator, "gradnorm/D.", "discriminator"),
+    ):
         norms = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
         ours = dict(network.named_parameters())
         for name, norm in convert_names(norms, network=kind).items():
@@ -101,7 +104,7 @@ def test_gradient_of_every_parameter_matches(
 def test_unknown_published_name_is_refused() -> None:
     from threedgp.errors import UserError
 
-    with pytest.raises(UserError, match="'synthesis.b4.surprise' is no parameter of a published 3DGP generator"):
+    with pytest.raises(UserError, match=r"'synthesis\.b4.surprise' is no parameter of a published 3DGP generator"):
         convert_names({"synthesis.b4.surprise": torch.zeros(1)}, network="generator")
 
 

@@ -35,6 +35,7 @@ WITHOUT_EFFECT = {
     "threedgp/atomic.py",
     "threedgp/config.py",  # DVC tracks the settings by their values
     "threedgp/config_errors.py",
+    "threedgp/config_fields.py",
     "threedgp/device.py",
     "threedgp/errors.py",
     "threedgp/progress.py",
@@ -52,7 +53,7 @@ DOWNWARDS = {
     "metrics": {"camera", "data", "features", "models", "render"},
     "visual": {"camera", "data", "models", "render"},
 }
-BASIS = {"__init__", "atomic", "config", "config_errors", "counter_rng", "device", "errors", "progress"}
+BASIS = {"__init__", "atomic", "config", "config_errors", "config_fields", "counter_rng", "device", "errors", "progress"}
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
 
 

@@ -55,9 +55,7 @@ def test_stopped_anywhere_it_ends_the_same(shards: Path, tmp_path: Path) -> None
         with pytest.raises(Stopped):
             _train(shards, folder, stop_after=stop)
         resumed, again, logged = _train(shards, folder)
-        for (name, x), y in zip(
-            whole.average.state_dict().items(), resumed.average.state_dict().values(), strict=True
-        ):
+        for (name, x), y in zip(whole.average.state_dict().items(), resumed.average.state_dict().values(), strict=True):
             assert torch.equal(x, y), name
         assert _without_speed(again) == _without_speed(history)
         assert logged == again  # the lines before the stop are logged again first
@@ -84,7 +82,7 @@ def test_a_state_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pytes
 def test_a_full_disk_is_found_before_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=1)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    with pytest.raises(UserError, match="GB are needed and .* are free"):
+    with pytest.raises(UserError, match=r"GB are needed and .* are free"):
         save_state(tmp_path, 8, {"images": 8}, keep=1)
     assert load_newest_state(tmp_path, torch.device("cpu")) == {"images": 4}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from threedgp.config import ScheduleConfig, TrainConfig, duration_kimg
+from threedgp.config import ScheduleConfig, TrainConfig
+from threedgp.config_fields import duration_kimg
 from threedgp.training.schedules import ema_decay, ramp, scheduled
 
 

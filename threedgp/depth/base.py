@@ -28,7 +28,7 @@ class DepthEstimator(Protocol):
     """Whether depth comes from the picture, so that the estimator can judge generated pictures too."""
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        """Depth `[H, W]` of each square picture `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = there is to be none.
+        """Depth `[H, W]` of each square picture `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = none wanted.
 
         A picture's result depends on nothing but the picture and its id.
         """

@@ -26,14 +26,10 @@ def _from_raw(x: Tensor, bounds: tuple[float, float], inset: float = 0.0) -> Ten
 class CameraNetwork(nn.Module):
     """Camera parameters, with class and optionally z at hand, to raw outputs."""
 
-    def __init__(
-        self, in_features: int, out_features: int, z_dim: int, num_classes: int, config: CameraConfig
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, z_dim: int, num_classes: int, config: CameraConfig) -> None:
         super().__init__()
         lr = config.lr_multiplier
-        self.project_parameters = EqualizedLinear(
-            in_features, config.hidden, activation="softplus", lr_multiplier=lr
-        )
+        self.project_parameters = EqualizedLinear(in_features, config.hidden, activation="softplus", lr_multiplier=lr)
         self.project_z = (
             EqualizedLinear(z_dim, config.embedding, activation="softplus", lr_multiplier=lr) if z_dim else None
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,16 +27,14 @@ class LabelEmbedding(nn.Module):
 class GeneratorMapping(nn.Module):
     """z and class to w; keeps a running average of w for truncation."""
 
-    def __init__(
-        self, z_dim: int, num_classes: int, w_dim: int, *, layers: int, lr_multiplier: float
-    ) -> None:
+    def __init__(self, z_dim: int, num_classes: int, w_dim: int, *, layers: int, lr_multiplier: float) -> None:
         super().__init__()
         self.embed = LabelEmbedding(num_classes, w_dim) if num_classes else None
         widths = [z_dim + (w_dim if num_classes else 0)] + [w_dim] * layers
         self.layers = nn.Sequential(
             *(
                 EqualizedLinear(before, after, activation="leaky_relu", lr_multiplier=lr_multiplier)
-                for before, after in zip(widths[:-1], widths[1:], strict=True)
+                for before, after in pairwise(widths)
             )
         )
         self.register_buffer("w_average", torch.zeros(w_dim))

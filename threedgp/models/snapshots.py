@@ -61,9 +61,7 @@ def _network(record: Any) -> Network:
     return Network(class_name=str(record.get("class_name")), state=record["state"])
 
 
-def _rebuild_tensor(
-    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
+def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
         raise pickle.UnpicklingError("a tensor without a storage")
     size, stride = tuple(map(int, size)), tuple(map(int, stride))
@@ -140,9 +138,7 @@ _TYPE_NAMES = {("builtins", name) for name in ("int", "float", "bool", "str", "d
 class _Reader(pickle.Unpickler):
     """Unpickler that can only build what `_CONSTRUCTORS` lists, and inert records."""
 
-    def __init__(
-        self, stream: io.BufferedIOBase, storages: dict[str, Tensor] | None = None, largest: int = 0
-    ) -> None:
+    def __init__(self, stream: io.BufferedIOBase, storages: dict[str, Tensor] | None = None, largest: int = 0) -> None:
         """
         Args:
             stream: of the pickle.

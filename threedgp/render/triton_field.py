@@ -145,6 +145,47 @@ def _load_ray(vectors, ray, valid):
 
 
 @triton.jit
+def _evaluate(
+    base,
+    plane_1,
+    plane_2,
+    x,
+    y,
+    z,
+    valid,
+    w1,
+    b1,
+    w2,
+    b2,
+    height,
+    width,
+    stride_h,
+    stride_w,
+    C: tl.constexpr,
+    WIDE: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Colour and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
+    features, _, _ = _gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    more, _, _ = _gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    features += more
+    more, _, _ = _gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    features = (features + more) * (1.0 / 3.0)
+    pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+    active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
+    return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
+
+
+# Sizes and strides vary from call to call; compiled code is not made for their values. (Strides are in units of C, so
+# addresses are aligned whatever they are.)
+UNSPECIALISED = [
+    *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
+    *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w"),
+]
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def field_forward_kernel(
     planes,
     weight_1,
@@ -165,6 +206,8 @@ def field_forward_kernel(
     stride_h,
     stride_w,
     inverse_half_width,
+    opaque_depth,
+    empty,
     tiles,
     C: tl.constexpr,
     HIDDEN: tl.constexpr,
@@ -173,11 +216,16 @@ def field_forward_kernel(
     BLOCK_S: tl.constexpr,
     NOISE: tl.constexpr,
     CONTRACT: tl.constexpr,
+    STOP: tl.constexpr,
     WIDE: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample."""
+    """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample.
+
+    With STOP, a tile ends once all its rays have gathered the optical depth `opaque_depth`; raw density `empty` and
+    black are written for the samples behind.
+    """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
     image = (program // tiles).to(tl.int64)
@@ -188,27 +236,39 @@ def field_forward_kernel(
     ox, oy, oz = _load_ray(origins, ray, is_ray)
     dx, dy, dz = _load_ray(directions, ray, is_ray)
     base = planes + image * stride_b * C
-    plane_1 = base + stride_p.to(tl.int64) * C
-    plane_2 = plane_1 + stride_p.to(tl.int64) * C
+    plane_1 = base + tl.cast(stride_p, tl.int64) * C
+    plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
     hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
     w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
     w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
     b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
     b2 = tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32)
+    if STOP:
+        own = (program % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
+        gathered = tl.where(own < rays, 0.0, float("inf"))
     for first in range(0, samples, BLOCK_S):
         sample = first + member % BLOCK_S
         valid = is_ray & (sample < samples)
         at = ray * samples + sample
         t = tl.load(distances + at, mask=valid, other=0.0)
         x, y, z = _coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
-        features, _, _ = _gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
-        more, _, _ = _gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
-        features += more
-        more, _, _ = _gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
-        features = (features + more) * (1.0 / 3.0)
-        pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
-        active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
-        values = _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
+        if STOP:
+            values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
+            if tl.min(gathered, axis=0) < opaque_depth:
+                values = _evaluate(
+                    base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                    C, WIDE, DOT, PRECISION,
+                )  # fmt: skip
+                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1)
+                density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
+                t_next = tl.load(distances + at + 1, mask=valid & (sample + 1 < samples), other=0.0)
+                depth = tl.where(valid & (sample + 1 < samples), density * (t_next - t), 0.0)
+                gathered += tl.sum(tl.reshape(depth, (BLOCK_R, BLOCK_S)), axis=1)
+        else:
+            values = _evaluate(
+                base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                C, WIDE, DOT, PRECISION,
+            )  # fmt: skip
         if NOISE:
             extra = tl.load(noise + at, mask=valid, other=0.0)
             values += tl.where((output == 3)[None, :], extra[:, None], 0.0)
@@ -223,7 +283,7 @@ def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.
     tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def field_backward_kernel(
     planes,
     weight_1,
@@ -291,11 +351,11 @@ def field_backward_kernel(
         ox, oy, oz = _load_ray(origins, ray, is_ray)
         dx, dy, dz = _load_ray(directions, ray, is_ray)
         base = planes + image * stride_b * C
-        plane_1 = base + stride_p.to(tl.int64) * C
-        plane_2 = plane_1 + stride_p.to(tl.int64) * C
+        plane_1 = base + tl.cast(stride_p, tl.int64) * C
+        plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
         grad_base = grad_planes + image * grad_stride_b * C
-        grad_1 = grad_base + grad_stride_p.to(tl.int64) * C
-        grad_2 = grad_1 + grad_stride_p.to(tl.int64) * C
+        grad_1 = grad_base + tl.cast(grad_stride_p, tl.int64) * C
+        grad_2 = grad_1 + tl.cast(grad_stride_p, tl.int64) * C
         gox = tl.zeros((M,), tl.float32)
         goy = tl.zeros((M,), tl.float32)
         goz = tl.zeros((M,), tl.float32)

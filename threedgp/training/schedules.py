@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threedgp.config import Duration, ScheduleConfig, duration_kimg
+from threedgp.config import ScheduleConfig
+from threedgp.config_fields import Duration, duration_kimg
 
 
 def ramp(kimg: float, over_kimg: float) -> float:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import CAMERA_FIELDS, cut_patches
 from threedgp.camera.priors import prior_mean_angles
-from threedgp.config import Config, duration_kimg
+from threedgp.config import Config
+from threedgp.config_fields import duration_kimg
 from threedgp.data.loader import Batch
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
@@ -76,7 +77,11 @@ class Trainer:
         # and betas make up for that (Karras et al. 2020, appendix B).
         ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=train.discriminator_lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, fused=True
+            self.discriminator.parameters(),
+            lr=train.discriminator_lr * ratio,
+            betas=(0.0, 0.99**ratio),
+            eps=1e-8,
+            fused=True,
         )
         self.images = 0
         """Real images shown so far."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
 """Stands for the page's text colour, which replaces it in the finished SVG."""
-COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#9ca3af", "#ec4899")
+COLORS = ("#3b82f6", "#f59e0b", "#10b981")
+PALE = "#9ca3af"
 """Middle tones, that keep their contrast on white and on black."""
 WIDTH, HEIGHT = 4.2, 2.4
 """Inches; at 100 pixels an inch as wide as a telephone."""
@@ -35,9 +37,9 @@ STYLE = {
 }
 
 
-def _draw(title: str, x_label: str, paint) -> str:
+def _draw(title: str, x_label: str, paint: Callable[[Axes], None], height: float = HEIGHT) -> str:
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), dpi=100, layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title)
         axes.set_xlabel(x_label)
@@ -52,12 +54,11 @@ def _draw(title: str, x_label: str, paint) -> str:
     return re.sub(r'<svg height="[^"]*" ', "<svg ", re.sub(r' width="[^"]*"', "", svg, count=1), count=1)
 
 
-def line_chart(title: str, x_label: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """Curves by name, each x and y."""
+def line_chart(title: str, x_label: str, x: Sequence[float], y: Sequence[float]) -> str:
+    """A curve."""
 
-    def paint(axes) -> None:
-        for (name, (x, y)), color in zip(lines.items(), COLORS * len(lines), strict=False):
-            axes.plot(x, y, label=name, color=color, linewidth=1.4, marker="." if len(x) < 3 else "")
+    def paint(axes: Axes) -> None:
+        axes.plot(x, y, color=COLORS[0], linewidth=1.6, marker="." if len(x) < 3 else "")
 
     return _draw(title, x_label, paint)
 
@@ -67,7 +68,7 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bi
     everything = np.concatenate(list(sets.values()))
     edges = np.histogram_bin_edges(everything, bins=bins)
 
-    def paint(axes) -> None:
+    def paint(axes: Axes) -> None:
         for (name, values), color in zip(sets.items(), COLORS, strict=False):
             density, _ = np.histogram(values, bins=edges, density=True)
             axes.stairs(density, edges, label=name, color=color, linewidth=1.6)
@@ -77,16 +78,16 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bi
     return _draw(title, x_label, paint)
 
 
-def bar_chart(title: str, x_label: str, bars: Mapping[str, float], highlight: str) -> str:
+def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
     """Horizontal bars in the given order, from the top; the one called `highlight` stands out."""
     names, values = list(bars), list(bars.values())
 
-    def paint(axes) -> None:
-        colors = [COLORS[0] if name == highlight else COLORS[6] for name in names]
+    def paint(axes: Axes) -> None:
+        colors = [COLORS[0] if name == highlight else PALE for name in names]
         drawn = axes.barh(names, values, color=colors)
         axes.bar_label(drawn, fmt="%.3g", padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.tick_params(axis="y", length=0)
 
-    return _draw(title, x_label, paint)
+    return _draw("", x_label, paint, height=0.6 + 0.3 * len(bars))

@@ -116,7 +116,6 @@ def build_report(sources: Sources) -> str:
         camera_rows=sources.metrics.get("camera_emd", {}),
         curves=_curves(read_curves(sources.training)),
         published=IMAGENET_256,
-        ours={name: value for name, value in sources.metrics.items() if name.startswith("fd_") and name.count("_") < 3},
         settings=dict(_flat(sources.parameters)),
     )
 
@@ -143,8 +142,8 @@ def _comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             if (key := metric if name == MODEL else f"{metric}_{name}") in metrics
         }
         better = "lower is better" if about.lower_is_better else "higher is better"
-        chart = bar_chart(about.title, better, values, highlight=SETS[MODEL])
-        result.append({"about": about, "better": better, "values": values, "chart": Markup(chart)})
+        chart = bar_chart(better, values, highlight=SETS[MODEL])
+        result.append({"about": about, "better": better, "sets": values, "chart": Markup(chart)})
     return result
 
 
@@ -182,16 +181,15 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in _read(folder / "curves.jsonl").decode().splitlines()]
 
 
-def _curves(records: Sequence[Mapping[str, float]]) -> list[Markup]:
-    """A chart for each group of scalars (`generator/loss` belongs to `generator`)."""
-    groups: dict[str, dict[str, tuple[Sequence[float], Sequence[float]]]] = {}
+def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[Markup]]:
+    """A chart for each scalar, by group: `generator/loss` belongs to `generator`."""
+    groups: dict[str, list[Markup]] = {}
     for name in dict.fromkeys(name for record in records for name in record if name != "kimg"):
         points = [(record["kimg"], record[name]) for record in records if name in record]
         group, _, short = name.rpartition("/")
-        groups.setdefault(group or name, {})[short or name] = tuple(zip(*points, strict=True))
-    return [
-        Markup(line_chart(group.replace("_", " "), "thousands of images", lines)) for group, lines in groups.items()
-    ]
+        chart = line_chart(short.replace("_", " "), "thousands of images", *zip(*points, strict=True))
+        groups.setdefault(group or "run", []).append(Markup(chart))
+    return groups
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:

@@ -1,0 +1,57 @@
+"""Kinds of values that settings have: ranges, counts, durations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"{value} is even; the size of a kernel is odd")
+    return value
+
+
+Range = Annotated[tuple[float, float], Field(description="[smallest, largest]")]
+PositiveInt = Annotated[int, Field(ge=1)]
+OddInt = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _power_of_two(value: int) -> int:
+    if value < 4 or value & (value - 1):
+        raise ValueError(f"{value} is no power of two of at least 4")
+    return value
+
+
+PowerOfTwo = Annotated[int, Field(ge=4), BeforeValidator(lambda v: _power_of_two(v) if isinstance(v, int) else v)]
+
+
+def _duration(value: Any) -> str:
+    text = str(value).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if number < 0 or (text.endswith("%") and number > 100):
+        raise ValueError(f"'{value}' is no duration: write thousands of images (5000) or a share of the run (20%)")
+    return text
+
+
+Duration = Annotated[str, BeforeValidator(_duration)]
+"""Length of a schedule: thousands of images (``5000``) or a share of the whole run (``20%``)."""
+
+
+def duration_kimg(duration: str, total_kimg: float) -> float:
+    """Length of `duration` in thousands of images, for a run of `total_kimg`."""
+    if duration.endswith("%"):
+        return float(duration[:-1]) / 100 * total_kimg
+    return float(duration)
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

@@ -1,0 +1,68 @@
+"""What the engines of the field hand back, and how planes lie in memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from threedgp.render.field_reference import Decoder
+
+
+class Needs(NamedTuple):
+    """Which gradients are asked for."""
+
+    planes: bool
+    decoder: bool
+    rays: bool
+
+
+class FieldGradients(NamedTuple):
+    """Gradients of the field; those that were not asked for are empty."""
+
+    planes: Tensor
+    decoder: Decoder
+    origins: Tensor
+    directions: Tensor
+
+
+def empty_gradients(planes: Tensor, decoder: Decoder, origins: Tensor) -> FieldGradients:
+    """Nothing asked for: a tensor of its own for each gradient, since operators must not return one twice."""
+    return FieldGradients(
+        planes.new_empty(0), Decoder(*(w.new_empty(0) for w in decoder)), origins.new_empty(0), origins.new_empty(0)
+    )
+
+
+def _rows_are_dense(planes: Tensor) -> bool:
+    channels = planes.shape[-1]
+    return planes.stride(-1) == 1 and all(stride % channels == 0 for stride in planes.stride()[:4])
+
+
+def addressable(planes: Tensor) -> Tensor:
+    """Planes whose texels are rows of a table: C contiguous and 16-byte aligned, all strides multiples of C.
+
+    The channels-last output of a backbone, viewed as `[B, 3, H, W, C]`, is so already; other planes are copied.
+    """
+    return planes if _rows_are_dense(planes) and planes.data_ptr() % 16 == 0 else planes.contiguous()
+
+
+def zeros_like_planes(planes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros in the memory layout of the planes where that has no gaps or overlaps and suits, else contiguous."""
+    zeros = torch.zeros_like(planes, dtype=dtype, memory_format=torch.preserve_format)
+    return zeros if _rows_are_dense(zeros) else torch.zeros_like(zeros, memory_format=torch.contiguous_format)
+
+
+class TexelStrides(NamedTuple):
+    """Strides of addressable planes in units of C, for image, plane, row and column."""
+
+    image: int
+    plane: int
+    row: int
+    column: int
+
+
+def texel_strides(planes: Tensor) -> TexelStrides:
+    """Strides between texels of addressable planes."""
+    channels = planes.shape[-1]
+    return TexelStrides(*(stride // channels for stride in planes.stride()[:4]))

@@ -1,0 +1,325 @@
+"""Launches of the Triton kernels: shapes of tiles, outputs, arguments. Tensors come in checked (see `arguments`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from threedgp.render.field_gradients import (
+    FieldGradients,
+    Needs,
+    TexelStrides,
+    addressable,
+    empty_gradients,
+    texel_strides,
+    zeros_like_planes,
+)
+from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
+from threedgp.render.triton_compositing import composite_backward_kernel, composite_forward_kernel, importance_kernel
+from threedgp.render.triton_field import field_backward_kernel, field_forward_kernel
+
+INTERPRETED = triton.knobs.runtime.interpret
+# Set explicitly: the default changes in Triton 3.10, and results with it.
+COMPILER = {} if INTERPRETED else {"num_stages": 1, "enable_fp_fusion": True}
+
+
+class Tile(NamedTuple):
+    """How a kernel is cut up."""
+
+    samples: int
+    """Samples of a program's tile, over all of its rays."""
+    warps: int
+    programs_per_processor: int = 1
+    """For kernels whose programs take tiles in turn."""
+
+
+FORWARD_TILE = Tile(samples=64, warps=4)
+BACKWARD_TILE = Tile(samples=64, warps=8, programs_per_processor=2)
+STOPPING_SAMPLES = 8
+"""Samples of a ray between two looks at whether its tile is opaque."""
+
+
+def _ray_block(samples: int, tile: Tile, longest: int = 32) -> tuple[int, int]:
+    """Rays and samples a tile: the longest power of two of samples that wastes no more than the shortest one would."""
+    candidates = [2**k for k in range(longest.bit_length())]
+    padded = {block: triton.cdiv(samples, block) * block for block in candidates if block < 2 * samples}
+    best = max((block for block in padded if padded[block] <= 1.125 * samples), default=1)
+    best = min(best, tile.samples)
+    return tile.samples // best, best
+
+
+def _is_wide(layout: TexelStrides, planes: Tensor) -> bool:
+    """Whether offsets inside a plane pass 2^31 elements."""
+    _, _, height, width, channels = planes.shape
+    return (height * layout.row + width * layout.column + 1) * channels >= 2**31
+
+
+def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> dict[str, object]:
+    return dict(
+        C=planes.shape[-1],
+        HIDDEN=hidden,
+        BLOCK_H=max(16, triton.next_power_of_2(hidden)),
+        CONTRACT=contraction,
+        WIDE=wide,
+        # float32 operands enter the matrix units as TF32, which keeps float32's range and ten bits of the fraction.
+        DOT=tl.bfloat16 if planes.dtype is torch.bfloat16 and not INTERPRETED else tl.float32,
+        PRECISION="tf32",
+    )
+
+
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def field_forward(
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    distances: Tensor,
+    noise: Tensor | None,
+    half_width: float,
+    contraction: bool,
+    opaque_depth: float = 0.0,
+    tile: Tile | None = None,
+) -> Tensor:
+    """rgb and raw density `[B, R, S, 4]`, float32; `opaque_depth` > 0: samples behind that depth stay empty."""
+    tile = tile or FORWARD_TILE
+    batch, rays, samples = distances.shape
+    out = torch.empty((batch, rays, samples, 4), dtype=torch.float32, device=planes.device)
+    if not out.numel():
+        return out
+    planes = addressable(planes)
+    layout = texel_strides(planes)
+    block_r, block_s = _ray_block(samples, tile, STOPPING_SAMPLES if opaque_depth else 32)
+    tiles = triton.cdiv(rays, block_r)
+    field_forward_kernel[(batch * tiles,)](
+        planes,
+        *decoder,
+        origins,
+        directions,
+        distances,
+        distances if noise is None else noise,
+        out,
+        rays,
+        samples,
+        *planes.shape[2:4],
+        *layout,
+        1 / half_width,
+        opaque_depth,
+        EMPTY_RAW_DENSITY,
+        tiles,
+        BLOCK_R=block_r,
+        BLOCK_S=block_s,
+        NOISE=noise is not None,
+        STOP=opaque_depth > 0,
+        **_constants(planes, decoder.bias_1.shape[0], contraction, _is_wide(layout, planes)),
+        num_warps=tile.warps,
+        **COMPILER,
+    )
+    return out
+
+
+def field_backward(
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    distances: list[Tensor],
+    gradients: list[Tensor],
+    half_width: float,
+    contraction: bool,
+    needs: Needs,
+    tile: Tile | None = None,
+) -> FieldGradients:
+    """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
+    tile = tile or BACKWARD_TILE
+    result = empty_gradients(planes, decoder, origins)
+    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
+    totals = torch.zeros(0, device=planes.device)
+    grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else totals
+    grad_origins = torch.zeros_like(origins, memory_format=torch.contiguous_format) if needs.rays else totals
+    grad_directions = torch.zeros_like(directions, memory_format=torch.contiguous_format) if needs.rays else totals
+    planes = addressable(planes)
+    layout, grad_layout = texel_strides(planes), texel_strides(grad_planes) if needs.planes else TexelStrides(0, 0, 0, 0)
+    batch, rays = distances[0].shape[:2]
+    programs = _processors(planes.device) * tile.programs_per_processor
+    partial = torch.zeros(
+        (len(distances), programs, hidden * channels + 5 * hidden + 4) if needs.decoder else (len(distances), 0),
+        device=planes.device,
+    )
+    scratch = torch.empty(programs * tile.samples * channels, device=planes.device)
+    wide = _is_wide(layout, planes) or (needs.planes and _is_wide(grad_layout, planes))
+    for at, gradient, partial_sums in zip(distances, gradients, partial, strict=True):
+        samples = at.shape[2]
+        block_r, block_s = _ray_block(samples, tile)
+        tiles = triton.cdiv(rays, block_r)
+        if not gradient.numel():
+            continue
+        field_backward_kernel[(min(programs, batch * tiles),)](
+            planes,
+            decoder.weight_1,
+            decoder.bias_1,
+            decoder.weight_2,
+            origins,
+            directions,
+            at,
+            gradient,
+            grad_planes,
+            grad_origins,
+            grad_directions,
+            partial_sums,
+            scratch,
+            rays,
+            samples,
+            *planes.shape[2:4],
+            *layout,
+            *grad_layout,
+            1 / half_width,
+            tiles,
+            batch * tiles,
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            PLANES=needs.planes,
+            POSITIONS=needs.rays,
+            DECODER=needs.decoder,
+            **_constants(planes, hidden, contraction, wide),
+            num_warps=tile.warps,
+            **COMPILER,
+        )
+    if needs.planes:
+        result = result._replace(planes=grad_planes)
+    if needs.rays:
+        result = result._replace(origins=grad_origins, directions=grad_directions)
+    if needs.decoder:
+        sums = partial.sum((0, 1))
+        parts = sums.split([hidden * channels, hidden, 4 * hidden, 4])
+        weights = (part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True))
+        result = result._replace(decoder=Decoder(*weights))
+    return result
+
+
+def _ray_tile(samples: int) -> tuple[int, int]:
+    block_s = max(triton.next_power_of_2(samples), 2)
+    return max(256 // block_s, 1), block_s
+
+
+def _switches(
+    distances: list[Tensor], midpoint: bool, last_back: bool, sigmoid_color: bool, white_background: bool
+) -> dict[str, bool]:
+    return dict(
+        SORT=len(distances) > 1, MIDPOINT=midpoint, LAST_BACK=last_back, SIGMOID=sigmoid_color, WHITE=white_background
+    )
+
+
+def composite_forward(
+    distances: list[Tensor],
+    samples: list[Tensor],
+    last: float,
+    density_bias: float,
+    midpoint: bool,
+    last_back: bool,
+    sigmoid_color: bool,
+    white_background: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
+    shape = distances[0].shape[:-1]
+    rays, counts = shape.numel(), [d.shape[-1] for d in distances]
+    total = sum(counts)
+    new = distances[0].new_empty
+    rgb, depth, weights, transmittance = new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
+    if rays:
+        block_r, block_s = _ray_tile(total)
+        composite_forward_kernel[(triton.cdiv(rays, block_r),)](
+            distances[0],
+            distances[-1],
+            samples[0],
+            samples[-1],
+            rgb,
+            depth,
+            weights,
+            transmittance,
+            rays,
+            counts[0],
+            total - counts[0],
+            last,
+            density_bias,
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            **_switches(distances, midpoint, last_back, sigmoid_color, white_background),
+            num_warps=4,
+            **COMPILER,
+        )
+    return rgb, depth, weights, transmittance
+
+
+def composite_backward(
+    distances: list[Tensor],
+    samples: list[Tensor],
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    last: float,
+    density_bias: float,
+    midpoint: bool,
+    last_back: bool,
+    sigmoid_color: bool,
+    white_background: bool,
+) -> list[Tensor]:
+    """Gradients of the sets of samples, given those of rgb, depth, weights, transmittance (None = zero)."""
+    rays, counts = distances[0].shape[:-1].numel(), [d.shape[-1] for d in distances]
+    total = sum(counts)
+    outs = [torch.empty_like(s) for s in samples]
+    if rays:
+        block_r, block_s = _ray_tile(total)
+        composite_backward_kernel[(triton.cdiv(rays, block_r),)](
+            distances[0],
+            distances[-1],
+            samples[0],
+            samples[-1],
+            *(distances[0] if g is None else g.contiguous() for g in gradients),
+            outs[0],
+            outs[-1],
+            rays,
+            counts[0],
+            total - counts[0],
+            last,
+            density_bias,
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            **_switches(distances, midpoint, last_back, sigmoid_color, white_background),
+            **dict(
+                zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True)
+            ),
+            num_warps=4,
+            **COMPILER,
+        )
+    return outs
+
+
+def importance(distances: Tensor, samples: Tensor, u: Tensor, last: float, density_bias: float) -> Tensor:
+    """Fine distances `[B, R, F]` from a first pass `[B, R, S]`, `[B, R, S, 4]`."""
+    out = torch.empty_like(u)
+    rays, count = distances.shape[:-1].numel(), distances.shape[-1]
+    if out.numel():
+        block_r, block_s = _ray_tile(count)
+        block_r = max(block_r // 2, 1)
+        importance_kernel[(triton.cdiv(rays, block_r),)](
+            distances,
+            samples,
+            u,
+            out,
+            rays,
+            count,
+            u.shape[-1],
+            last,
+            density_bias,
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            BLOCK_F=16,
+            num_warps=4,
+            **COMPILER,
+        )
+    return out
