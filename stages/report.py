@@ -11,7 +11,7 @@ from stages.harness import ParamsOption, open_stage
 from threedgp.atomic import write_bytes
 from threedgp.config import load_config
 from threedgp.data.shards import ShardFolder
-from threedgp.visual.facts import git_commit, run_facts, reject_counts
+from threedgp.visual.facts import git_commit, reject_counts, run_facts
 from threedgp.visual.report import Sources, build_report
 
 app = typer.Typer(add_completion=False)

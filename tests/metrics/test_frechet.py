@@ -7,8 +7,8 @@ import pytest
 import scipy.linalg
 
 from threedgp.errors import UserError
-from threedgp.metrics.frechet import frechet_distance
 from threedgp.features.moments import Moments
+from threedgp.metrics.frechet import frechet_distance
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Moments:

@@ -78,9 +78,7 @@ def test_pyramid_against_plain_convolution():
     spread[::2, ::2] = small
     fine = picture - scipy.ndimage.convolve(spread, 4 * kernel, mode="mirror")
     np.testing.assert_allclose(swd.pyramid_level(picture, 1, last=True), small, atol=1e-5)
-    np.testing.assert_allclose(
-        swd.pyramid_level(picture, 0, last=False)[4:-4, 4:-4], fine[4:-4, 4:-4], atol=1e-5
-    )
+    np.testing.assert_allclose(swd.pyramid_level(picture, 0, last=False)[4:-4, 4:-4], fine[4:-4, 4:-4], atol=1e-5)
 
 
 def test_distance_against_plain_second_implementation():

@@ -96,7 +96,7 @@ def test_far_outside_only_the_decoder_speaks() -> None:
 @pytest.mark.parametrize(
     ("planes", "points", "message"),
     [
-        ((2, 3, 8, 4, 4), (2, 5, 2), r"points: expected \[2, ..., 3\], got \[2, 5, 2\]"),
+        ((2, 3, 8, 4, 4), (2, 5, 2), r"points: expected \[2, N, 3\], got \[2, 5, 2\]"),
         ((2, 3, 8, 4), (2, 5, 3), r"planes: expected \[B, 3, H, W, C\], got \[2, 3, 8, 4\]"),
         ((2, 3, 8, 4, 6), (2, 5, 3), r"decoder: takes 4 features, planes have 6"),
     ],

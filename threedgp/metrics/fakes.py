@@ -22,7 +22,7 @@ CHUNK = 256
 class Fakes:
     """Generated scenes in the files of a folder.
 
-    Columns: `image` uint8 `[n, 3, R, R]`; `depth` float32 `[n, 1, R, R]`, distance along the ray in scene units; `prior`
+    Columns: `image` uint8 `[n, 3, R, R]`; `depth` float32 `[n, 1, R, R]`, along the ray in scene units; `prior`
     and `camera` float32 `[n, 8]`, before and after the camera generator.
     """
 

@@ -3,17 +3,20 @@
     from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
 """
 
-from threedgp.render.compositing import Composite, composite
+from threedgp.render.compositing import Composite, composite, composite_union
+from threedgp.render.engines import Backend
 from threedgp.render.field import Decoder, field_along_rays, field_at_points
 from threedgp.render.renderer import RayRandomness, RaySettings, midpoint_randomness, render_rays
 from threedgp.render.sampling import importance_distances, merge_samples, stratified_distances
 
 __all__ = [
+    "Backend",
     "Composite",
     "Decoder",
     "RayRandomness",
     "RaySettings",
     "composite",
+    "composite_union",
     "field_along_rays",
     "field_at_points",
     "importance_distances",

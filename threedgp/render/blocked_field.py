@@ -176,13 +176,17 @@ def field_forward(
 
 
 def _backward_of_coordinates(points: Tensor, gradient: Tensor, half_width: float, contraction: bool) -> Tensor:
-    """Gradient of points, given that of their coordinates on the planes."""
-    if not contraction:
-        return gradient / half_width
-    with torch.enable_grad():
-        leaf = points.detach().requires_grad_()
-        coordinates = plane_coordinates(leaf, half_width, contraction)
-    return torch.autograd.grad(coordinates, leaf, gradient)[0]
+    """Gradient of points, given that of their coordinates on the planes. By hand: operators run below autograd."""
+    if contraction:
+        scaled = points / half_width
+        norm = scaled.square().sum(-1, keepdim=True).clamp_(min=1).sqrt_()
+        inverse = 1 / norm
+        # The factor on the position, and its derivative by the radius over the radius (0 inside the unit ball).
+        factor = 0.5 * (2 - inverse) * inverse
+        slope = torch.where(norm > 1, (inverse - 1) * inverse**3, 0.0)
+        radial = (scaled * gradient).sum(-1, keepdim=True)
+        gradient = factor * gradient + slope * radial * scaled
+    return gradient / half_width
 
 
 def field_backward(

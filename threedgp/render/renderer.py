@@ -7,13 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from threedgp.render.compositing import Composite, composite
-from threedgp.render.field import Decoder, field_along_rays
-from threedgp.render.sampling import importance_distances, merge_samples, stratified_distances
+from threedgp.render.arguments import check_field
+from threedgp.render.compositing import Composite, composite_union
+from threedgp.render.engines import Backend, field_engine
+from threedgp.render.field import EMPTY_RAW_DENSITY, Decoder, field_along_rays
+from threedgp.render.field_operators import field, field_in_two_passes
+from threedgp.render.sampling import fine_distances, stratified_distances
 
 
 class RaySettings(NamedTuple):
-    """How rays are sampled and composited."""
+    """How rays are sampled and composited; defaults are those of 3DGP."""
 
     near: float
     far: float
@@ -22,9 +25,19 @@ class RaySettings(NamedTuple):
     last_back: bool = False
     cut_quantile: float = 0.0
     """Densities under this quantile of the image's samples count as empty (metrics only)."""
+    contraction: bool = False
+    """The planes cover all of space, contracted to radius 2 half-widths (Mip-NeRF 360)."""
+    midpoint: bool = False
+    """Composite intervals between samples (EG3D) instead of samples."""
+    density_bias: float = 0.0
+    """Added to raw density (EG3D: -1)."""
+    sigmoid_color: bool = False
+    """Squash colour and scale it to [-1, 1] (EG3D)."""
+    white_background: bool = False
 
 
-EMPTY_RAW_DENSITY = -100.0  # its softplus is 0 in float32 for every interval but the infinite one
+OPAQUE_DEPTH = 9.21
+"""Optical depth behind which `stop_when_opaque` looks no further: 0.01 % of the light is left."""
 
 
 class RayRandomness(NamedTuple):
@@ -47,19 +60,17 @@ def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Te
     return RayRandomness(middle, quantiles.expand(batch, count, fine))
 
 
-def _add_noise(samples: Tensor, noise: Tensor | None) -> Tensor:
-    if noise is None:
-        return samples
-    return torch.cat([samples[..., :3], samples[..., 3:] + noise[..., None]], dim=-1)
-
-
-def _cut(samples: Tensor, quantile: float) -> Tensor:
+def _cut(samples: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ...]:
     """Raw densities under the `quantile` of each image, over rays and samples, become empty."""
-    raw = samples[..., 3]
-    ranked = raw.flatten(1).sort(dim=1).values  # torch.quantile refuses more than 2^24 values
-    threshold = ranked[:, min(int(quantile * ranked.shape[1]), ranked.shape[1] - 1)]
-    raw = torch.where(raw < threshold[:, None, None], torch.full_like(raw, EMPTY_RAW_DENSITY), raw)
-    return torch.cat([samples[..., :3], raw[..., None]], dim=-1)
+    ranked = torch.cat([s[..., 3].flatten(1) for s in samples], dim=1).sort(dim=1).values
+    # torch.quantile refuses more than 2^24 values
+    threshold = ranked[:, min(int(quantile * ranked.shape[1]), ranked.shape[1] - 1), None, None]
+
+    def cut(values: Tensor) -> Tensor:
+        raw = torch.where(values[..., 3] < threshold, EMPTY_RAW_DENSITY, values[..., 3])
+        return torch.cat([values[..., :3], raw[..., None]], dim=-1)
+
+    return tuple(cut(s) for s in samples)
 
 
 def sample_rays(
@@ -69,28 +80,36 @@ def sample_rays(
     directions: Tensor,
     randomness: RayRandomness,
     settings: RaySettings,
-) -> tuple[Tensor, Tensor]:
-    """Distances and samples of both passes, sorted along each ray: `[B, R, S]` and `[B, R, S, 4]`.
+    *,
+    stop_when_opaque: bool = False,
+    backend: Backend = "auto",
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Distances and samples of both passes: each `[B, R, S]` and `[B, R, S, 4]`, not yet merged.
 
     First-pass evaluations are used twice, for the proposal and in the union. Arguments as in `render_rays`.
     """
-
-    def evaluate(distances: Tensor, noise: Tensor | None) -> Tensor:
-        samples = field_along_rays(planes, decoder, origins, directions, distances, half_width=settings.half_width)
-        return _add_noise(samples, noise)
-
     distances = stratified_distances(randomness.coarse, settings.near, settings.far)
-    samples = evaluate(distances, randomness.coarse_noise)
-    if not randomness.fine.shape[-1]:
-        return distances, samples
-    with torch.no_grad():
-        proposal = composite(samples, distances, **_switches(settings)).weights
-    fine = importance_distances(distances, proposal, randomness.fine)
-    return merge_samples((distances, fine), (samples, evaluate(fine, randomness.fine_noise)))
-
-
-def _switches(settings: RaySettings) -> dict[str, bool]:
-    return dict(infinite_last_interval=settings.infinite_last_interval, last_back=settings.last_back)
+    u, noises = randomness.fine, (randomness.coarse_noise, randomness.fine_noise)
+    check_field(planes, decoder, origins, directions, distances, *noises)
+    name = field_engine(backend, planes, decoder, distances)
+    opaque_depth = OPAQUE_DEPTH if stop_when_opaque else 0.0
+    space = (settings.half_width, settings.contraction)
+    if name == "torch":
+        along = dict(half_width=settings.half_width, contraction=settings.contraction, backend=name)
+        rays = (planes, decoder, origins, directions)
+        samples = field_along_rays(*rays, distances, noise=noises[0], **along)
+        if not u.shape[-1]:
+            return (distances,), (samples,)
+        fine = fine_distances(distances, samples, u, settings.density_bias, name)
+        return (distances, fine), (samples, field_along_rays(*rays, fine, noise=noises[1], **along))
+    rays = (planes, *(x.contiguous() for x in (*decoder, origins, directions, distances)))
+    first_noise, second_noise = (None if n is None else n.contiguous() for n in noises)
+    if not u.shape[-1]:
+        return (distances,), (field(*rays, first_noise, *space, opaque_depth, name),)
+    samples, fine, fine_samples = field_in_two_passes(
+        *(*rays, u.contiguous(), first_noise, second_noise, *space, settings.density_bias, opaque_depth, name)
+    )
+    return (distances, fine), (samples, fine_samples)
 
 
 def render_rays(
@@ -102,6 +121,8 @@ def render_rays(
     settings: RaySettings,
     *,
     chunk: int | None = None,
+    stop_when_opaque: bool = False,
+    backend: Backend = "auto",
 ) -> Composite:
     """Colour and depth of rays: a stratified pass, samples where it found density, and the sorted union of both.
 
@@ -112,17 +133,42 @@ def render_rays(
         randomness: numbers for both passes.
         settings: bounds and switches.
         chunk: rays of each image that are sampled at once, to bound memory at inference; None = all.
+        stop_when_opaque: for inference: leave out first-pass samples behind which no more than 0.01 % of the light
+            gets (every engine but `torch`, which evaluates all; not where a gradient is asked for).
+        backend: see `Backend`.
 
     Returns:
         the composite of S_c + S_f samples a ray. Differentiable in planes, decoder, origins and directions; distances
         carry no gradient.
+
+    Raises:
+        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
+    if stop_when_opaque and torch.is_grad_enabled() and any(
+        x.requires_grad for x in (planes, *decoder, origins, directions)
+    ):
+        raise ValueError("stop_when_opaque: samples left out have no gradient; render under torch.no_grad()")
+    switches = dict(
+        infinite_last_interval=settings.infinite_last_interval,
+        last_back=settings.last_back,
+        midpoint=settings.midpoint,
+        density_bias=settings.density_bias,
+        sigmoid_color=settings.sigmoid_color,
+        white_background=settings.white_background,
+        # Compositing is a small share of the work on a CPU, where there is no engine of its own for it.
+        backend="auto" if backend == "blocked" else backend,
+    )
     pieces = []
-    for start in range(0, origins.shape[1], chunk or origins.shape[1]):
+    for start in range(0, origins.shape[1], chunk or max(origins.shape[1], 1)):
         part = slice(start, start + chunk if chunk else None)
         numbers = RayRandomness(*(None if x is None else x[:, part] for x in randomness))
-        pieces.append(sample_rays(planes, decoder, origins[:, part], directions[:, part], numbers, settings))
-    distances, samples = pieces[0] if len(pieces) == 1 else (torch.cat(x, dim=1) for x in zip(*pieces, strict=True))
-    if settings.cut_quantile > 0:
-        samples = _cut(samples, settings.cut_quantile)
-    return composite(samples, distances, **_switches(settings))
+        rays = (origins[:, part], directions[:, part])
+        distances, samples = sample_rays(
+            *(planes, decoder, *rays, numbers, settings), stop_when_opaque=stop_when_opaque, backend=backend
+        )
+        # A quantile is over the whole image, so its samples have to be together; else a chunk is done with.
+        pieces.append((samples, distances) if settings.cut_quantile else composite_union(samples, distances, **switches))
+    if settings.cut_quantile:
+        samples, distances = (tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True))
+        return composite_union(_cut(samples, settings.cut_quantile), distances, **switches)
+    return pieces[0] if len(pieces) == 1 else Composite(*(torch.cat(x, dim=1) for x in zip(*pieces, strict=True)))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from threedgp.render.engines import engine
+
+WEIGHT_FLOOR = 2e-5
+"""Added to every weight before it is drawn from: 1e-5 in the published code, and once more before normalising."""
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
@@ -31,16 +37,21 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
     result carries no gradient: sample positions follow rays by ``origin + distance * direction``.
 
     Args:
-        distances: increasing, `[..., S]`, S >= 3.
+        distances: increasing, `[..., S]`, S >= 2 (of two, there is one bin without width).
         weights: of compositing, `[..., S]`.
         u: in [0, 1), `[..., F]`.
 
     Returns:
         distances in the order of `u`, `[..., F]`.
+
+    Raises:
+        ValueError: for fewer than 2 distances.
     """
+    if distances.shape[-1] < 2:
+        raise ValueError(f"distances: expected [..., S] with at least 2 samples, got {list(distances.shape)}")
     with torch.no_grad():
         bins = (distances[..., 1:] + distances[..., :-1]) / 2
-        mass = weights[..., 1:-1] + 2e-5  # never zero: 1e-5 to the weights and once more before normalising
+        mass = weights[..., 1:-1] + WEIGHT_FLOOR
         cdf = torch.cumsum(mass / mass.sum(-1, keepdim=True), dim=-1)
         cdf = torch.cat([torch.zeros_like(cdf[..., :1]), cdf], dim=-1)
         right = torch.searchsorted(cdf, u.contiguous(), right=True)
@@ -66,3 +77,19 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
     merged, order = torch.sort(torch.cat(distances, dim=-1), dim=-1, stable=True)
     values = torch.cat(samples, dim=-2)
     return merged, values.gather(-2, order[..., None].expand_as(values))
+
+
+def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float, engine_name: str) -> Tensor:
+    """Where a second pass looks, given the first: `[B, R, S]`, `[B, R, S, 4]` and u `[B, R, F]` to `[B, R, F]`.
+
+    The proposal is always the classical one. Only the weights of inner samples count in it, so neither the length of
+    the last interval nor `last_back` matters.
+    """
+    if engine_name == "triton" and distances.shape[-1] > 2:
+        return engine("triton").importance(distances, samples, u, 1.0, density_bias)
+    with torch.no_grad():
+        depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
+        alpha = -torch.expm1(-depth)
+        passed = torch.cumprod(1 - alpha + 1e-10, dim=-1)
+        inner = alpha[..., 1:] * passed[..., :-1]
+        return importance_distances(distances, F.pad(inner, (1, 1)), u)

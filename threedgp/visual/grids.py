@@ -23,7 +23,9 @@ def grid(tiles: np.ndarray, columns: int) -> np.ndarray:
     rows = -(-count // columns)
     sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), GAP_COLOR, np.uint8)
     for index, tile in enumerate(tiles):
-        top, left = (place * (side + GAP) + GAP for place, side in zip(divmod(index, columns), (height, width), strict=True))
+        top, left = (
+            place * (side + GAP) + GAP for place, side in zip(divmod(index, columns), (height, width), strict=True)
+        )
         sheet[top : top + height, left : left + width] = tile
     return sheet
 

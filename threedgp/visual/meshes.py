@@ -67,9 +67,9 @@ def extract_mesh(
     if level is None:
         level = min(opaque_density(half_width), float(values.max()) / 2)
     spacing = 2 * half_width / (resolution - 1)
-    # A border of empty space closes the surface.
+    # A border of empty space closes the surface; what crosses the level there lies on the sides of the cube.
     vertices, faces, _, _ = marching_cubes(np.pad(values, 1), level, spacing=(spacing,) * 3)
-    vertices = vertices - half_width - spacing
+    vertices = (vertices - half_width - spacing).clip(-half_width, half_width)
     colors = _evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
     colors = (colors * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
     # scikit-image winds faces so that normals point to larger values; those of a surface point out of the solid.

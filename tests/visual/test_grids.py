@@ -1,0 +1,50 @@
+"""Where tiles land, and what depth looks like."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from threedgp.visual.grids import GAP, GAP_COLOR, beside, depth_colors, enlarge, enlargement, grid, write_png
+
+
+def test_tiles_land_row_by_row():
+    tiles = np.stack([np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)])
+    sheet = grid(tiles, columns=2)
+    assert sheet.shape == (2 * 4 + 3 * GAP, 2 * 6 + 3 * GAP, 3)
+    assert (sheet[GAP : GAP + 4, GAP : GAP + 6] == 10).all()
+    assert (sheet[GAP : GAP + 4, 2 * GAP + 6 : -GAP] == 20).all()
+    assert (sheet[2 * GAP + 4 : -GAP, GAP : GAP + 6] == 30).all()
+    assert (sheet[2 * GAP + 4 :, 2 * GAP + 6 :] == GAP_COLOR).all()
+
+
+def test_beside_and_enlarge():
+    left, right = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 9, np.uint8)
+    pair = enlarge(beside(left, right), 3)
+    assert pair.shape == (1, 6, 12, 3)
+    assert pair[..., :6, :].max() == 0
+    assert pair[..., 6:, :].min() == 9
+
+
+@pytest.mark.parametrize(("resolution", "factor"), [(32, 3), (64, 1), (256, 1)])
+def test_enlargement(resolution, factor):
+    assert enlargement(resolution, 96) == factor
+
+
+def test_near_is_bright():
+    depth = np.linspace(0.8, 1.2, 16, dtype=np.float32).reshape(1, 4, 4)
+    brightness = depth_colors(depth).astype(float).sum(axis=-1).ravel()
+    assert (np.diff(brightness) <= 0).all()
+    assert brightness[0] > 500 > 50 > brightness[-1]
+
+
+def test_flat_depth_has_one_color():
+    colors = depth_colors(np.ones((2, 4, 4), np.float32))
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) == 1
+
+
+def test_png_keeps_every_pixel(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    write_png(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], picture)

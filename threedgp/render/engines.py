@@ -1,0 +1,97 @@
+"""Which code evaluates the field and composites: chosen by device, dtype and the caller's `backend`."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from types import ModuleType
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from threedgp.render.field_reference import Decoder
+
+Backend = Literal["auto", "torch", "blocked", "triton"]
+"""`auto`: the fastest that takes the tensors.
+
+`torch`: the plain composition, differentiable any number of times. `blocked`: PyTorch for CPUs that recomputes instead
+of keeping. `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
+"""
+
+KERNEL_CHANNELS = (8, 16, 32, 64)
+KERNEL_HIDDEN = range(16, 129)
+PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_MODULES = {"triton": "threedgp.render.triton_launch", "blocked": "threedgp.render.blocked_field"}
+
+
+@cache
+def engine(name: str) -> ModuleType:
+    """The module of an engine; Triton is imported only when it is asked for."""
+    return importlib.import_module(_MODULES[name])
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _runs_kernels(device: torch.device) -> bool:
+    if not _has_triton():
+        return False
+    return device.type == "cuda" or (device.type == "cpu" and engine("triton").INTERPRETED)
+
+
+def _check_name(backend: str) -> None:
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend: expected one of {list(get_args(Backend))}, got '{backend}'")
+
+
+def _require_kernels(device: torch.device) -> None:
+    if not _runs_kernels(device):
+        raise ValueError(f"backend: 'triton' needs tensors on a CUDA device and the package triton, got {device}")
+
+
+def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: Tensor) -> str:
+    """`torch`, `blocked` or `triton`.
+
+    Raises:
+        ValueError: naming what the asked for backend does not take.
+    """
+    _check_name(backend)
+    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
+    if backend == "triton":
+        _require_kernels(planes.device)
+        if channels not in KERNEL_CHANNELS:
+            raise ValueError(f"planes: backend 'triton' takes {list(KERNEL_CHANNELS)} channels, got {channels}")
+        if hidden not in KERNEL_HIDDEN:
+            raise ValueError(f"decoder: backend 'triton' takes 16 to 128 hidden units, got {hidden}")
+        if planes.dtype not in PLANE_DTYPES or distances.dtype is not torch.float32:
+            raise ValueError(
+                "planes, distances: backend 'triton' takes float32, bfloat16 or float16 planes and float32 distances, "
+                f"got {planes.dtype} and {distances.dtype}"
+            )
+    if backend != "auto":
+        return backend
+    single = planes.dtype in PLANE_DTYPES and distances.dtype is torch.float32
+    if planes.device.type == "cuda":
+        fits = single and channels in KERNEL_CHANNELS and hidden in KERNEL_HIDDEN and _has_triton()
+        return "triton" if fits else "torch"
+    return "blocked" if planes.device.type == "cpu" and single else "torch"
+
+
+def compositing_engine(backend: Backend, samples: Tensor) -> str:
+    """`torch` or `triton`; on a CPU compositing is the plain composition under every other name.
+
+    Raises:
+        ValueError: naming what the asked for backend does not take.
+    """
+    _check_name(backend)
+    if backend == "triton":
+        _require_kernels(samples.device)
+        if samples.dtype is not torch.float32:
+            raise ValueError(f"samples: backend 'triton' takes float32, got {samples.dtype}")
+        return "triton"
+    fits = backend == "auto" and samples.device.type == "cuda" and samples.dtype is torch.float32 and _has_triton()
+    return "triton" if fits else "torch"
