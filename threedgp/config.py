@@ -245,6 +245,8 @@ class TrainConfig(Section):
     kimg: Annotated[float, Field(gt=0)] = 25000
     """Length of the run in thousands of real images shown to the discriminator."""
     batch_size: PositiveInt = 64
+    accumulation: PositiveInt = 1
+    """Pieces into which each process cuts its share of a batch, one after the other, to save memory."""
     seed: int = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
@@ -269,6 +271,15 @@ class TrainConfig(Section):
     save_kimg: Annotated[float, Field(gt=0)] = 40.0
     """Thousands of images between two saved states."""
     keep_states: PositiveInt = 2
+    """Newest saved states that are kept."""
+    archive_kimg: NonNegative = 1000.0
+    """Every so many thousands of images a saved state is kept for good; 0 = never."""
+    pictures_kimg: NonNegative = 200.0
+    """Thousands of images between two grids of generated pictures; 0 = none."""
+    explosion_factor: NonNegative = 100.0
+    """A loss or gradient norm above this multiple of what is usual has exploded; 0 = only NaN and infinity count."""
+    max_rollbacks: Annotated[int, Field(ge=0)] = 5
+    """How often a run that diverges is taken back to an earlier state before it ends with an error."""
 
 
 class EvaluateConfig(Section):
@@ -306,8 +317,10 @@ class MachineConfig(Section):
     """How to use this machine. Changes no result, so no stage depends on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: PositiveInt = 1
+    """Processes that `train` starts on this machine, one for each GPU; under torchrun those that it started count."""
     workers: PositiveInt = 2
-    """Threads that read and decode."""
+    """Threads that read and decode, in each process."""
 
 
 class Config(Section):
@@ -358,6 +371,13 @@ class Config(Section):
         if batch % group:
             raise ValueError(
                 f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
+            )
+        pieces = self.train.accumulation * self.machine.processes
+        if batch % (group * pieces):
+            raise ValueError(
+                f"train.batch_size: {batch} is no multiple of {group * pieces} (machine.processes "
+                f"{self.machine.processes} x train.accumulation {self.train.accumulation} x "
+                f"model.discriminator.minibatch_std_group {group})"
             )
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")

@@ -107,7 +107,7 @@ def test_r1_comes_every_third_step() -> None:
 
 def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     trainer = make_trainer(tiny_config())
-    draws = trainer._draws("discriminator", 4)
+    draws = trainer._draws("discriminator", 0, 4)
     fakes, fake_patches, labels, _ = trainer._fakes(draws)
     reals, patches = trainer._real_patches(make_batch(0), draws)
     both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
@@ -119,7 +119,7 @@ def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
 def test_flips_mirror_picture_and_depth_together() -> None:
     trainer = make_trainer(tiny_config(train={"patch_scale_beta": {"start": 1e-6, "end": 1e-6, "over": "0"}}))
     batch = make_batch(0, 4)
-    draws = trainer._draws("real", 4)
+    draws = trainer._draws("real", 0, 4)
     cut, _ = trainer._real_patches(batch, draws)
     whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth], dim=1)
     flipped = draws.uniform("flip") < 0.5
@@ -132,7 +132,7 @@ def test_flips_mirror_picture_and_depth_together() -> None:
 
 def test_labels_of_fakes_follow_the_data() -> None:
     trainer = make_trainer(tiny_config())
-    labels = trainer._draws("label test", 20_000).scenes(trainer.generator).labels
+    labels = trainer._draws("label test", 0, 20_000).scenes(trainer.generator).labels
     shares = torch.bincount(labels, minlength=3) / 20_000
     # Four standard errors of a share of 20,000 draws are at most 0.0142; the seed is fixed.
     assert (shares - torch.tensor([0.5, 0.3, 0.2])).abs().max() < 0.0142
