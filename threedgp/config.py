@@ -247,6 +247,8 @@ class TrainConfig(Section):
     batch_size: PositiveInt = 64
     accumulation: PositiveInt = 1
     """Pieces into which each process cuts its share of a batch, one after the other, to save memory."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """tf32: rounded products on GPUs. bf16: activations of backbone and discriminator; the rest is float32."""
     seed: int = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002

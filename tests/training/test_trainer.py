@@ -111,8 +111,8 @@ def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     fakes, fake_patches, labels, _ = trainer._fakes(draws)
     reals, patches = trainer._real_patches(make_batch(0), draws)
     both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
-    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]))
-    apart = [trainer._judge(fakes, fake_patches, labels)[0], trainer._judge(reals, patches, labels)[0]]
+    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
+    apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 

@@ -113,9 +113,9 @@ class Generator(nn.Module):
         """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`."""
         return self.mapping(z, labels, truncation)
 
-    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise as in `Backbone.forward`."""
-        image = self.backbone(w, noise)
+    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise and dtype as in `Backbone.forward`."""
+        image = self.backbone(w, noise, dtype)
         planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
         return planes.permute(0, 1, 3, 4, 2)
 
@@ -172,6 +172,7 @@ class Generator(nn.Module):
         resolution: int,
         randomness: RayRandomness,
         noise: list[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Synthesis:
         """Patches for training.
 
@@ -183,13 +184,13 @@ class Generator(nn.Module):
             resolution: P, pixels along each side of a patch.
             randomness: numbers of the two sampling passes.
             noise: of the backbone; None = its stored constants.
+            dtype: of the backbone's activations; None = that of its weights.
         """
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)
         origins, directions = rays(cameras, resolution, scales, offsets)
-        seen = render_rays(
-            self.make_planes(w, noise), self.decoder.effective(), origins, directions, randomness, self.ray_settings
-        )
+        planes = self.make_planes(w, noise, dtype)
+        seen = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
         rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
         candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
         return Synthesis(rgb, depth, candidates, w, cameras)

@@ -32,6 +32,7 @@ from threedgp.training.distributed import ALONE, Team
 from threedgp.training.draws import Draws
 from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
 from threedgp.training.patches import Patches
+from threedgp.training.precision import use_precision
 from threedgp.training.schedules import ema_decay, ramp, scheduled
 
 Stats = dict[str, Tensor]
@@ -131,6 +132,8 @@ class Trainer:
         self.stream = 0
         """Which random numbers the run uses: counts how often it was taken back to an earlier state."""
         self.dtype = generator.mapping.w_average.dtype
+        self.activations = use_precision(config.train.precision)
+        """Dtype of backbone and discriminator; None = that of their weights."""
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -181,6 +184,7 @@ class Trainer:
             resolution,
             draws.rays(resolution**2, self._schedule("density_noise")),
             draws.backbone_noise(self.generator),
+            self.activations,
         )
         images = synthesis.rgb
         if synthesis.candidates is not None:
@@ -190,8 +194,10 @@ class Trainer:
             images = torch.cat([images, depth], dim=1)
         return images, patches, scenes.labels, synthesis.w
 
-    def _judge(self, images: Tensor, patches: Patches, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels)
+    def _judge(
+        self, images: Tensor, patches: Patches, labels: Tensor | None, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels, dtype)
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -225,7 +231,7 @@ class Trainer:
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
         for draws in self._pieces("generator"):
             fakes, patches, labels, w = self._fakes(draws)
-            logits, _ = self._judge(fakes, patches, labels)
+            logits, _ = self._judge(fakes, patches, labels, self.activations)
             loss = generator_loss(logits)
             self._note(stats, "generator/loss", loss)
             (loss * self._share).backward()
@@ -261,7 +267,7 @@ class Trainer:
             # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two.
             both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
             both_labels = None if labels is None else torch.cat([fake_labels, labels])
-            logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels)
+            logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels, self.activations)
             fake_logits, real_logits = logits.split(self.piece)
             loss = discriminator_loss(real_logits, fake_logits)
             self._note(stats, "discriminator/loss", loss)
@@ -278,7 +284,7 @@ class Trainer:
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
                 reals = reals.requires_grad_()
-                real_logits, _ = self._judge(reals, patches, labels)
+                real_logits, _ = self._judge(reals, patches, labels, None)  # squares of gradients: full precision
                 penalty = r1_penalty(real_logits, reals, train.r1_gamma)
                 (penalty * (train.r1_interval * self._share)).backward()
                 self._note(stats, "discriminator/r1", penalty)
