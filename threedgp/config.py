@@ -118,6 +118,8 @@ class GeneratorConfig(Section):
     last_back: bool = False
     """Give the weight that is left at a ray's end to its last sample."""
     infinite_last_interval: bool = True
+    contraction: bool = False
+    """The planes cover all of space, contracted beyond the cube's half-width (Mip-NeRF 360)."""
 
 
 class DiscriminatorConfig(Section):
@@ -133,9 +135,13 @@ class DiscriminatorConfig(Section):
 class ModelConfig(Section):
     """Networks of 3DGP."""
 
+    kind: Literal["3dgp", "epigraf"] = "3dgp"
+    """`epigraf` makes sure that nothing of 3DGP is on: no depth, no learned cameras, no distillation."""
     class_conditional: bool = True
     depth: bool = True
     """Whether the discriminator sees depth; without it geometry is learned from colour alone (EpiGRAF)."""
+    depth_axis: Literal["ray", "z"] = "ray"
+    """What the adaptor is given: distance along the ray (published), or along the optical axis like an estimator's."""
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -266,6 +272,8 @@ class TrainConfig(Section):
     patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")
     raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
     """Probability that a fake shows the adaptor's first candidate, the scaled depth itself."""
+    fake_labels: Literal["data", "balanced"] = "data"
+    """Classes of fakes: as often as in the data, or all equally often."""
     camera_regulariser: CameraRegulariserConfig = CameraRegulariserConfig()
     distillation: DistillationConfig = DistillationConfig()
     tick_kimg: Annotated[float, Field(gt=0)] = 4.0
@@ -381,6 +389,15 @@ class Config(Section):
                 f"{self.machine.processes} x train.accumulation {self.train.accumulation} x "
                 f"model.discriminator.minibatch_std_group {group})"
             )
+        if self.model.kind == "epigraf":
+            for key, value, wanted in (
+                ("model.depth", self.model.depth, False),
+                ("camera.learned", self.camera.learned, False),
+                ("train.distillation.loss", self.train.distillation.loss, "none"),
+            ):
+                if value != wanted:
+                    wanted = wanted or "false"
+                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {wanted}")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "simulated" and self.dataset.source != "procedural":

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import rays
+from threedgp.camera.geometry import axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.camera_generator import CameraGenerator
@@ -39,7 +39,8 @@ class Synthesis(NamedTuple):
     depth: Tensor
     """`[B, 1, P, P]`, rendered."""
     candidates: Tensor | None
-    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth."""
+    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth. Along the ray or
+    along the optical axis, as `model.depth_axis` says."""
     w: Tensor
     """`[B, w_dim]`"""
     cameras: Tensor
@@ -105,6 +106,7 @@ class Generator(nn.Module):
             near=camera.ray_start,
             far=camera.ray_end,
             half_width=settings.cube_half_width,
+            contraction=settings.contraction,
             infinite_last_interval=settings.infinite_last_interval,
             last_back=settings.last_back,
         )
@@ -151,8 +153,8 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def _field(self, planes: Tensor, points: Tensor) -> Tensor:
-        half_width = self.ray_settings.half_width
-        return field_at_points(planes, self.decoder.effective(), points, half_width=half_width)
+        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
+        return field_at_points(planes, self.decoder.effective(), points, **space)
 
     def density(self, planes: Tensor, points: Tensor) -> Tensor:
         """Density `[B, N]` at points `[B, N, 3]` in scene units."""
@@ -192,7 +194,12 @@ class Generator(nn.Module):
         planes = self.make_planes(w, noise, dtype)
         seen = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
         rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
-        candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
+        candidates = None
+        if self.depth_adaptor is not None:
+            along = depth
+            if self.model_config.depth_axis == "z":
+                along = depth * axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
+            candidates = self.depth_adaptor(along)
         return Synthesis(rgb, depth, candidates, w, cameras)
 
 

@@ -42,8 +42,11 @@ class Draws:
         return normal((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
 
     def scenes(self, generator: Generator) -> Scenes:
-        """Latent vectors, classes (as often as in the data) and prior cameras."""
-        return draw_scenes(generator, self.seed, self.phase, self.index)
+        """Latent vectors, classes and prior cameras."""
+        labels = None
+        if self.config.train.fake_labels == "balanced" and generator.num_classes:
+            labels = (self.uniform("label") * generator.num_classes).long()
+        return draw_scenes(generator, self.seed, self.phase, self.index, labels)
 
     def patches(self, beta: float) -> Patches:
         """Where to cut patches."""
