@@ -92,7 +92,10 @@ def evaluate(stage: Stage) -> None:
     if reference.knows_truth():
         metrics |= evaluation.swd_metrics("depth_swd", evaluation.depth_contest(reference, other, fakes), seed)
         cameras["true"] = reference.true_cameras()
-        metrics["camera_emd"] = camera_distances(cameras["learned"], cameras["prior"], cameras["true"])
+        distances = camera_distances(cameras["learned"], cameras["prior"], cameras["true"])
+        # One number a parameter, so that a table of experiments stays readable; means and spreads go to the report.
+        metrics |= {f"camera_emd_{parameter}": row["emd"] for parameter, row in distances.items()}
+        write_json(scratch / "evaluation" / "camera_distances.json", evaluation.rounded(distances))
     metrics |= {
         "samples": settings.samples,
         "kimg": read_model_config(layout.model)["kimg"],
