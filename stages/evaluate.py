@@ -27,11 +27,11 @@ def evaluate(stage: Stage) -> None:
     """The work of the stage, in the order of its cost."""
     from threedgp.atomic import write_json
     from threedgp.data.shards import ShardFolder
-    from threedgp.data.sources.base import open_source
+    from threedgp.data.sources.registry import open_source
     from threedgp.device import choose_device
     from threedgp.features.extraction import STATISTICS, statistics_key
-    from threedgp.features.extractor import build_extractor
     from threedgp.features.moments import Moments
+    from threedgp.features.registry import build_extractor
     from threedgp.metrics import evaluation, exhibits, swd
     from threedgp.metrics.camera_emd import camera_distances
     from threedgp.metrics.fakes import frontal_depth, generate
