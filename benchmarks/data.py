@@ -24,8 +24,8 @@ from threedgp.data.order import SampleOrder
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
-from threedgp.data.sources.base import open_source
 from threedgp.data.sources.procedural import download
+from threedgp.data.sources.registry import open_source
 from threedgp.depth.estimation import estimate_set
 
 EMBEDDING_DIM = 1280

@@ -8,7 +8,7 @@ import typer
 
 from stages.harness import ParamsOption, open_stage
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import open_source
+from threedgp.data.sources.registry import open_source
 from threedgp.depth.estimation import estimate_set
 
 app = typer.Typer(add_completion=False)

@@ -21,7 +21,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     from threedgp.data.shards import ShardFolder
     from threedgp.device import choose_device
     from threedgp.features.extraction import write_embeddings
-    from threedgp.features.extractor import build_extractor
+    from threedgp.features.registry import build_extractor
 
     with open_stage("embed", params) as stage:
         settings, layout = stage.config.embed, stage.layout

@@ -27,11 +27,11 @@ def evaluate(stage: Stage) -> None:
     """The work of the stage, in the order of its cost."""
     from threedgp.atomic import write_json
     from threedgp.data.shards import ShardFolder
-    from threedgp.data.sources.base import open_source
+    from threedgp.data.sources.registry import open_source
     from threedgp.device import choose_device
     from threedgp.features.extraction import STATISTICS, statistics_key
-    from threedgp.features.extractor import build_extractor
     from threedgp.features.moments import Moments
+    from threedgp.features.registry import build_extractor
     from threedgp.metrics import evaluation, exhibits, swd
     from threedgp.metrics.camera_emd import camera_distances
     from threedgp.metrics.fakes import frontal_depth, generate
@@ -92,7 +92,10 @@ def evaluate(stage: Stage) -> None:
     if reference.knows_truth():
         metrics |= evaluation.swd_metrics("depth_swd", evaluation.depth_contest(reference, other, fakes), seed)
         cameras["true"] = reference.true_cameras()
-        metrics["camera_emd"] = camera_distances(cameras["learned"], cameras["prior"], cameras["true"])
+        distances = camera_distances(cameras["learned"], cameras["prior"], cameras["true"])
+        # One number a parameter, so that a table of experiments stays readable; means and spreads go to the report.
+        metrics |= {f"camera_emd_{parameter}": row["emd"] for parameter, row in distances.items()}
+        write_json(scratch / "evaluation" / "camera_distances.json", evaluation.rounded(distances))
     metrics |= {
         "samples": settings.samples,
         "kimg": read_model_config(layout.model)["kimg"],

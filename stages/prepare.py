@@ -8,7 +8,7 @@ import typer
 
 from stages.harness import ParamsOption, open_stage
 from threedgp.data.prepare import prepare_set
-from threedgp.data.sources.base import open_source
+from threedgp.data.sources.registry import open_source
 
 app = typer.Typer(add_completion=False)
 

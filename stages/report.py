@@ -8,11 +8,6 @@ from pathlib import Path
 import typer
 
 from stages.harness import ParamsOption, open_stage
-from threedgp.atomic import write_bytes
-from threedgp.config import load_config
-from threedgp.data.shards import ShardFolder
-from threedgp.visual.facts import git_commit, reject_counts, run_facts
-from threedgp.visual.report import Sources, build_report
 
 app = typer.Typer(add_completion=False)
 
@@ -23,6 +18,12 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
 
     It opens from disk in any browser and asks the network for nothing.
     """
+    from threedgp.atomic import write_bytes
+    from threedgp.config import load_config
+    from threedgp.data.shards import ShardFolder
+    from threedgp.visual.facts import git_commit, reject_counts, run_facts
+    from threedgp.visual.report import Sources, build_report
+
     with open_stage("report", params) as stage:
         layout = stage.layout
         prepared, shards = ShardFolder(layout.prepared), ShardFolder(layout.shards)

@@ -10,8 +10,9 @@ from threedgp.config import DepthConfig
 from threedgp.data.sources.base import RawPicture
 from threedgp.data.sources.world.rendering import render_picture
 from threedgp.data.sources.world.scenes import draw_scene
-from threedgp.depth.base import Rejected, build_estimator
+from threedgp.depth.base import Rejected
 from threedgp.depth.encoding import encode
+from threedgp.depth.registry import build_estimator
 
 
 def picture(index: int = 0) -> RawPicture:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from threedgp.errors import UserError
 from threedgp.features.efficientnet_lite0 import EfficientNetLite0, centre_crop, load_network
-from threedgp.features.extractor import build_extractor
+from threedgp.features.registry import build_extractor
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"

@@ -9,7 +9,7 @@ import torch
 
 from threedgp.errors import UserError
 from threedgp.features import inception
-from threedgp.features.extractor import build_extractor
+from threedgp.features.registry import build_extractor
 
 
 @pytest.mark.parametrize("weights", [None, "nowhere/weights.pth"])

@@ -10,8 +10,9 @@ import pytest
 from threedgp.config import CameraConfig, DatasetConfig, DownloadConfig, GeneratorConfig, ModelConfig, PrepareConfig
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import Source, open_source
+from threedgp.data.sources.base import Source
 from threedgp.data.sources.procedural import download
+from threedgp.data.sources.registry import open_source
 from threedgp.models.generator import Generator
 from threedgp.models.saving import seeded_generator
 

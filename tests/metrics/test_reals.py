@@ -10,7 +10,7 @@ from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import decode_image
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import open_source
+from threedgp.data.sources.registry import open_source
 from threedgp.data.sources.rgbd import download
 from threedgp.errors import UserError
 from threedgp.metrics.reals import RealSet, blurred, split_halves, take_rows

@@ -53,7 +53,17 @@ DOWNWARDS = {
     "metrics": {"camera", "data", "features", "models", "render"},
     "visual": {"camera", "data", "models", "render"},
 }
-BASIS = {"__init__", "atomic", "config", "config_errors", "config_fields", "counter_rng", "device", "errors", "progress"}
+BASIS = {
+    "__init__",
+    "atomic",
+    "config",
+    "config_errors",
+    "config_fields",
+    "counter_rng",
+    "device",
+    "errors",
+    "progress",
+}
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
 
 

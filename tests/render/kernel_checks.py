@@ -50,7 +50,9 @@ def error(actual: Tensor, truth: Tensor) -> float:
     return value if value == value else float("inf")
 
 
-def field_inputs(case: FieldCase, device: str, seed: int = 0) -> tuple[Tensor, Decoder, Tensor, Tensor, Tensor, Tensor | None]:
+def field_inputs(
+    case: FieldCase, device: str, seed: int = 0
+) -> tuple[Tensor, Decoder, Tensor, Tensor, Tensor, Tensor | None]:
     """Random scene and rays: some samples inside, on and beyond the border, some at negative coordinates."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -164,7 +166,9 @@ def importance_error(count: int, fine: int, rays: int, device: str = "cpu") -> f
     return (actual - truth).abs().max().item()
 
 
-def render_errors(backend: str, device: str = "cpu", *, rays: int = 6, coarse: int = 5, fine: int = 6) -> dict[str, float]:
+def render_errors(
+    backend: str, device: str = "cpu", *, rays: int = 6, coarse: int = 5, fine: int = 6
+) -> dict[str, float]:
     """Errors of whole rendering and every gradient, both engines given the same fine distances by the same numbers."""
     case = FieldCase(rays=rays, samples=coarse, channels=16, hidden=16, spread=0.2)
     planes, decoder, origins, directions, _, _ = field_inputs(case, device)

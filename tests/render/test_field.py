@@ -23,9 +23,7 @@ def test_matches_the_published_one_with_gradients(golden: Path) -> None:
     weights = [arrays[f"decoder/model.{name}"].requires_grad_() for name in names]
     # Equalised learning rate: the stored weights are used over the square root of the number of inputs.
     hidden, features = weights[0].shape
-    decoder = Decoder(
-        weights[0] / math.sqrt(features), weights[1], weights[2] / math.sqrt(hidden), weights[3]
-    )
+    decoder = Decoder(weights[0] / math.sqrt(features), weights[1], weights[2] / math.sqrt(hidden), weights[3])
     out = field_at_points(planes, decoder, points, half_width=arrays["half_width"].item())
     assert_matches(out, arrays["out"])
     (out * arrays["grad_out"]).sum().backward()

@@ -89,7 +89,7 @@ def write_shards(folder: Path, rows: int = 24) -> None:
     meta = {
         "dataset": "tiny", "resolution": RESOLUTION, "num_classes": CLASSES, "embedding_dim": FEATURES,
         "class_names": ["a", "b", "c"], "class_counts": np.bincount(labels, minlength=CLASSES).tolist(),
-        "estimator": "simulated", "embedder": "none",
+        "estimator": "given", "embedder": "given",
     }  # fmt: skip
     embeddings = generator.standard_normal((rows, FEATURES)).astype(np.float16)
     images = generator.integers(0, 256, (rows, RESOLUTION, RESOLUTION, 3), dtype=np.uint8)

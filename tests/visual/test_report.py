@@ -28,7 +28,7 @@ METRICS = {
     "fd_efficientnet_lite0": 321.0,
     "fd_efficientnet_lite0_untrained": 700.0,
     "fd_efficientnet_lite0_distilled": True,
-    "camera_emd": {"yaw": CAMERA, "fov": CAMERA},
+    "camera_emd_yaw": 0.125,
     "samples": 2048,
     "kimg": 0.2,
 }
@@ -66,6 +66,7 @@ def sources(tmp_path: Path) -> Sources:
     (tmp_path / "evaluation" / "cameras.tsv").write_text(
         "\n".join(["set\tyaw\tpitch\tfov\tlook_at_radius", *cameras]) + "\n"
     )
+    (tmp_path / "evaluation" / "camera_distances.json").write_text(json.dumps({"yaw": CAMERA, "fov": CAMERA}))
     (tmp_path / "training").mkdir()
     records = [{"kimg": k, "generator/loss": 1 / k, "images_per_second": 20.0} for k in (0.1, 0.2)]
     (tmp_path / "training" / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -120,7 +121,8 @@ def test_same_sources_same_bytes(sources):
 
 def test_real_source_without_truth_and_film(sources):
     (sources.renders / "flight.mp4").unlink()
-    metrics = {name: value for name, value in METRICS.items() if name not in ("camera_emd", "swd_background")}
+    (sources.evaluation / "camera_distances.json").unlink()
+    metrics = {name: value for name, value in METRICS.items() if name not in ("camera_emd_yaw", "swd_background")}
     page = Page(build_report(Sources(**{**vars(sources), "metrics": metrics})))
     assert page.tags["video"] == 0
     assert "backgrounds" not in page.text.split("How far")[1].split("Sliced Wasserstein distance of pictures")[0]

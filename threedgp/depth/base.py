@@ -1,4 +1,4 @@
-"""The interface of depth estimators, and the one that the settings name."""
+"""The interface of depth estimators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.config import DepthConfig
 from threedgp.data.sources.base import RawPicture
 
 
@@ -33,16 +32,3 @@ class DepthEstimator(Protocol):
         A picture's result depends on nothing but the picture and its id.
         """
         ...
-
-
-def build_estimator(config: DepthConfig) -> DepthEstimator:
-    """The estimator that `depth.estimator` names."""
-    from threedgp.depth.absent import NoDepth
-    from threedgp.depth.sidecar import SidecarDepth
-    from threedgp.depth.simulated import SimulatedDepth
-
-    if config.estimator == "none":
-        return NoDepth()
-    if config.estimator == "sidecar":
-        return SidecarDepth()
-    return SimulatedDepth(config.strength, config.seed)

@@ -16,8 +16,9 @@ from threedgp.data.prepare import crop_picture
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.data.sources.base import Source
-from threedgp.depth.base import DepthEstimator, Rejected, build_estimator
+from threedgp.depth.base import DepthEstimator, Rejected
 from threedgp.depth.encoding import encode
+from threedgp.depth.registry import build_estimator
 from threedgp.errors import UserError
 
 

@@ -1,12 +1,10 @@
-"""The interface of feature extractors, and the choice among them."""
+"""The interface of feature extractors."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from torch import Tensor, device
-
-from threedgp.errors import UserError
+from torch import Tensor
 
 
 class Features(NamedTuple):
@@ -32,28 +30,3 @@ class FeatureExtractor(Protocol):
     def __call__(self, images: Tensor) -> Features:
         """Features of RGB pictures, uint8 `[B, 3, H, W]`."""
         ...
-
-
-def build_extractor(
-    network: str, *, input_size: int, weights: str | None = None, device: device | str = "cpu"
-) -> FeatureExtractor:
-    """The extractor called `network` in ``params.yaml``.
-
-    Args:
-        network: `efficientnet_lite0` or `inception`.
-        input_size: side to which pictures are resized; Inception always takes 299.
-        weights: local file with the weights of Inception.
-        device: where the network runs.
-
-    Raises:
-        UserError: the weights are missing or not the published ones, or there is no such network.
-    """
-    if network == "efficientnet_lite0":
-        from threedgp.features.efficientnet_lite0 import EfficientNetLite0
-
-        return EfficientNetLite0(input_size, device)
-    if network == "inception":
-        from threedgp.features.inception import Inception
-
-        return Inception(weights, device)
-    raise UserError(f"feature network '{network}' is not known; choose efficientnet_lite0 or inception.")

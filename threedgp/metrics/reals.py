@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from threedgp.atomic import atomic_path
 from threedgp.data.images import decode_image
-from threedgp.data.prepare import square_depth
+from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.base import Source
-from threedgp.data.sources.procedural import render_backgrounds
+from threedgp.data.sources.procedural import read_backgrounds
 from threedgp.errors import UserError
 from threedgp.metrics.streams import Stream
 
@@ -114,7 +114,7 @@ class RealSet:
     def backgrounds(self, kept: Path) -> Stream:
         """The pictures without their objects (source `procedural` only), kept in the file `kept` once made."""
         if not kept.is_file():
-            pictures = render_backgrounds(self.raw, self.ids(), self.resolution)
+            pictures = [square(picture, self.resolution)[0] for picture in read_backgrounds(self.raw, self.ids())]
             with atomic_path(kept) as temporary:
-                np.save(temporary, pictures.transpose(0, 3, 1, 2))
+                np.save(temporary, np.stack(pictures).transpose(0, 3, 1, 2))
         return Stream(len(self.rows), lambda: [np.load(kept, mmap_mode="r")])

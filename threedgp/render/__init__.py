@@ -1,6 +1,6 @@
 """Volume rendering of tri-plane scenes, usable without the rest of the project.
 
-    from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
+from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
 """
 
 from threedgp.render.compositing import Composite, composite, composite_union

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from functools import cache
 from types import ModuleType
 from typing import Literal, get_args
@@ -12,18 +13,18 @@ from torch import Tensor
 
 from threedgp.render.field_reference import Decoder
 
-Backend = Literal["auto", "torch", "blocked", "triton"]
+Backend = Literal["auto", "torch", "blocked", "native", "triton"]
 """`auto`: the fastest that takes the tensors.
 
 `torch`: the plain composition, differentiable any number of times. `blocked`: PyTorch for CPUs that recomputes instead
-of keeping. `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
+of keeping. `native`: the same in C++, for CPUs, compiled on first use where there is a compiler. `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
 """
 
 KERNEL_CHANNELS = (8, 16, 32, 64)
 KERNEL_HIDDEN = range(16, 129)
 PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-_MODULES = {"triton": "threedgp.render.triton_launch", "blocked": "threedgp.render.blocked_field"}
+_MODULES = {"triton": "threedgp.render.triton_launch", "blocked": "threedgp.render.blocked_field", "native": "threedgp.render.native_field"}
 
 
 @cache
@@ -54,7 +55,7 @@ def _require_kernels(device: torch.device) -> None:
 
 
 def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: Tensor) -> str:
-    """`torch`, `blocked` or `triton`.
+    """The name of an engine, or `torch` for the plain composition.
 
     Raises:
         ValueError: naming what the asked for backend does not take.
@@ -72,13 +73,23 @@ def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: 
                 "planes, distances: backend 'triton' takes float32, bfloat16 or float16 planes and float32 distances, "
                 f"got {planes.dtype} and {distances.dtype}"
             )
+    if backend == "native":
+        reason = engine("native").reason_against(channels, hidden)
+        if reason is None and (planes.device.type != "cpu" or distances.dtype is not torch.float32):
+            reason = f"it takes float32 distances on a CPU, got {distances.dtype} on {planes.device}"
+        if reason:
+            raise ValueError(f"backend: 'native' is not to be had: {reason}")
+    if backend == "blocked" and planes.device.type != "cpu":
+        raise ValueError(f"backend: 'blocked' is for CPUs, got tensors on {planes.device}")
     if backend != "auto":
         return backend
     single = planes.dtype in PLANE_DTYPES and distances.dtype is torch.float32
     if planes.device.type == "cuda":
         fits = single and channels in KERNEL_CHANNELS and hidden in KERNEL_HIDDEN and _has_triton()
         return "triton" if fits else "torch"
-    return "blocked" if planes.device.type == "cpu" and single else "torch"
+    if planes.device.type != "cpu" or not single:
+        return "torch"
+    return "blocked" if engine("native").reason_against(channels, hidden) else "native"
 
 
 def compositing_engine(backend: Backend, samples: Tensor) -> str:

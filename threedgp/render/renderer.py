@@ -144,8 +144,10 @@ def render_rays(
     Raises:
         ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    if stop_when_opaque and torch.is_grad_enabled() and any(
-        x.requires_grad for x in (planes, *decoder, origins, directions)
+    if (
+        stop_when_opaque
+        and torch.is_grad_enabled()
+        and any(x.requires_grad for x in (planes, *decoder, origins, directions))
     ):
         raise ValueError("stop_when_opaque: samples left out have no gradient; render under torch.no_grad()")
     switches = dict(
@@ -156,7 +158,7 @@ def render_rays(
         sigmoid_color=settings.sigmoid_color,
         white_background=settings.white_background,
         # Compositing is a small share of the work on a CPU, where there is no engine of its own for it.
-        backend="auto" if backend == "blocked" else backend,
+        backend="auto" if backend in ("blocked", "native") else backend,
     )
     pieces = []
     for start in range(0, origins.shape[1], chunk or max(origins.shape[1], 1)):
@@ -167,8 +169,12 @@ def render_rays(
             *(planes, decoder, *rays, numbers, settings), stop_when_opaque=stop_when_opaque, backend=backend
         )
         # A quantile is over the whole image, so its samples have to be together; else a chunk is done with.
-        pieces.append((samples, distances) if settings.cut_quantile else composite_union(samples, distances, **switches))
+        pieces.append(
+            (samples, distances) if settings.cut_quantile else composite_union(samples, distances, **switches)
+        )
     if settings.cut_quantile:
-        samples, distances = (tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True))
+        samples, distances = (
+            tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True)
+        )
         return composite_union(_cut(samples, settings.cut_quantile), distances, **switches)
     return pieces[0] if len(pieces) == 1 else Composite(*(torch.cat(x, dim=1) for x in zip(*pieces, strict=True)))

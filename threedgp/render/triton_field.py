@@ -70,7 +70,17 @@ def _load_texel(plane, row, column, valid, height, width, stride_h, stride_w, C:
 
 @triton.jit
 def _gather(
-    plane, across, up, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr, SLOPES: tl.constexpr
+    plane,
+    across,
+    up,
+    valid,
+    height,
+    width,
+    stride_h,
+    stride_w,
+    C: tl.constexpr,
+    WIDE: tl.constexpr,
+    SLOPES: tl.constexpr,
 ):
     """Bilinear features of one plane `[M, C]` and, with SLOPES, their derivatives along both axes."""
     column, x = _texel(across, width)
@@ -374,14 +384,10 @@ def field_backward_kernel(
                 base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
             )
             tl.debug_barrier()
-            more, across, slope_z = _gather(
-                plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
-            )
+            more, across, slope_z = _gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_x = features + more, slope_x + across
             tl.debug_barrier()
-            more, across, up = _gather(
-                plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
-            )
+            more, across, up = _gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
             tl.debug_barrier()
             pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]

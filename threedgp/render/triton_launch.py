@@ -35,6 +35,8 @@ class Tile(NamedTuple):
     warps: int
     programs_per_processor: int = 1
     """For kernels whose programs take tiles in turn."""
+    registers: int | None = None
+    """Most registers a thread may use; None = the compiler's choice."""
 
 
 FORWARD_TILE = Tile(samples=64, warps=4)
@@ -69,6 +71,11 @@ def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> di
         DOT=tl.bfloat16 if planes.dtype is torch.bfloat16 and not INTERPRETED else tl.float32,
         PRECISION="tf32",
     )
+
+
+def _compiler(tile: Tile) -> dict[str, object]:
+    limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
+    return {"num_warps": tile.warps, **limit, **COMPILER}
 
 
 def _processors(device: torch.device) -> int:
@@ -118,8 +125,7 @@ def field_forward(
         NOISE=noise is not None,
         STOP=opaque_depth > 0,
         **_constants(planes, decoder.bias_1.shape[0], contraction, _is_wide(layout, planes)),
-        num_warps=tile.warps,
-        **COMPILER,
+        **_compiler(tile),
     )
     return out
 
@@ -145,7 +151,10 @@ def field_backward(
     grad_origins = torch.zeros_like(origins, memory_format=torch.contiguous_format) if needs.rays else totals
     grad_directions = torch.zeros_like(directions, memory_format=torch.contiguous_format) if needs.rays else totals
     planes = addressable(planes)
-    layout, grad_layout = texel_strides(planes), texel_strides(grad_planes) if needs.planes else TexelStrides(0, 0, 0, 0)
+    layout, grad_layout = (
+        texel_strides(planes),
+        texel_strides(grad_planes) if needs.planes else TexelStrides(0, 0, 0, 0),
+    )
     batch, rays = distances[0].shape[:2]
     programs = _processors(planes.device) * tile.programs_per_processor
     partial = torch.zeros(
@@ -188,8 +197,7 @@ def field_backward(
             POSITIONS=needs.rays,
             DECODER=needs.decoder,
             **_constants(planes, hidden, contraction, wide),
-            num_warps=tile.warps,
-            **COMPILER,
+            **_compiler(tile),
         )
     if needs.planes:
         result = result._replace(planes=grad_planes)
@@ -290,9 +298,7 @@ def composite_backward(
             BLOCK_R=block_r,
             BLOCK_S=block_s,
             **_switches(distances, midpoint, last_back, sigmoid_color, white_background),
-            **dict(
-                zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True)
-            ),
+            **dict(zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True)),
             num_warps=4,
             **COMPILER,
         )

@@ -84,7 +84,7 @@ def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
     def paint(axes: Axes) -> None:
         colors = [COLORS[0] if name == highlight else PALE for name in names]
         drawn = axes.barh(names, values, color=colors)
-        axes.bar_label(drawn, fmt="%.3g", padding=3)
+        axes.bar_label(drawn, fmt="%.4g", padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.tick_params(axis="y", length=0)

@@ -112,11 +112,16 @@ def build_report(sources: Sources) -> str:
         comparisons=_comparisons(sources.metrics),
         strips=_strips(sources.evaluation),
         histograms=_histograms(cameras),
-        camera_rows=sources.metrics.get("camera_emd", {}),
+        camera_rows=_camera_rows(sources.evaluation / "camera_distances.json"),
         curves=_curves(read_curves(sources.training)),
         published=IMAGENET_256,
         settings=dict(_flat(sources.parameters)),
     )
+
+
+def _camera_rows(file: Path) -> dict[str, dict[str, float]]:
+    """Means, spreads and distances of each camera parameter; none where the true cameras are not known."""
+    return json.loads(_read(file)) if file.is_file() else {}
 
 
 def _read(file: Path) -> bytes:

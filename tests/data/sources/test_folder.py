@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from threedgp.config import Config, DatasetConfig
-from threedgp.data.sources.base import RawPicture, Source, download_source, open_source
+from threedgp.data.sources.base import RawPicture, Source
+from threedgp.data.sources.registry import download_source, open_source
 from threedgp.errors import UserError
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from threedgp.config import DatasetConfig, DownloadConfig
-from threedgp.data.prepare import square
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources import procedural
-from threedgp.data.sources.base import Source, open_source
-from threedgp.data.sources.procedural import download, render_backgrounds
+from threedgp.data.sources.base import Source
+from threedgp.data.sources.procedural import download, read_backgrounds
+from threedgp.data.sources.registry import open_source
 from threedgp.data.sources.world.rendering import render_picture
 from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
 
@@ -77,13 +77,15 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_backgrounds_are_those_of_the_pictures(tmp_path: Path) -> None:
     source = world(tmp_path / "raw")
     entries = source.entries().take([4, 70, 9])
-    backgrounds = render_backgrounds(tmp_path / "raw", entries["id"].to_pylist(), 16)
-    assert backgrounds.shape == (3, 16, 16, 3) and backgrounds.dtype == np.uint8
-    for background, picture in zip(backgrounds, source.read(entries), strict=True):
+    backgrounds = read_backgrounds(tmp_path / "raw", entries["id"].to_pylist())
+    for alone, picture in zip(backgrounds, source.read(entries), strict=True):
+        assert (alone.id, alone.label) == (picture.id, picture.label)
+        background = alone.rgb
+        assert background.shape == picture.rgb.shape and background.dtype == np.uint8
         empty = picture.depth == 1.25
         inner = np.ones_like(empty)  # pixels whose neighbours are empty too see nothing of the object
         for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
             inner &= np.roll(empty, shift, axis)
         assert (empty & inner).sum() > 30
-        np.testing.assert_array_equal(background[empty & inner], square(picture, 16)[0][empty & inner])
+        np.testing.assert_array_equal(background[empty & inner], picture.rgb[empty & inner])
         assert (background != picture.rgb).any(axis=-1)[~empty].all()

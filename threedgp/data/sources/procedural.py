@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from threedgp.atomic import require_free
 from threedgp.config import DownloadConfig
@@ -96,17 +95,12 @@ class ProceduralSource:
             )
 
 
-def render_backgrounds(raw: Path, ids: Sequence[str], resolution: int) -> NDArray[np.uint8]:
-    """The pictures `ids` of the folder `raw` without their objects, prepared like them: `[N, R, R, 3]`."""
-    from threedgp.data.prepare import square  # prepare stands above the sources
-
+def read_backgrounds(raw: Path, ids: Sequence[str]) -> Iterator[RawPicture]:
+    """The pictures `ids` of the folder `raw` without their objects."""
     meta = ShardFolder(raw).meta
-    pictures = []
     for name in ids:
         scene = draw_scene(meta["seed"], int(name))
-        picture = RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
-        pictures.append(square(picture, resolution)[0])
-    return np.stack(pictures)
+        yield RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
 
 
 def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:

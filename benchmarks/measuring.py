@@ -1,0 +1,121 @@
+"""Time and peak memory of a piece of work on a GPU or a CPU, and what it ran on."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import gc
+import platform
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def _synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """Wall-clock time of one call, waiting for the device before and after."""
+    _synchronise(device)
+    start = time.perf_counter()
+    work()
+    _synchronise(device)
+    return time.perf_counter() - start
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """Median, 20 % and 80 % quantile in milliseconds."""
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return {
+        "median_ms": statistics.median(ordered) * 1e3,
+        "q20_ms": ordered[round(0.2 * last)] * 1e3,
+        "q80_ms": ordered[round(0.8 * last)] * 1e3,
+    }
+
+
+def interleaved(
+    works: dict[str, Callable[[], object]], device: str, repeats: int, warmups: int = 3
+) -> dict[str, dict[str, float]]:
+    """Times of several pieces of work, each in turn, after warm-up."""
+    for work in works.values():
+        for _ in range(warmups):
+            work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work, device))
+    return {name: quantiles(values) for name, values in times.items()}
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int:
+    """Most memory in use while `work` runs, above what was in use before.
+
+    On a CPU this is resident memory, sampled every millisecond by a thread (PyTorch's operators let it run).
+    """
+    gc.collect()
+    if device == "cuda":
+        _synchronise(device)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        _synchronise(device)
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident()
+    most, stop = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(0.001):
+            most = max(most, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    most = max(most, _resident())
+    stop.set()
+    watcher.join()
+    return most - before
+
+
+def environment(device: str) -> dict[str, object]:
+    """Device, versions, commit and time of a measurement."""
+    try:
+        import triton
+
+        triton_version = triton.__version__
+    except ImportError:
+        triton_version = None
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads() if device == "cpu" else None,
+        "versions": {"torch": torch.__version__, "triton": triton_version, "python": platform.python_version()},
+        "commit": _commit(),
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str | None:
+    made = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
+    )
+    return made.stdout.strip() or None

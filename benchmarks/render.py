@@ -1,0 +1,171 @@
+"""Time and peak memory of rendering against the naive composition, in turn in one process.
+
+    python benchmarks/render.py                      # published sizes on a GPU, 4 images of them on a CPU
+    python benchmarks/render.py --workload toy
+
+Appends one row with device, versions and commit to benchmarks/results/render.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from measuring import environment, interleaved, peak_bytes
+from naive_render import naive_render
+from threedgp.render import Decoder, render_rays, stratified_distances
+from threedgp.render.field_reference import PLANE_AXES, texels
+from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
+
+RESULTS = Path(__file__).parent / "results" / "render.jsonl"
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
+
+
+def naive_runs(scene: Scene, work: Workload) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
+    """Forward, forward + backward, and leaves of the baseline, with planes in its own layout."""
+    planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 4, 1, 2).float().contiguous().requires_grad_()
+    decoder = Decoder(*(_leaf(w) for w in scene.decoder))
+    origins, directions = _leaf(scene.origins), _leaf(scene.directions)
+    leaves = [planes, *decoder, origins, directions]
+
+    def run() -> tuple[Tensor, Tensor]:
+        return naive_render(planes, decoder, origins, directions, scene.randomness, SETTINGS)
+
+    return *_forward_and_both(run, scene, leaves), leaves
+
+
+def our_runs(
+    scene: Scene, work: Workload, backend: str
+) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
+    """Forward, forward + backward, and leaves of `render_rays`."""
+    image = _leaf(scene.image)
+    decoder = Decoder(*(_leaf(w) for w in scene.decoder))
+    origins, directions = _leaf(scene.origins), _leaf(scene.directions)
+    leaves = [image, *decoder, origins, directions]
+
+    def run() -> tuple[Tensor, Tensor]:
+        planes = image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
+        seen = render_rays(planes, decoder, origins, directions, scene.randomness, SETTINGS, backend=backend)
+        return seen.rgb, seen.depth
+
+    return *_forward_and_both(run, scene, leaves), leaves
+
+
+def _forward_and_both(
+    run: Callable[[], tuple[Tensor, Tensor]], scene: Scene, leaves: list[Tensor]
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    @torch.no_grad()
+    def forward() -> None:
+        run()
+
+    def both() -> None:
+        for leaf in leaves:
+            leaf.grad = None
+        torch.autograd.backward(run(), (scene.grad_rgb, scene.grad_depth))
+
+    return forward, both
+
+
+def _row_indices(scene: Scene, work: Workload) -> Tensor:
+    """The texels that a first pass reads, int32 `[B R S * 12]`."""
+    distances = stratified_distances(scene.randomness.coarse, SETTINGS.near, SETTINGS.far)
+    points = scene.origins[:, :, None] + distances[..., None] * scene.directions[:, :, None]
+    coordinates = points / SETTINGS.half_width
+    image = torch.arange(work.images, device=points.device)[:, None, None, None, None] * work.plane**2
+    rows = []
+    for plane, (across, up) in enumerate(PLANE_AXES):
+        column, _ = texels(coordinates[..., across], work.plane)
+        row, _ = texels(coordinates[..., up], work.plane)
+        at = image + row[..., :, None] * work.plane + column[..., None, :]
+        rows.append((at * 3 + plane).flatten(3).int())
+    return torch.stack(rows, dim=3).flatten()
+
+
+def limits(scene: Scene, work: Workload) -> dict[str, float]:
+    """Least times in ms of gathering all texels and of adding to all of them, for both passes."""
+    from chip_limits import copy_bandwidth, row_times
+
+    table = scene.image.float().reshape(-1, work.channels).clone()
+    gather, scatter = row_times(table, _row_indices(scene, work))
+    passes = (work.coarse + work.fine) / work.coarse
+    bandwidth = copy_bandwidth()
+    return {
+        "copy_tb_s": bandwidth / 1e12,
+        "gathered_bytes_over_copy_ms": work.samples * 12 * work.channels * 4 / bandwidth * 1e3,
+        "gather_ms": gather * passes * 1e3,
+        "scatter_ms": scatter * passes * 1e3,
+        "zero_gradient_ms": table.nbytes / bandwidth * 2e3,
+    }
+
+
+def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype, repeats: int) -> dict[str, object]:
+    """All numbers of one workload."""
+    scene = make_scene(work, device, dtype)
+    runs = {"naive": naive_runs(scene, work)}
+    runs |= {name: our_runs(scene, work, name) for name in backends}
+    row: dict[str, object] = {}
+    peaks: dict[str, dict[str, float]] = {}
+    for name, (forward, both, leaves) in runs.items():
+        forward(), both()
+        for leaf in leaves:
+            leaf.grad = None
+        gradients = sum(leaf.nbytes for leaf in leaves)
+        peaks[name] = {
+            "forward_peak_mb": peak_bytes(forward, device) / 1e6,
+            "both_peak_mb": (peak_bytes(both, device) - gradients) / 1e6,
+        }
+        for leaf in leaves:
+            leaf.grad = None
+    warmups = 3 if device == "cuda" else 1
+    forward_times = interleaved({name: run[0] for name, run in runs.items()}, device, repeats, warmups)
+    both_times = interleaved({name: run[1] for name, run in runs.items()}, device, repeats, warmups)
+    for name in runs:
+        row[name] = {"forward": forward_times[name], "both": both_times[name], **peaks[name]}
+    for name in backends:
+        row[f"{name}_ratios"] = {
+            "forward": forward_times["naive"]["median_ms"] / forward_times[name]["median_ms"],
+            "both": both_times["naive"]["median_ms"] / both_times[name]["median_ms"],
+            "both_peak": peaks["naive"]["both_peak_mb"] / max(peaks[name]["both_peak_mb"], 1e-3),
+        }
+    if device == "cuda":
+        row["limits"] = limits(scene, work)
+    return row
+
+
+def main() -> None:
+    """Read the options, measure, print and append."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, choices=["cpu", "cuda"])
+    parser.add_argument("--workload", choices=WORKLOADS, help="default: published (CPU: published-4)")
+    parser.add_argument("--backend", nargs="+", help="default: triton (CPU: blocked)")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the planes")
+    parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    name = options.workload or ("published" if on_gpu else "published-4")
+    backends = options.backend or (["triton"] if on_gpu else ["blocked"])
+    repeats = options.repeats or (20 if on_gpu else 5)
+    torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its products are then no slower than ours
+    work, dtype = WORKLOADS[name], getattr(torch, options.dtype)
+    row = {"workload": name, **work._asdict(), "dtype": options.dtype, **environment(options.device)}
+    row |= measure(work, options.device, backends, dtype, repeats)
+    json.dump(row, sys.stdout, indent=1)
+    print()
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    with options.results.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

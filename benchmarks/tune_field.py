@@ -1,0 +1,81 @@
+"""Times of the field's kernels for several shapes of tiles, at the published size: which defaults suit a GPU.
+
+    python benchmarks/tune_field.py [--dtype bfloat16]
+
+Prints a table; the defaults are in threedgp/render/triton_launch.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from measuring import seconds
+from threedgp.render import stratified_distances
+from threedgp.render.field_gradients import Needs
+from threedgp.render.triton_launch import Tile, field_backward, field_forward
+from workloads import SETTINGS, WORKLOADS, make_scene
+
+FORWARD = [Tile(32, 2), Tile(32, 4), Tile(64, 2), Tile(64, 4), Tile(128, 4), Tile(128, 8), Tile(64, 4, registers=80)]
+BACKWARD = [
+    *(Tile(64, 8, 1), Tile(64, 8, 2), Tile(64, 8, 2, 128), Tile(32, 4, 2), Tile(32, 4, 4, 128)),
+    *(Tile(128, 8, 1), Tile(64, 4, 2), Tile(16, 2, 4), Tile(32, 8, 2, 128), Tile(64, 16, 1, 128)),
+]
+
+
+def main() -> None:
+    """Compile in parallel, then time one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--workload", default="published", choices=WORKLOADS)
+    options = parser.parse_args()
+    work = WORKLOADS[options.workload]
+    scene = make_scene(work, "cuda", getattr(torch, options.dtype))
+    planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
+    distances = stratified_distances(scene.randomness.coarse, SETTINGS.near, SETTINGS.far)
+    gradient = torch.randn(*distances.shape, 4, device="cuda")
+    rays = (planes, scene.decoder, scene.origins, scene.directions)
+    space = (SETTINGS.half_width, False)
+
+    def forward(tile: Tile) -> object:
+        return field_forward(*rays, distances, None, *space, tile=tile)
+
+    def backward(tile: Tile, needs: Needs) -> object:
+        return field_backward(*rays, [distances], [gradient], *space, needs, tile=tile)
+
+    everything = Needs(True, True, True)
+    partly = {
+        "without planes": Needs(False, True, True),
+        "planes alone": Needs(True, False, False),
+        "without rays": Needs(True, True, False),
+    }
+    jobs = [("forward", tile, lambda t=tile: forward(t)) for tile in FORWARD]
+    jobs += [("backward", tile, lambda t=tile: backward(t, everything)) for tile in BACKWARD]
+    for name, needs in partly.items():
+        jobs += [(name, tile, lambda t=tile, n=needs: backward(t, n)) for tile in (BACKWARD[0], BACKWARD[3])]
+    jobs += [("zeros", Tile(0, 0), lambda: torch.zeros_like(planes, dtype=torch.float32))]
+
+    def attempt(job: tuple[str, Tile, object]) -> str | None:
+        try:
+            job[2]()
+        except Exception as problem:  # a shape that does not fit must not end the table
+            return f"{type(problem).__name__}: {str(problem)[:100]}"
+        return None
+
+    with ThreadPoolExecutor(12) as pool:
+        problems = list(pool.map(attempt, jobs))
+    for job, problem in zip(jobs, problems, strict=True):
+        name, tile, run = job
+        if problem:
+            print(f"{name:15} {tile} {problem}", flush=True)
+            continue
+        run()
+        times = [seconds(run, "cuda") for _ in range(7)]
+        print(f"{name:15} {tuple(tile)} {statistics.median(times) * 1e3:.3f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()

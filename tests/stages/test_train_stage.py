@@ -1,0 +1,133 @@
+"""Stage `train` as a command: killed or stopped anywhere it ends with the same bytes; bad input is one sentence."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from threedgp.models.saving import load_model
+from training.worlds import tiny_config, write_shards
+
+COMMAND = [sys.executable, "-m", "stages.train"]
+STATES = 8
+"""States that the whole run saves; all are kept, so that their number tells how far it is."""
+
+
+def _set_up(place: Path, root: Path, processes: int = 1, **train: Any) -> Path:
+    place.mkdir()
+    shutil.copy(root / "dvc.yaml", place)
+    for code in ("threedgp", "stages"):
+        (place / code).symlink_to(root / code)
+    settings = {"save_kimg": 0.008, "keep_states": STATES, **train}
+    config = tiny_config(train=settings, machine={"processes": processes})
+    (place / "params.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    write_shards(place / "data" / "tiny" / "shards")
+    return place
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    """A project in which training ran undisturbed."""
+    place = _set_up(tmp_path_factory.mktemp("train") / "a project", root)
+    subprocess.run(COMMAND, cwd=place, check=True, stdout=subprocess.DEVNULL)
+    return place
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Path:
+    """A fresh project."""
+    return _set_up(tmp_path / "a project", root)
+
+
+def _states(place: Path) -> int:
+    return len(list((place / ".scratch" / "train").rglob("state-*.pt")))
+
+
+def _interrupt(place: Path, moment: int, number: signal.Signals) -> tuple[int, str]:
+    """Start training, send a signal once `moment` states lie there, and wait; exit status and standard error."""
+    process = subprocess.Popen(COMMAND, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and _states(place) < moment:
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def _assert_same_result(place: Path, finished: Path) -> None:
+    for name in ("model.safetensors", "config.json"):
+        ours, theirs = (folder / "results" / "model" / name for folder in (place, finished))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert _curves(place) == _curves(finished)
+
+
+def _curves(place: Path) -> list[dict[str, float]]:
+    lines = (place / "results" / "training" / "curves.jsonl").read_text().splitlines()
+    own = ("images_per_second", "memory_gb")  # of the machine, not of the run
+    return [{k: v for k, v in json.loads(line).items() if k not in own} for line in lines]
+
+
+def test_killed_at_random_moments_it_ends_the_same(project: Path, finished: Path) -> None:
+    for moment in sorted(random.Random("train").sample(range(1, STATES - 1), 2)):
+        status, _ = _interrupt(project, moment, signal.SIGKILL)
+        assert status == -signal.SIGKILL
+        assert not (project / "results" / "model").exists()
+    subprocess.run(COMMAND, cwd=project, check=True, stdout=subprocess.DEVNULL)
+    _assert_same_result(project, finished)
+    assert not any((project / ".scratch" / "train").iterdir())
+
+
+def test_stopped_it_saves_says_so_and_ends_the_same(project: Path, finished: Path) -> None:
+    status, errors = _interrupt(project, 2, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1] == "train: stopped; run the same command again to continue."
+    subprocess.run(COMMAND, cwd=project, check=True, stdout=subprocess.DEVNULL)
+    _assert_same_result(project, finished)
+
+
+def test_curves_are_what_dvc_plots(finished: Path) -> None:
+    curves = finished / "results" / "training" / "plots" / "metrics" / "generator" / "loss.tsv"
+    rows = [line.split("\t") for line in curves.read_text().splitlines()]
+    assert "step" in rows[0] and len(rows) == 1 + len(_curves(finished))
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_bad_shards_are_named(project: Path, damage: str) -> None:
+    shard = project / "data" / "tiny" / "shards" / "part-00001.parquet"
+    if damage == "missing":
+        shard.unlink()
+    else:
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        shard.write_bytes(content)
+    run = subprocess.run(COMMAND, cwd=project, capture_output=True, text=True)
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("error: ") and "part-00001.parquet" in line
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+
+
+@pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["machine.processes", "torchrun"])
+def test_two_processes_leave_one_model(launcher: list[str], tmp_path: Path, root: Path) -> None:
+    place = _set_up(tmp_path / "a project", root, processes=2, kimg=0.008, pictures_kimg=0.008)
+    run = subprocess.run(
+        [sys.executable, *launcher, "-m", "stages.train"], cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("train: 8/8 images") == 1
+    assert load_model(place / "results" / "model").num_classes == 3
+    assert [line["kimg"] for line in _curves(place)] == [0.008]
+    pictures = place / "results" / "training" / "pictures"
+    assert [path.name for path in pictures.iterdir()] == ["kimg-00000.008.png"]
+    assert not any((place / ".scratch" / "train").iterdir())
