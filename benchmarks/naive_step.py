@@ -1,0 +1,175 @@
+"""The baseline of `train_step.py`: the same networks and the same step, written the straightforward way.
+
+Modulated weights of their own for every sample and grouped convolutions; transposed convolution and then the filter as
+a plain depthwise convolution; zeros put between pixels; `grid_sample` rendering on NCHW planes; one pass of the
+discriminator for fakes and one for reals; contiguous memory; an optimiser that loops over parameters. Eager, float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from naive_render import naive_render
+from torch import Tensor, nn
+
+from threedgp.camera.geometry import rays
+from threedgp.models.backbone import OutputLayer, SynthesisBlock, SynthesisLayer
+from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Generator, Synthesis
+from threedgp.models.layers import EqualizedConv, activate
+from threedgp.render import RayRandomness
+from threedgp.training.trainer import Trainer
+
+
+def _filtered(x: Tensor, *, gain: float, padding: int, stride: int = 1) -> Tensor:
+    line = x.new_tensor([1.0, 3.0, 3.0, 1.0])
+    kernel = torch.outer(line, line)
+    kernel = (kernel * (gain / kernel.sum())).repeat(x.shape[1], 1, 1, 1)
+    return F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1])
+
+
+def _doubled(x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    spread = F.pad(x.reshape(batch, channels, height, 1, width, 1), (0, 1, 0, 0, 0, 1))
+    return _filtered(F.pad(spread.reshape(batch, channels, 2 * height, 2 * width), (2, 1, 2, 1)), gain=4.0, padding=0)
+
+
+def _per_sample(x: Tensor, weight: Tensor, *, up: bool, padding: int) -> Tensor:
+    """Convolution of each sample with its own weight `[B, out, in, k, k]`."""
+    batch = x.shape[0]
+    x = x.reshape(1, -1, *x.shape[2:])
+    if up:
+        weight = weight.transpose(1, 2).flatten(0, 1)
+        x = F.conv_transpose2d(x, weight, stride=2, groups=batch)
+    else:
+        x = F.conv2d(x, weight.flatten(0, 1), padding=padding, groups=batch)
+    return x.reshape(batch, -1, *x.shape[2:])
+
+
+class NaiveSynthesisLayer(SynthesisLayer):
+    """Modulates and demodulates weights."""
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        styles = self.affine(w)
+        weight = self.weight[None] * styles[:, None, :, None, None]
+        weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
+        x = _per_sample(x, weight, up=self.up, padding=1)
+        if self.up:
+            x = _filtered(x, gain=4.0, padding=1)
+        if self.noise_strength is not None:
+            x = x + (self.noise_const if noise is None else noise) * self.noise_strength
+        return activate(x + self.bias[:, None, None], "leaky_relu")
+
+
+class NaiveOutputLayer(OutputLayer):
+    """Modulates weights."""
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        styles = self.affine(w) * self.style_gain
+        weight = self.weight[None] * styles[:, None, :, None, None]
+        return _per_sample(x, weight, up=False, padding=0) + self.bias[:, None, None]
+
+
+class NaiveSynthesisBlock(SynthesisBlock):
+    """Puts zeros between the pixels of the image below."""
+
+    def forward(
+        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor] | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        if self.first:
+            x = self.const[None].repeat(w.shape[0], 1, 1, 1)
+        else:
+            x = self.conv0(x, w, noise.pop(0) if noise is not None else None)
+        x = self.conv1(x, w, noise.pop(0) if noise is not None else None)
+        output = self.output(x, w)
+        return x, output if image is None else _doubled(image) + output
+
+
+class NaiveConv(EqualizedConv):
+    """Filters, then convolves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, padding = self.weight * self.weight_gain, self.weight.shape[-1] // 2
+        if not self.down:
+            x = F.conv2d(x, weight, padding=padding)
+        elif padding == 0:
+            x = F.conv2d(_filtered(x, gain=1.0, padding=1, stride=2), weight)
+        else:
+            x = F.conv2d(_filtered(x, gain=1.0, padding=padding + 1), weight, stride=2)
+        if self.bias is not None:
+            x = x + self.bias[:, None, None]
+        return activate(x, self.activation)
+
+
+class NaiveGenerator(Generator):
+    """Renders with `grid_sample` on NCHW planes."""
+
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        prior_cameras: Tensor,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        randomness: RayRandomness,
+        noise: list[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Synthesis:
+        w = self.map(z, labels)
+        cameras = self.posterior(prior_cameras, z, labels)
+        planes = self.backbone(w, noise).contiguous().unflatten(1, (3, -1))
+        origins, directions = rays(cameras, resolution, scales, offsets)
+        rgb, depth = naive_render(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
+        rgb = rgb.transpose(1, 2).unflatten(2, (resolution, resolution))
+        depth = depth.reshape(-1, 1, resolution, resolution)
+        candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
+        return Synthesis(rgb, depth, candidates, w, cameras)
+
+
+class NaiveDiscriminator(Discriminator):
+    """Judges each half of a batch of fakes and reals by itself."""
+
+    def forward(
+        self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        if len(images) == self.piece:
+            return super().forward(images, patch, labels)
+        halves = zip(
+            images.split(self.piece),
+            patch.split(self.piece),
+            labels.split(self.piece) if labels is not None else (None, None),
+            strict=True,
+        )
+        logits, features = zip(*(super(NaiveDiscriminator, self).forward(*half) for half in halves), strict=True)
+        return torch.cat(logits), None if features[0] is None else torch.cat(features)
+
+
+_NAIVE = {
+    SynthesisLayer: NaiveSynthesisLayer,
+    OutputLayer: NaiveOutputLayer,
+    SynthesisBlock: NaiveSynthesisBlock,
+    EqualizedConv: NaiveConv,
+    Generator: NaiveGenerator,
+    Discriminator: NaiveDiscriminator,
+}
+
+
+def make_naive(trainer: Trainer) -> Trainer:
+    """The same trainer, from now on the straightforward way. It has taken no step yet."""
+    if trainer.config.train.density_noise.start or trainer.config.train.density_noise.end:
+        raise ValueError("train.density_noise: the naive renderer has none; switch it off to compare")
+    networks: tuple[nn.Module, ...] = (trainer.generator, trainer.discriminator, trainer.average)
+    for network in networks:
+        network.to(memory_format=torch.contiguous_format)
+        for module in network.modules():
+            module.__class__ = _NAIVE.get(type(module), type(module))
+    trainer.discriminator.piece = trainer.piece
+    for name in ("generator", "discriminator"):
+        optimizer = getattr(trainer, f"{name}_optimizer")
+        group = optimizer.param_groups[0]
+        plain = torch.optim.Adam(
+            getattr(trainer, name).parameters(), lr=group["lr"], betas=group["betas"], eps=group["eps"], foreach=False
+        )
+        setattr(trainer, f"{name}_optimizer", plain)
+    return trainer

@@ -1,0 +1,119 @@
+"""Images a second of the whole training step against a straightforward implementation of it, in turn in one process.
+
+    PYTHONPATH=. python benchmarks/train_step.py
+    PYTHONPATH=. python benchmarks/train_step.py --preset smoke --profile
+
+A measurement is `train.r1_interval` steps, so that R1 counts as often as it comes: generator and discriminator phase,
+R1, optimisers and averages, without reading data. Both trainers start from the same weights, and their first losses are
+compared before anything is timed. Appends one row with device, versions and commit to
+benchmarks/results/train_step.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from measuring import environment, interleaved
+from naive_step import make_naive
+
+from threedgp.config import Config, parse_config
+from threedgp.data.loader import Batch
+from threedgp.presets import preset_values
+from threedgp.training.trainer import Trainer, build_networks
+
+RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
+CLASSES, FEATURES = 8, 1280
+"""Of the data: their number of classes, and the width of the features that are distilled."""
+TOLERANCE = 1e-3
+"""Relative, between losses of the two implementations in float32."""
+
+
+def random_batch(config: Config) -> Batch:
+    """A batch of noise; what is in it takes no other time than pictures."""
+    count, size = config.train.batch_size, config.dataset.resolution
+    random = torch.Generator().manual_seed(0)
+    return Batch(
+        image=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=random),
+        depth=torch.rand(count, 1, size, size, generator=random) * 2 - 1,
+        embedding=torch.randn(count, FEATURES, generator=random),
+        label=torch.randint(0, CLASSES, (count,), generator=random),
+        index=torch.arange(count),
+    )
+
+
+def make_trainer(config: Config, device: torch.device) -> Trainer:
+    """At the start of a run."""
+    return Trainer(config, build_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES), device)
+
+
+def compare(ours: Trainer, naive: Trainer, batch: Batch) -> None:
+    """One step of each; ends the program where their losses differ."""
+    first, second = ours.step(batch), naive.step(batch)
+    for name in ("generator/loss", "discriminator/loss", "discriminator/r1"):
+        if name in first and not torch.isclose(first[name], second[name], rtol=TOLERANCE):
+            sys.exit(f"the two steps differ: {name} is {first[name]:.6g} and {second[name]:.6g}")
+
+
+def profile(trainer: Trainer, batch: Batch, steps: int) -> str:
+    """Where the time of `steps` steps goes, by operator."""
+    with torch.profiler.profile() as recorded:
+        for _ in range(steps):
+            trainer.step(batch)
+    by = "self_cuda_time_total" if trainer.device.type == "cuda" else "self_cpu_time_total"
+    return recorded.key_averages().table(sort_by=by, row_limit=20)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="toy", help="scale, by the name of a preset")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="of ours")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each")
+    parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
+    options = parser.parse_args()
+
+    config = parse_config(preset_values(options.preset))
+    batch, device = random_batch(config), torch.device(options.device)
+    precise = make_trainer(config, device)
+    if options.profile:
+        print(profile(precise, batch, config.train.r1_interval))
+        return
+    naive = make_naive(make_trainer(config, device))
+    compare(precise, naive, batch)
+    train = config.train.model_copy(update={"precision": options.precision})
+    ours = precise if options.precision == "fp32" else make_trainer(config.model_copy(update={"train": train}), device)
+    steps = config.train.r1_interval
+
+    def period(trainer: Trainer) -> None:
+        for _ in range(steps):
+            trainer.step(batch)
+
+    times = interleaved(
+        {"ours": lambda: period(ours), "naive": lambda: period(naive)}, options.device, options.repeats, warmups=1
+    )
+    images = steps * config.train.batch_size
+    row = {
+        "preset": options.preset,
+        "precision": options.precision,
+        "batch_size": config.train.batch_size,
+        "images_per_second": {name: images / (time["median_ms"] / 1e3) for name, time in times.items()},
+        "speedup": times["naive"]["median_ms"] / times["ours"]["median_ms"],
+        "steps": steps,
+        **times,
+        **environment(options.device),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a", encoding="utf-8") as results:
+        results.write(json.dumps(row) + "\n")
+    for name, rate in row["images_per_second"].items():
+        print(f"{name:>6}: {rate:.1f} images/s")
+    print(f"{row['speedup']:.2f} times as many")
+
+
+if __name__ == "__main__":
+    main()
