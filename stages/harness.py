@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, cast
@@ -52,6 +52,11 @@ class Stage:
         self._deferred = False
 
     @property
+    def leads(self) -> bool:
+        """Whether this is the only process of the stage, or the first of those that torchrun started."""
+        return _leads()
+
+    @property
     def interrupted(self) -> bool:
         """Whether the run was asked to stop."""
         return self.stop_signal is not None
@@ -81,15 +86,21 @@ def open_stage(name: str, params: Path) -> Iterator[Stage]:
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
 
     The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
-    Scratch is removed when the body succeeds, and kept otherwise.
+    Scratch is removed when the body succeeds, and kept otherwise. Of several processes that torchrun started, the first
+    holds the lock and removes scratch.
     """
     with _clear_errors():
         config = load_config(params)
-        with _lock(name):
+        with _lock(name) if _leads() else nullcontext():
             stage = Stage(config, declarations(config)[name])
             with _signals(stage):
                 yield stage
-                shutil.rmtree(stage.scratch)
+                if stage.leads:
+                    shutil.rmtree(stage.scratch)
+
+
+def _leads() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

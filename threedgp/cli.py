@@ -64,6 +64,18 @@ def check(params: ParamsOption = Path("params.yaml")) -> None:
     )
 
 
+@app.command()
+def convert(
+    snapshot: Annotated[Path, typer.Argument(help="Published snapshot of 3DGP or EpiGRAF (.pkl).")],
+    folder: Annotated[Path, typer.Argument(help="Where to write model.safetensors and config.json.")],
+) -> None:
+    """Turn a published snapshot into a model folder. Runs no code of the snapshot; says what it cannot convert."""
+    from threedgp.models.conversion import convert_snapshot
+
+    convert_snapshot(snapshot, folder)
+    print(f"{folder} now holds the generator of {snapshot}.")
+
+
 @app.command("doctor")
 def examine(params: ParamsOption = Path("params.yaml")) -> None:
     """Say what this machine has and lacks for the settings in params.yaml, and what to do about it."""

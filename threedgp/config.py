@@ -118,6 +118,8 @@ class GeneratorConfig(Section):
     last_back: bool = False
     """Give the weight that is left at a ray's end to its last sample."""
     infinite_last_interval: bool = True
+    contraction: bool = False
+    """The planes cover all of space, contracted beyond the cube's half-width (Mip-NeRF 360)."""
 
 
 class DiscriminatorConfig(Section):
@@ -133,9 +135,13 @@ class DiscriminatorConfig(Section):
 class ModelConfig(Section):
     """Networks of 3DGP."""
 
+    kind: Literal["3dgp", "epigraf"] = "3dgp"
+    """`epigraf` makes sure that nothing of 3DGP is on: no depth, no learned cameras, no distillation."""
     class_conditional: bool = True
     depth: bool = True
     """Whether the discriminator sees depth; without it geometry is learned from colour alone (EpiGRAF)."""
+    depth_axis: Literal["ray", "z"] = "ray"
+    """What the adaptor is given: distance along the ray (published), or along the optical axis like an estimator's."""
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
@@ -245,6 +251,10 @@ class TrainConfig(Section):
     kimg: Annotated[float, Field(gt=0)] = 25000
     """Length of the run in thousands of real images shown to the discriminator."""
     batch_size: PositiveInt = 64
+    accumulation: PositiveInt = 1
+    """Pieces into which each process cuts its share of a batch, one after the other, to save memory."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """tf32: rounded products on GPUs. bf16: activations of backbone and discriminator; the rest is float32."""
     seed: int = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
@@ -262,6 +272,8 @@ class TrainConfig(Section):
     patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")
     raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
     """Probability that a fake shows the adaptor's first candidate, the scaled depth itself."""
+    fake_labels: Literal["data", "balanced"] = "data"
+    """Classes of fakes: as often as in the data, or all equally often."""
     camera_regulariser: CameraRegulariserConfig = CameraRegulariserConfig()
     distillation: DistillationConfig = DistillationConfig()
     tick_kimg: Annotated[float, Field(gt=0)] = 4.0
@@ -269,6 +281,15 @@ class TrainConfig(Section):
     save_kimg: Annotated[float, Field(gt=0)] = 40.0
     """Thousands of images between two saved states."""
     keep_states: PositiveInt = 2
+    """Newest saved states that are kept."""
+    archive_kimg: NonNegative = 1000.0
+    """Every so many thousands of images a saved state is kept for good; 0 = never."""
+    pictures_kimg: NonNegative = 200.0
+    """Thousands of images between two grids of generated pictures; 0 = none."""
+    explosion_factor: NonNegative = 100.0
+    """A loss or gradient norm above this multiple of what is usual has exploded; 0 = only NaN and infinity count."""
+    max_rollbacks: Annotated[int, Field(ge=0)] = 5
+    """How often a run that diverges is taken back to an earlier state before it ends with an error."""
 
 
 class EvaluateConfig(Section):
@@ -306,8 +327,10 @@ class MachineConfig(Section):
     """How to use this machine. Changes no result, so no stage depends on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: PositiveInt = 1
+    """Processes that `train` starts on this machine, one for each GPU; under torchrun those that it started count."""
     workers: PositiveInt = 2
-    """Threads that read and decode."""
+    """Threads that read and decode, in each process."""
 
 
 class Config(Section):
@@ -359,6 +382,22 @@ class Config(Section):
             raise ValueError(
                 f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
             )
+        pieces = self.train.accumulation * self.machine.processes
+        if batch % (group * pieces):
+            raise ValueError(
+                f"train.batch_size: {batch} is no multiple of {group * pieces} (machine.processes "
+                f"{self.machine.processes} x train.accumulation {self.train.accumulation} x "
+                f"model.discriminator.minibatch_std_group {group})"
+            )
+        if self.model.kind == "epigraf":
+            for key, value, wanted in (
+                ("model.depth", self.model.depth, False),
+                ("camera.learned", self.camera.learned, False),
+                ("train.distillation.loss", self.train.distillation.loss, "none"),
+            ):
+                if value != wanted:
+                    wanted = wanted or "false"
+                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {wanted}")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "simulated" and self.dataset.source != "procedural":

@@ -193,3 +193,43 @@ def test_published_imagenet_sizes() -> None:
             expected += width * inputs * 9 + width + inputs * 513 + 1
         expected += 96 * width + 96 + width * 513
     assert _trainable(generator.backbone) == expected
+
+
+def test_depth_along_the_axis_is_that_along_the_ray_times_the_cosine() -> None:
+    torch.manual_seed(0)
+    camera = CameraConfig(learned=False, hidden=8, embedding=3)
+    from threedgp.camera.geometry import cam2world, rays
+    from threedgp.camera.priors import prior_cameras
+
+    cameras = prior_cameras(camera, torch.rand(3, 6))
+    scales, offsets = torch.full((3, 2), 0.6), torch.rand(3, 2) * 0.4
+    randomness = RayRandomness(torch.rand(3, 64, 5), torch.rand(3, 64, 3))
+    z = torch.randn(3, 6)
+    outs = {}
+    for axis in ("ray", "z"):
+        torch.manual_seed(1)
+        model = _small().model_copy(update={"depth_axis": axis})
+        generator = Generator(camera, model, 0)
+        outs[axis] = generator(z, None, cameras, scales, offsets, 8, randomness)
+    assert torch.equal(outs["ray"].depth, outs["z"].depth)  # what metrics and meshes use stays along the ray
+    _, directions = rays(cameras, 8, scales, offsets)
+    forward = -cam2world(cameras)[:, :3, 2]
+    cosines = (directions * forward[:, None]).sum(-1).view(3, 1, 8, 8)
+    assert cosines.min() < 0.99
+    along_axis = generator.depth_adaptor.scale(outs["ray"].depth * cosines)
+    assert torch.allclose(outs["z"].candidates[:, 0], along_axis, atol=1e-5)
+
+
+def test_contraction_reaches_beyond_the_cube() -> None:
+    torch.manual_seed(0)
+    camera = CameraConfig(learned=False)
+    changed = _small(generator={"contraction": True})
+    points = torch.tensor([[[3.0, 4.0, 5.0], [-4.0, 5.0, 3.0]]])  # outside of every plane
+    for model, differ in ((_small(), False), (changed, True)):
+        torch.manual_seed(1)
+        generator = Generator(camera, model, 0)
+        with torch.no_grad():
+            planes = generator.make_planes(generator.map(torch.randn(1, 6)))
+        values = generator.color(planes, points)[0]
+        # Outside of the cube all features are zero; contracted, every point of space has its own.
+        assert torch.allclose(values[0], values[1]) != differ

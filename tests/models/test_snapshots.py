@@ -6,9 +6,7 @@ import collections
 import io
 import os
 import pickle
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +16,6 @@ import torch
 
 from threedgp.errors import UserError
 from threedgp.models.snapshots import network_tensors, read_snapshot
-
-
-def _module(name: str, **members: Any) -> types.ModuleType:
-    module = types.ModuleType(name)
-    for key, value in members.items():
-        value.__module__, value.__qualname__ = name, key
-        setattr(module, key, value)
-    return module
-
-
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Makes networks that pickle the way the published ones do: a call with one record that holds source code."""
-
-    def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
-        raise AssertionError("the original loader was called; it runs source code")
-
-    class EasyDict(dict):
-        pass
-
-    for name in ("src", "src.torch_utils", "src.dnnlib"):
-        monkeypatch.setitem(sys.modules, name, _module(name))
-    persistence = _module("src.torch_utils.persistence", _reconstruct_persistent_obj=_reconstruct_persistent_obj)
-    util = _module("src.dnnlib.util", EasyDict=EasyDict)
-    monkeypatch.setitem(sys.modules, persistence.__name__, persistence)
-    monkeypatch.setitem(sys.modules, util.__name__, util)
-
-    class Persistent:
-        def __init__(self, class_name: str, state: dict[str, Any]) -> None:
-            self.record = {
-                "type": "class", "version": 6, "module_src": "raise SystemExit('source was run')",
-                "class_name": class_name, "state": state,
-            }  # fmt: skip
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            return persistence._reconstruct_persistent_obj, (self.record,), None, None, None
-
-    Persistent.easy_dict = EasyDict
-    yield Persistent
 
 
 def _state(parameters: dict[str, torch.Tensor] | None = None, **modules: Any) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from threedgp.models.saving import load_model
 from training.worlds import tiny_config, write_shards
 
 COMMAND = [sys.executable, "-m", "stages.train"]
@@ -21,12 +23,13 @@ STATES = 8
 """States that the whole run saves; all are kept, so that their number tells how far it is."""
 
 
-def _set_up(place: Path, root: Path) -> Path:
+def _set_up(place: Path, root: Path, processes: int = 1, **train: Any) -> Path:
     place.mkdir()
     shutil.copy(root / "dvc.yaml", place)
     for code in ("threedgp", "stages"):
         (place / code).symlink_to(root / code)
-    config = tiny_config(train={"save_kimg": 0.008, "keep_states": STATES})
+    settings = {"save_kimg": 0.008, "keep_states": STATES, **train}
+    config = tiny_config(train=settings, machine={"processes": processes})
     (place / "params.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     write_shards(place / "data" / "tiny" / "shards")
     return place
@@ -69,7 +72,8 @@ def _assert_same_result(place: Path, finished: Path) -> None:
 
 def _curves(place: Path) -> list[dict[str, float]]:
     lines = (place / "results" / "training" / "curves.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+    own = ("images_per_second", "memory_gb")  # of the machine, not of the run
+    return [{k: v for k, v in json.loads(line).items() if k not in own} for line in lines]
 
 
 def test_killed_at_random_moments_it_ends_the_same(project: Path, finished: Path) -> None:
@@ -109,3 +113,21 @@ def test_bad_shards_are_named(project: Path, damage: str) -> None:
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert line.startswith("error: ") and "part-00001.parquet" in line
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+
+
+@pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["machine.processes", "torchrun"])
+def test_two_processes_leave_one_model(launcher: list[str], tmp_path: Path, root: Path) -> None:
+    place = _set_up(tmp_path / "a project", root, processes=2, kimg=0.008, pictures_kimg=0.008)
+    run = subprocess.run(
+        [sys.executable, *launcher, "-m", "stages.train"], cwd=place, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("train: 8/8 images") == 1
+    assert load_model(place / "results" / "model").num_classes == 3
+    assert [line["kimg"] for line in _curves(place)] == [0.008]
+    pictures = place / "results" / "training" / "pictures"
+    assert [path.name for path in pictures.iterdir()] == ["kimg-00000.008.png"]
+    assert not any((place / ".scratch" / "train").iterdir())

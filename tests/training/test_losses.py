@@ -35,7 +35,7 @@ def test_l2_distillation_weighs_by_patch_scale() -> None:
     scales = torch.tensor([1.0, 0.25])
     # Norms 5 and 1, weights 1 and 0.25 over their mean 0.625.
     expected = (5 * 1 / 0.625 + 1 * 0.25 / 0.625) / 2
-    assert distillation_loss(predicted, stored, scales, "l2").item() == pytest.approx(expected)
+    assert distillation_loss(predicted, stored, scales, scales.mean(), "l2").item() == pytest.approx(expected)
 
 
 def test_kl_distillation() -> None:
@@ -43,5 +43,6 @@ def test_kl_distillation() -> None:
     soft = lambda v: [math.exp(x) / sum(map(math.exp, v)) for x in v]  # noqa: E731
     p, q = soft([1.0, -1.0, 0.5]), soft([0.0, 1.0, 2.0])
     expected = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    assert distillation_loss(predicted, stored, torch.ones(1), "kl").item() == pytest.approx(expected, rel=1e-5)
-    assert distillation_loss(stored, stored, torch.ones(1), "kl").item() == pytest.approx(0, abs=1e-6)
+    one = torch.ones(1)
+    assert distillation_loss(predicted, stored, one, one, "kl").item() == pytest.approx(expected, rel=1e-5)
+    assert distillation_loss(stored, stored, one, one, "kl").item() == pytest.approx(0, abs=1e-6)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from threedgp.training.patches import Patches
@@ -69,6 +70,9 @@ def test_global_random_state_does_not_matter() -> None:
         {"model": {"depth": False}, "depth": {"estimator": "none"}},
         {"train": {"horizontal_flips": False}},
         {"train": {"ema_ramp_up": 0.0}},
+        {"train": {"fake_labels": "balanced"}},
+        {"model": {"depth_axis": "z"}},
+        {"model": {"generator": {"contraction": True}}},
     ],
     ids=lambda changes: str(changes).translate(str.maketrans("", "", "{}' ")),
 )
@@ -107,19 +111,19 @@ def test_r1_comes_every_third_step() -> None:
 
 def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     trainer = make_trainer(tiny_config())
-    draws = trainer._draws("discriminator", 4)
+    draws = trainer._draws("discriminator", 0, 4)
     fakes, fake_patches, labels, _ = trainer._fakes(draws)
     reals, patches = trainer._real_patches(make_batch(0), draws)
     both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
-    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]))
-    apart = [trainer._judge(fakes, fake_patches, labels)[0], trainer._judge(reals, patches, labels)[0]]
+    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
+    apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
 def test_flips_mirror_picture_and_depth_together() -> None:
     trainer = make_trainer(tiny_config(train={"patch_scale_beta": {"start": 1e-6, "end": 1e-6, "over": "0"}}))
     batch = make_batch(0, 4)
-    draws = trainer._draws("real", 4)
+    draws = trainer._draws("real", 0, 4)
     cut, _ = trainer._real_patches(batch, draws)
     whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth], dim=1)
     flipped = draws.uniform("flip") < 0.5
@@ -130,9 +134,31 @@ def test_flips_mirror_picture_and_depth_together() -> None:
         assert torch.allclose(cut[i][:, corners][:, :, corners], expected[:, corners][:, :, corners], atol=1e-4)
 
 
-def test_labels_of_fakes_follow_the_data() -> None:
-    trainer = make_trainer(tiny_config())
-    labels = trainer._draws("label test", 20_000).scenes(trainer.generator).labels
+@pytest.mark.parametrize(("kind", "expected"), [("data", [0.5, 0.3, 0.2]), ("balanced", [1 / 3, 1 / 3, 1 / 3])])
+def test_labels_of_fakes_follow_the_data_or_are_balanced(kind: str, expected: list[float]) -> None:
+    trainer = make_trainer(tiny_config(train={"fake_labels": kind}))
+    labels = trainer._draws("label test", 0, 20_000).scenes(trainer.generator).labels
     shares = torch.bincount(labels, minlength=3) / 20_000
     # Four standard errors of a share of 20,000 draws are at most 0.0142; the seed is fixed.
-    assert (shares - torch.tensor([0.5, 0.3, 0.2])).abs().max() < 0.0142
+    assert (shares - torch.tensor(expected)).abs().max() < 0.0142
+
+
+def test_nothing_of_3dgp_is_left_in_epigraf() -> None:
+    changes: dict[str, Any] = {
+        "model": {"kind": "epigraf", "depth": False},
+        "depth": {"estimator": "none"},
+        "camera": {"learned": False, "prior": "normal"},
+        "train": {"distillation": {"loss": "none"}},
+    }
+    trainer = make_trainer(tiny_config(**changes))
+    stats = trainer.step(make_batch(0))
+    assert not [name for name in stats if name.startswith("camera/") or name.endswith("distillation")]
+    assert trainer.discriminator.from_rgb.weight.shape[1] == 3
+    for section, key, value, words in (
+        ("camera", "learned", True, "set camera.learned to false"),
+        ("train", "distillation", {"loss": "l2"}, "set train.distillation.loss to none"),
+    ):
+        wrong = copy.deepcopy(changes)
+        wrong[section][key] = value
+        with pytest.raises(ValidationError, match=words):
+            tiny_config(**wrong)

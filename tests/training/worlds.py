@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,12 @@ from threedgp.config import Config
 from threedgp.counter_rng import uniform
 from threedgp.data import schemas
 from threedgp.data.images import encode_image
-from threedgp.data.loader import Batch
+from threedgp.data.loader import Batch, ShardLoader
 from threedgp.data.shards import ShardWriter
+from threedgp.errors import UserError
+from threedgp.training.curves import Means, Record
+from threedgp.training.distributed import ALONE, Team, join_team
+from threedgp.training.loop import prepare_trainer, train
 from threedgp.training.trainer import Trainer, build_networks
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
@@ -56,10 +63,10 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def make_trainer(config: Config) -> Trainer:
+def make_trainer(config: Config, team: Team = ALONE, dtype: torch.dtype = torch.float32) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
-    networks = build_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
-    return Trainer(config, networks, torch.device("cpu"))
+    generator, discriminator = build_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
+    return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), team)
 
 
 def make_batch(position: int, count: int = 4) -> Batch:
@@ -102,3 +109,73 @@ def write_shards(folder: Path, rows: int = 24) -> None:
     writer.write(0, table.slice(0, rows // 2))
     writer.write(1, table.slice(rows // 2))
     writer.finish()
+
+
+# What processes of their own do in tests of several; such functions have to be importable.
+
+
+def train_in_double(config: Config, steps: int, team: Team = ALONE, state: dict[str, Any] | None = None) -> Any:
+    """Steps in float64 from `state` or the start: state of the trainer, and the mean of every scalar."""
+    trainer, means = make_trainer(config, team, torch.float64), Means()
+    if state is not None:
+        trainer.load_state_dict(state)
+    count = config.train.batch_size // team.size
+    for _ in range(steps):
+        means.add(trainer.step(make_batch(trainer.images + team.rank * count, count)))
+    return trainer.state_dict(), means.gather(team)
+
+
+def work_in_double(should_stop: Callable[[], bool], config: Config, saved: Path, folder: Path) -> None:
+    """Five steps from the start, and two from a saved state; each process writes both results into `folder`."""
+    with join_team(torch.device("cpu")) as (team, _):
+        five = train_in_double(config, 5, team)
+        resumed = train_in_double(config, 2, team, torch.load(saved, weights_only=True))
+        torch.save((five, resumed), folder / f"rank-{team.rank}.pt")
+
+
+def train_over(
+    shards: Path,
+    folder: Path,
+    config: Config,
+    team: Team = ALONE,
+    *,
+    after_step: Callable[[Trainer], None] = lambda trainer: None,
+    **options: Any,
+) -> tuple[Trainer, list[Record]]:
+    """The whole loop over `shards`, with states in `folder`: the trainer at its end, and the curves."""
+
+    def open_loader(position: int) -> ShardLoader:
+        place = dict(position=position, rank=team.rank, world_size=team.size)
+        return ShardLoader(shards, config.train.batch_size, config.train.seed, **place)
+
+    loader = open_loader(0)
+    trainer = prepare_trainer(config, loader, torch.device("cpu"), team)
+    loader.close()
+    step = trainer.step
+
+    def step_and_more(batch: Batch) -> dict[str, torch.Tensor]:
+        stats = step(batch)
+        after_step(trainer)
+        return stats
+
+    trainer.step = step_and_more
+    return trainer, train(trainer, open_loader, folder, **options)
+
+
+def work_until_stopped(should_stop: Callable[[], bool], config: Config, shards: Path, folder: Path) -> None:
+    """The loop; after 28 images the last process gets SIGTERM, and no other."""
+
+    def stop_last(trainer: Trainer) -> None:
+        if trainer.images == 28 and trainer.team.rank == trainer.team.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with join_team(torch.device("cpu")) as (team, _):
+        train_over(shards, folder, config, team, after_step=stop_last, should_stop=should_stop)
+
+
+def work_that_fails(should_stop: Callable[[], bool]) -> None:
+    """The second of two processes fails, while the first waits for a message from it."""
+    with join_team(torch.device("cpu")) as (team, _):
+        if team.rank == 1:
+            raise UserError("shard 3 is damaged")
+        team.sum([torch.zeros(1)])

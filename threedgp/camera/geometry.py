@@ -99,6 +99,18 @@ def rays(
     return pose[:, None, :3, 3].expand_as(directions), directions
 
 
+def axis_cosines(
+    cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
+) -> Tensor:
+    """Cosine between each of the `rays` and the optical axis, `[B, R*R]`; arguments as there.
+
+    A distance along a ray times this is the distance along the axis, which is what depth estimators speak of.
+    """
+    plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
+    focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
+    return focal[:, None] * torch.rsqrt(plane.square().sum(dim=-1) + focal[:, None].square())
+
+
 def cut_patches(images: Tensor, resolution: int, scales: Tensor, offsets: Tensor) -> Tensor:
     """Patches `[B, C, R, R]` of pictures `[B, C, H, W]`: bilinear, corners aligned, the coordinates of `rays`."""
     plane = image_plane(resolution, scales, offsets).reshape(-1, resolution, resolution, 2)

@@ -2,7 +2,7 @@
 
 Modulated convolutions scale activations instead of weights: ``conv(x * s) * d`` is the same number as convolving with
 modulated and demodulated weights, takes one shared convolution for the whole batch in place of one for each sample,
-and keeps styles in float32.
+and keeps styles and demodulation in float32 where activations are bfloat16.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = None
 
     def _convolve(self, x: Tensor) -> Tensor:
+        weight = self.weight.to(x.dtype)
         if not self.up:
-            return F.conv2d(x, self.weight, padding=1)
+            return F.conv2d(x, weight, padding=1)
         # Transposed convolution, then the filter; the published order, and the one with the fewest multiplications.
-        return smooth(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), gain=4.0, padding=1)
+        return smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0, padding=1)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]`, noise `[B, 1, H', W']` (None = the stored constant)."""
+        """x `[B, in, H, W]`, w `[B, w_dim]`, noise `[B, 1, H', W']` (None = the stored constant); result like x."""
         styles = self.affine(w)
         demodulation = torch.rsqrt(styles.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
-        x = self._convolve(x * styles[:, :, None, None])
+        x = self._convolve(x * styles[:, :, None, None].to(x.dtype))
         # The activation's gain goes into the small factors: three passes over the activations instead of six.
         offset = self.bias[:, None, None] * LEAKY_GAIN
         if self.noise_strength is not None:
             noise = self.noise_const if noise is None else noise
             offset = offset + noise * (self.noise_strength * LEAKY_GAIN)
-        return F.leaky_relu(torch.addcmul(offset, x, demodulation[:, :, None, None] * LEAKY_GAIN), LEAKY_SLOPE)
+        scale = demodulation[:, :, None, None] * LEAKY_GAIN
+        return F.leaky_relu(torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype)), LEAKY_SLOPE)
 
 
 class OutputLayer(nn.Module):
@@ -64,9 +66,10 @@ class OutputLayer(nn.Module):
         self.style_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]` to `[B, out, H, W]`."""
+        """x `[B, in, H, W]`, w `[B, w_dim]` to `[B, out, H, W]`, in the dtype of w: these are summed over blocks."""
         styles = self.affine(w) * self.style_gain
-        return F.conv2d(x * styles[:, :, None, None], self.weight, self.bias)
+        x = F.conv2d(x * styles[:, :, None, None].to(x.dtype), self.weight.to(x.dtype), self.bias.to(x.dtype))
+        return x.to(w.dtype)
 
 
 class SynthesisBlock(nn.Module):
@@ -85,11 +88,11 @@ class SynthesisBlock(nn.Module):
         self.output = OutputLayer(out_channels, image_channels, w_dim)
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor] | None
+        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor] | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Activations and image of the resolution below to those of this one; takes its noise off the list's front."""
         if self.first:
-            x = self.const.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.const.to(dtype).expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         else:
             x = self.conv0(x, w, noise.pop(0) if noise is not None else None)
         x = self.conv1(x, w, noise.pop(0) if noise is not None else None)
@@ -123,14 +126,15 @@ class Backbone(nn.Module):
         """Size of each noise input, in the order in which `forward` takes them."""
         return [(size, size) for size in self.resolutions for _ in range(1 if size == 4 else 2)]
 
-    def forward(self, w: Tensor, noise: list[Tensor] | None = None) -> Tensor:
+    def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.
 
         Args:
             noise: `[B, 1, H, W]` for each of `noise_shapes`; None = the stored constants.
+            dtype: of the activations; None = that of w. The result has that of w in any case.
         """
         noise = None if noise is None else list(noise)
         x = image = None
         for block in self.blocks:
-            x, image = block(x, image, w, noise)
+            x, image = block(x, image, w, noise, dtype or w.dtype)
         return image

@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """`[B, in, H, W]` to `[B, out, H, W]`, or half of that with `down`."""
         scale = 1 + torch.tanh(self.affine(style))
-        y = self.conv1(self.conv0(x) * scale[:, :, None, None])
+        y = self.conv1(self.conv0(x) * scale[:, :, None, None].to(x.dtype))
         return (self.skip(x) + y) * math.sqrt(0.5)
 
 
@@ -60,10 +60,10 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     """
     batch, _, height, width = x.shape
     group = math.gcd(group, batch)
-    grouped = x.reshape(batch // group, group, -1)
+    grouped = x.reshape(batch // group, group, -1).to(torch.promote_types(x.dtype, torch.float32))
     deviation = (grouped - grouped.mean(dim=1, keepdim=True)).square().mean(dim=1).add(1e-8).sqrt().mean(dim=1)
     deviation = deviation.repeat_interleave(group).reshape(batch, 1, 1, 1)
-    return torch.cat([x, deviation.expand(-1, -1, height, width)], dim=1)
+    return torch.cat([x, deviation.to(x.dtype).expand(-1, -1, height, width)], dim=1)
 
 
 class Discriminator(nn.Module):
@@ -109,23 +109,26 @@ class Discriminator(nn.Module):
             else None
         )
 
-    def forward(self, images: Tensor, patch: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Logits and predicted classifier features.
 
         Args:
             images: colour in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`, or colour alone, `[B, 3, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`.
             labels: int64 `[B]`, None without classes.
+            dtype: of the convolutions' activations; None = that of the images. Mappings and heads stay in theirs.
 
         Returns:
             logits `[B]` and features `[B, num_features]` (None without that head).
         """
         encoding = self.patch_encoding(patch)
         style = self.style_mapping(encoding)
-        x = self.from_rgb(images.contiguous(memory_format=torch.channels_last))
+        x = self.from_rgb(images.to(dtype or images.dtype).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x, style)
-        x = self.conv(minibatch_std(x, self.group)).flatten(1)
+        x = self.conv(minibatch_std(x, self.group)).flatten(1).to(encoding.dtype)
         condition = encoding
         if self.num_classes:
             condition = torch.cat([F.one_hot(labels, self.num_classes).to(encoding.dtype), encoding], dim=1)

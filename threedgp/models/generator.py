@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import rays
+from threedgp.camera.geometry import axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.camera_generator import CameraGenerator
@@ -39,7 +39,8 @@ class Synthesis(NamedTuple):
     depth: Tensor
     """`[B, 1, P, P]`, rendered."""
     candidates: Tensor | None
-    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth."""
+    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth. Along the ray or
+    along the optical axis, as `model.depth_axis` says."""
     w: Tensor
     """`[B, w_dim]`"""
     cameras: Tensor
@@ -105,6 +106,7 @@ class Generator(nn.Module):
             near=camera.ray_start,
             far=camera.ray_end,
             half_width=settings.cube_half_width,
+            contraction=settings.contraction,
             infinite_last_interval=settings.infinite_last_interval,
             last_back=settings.last_back,
         )
@@ -113,9 +115,9 @@ class Generator(nn.Module):
         """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`."""
         return self.mapping(z, labels, truncation)
 
-    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise as in `Backbone.forward`."""
-        image = self.backbone(w, noise)
+    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise and dtype as in `Backbone.forward`."""
+        image = self.backbone(w, noise, dtype)
         planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
         return planes.permute(0, 1, 3, 4, 2)
 
@@ -151,8 +153,8 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def _field(self, planes: Tensor, points: Tensor) -> Tensor:
-        half_width = self.ray_settings.half_width
-        return field_at_points(planes, self.decoder.effective(), points, half_width=half_width)
+        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
+        return field_at_points(planes, self.decoder.effective(), points, **space)
 
     def density(self, planes: Tensor, points: Tensor) -> Tensor:
         """Density `[B, N]` at points `[B, N, 3]` in scene units."""
@@ -172,6 +174,7 @@ class Generator(nn.Module):
         resolution: int,
         randomness: RayRandomness,
         noise: list[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Synthesis:
         """Patches for training.
 
@@ -183,15 +186,20 @@ class Generator(nn.Module):
             resolution: P, pixels along each side of a patch.
             randomness: numbers of the two sampling passes.
             noise: of the backbone; None = its stored constants.
+            dtype: of the backbone's activations; None = that of its weights.
         """
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)
         origins, directions = rays(cameras, resolution, scales, offsets)
-        seen = render_rays(
-            self.make_planes(w, noise), self.decoder.effective(), origins, directions, randomness, self.ray_settings
-        )
+        planes = self.make_planes(w, noise, dtype)
+        seen = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
         rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
-        candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
+        candidates = None
+        if self.depth_adaptor is not None:
+            along = depth
+            if self.model_config.depth_axis == "z":
+                along = depth * axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
+            candidates = self.depth_adaptor(along)
         return Synthesis(rgb, depth, candidates, w, cameras)
 
 

@@ -81,13 +81,14 @@ class EqualizedConv(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, in, H, W]` to `[B, out, H, W]` or half of that."""
-        weight, padding = self.weight * self.weight_gain, self.weight.shape[-1] // 2
+        """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x."""
+        weight, padding = (self.weight * self.weight_gain).to(x.dtype), self.weight.shape[-1] // 2
+        bias = None if self.bias is None else self.bias.to(x.dtype)
         if not self.down:
-            x = F.conv2d(x, weight, self.bias, padding=padding)
+            x = F.conv2d(x, weight, bias, padding=padding)
         elif padding == 0:
-            x = F.conv2d(downsample(x), weight, self.bias)
+            x = F.conv2d(downsample(x), weight, bias)
         else:
             # Filter first, a pixel wider on every side, so that the strided convolution sees no extra border.
-            x = F.conv2d(smooth(x, padding=padding + 1), weight, self.bias, stride=2)
+            x = F.conv2d(smooth(x, padding=padding + 1), weight, bias, stride=2)
         return activate(x, self.activation)

@@ -30,13 +30,22 @@ def seeded_generator(
 
 
 def save_model(folder: Path, generator: Generator, config: Config, *, class_names: list[str], kimg: float) -> None:
+    """Write the model of a run; `config` is that of the run, other arguments as in `write_model`."""
+    resolution, seed = config.dataset.resolution, config.train.seed
+    write_model(folder, generator, resolution=resolution, class_names=class_names, seed=seed, kimg=kimg)
+
+
+def write_model(
+    folder: Path, generator: Generator, *, resolution: int, class_names: list[str], seed: int, kimg: float
+) -> None:
     """Write weights and all that is needed to use them.
 
     Args:
         folder: made if absent.
         generator: averaged weights.
-        config: of the run.
+        resolution: pixels along each side of the pictures it was trained on.
         class_names: of the data, by label.
+        seed: of the initialisation.
         kimg: thousands of images that training has shown.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
@@ -45,13 +54,13 @@ def save_model(folder: Path, generator: Generator, config: Config, *, class_name
     write_json(
         folder / CONFIG,
         {
-            "camera": config.camera.model_dump(mode="json"),
-            "model": config.model.model_dump(mode="json"),
+            "camera": generator.camera_config.model_dump(mode="json"),
+            "model": generator.model_config.model_dump(mode="json"),
             "num_classes": generator.num_classes,
             "class_names": class_names,
             "class_probabilities": generator.class_probabilities,
-            "resolution": config.dataset.resolution,
-            "seed": config.train.seed,
+            "resolution": resolution,
+            "seed": seed,
             "kimg": kimg,
         },
     )

@@ -34,16 +34,16 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
         index: int64 `[B]`, on the device where the scenes are wanted.
         labels: int64 `[B]`, to choose the classes; None = drawn, as often as in the training data.
     """
-    count = len(index)
+    count, dtype = len(index), generator.mapping.w_average.dtype
     if generator.num_classes and labels is None:
         share = generator.class_probabilities or [1.0] * generator.num_classes
         bounds = torch.tensor(share, dtype=torch.float64).cumsum(0)
         bounds = (bounds / bounds[-1])[:-1].to(torch.float32).to(index.device)
         labels = torch.bucketize(uniform((count,), seed, name, "label", index), bounds, right=True)
     return Scenes(
-        normal((count, generator.z_dim), seed, name, "z", index),
+        normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
         labels if generator.num_classes else None,
-        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index)),
+        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)),
     )
 
 

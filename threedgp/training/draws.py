@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from threedgp.config import Config
@@ -13,32 +14,39 @@ from threedgp.training.patches import Patches, draw_patches
 
 
 class Draws:
-    """Draws for the samples `index` of one phase (`g`, `d`, ...) of one run.
+    """Draws for the samples `index` of one phase (`generator`, `real`, ...) of one run.
 
     The global index of a sample counts all samples ever shown, so it stands for the step as well.
     """
 
-    def __init__(self, config: Config, seed: int, phase: str, index: Tensor) -> None:
+    def __init__(
+        self, config: Config, phase: str, index: Tensor, *, stream: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
         """
         Args:
-            config: prior of cameras.
-            seed: of the run.
+            config: prior of cameras, seed.
             phase: name that separates uses of the same index.
             index: int64 `[B]`, on the device where the numbers are wanted.
+            stream: another number, other draws: how a run goes on after it has diverged.
+            dtype: of the numbers.
         """
-        self.config, self.seed, self.phase, self.index = config, seed, phase, index
+        self.config, self.index, self.dtype = config, index, dtype
+        self.seed, self.phase = config.train.seed, f"{phase}, stream {stream}" if stream else phase
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Uniform numbers `[B, *shape]`."""
-        return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index)
+        return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers `[B, *shape]`."""
-        return normal((len(self.index), *shape), self.seed, self.phase, name, self.index)
+        return normal((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
 
     def scenes(self, generator: Generator) -> Scenes:
-        """Latent vectors, classes (as often as in the data) and prior cameras."""
-        return draw_scenes(generator, self.seed, self.phase, self.index)
+        """Latent vectors, classes and prior cameras."""
+        labels = None
+        if self.config.train.fake_labels == "balanced" and generator.num_classes:
+            labels = (self.uniform("label") * generator.num_classes).long()
+        return draw_scenes(generator, self.seed, self.phase, self.index, labels)
 
     def patches(self, beta: float) -> Patches:
         """Where to cut patches."""

@@ -31,13 +31,16 @@ def r1_penalty(real_logits: Tensor, real_patches: Tensor, gamma: float) -> Tenso
     return gamma / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def distillation_loss(predicted: Tensor, stored: Tensor, scales: Tensor, kind: Literal["l2", "kl"]) -> Tensor:
+def distillation_loss(
+    predicted: Tensor, stored: Tensor, scales: Tensor, mean_scale: Tensor, kind: Literal["l2", "kl"]
+) -> Tensor:
     """Distance between predicted and stored classifier features of real patches (3DGP, section 3.4).
 
     Args:
         predicted, stored: `[B, E]`.
         scales: side of each patch, `[B]`; a sample counts as its scale over the batch's mean, since a small patch
             tells little about the whole image whose features are stored.
+        mean_scale: mean over the whole batch, of which B may be a part.
         kind: `l2` norm of the difference, or `kl` divergence of softmax(stored) from softmax(predicted).
     """
     if kind == "l2":
@@ -45,4 +48,4 @@ def distillation_loss(predicted: Tensor, stored: Tensor, scales: Tensor, kind: L
     else:
         log_predicted, log_stored = predicted.log_softmax(dim=1), stored.log_softmax(dim=1)
         distance = (log_stored.exp() * (log_stored - log_predicted)).sum(dim=1)
-    return (distance * scales / scales.mean()).mean()
+    return (distance * scales / mean_scale).mean()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import CAMERA_FIELDS, cut_patches
+from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config import Config
 from threedgp.config_fields import duration_kimg
 from threedgp.data.loader import Batch
+from threedgp.errors import UserError
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
 from threedgp.models.saving import seeded_generator
@@ -25,10 +28,15 @@ from threedgp.training.camera_losses import (
     gradient_regulariser,
     mean_angle_distance,
 )
+from threedgp.training.distributed import ALONE, Team
 from threedgp.training.draws import Draws
 from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
 from threedgp.training.patches import Patches
+from threedgp.training.precision import use_precision
 from threedgp.training.schedules import ema_decay, ramp, scheduled
+
+Stats = dict[str, Tensor]
+"""Scalars of a step by name."""
 
 
 def build_networks(
@@ -60,11 +68,47 @@ def build_networks(
     return generator, discriminator
 
 
-class Trainer:
-    """Networks, optimisers and the step. A function of its configuration, its data and the images shown so far."""
+def _split(batch: Batch, size: int) -> list[Batch]:
+    columns = [getattr(batch, field.name).split(size) for field in fields(batch)]
+    return [Batch(*rows) for rows in zip(*columns, strict=True)]
 
-    def __init__(self, config: Config, networks: tuple[Generator, Discriminator], device: torch.device) -> None:
-        self.config, self.device = config, device
+
+class Trainer:
+    """Networks, optimisers and the step. A function of its configuration, its data and the images shown so far.
+
+    A batch is worked off in equal pieces: `train.accumulation` of them in each process of the team. What is taken over
+    the whole batch (mean patch scale, mean of w, cameras, gradients) comes out the same however it is cut.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        networks: tuple[Generator, Discriminator],
+        device: torch.device,
+        team: Team = ALONE,
+    ) -> None:
+        """
+        Args:
+            config: of the run.
+            networks: at their initialisation, the same in every process; the precision of draws is theirs.
+            device: of this process.
+            team: of this process.
+
+        Raises:
+            UserError: the batch cannot be cut into whole groups of the minibatch standard deviation.
+        """
+        self.config, self.device, self.team = config, device, team
+        batch, group = config.train.batch_size, config.model.discriminator.minibatch_std_group
+        pieces = team.size * config.train.accumulation
+        if batch % (pieces * group):
+            raise UserError(
+                f"train.batch_size: {batch} is no multiple of {pieces * group} (processes {team.size} x "
+                f"train.accumulation {config.train.accumulation} x model.discriminator.minibatch_std_group {group}); "
+                "change the batch, or machine.processes."
+            )
+        self.piece = batch // pieces
+        first = team.rank * config.train.accumulation
+        self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
         generator, discriminator = networks
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
@@ -85,6 +129,11 @@ class Trainer:
         )
         self.images = 0
         """Real images shown so far."""
+        self.stream = 0
+        """Which random numbers the run uses: counts how often it was taken back to an earlier state."""
+        self.dtype = generator.mapping.w_average.dtype
+        self.activations = use_precision(config.train.precision)
+        """Dtype of backbone and discriminator; None = that of their weights."""
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -97,9 +146,33 @@ class Trainer:
         train = self.config.train
         return scheduled(getattr(train, name), self.images / 1000, train.kimg)
 
-    def _draws(self, phase: str, count: int) -> Draws:
-        index = torch.arange(self.images, self.images + count, device=self.device)
-        return Draws(self.config, self.config.train.seed, phase, index)
+    def _draws(self, phase: str, first: int, count: int) -> Draws:
+        """For samples `first` and on, counted from the start of the run."""
+        index = torch.arange(first, first + count, device=self.device)
+        return Draws(self.config, phase, index, stream=self.stream, dtype=self.dtype)
+
+    def _pieces(self, phase: str) -> Iterator[Draws]:
+        for offset in self._offsets:
+            yield self._draws(phase, self.images + offset, self.piece)
+
+    @property
+    def _share(self) -> float:
+        """Share of a piece in the batch: factor from a mean over the piece to its part of the mean over the batch."""
+        return self.piece / self.config.train.batch_size
+
+    def _note(self, stats: Stats, name: str, value: Tensor) -> None:
+        """Add a mean over a piece to this process's mean."""
+        value = value.detach() / len(self._offsets)
+        stats[name] = stats[name] + value if name in stats else value
+
+    def _update(
+        self, name: str, network: nn.Module, optimizer: torch.optim.Optimizer, stats: Stats, *others: Tensor
+    ) -> None:
+        """Add up gradients, and `others` with them, over the team, and take the optimiser's step."""
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        self.team.sum([*gradients, *others])
+        stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
+        optimizer.step()
 
     def _fakes(self, draws: Draws) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
         """Fake patches `[B, 4, P, P]` (3 without depth), where they were cut, labels, and w."""
@@ -111,6 +184,7 @@ class Trainer:
             resolution,
             draws.rays(resolution**2, self._schedule("density_noise")),
             draws.backbone_noise(self.generator),
+            self.activations,
         )
         images = synthesis.rgb
         if synthesis.candidates is not None:
@@ -120,20 +194,17 @@ class Trainer:
             images = torch.cat([images, depth], dim=1)
         return images, patches, scenes.labels, synthesis.w
 
-    def _judge(self, images: Tensor, patches: Patches, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels)
+    def _judge(
+        self, images: Tensor, patches: Patches, labels: Tensor | None, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels, dtype)
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _camera_loss(self, stats: dict[str, Tensor]) -> Tensor:
-        """Both regularisers of the posterior, on draws of their own."""
+    def _camera_loss(self, stats: Stats) -> Tensor:
+        """Both regularisers of the posterior, on draws of their own: the same in every process."""
         generator, config = self.generator, self.config.train.camera_regulariser
-        scenes = Draws(
-            self.config,
-            self.config.train.seed,
-            "camera regulariser",
-            self.step_index * MEAN_DRAWS + torch.arange(MEAN_DRAWS, device=self.device),
-        ).scenes(generator)
+        scenes = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS).scenes(generator)
         prior = scenes.prior_cameras
         posterior = generator.posterior(prior, scenes.z, scenes.labels)
         distance = mean_angle_distance(posterior, prior_mean_angles(generator.camera_config))
@@ -147,86 +218,93 @@ class Trainer:
             regulariser = gradient_regulariser(
                 lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
             )
-        stats["camera/regulariser"], stats["camera/mean_angle_distance"] = regulariser, distance
-        for field in ("yaw", "pitch", "fov", "look_at_radius"):
-            column = posterior[:, CAMERA_FIELDS.index(field)]
-            stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = column.mean(), column.std()
+        stats["camera/regulariser"], stats["camera/mean_angle_distance"] = regulariser.detach(), distance.detach()
+        for index, field in enumerate(CAMERA_FIELDS):
+            if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
+                column = posterior[:, index].detach()
+                stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = column.mean(), column.std()
         return regulariser + config.mean_angle_weight * distance
 
-    def _generator_phase(self, stats: dict[str, Tensor]) -> None:
+    def _generator_phase(self, stats: Stats) -> None:
         self.discriminator.requires_grad_(False)
-        fakes, patches, labels, w = self._fakes(self._draws("generator", self.config.train.batch_size))
-        logits, _ = self._judge(fakes, patches, labels)
-        loss = generator_loss(logits)
-        stats["generator/loss"] = loss
-        if self.generator.camera_generator is not None:
-            loss = loss + self._camera_loss(stats)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        w_mean = torch.zeros_like(self.generator.mapping.w_average)
+        for draws in self._pieces("generator"):
+            fakes, patches, labels, w = self._fakes(draws)
+            logits, _ = self._judge(fakes, patches, labels, self.activations)
+            loss = generator_loss(logits)
+            self._note(stats, "generator/loss", loss)
+            (loss * self._share).backward()
+            w_mean += w.detach().mean(dim=0) * self._share
+        if self.generator.camera_generator is not None:
+            (self._camera_loss(stats) / self.team.size).backward()
         self.discriminator.requires_grad_(True)
-        self.generator_optimizer.step()
-        self.generator.mapping.track_average(w, self.config.train.w_average_decay)
+        self._update("generator", self.generator, self.generator_optimizer, stats, w_mean)
+        self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
     def _real_patches(self, batch: Batch, draws: Draws) -> tuple[Tensor, Patches]:
-        images = batch.image.to(self.device).float() / 127.5 - 1
+        images = batch.image.to(self.device, self.dtype) / 127.5 - 1
         if self.config.model.depth:
-            images = torch.cat([images, batch.depth.to(self.device)], dim=1)
+            images = torch.cat([images, batch.depth.to(self.device, self.dtype)], dim=1)
         if self.config.train.horizontal_flips:
             flip = draws.uniform("flip") < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(-1), images)
         patches = draws.patches(self._schedule("patch_scale_beta"))
         return cut_patches(images, self.config.model.discriminator.patch_resolution, *patches), patches
 
-    def _discriminator_phase(self, batch: Batch, stats: dict[str, Tensor]) -> None:
-        train, count = self.config.train, self.config.train.batch_size
-        with torch.no_grad():
-            fakes, fake_patches, fake_labels, _ = self._fakes(self._draws("discriminator", count))
-        reals, patches = self._real_patches(batch, self._draws("real", count))
-        labels = batch.label.to(self.device) if self.discriminator.num_classes else None
-
-        # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two passes.
-        both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
-        both_labels = None if labels is None else torch.cat([fake_labels, labels])
-        logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels)
-        fake_logits, real_logits = logits.split(count)
-        loss = discriminator_loss(real_logits, fake_logits)
-        stats["discriminator/loss"] = loss
-        stats["discriminator/real_sign"] = real_logits.detach().sign().mean()
-        stats["discriminator/fake_sign"] = fake_logits.detach().sign().mean()
-        if features is not None:
-            distance = distillation_loss(
-                features[count:],
-                batch.embedding.to(self.device),
-                patches.scales[:, 0],
-                train.distillation.loss,
-            )
-            weight = scheduled(train.distillation.weight, self.images / 1000, train.kimg)
-            loss = loss + weight * distance
-            stats["discriminator/distillation"] = distance
+    def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
+        train = self.config.train
+        whole = self._draws("real", self.images, train.batch_size)
+        mean_scale = whole.patches(self._schedule("patch_scale_beta")).scales[:, 0].mean()
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if train.r1_gamma and self.step_index % train.r1_interval == 0:
-            reals = reals.requires_grad_()
-            real_logits, _ = self._judge(reals, patches, labels)
-            penalty = r1_penalty(real_logits, reals, train.r1_gamma)
-            (penalty * train.r1_interval).backward()
-            stats["discriminator/r1"] = penalty
-        self.discriminator_optimizer.step()
+        pieces = zip(self._pieces("discriminator"), self._pieces("real"), _split(batch, self.piece), strict=True)
+        for fake_draws, real_draws, rows in pieces:
+            with torch.no_grad():
+                fakes, fake_patches, fake_labels, _ = self._fakes(fake_draws)
+            reals, patches = self._real_patches(rows, real_draws)
+            labels = rows.label.to(self.device) if self.discriminator.num_classes else None
+
+            # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two.
+            both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
+            both_labels = None if labels is None else torch.cat([fake_labels, labels])
+            logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels, self.activations)
+            fake_logits, real_logits = logits.split(self.piece)
+            loss = discriminator_loss(real_logits, fake_logits)
+            self._note(stats, "discriminator/loss", loss)
+            self._note(stats, "discriminator/real_sign", real_logits.sign().mean())
+            self._note(stats, "discriminator/fake_sign", fake_logits.sign().mean())
+            if features is not None:
+                stored, scales = rows.embedding.to(self.device, self.dtype), patches.scales[:, 0]
+                distance = distillation_loss(
+                    features[self.piece :], stored, scales, mean_scale, train.distillation.loss
+                )
+                weight = scheduled(train.distillation.weight, self.images / 1000, train.kimg)
+                loss = loss + weight * distance
+                self._note(stats, "discriminator/distillation", distance)
+            (loss * self._share).backward()
+            if train.r1_gamma and self.step_index % train.r1_interval == 0:
+                reals = reals.requires_grad_()
+                real_logits, _ = self._judge(reals, patches, labels, None)  # squares of gradients: full precision
+                penalty = r1_penalty(real_logits, reals, train.r1_gamma)
+                (penalty * (train.r1_interval * self._share)).backward()
+                self._note(stats, "discriminator/r1", penalty)
+        self._update("discriminator", self.discriminator, self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on a batch of real images.
+        """One step on a batch of real images, or this process's share of one.
 
         Returns:
-            scalars of this step, detached, still on the device.
+            scalars of this step, detached, still on the device; means over this process's share of the batch, except
+            that gradient norms are those of the whole batch.
         """
-        stats: dict[str, Tensor] = {}
+        stats: Stats = {}
         self._generator_phase(stats)
         self._discriminator_phase(batch, stats)
         train = self.config.train
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
         update_average(self.average, self.generator, decay)
         self.images += train.batch_size
-        return {name: value.detach() for name, value in stats.items()}
+        return stats
 
     def schedules(self) -> dict[str, float]:
         """Current values of the schedules and of the learned near plane, for the log."""
@@ -251,10 +329,11 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
-        return {"images": self.images} | {name: part.state_dict() for name, part in self._parts().items()}
+        counters = {"images": self.images, "stream": self.stream}
+        return counters | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.images = state["images"]
+        self.images, self.stream = state["images"], state["stream"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

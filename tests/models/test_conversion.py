@@ -1,0 +1,187 @@
+"""Published snapshots become model folders that render what the published network renders."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from golden_arrays import assert_matches, load
+from threedgp.cli import app
+from threedgp.errors import UserError
+from threedgp.models.conversion import convert_snapshot
+from threedgp.models.saving import load_model
+from threedgp.models.scenes import sample_scenes
+from threedgp.render import RayRandomness
+
+CAMERA: dict[str, Any] = {
+    "ray": {"start": 0.75, "end": 1.25},
+    "fov": {"dist": "uniform", "min": 10.0, "max": 45.0},
+    "origin": {
+        "radius": {"dist": "normal", "mean": 1.0, "std": 0.0},
+        "angles": {
+            "dist": "uniform",
+            "yaw": {"min": -1.57, "max": 1.57, "mean": 0.0, "std": 0.4},
+            "pitch": {"min": 0.785398163, "max": 2.35619449, "mean": 1.57, "std": 0.2},
+        },
+    },
+    "look_at": {"radius": {"dist": "uniform", "min": 0.0, "max": 0.2}, "angles": {"dist": "spherical_uniform"}},
+    "cube_scale": 0.5,
+}
+SETTINGS: dict[str, Any] = {
+    "num_ray_steps": 8,
+    "use_inf_depth": True,
+    "clamp_mode": "softplus",
+    "camera": CAMERA,
+    "dataset": {"resolution": 64, "last_back": False, "white_back": False},
+    "depth_adaptor": {"near_plane_offset_max_fraction": 0.25},
+    "camera_adaptor": {"lr_multiplier": 0.1, "residual": False},
+}
+
+
+@pytest.fixture(scope="module")
+def arrays(golden: Path) -> dict[str, Tensor]:
+    return load(golden, "networks_conditional.npz")
+
+
+def _weights(arrays: dict[str, Tensor], without: str = "never") -> dict[str, Tensor]:
+    names = {name.removeprefix("state/G."): name for name in arrays if name.startswith("state/G.")}
+    return {short: arrays[name] for short, name in names.items() if without not in short}
+
+
+def _snapshot(path: Path, published: Any, weights: dict[str, Tensor], settings: Any) -> Path:
+    network = published.nested("Generator", weights, cfg=settings, img_resolution=64)
+    path.write_bytes(pickle.dumps({"G": None, "D": None, "G_ema": network, "cur_nimg": 25_000_000}))
+    return path
+
+
+def _changed(key: str, value: Any) -> dict[str, Any]:
+    settings = copy.deepcopy(SETTINGS)
+    *path, last = key.split(".")
+    place = settings
+    for part in path:
+        place = place.setdefault(part, {})
+    place[last] = value
+    return settings
+
+
+def test_converted_model_renders_what_the_published_one_does(
+    arrays: dict[str, Tensor], tmp_path: Path, published: Any
+) -> None:
+    easy = published.easy_dict(SETTINGS)
+    path = _snapshot(tmp_path / "published.pkl", published, _weights(arrays), easy)
+    done = CliRunner().invoke(app, ["convert", str(path), str(tmp_path / "model")])
+    assert done.exit_code == 0 and "now holds the generator" in done.output
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["resolution"], config["num_classes"], config["kimg"]) == (64, 5, 25_000)
+
+    generator = load_model(tmp_path / "model")
+    randomness = RayRandomness(arrays["u_coarse"], arrays["u_fine"])
+    where = arrays["patch_scales"], arrays["patch_offsets"]
+    out = generator(arrays["z"], arrays["c"].argmax(dim=1), arrays["prior"], *where, 16, randomness)
+    assert_matches(out.rgb, arrays["rgb"])
+    assert_matches(out.cameras, arrays["posterior"])
+    assert_matches(out.candidates, arrays["depth_candidates"])
+
+
+def test_settings_in_omegaconf_nodes_are_read(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    def wrapped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {"_metadata": {}, "_parent": None, "_content": {k: wrapped(v) for k, v in value.items()}}
+        return {"_metadata": {}, "_val": value}
+
+    settings = _changed("dataset.camera", CAMERA) | {"camera": "${camera}"}
+    convert_snapshot(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), wrapped(settings)), tmp_path / "model")
+    generator = load_model(tmp_path / "model")
+    assert generator.camera_config.yaw == (-1.57, 1.57)
+    assert generator.model_config.generator.cube_half_width == 0.5
+
+
+def test_epigraf_has_neither_camera_generator_nor_depth(
+    arrays: dict[str, Tensor], tmp_path: Path, published: Any
+) -> None:
+    weights = _weights(arrays, "_adaptor")
+    settings = {
+        "num_ray_steps": 6,
+        "dataset": {
+            "cube_scale": 0.2, "white_back": False, "last_back": True,
+            "sampling": {
+                "fov": 12.0, "ray_start": 0.88, "ray_end": 1.12, "radius": 1.0, "dist": "gaussian",
+                "horizontal_mean": 0.0, "horizontal_stddev": 0.3, "vertical_mean": math.pi / 2,
+                "vertical_stddev": 0.155,
+            },
+        },
+    }  # fmt: skip
+    convert_snapshot(_snapshot(tmp_path / "epigraf.pkl", published, weights, settings), tmp_path / "model")
+    generator = load_model(tmp_path / "model")
+    assert generator.camera_generator is None and generator.depth_adaptor is None
+    settings = generator.model_config.generator
+    assert (settings.coarse_samples, settings.cube_half_width, settings.last_back) == (6, 0.2, True)
+    scenes = sample_scenes(generator, 2, 0)
+    assert torch.equal(generator.posterior(scenes.prior_cameras, scenes.z), scenes.prior_cameras)
+    cameras = sample_scenes(generator, 4000, 0).prior_cameras
+    # Standard errors of mean and deviation of 4,000 draws are below 0.005.
+    assert cameras[:, 0].std().item() == pytest.approx(0.3, abs=0.02)
+    assert cameras[:, 1].mean().item() == pytest.approx(math.pi / 2, abs=0.01)
+    assert cameras[:, 1].std().item() == pytest.approx(0.155, abs=0.01)
+    assert (cameras[:, 3] == 12).all() and (cameras[:, 7] == 0).all()
+    with torch.no_grad():
+        planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+    assert torch.isfinite(generator.render(planes, scenes.prior_cameras, 8).rgb).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("clamp_mode", "relu", r"clamp_mode is 'relu', and our generator only has 'softplus'"),
+        ("dataset.white_back", True, r"dataset\.white_back is True"),
+        ("bg_model.type", "sphere", r"bg_model\.type is 'sphere'"),
+        ("camera_adaptor.adjust.radius", True, r"adjust\.radius is True"),
+        ("camera.origin.radius.std", 0.1, "moves towards and away"),
+        (
+            "camera.origin.angles.dist",
+            "spherical_uniform",
+            r"follow the law 'spherical_uniform'; ours are normal, trunc",
+        ),
+        ("camera.fov", {"dist": "normal", "mean": 12.0, "std": 2.0}, r"camera\.fov is normal with a deviation"),
+        ("camera.cube_scale", None, r"lack the number camera\.cube_scale"),
+        ("num_ray_steps", "${steps}", "lack the number num_ray_steps"),
+        ("camera.ray.end", 0.1, "0.1 is not beyond ray_start"),
+    ],
+)
+def test_other_kinds_are_refused_with_a_sentence(
+    arrays: dict[str, Tensor], tmp_path: Path, published: Any, key: str, value: Any, words: str
+) -> None:
+    path = _snapshot(tmp_path / "odd.pkl", published, _weights(arrays), _changed(key, value))
+    with pytest.raises(UserError, match=rf"odd\.pkl: .*{words}"):
+        convert_snapshot(path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_odd_parameters_are_refused_with_a_sentence(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    weights = _weights(arrays)
+    more = weights | {"synthesis.tri_plane_mlp.model.2.weight": torch.zeros(4, 16)}
+    fewer = {name: tensor for name, tensor in weights.items() if name != "synthesis.tri_plane_mlp.model.1.bias"}
+    wider = dict(weights)
+    wider["synthesis.tri_plane_decoder.b8.conv1.bias"] = torch.zeros(20)
+    for odd, words in (
+        (more, r"model\.2\.weight' is no parameter of a published 3DGP generator"),
+        (fewer, r"are not those of our generator: .*decoder\.output\.bias"),
+        (wider, r"are not min\(cbase / resolution, cmax\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            convert_snapshot(_snapshot(tmp_path / "odd.pkl", published, odd, SETTINGS), tmp_path / "model")
+
+
+def test_a_model_is_not_overwritten(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"precious")
+    with pytest.raises(UserError, match="already holds a model"):
+        convert_snapshot(tmp_path / "any.pkl", tmp_path)

@@ -1,0 +1,90 @@
+"""Several processes train what one trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from threedgp.errors import UserError
+from threedgp.training.distributed import Stopped, Team, run_processes
+from threedgp.training.state import saved_states
+from training import worlds
+from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
+
+# Every term that is taken over the whole batch is switched on: patch scales differ between groups, features are
+# distilled, cameras are learned, R1 comes twice in five steps.
+WHOLE = tiny_config(train={"batch_size": 8, "patch_scale_beta": {"start": 0.8, "end": 0.8, "over": "0"}})
+
+
+def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:
+    """Numbers and tensors in nested containers agree, relative to the largest of each tensor."""
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for key in expected:
+            _assert_close(actual[key], expected[key], tolerance, f"{name}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        for index, pair in enumerate(zip(actual, expected, strict=True)):
+            _assert_close(*pair, tolerance, f"{name}.{index}")
+    elif isinstance(expected, (Tensor, float)):
+        actual, expected = torch.as_tensor(actual), torch.as_tensor(expected)
+        error = (actual - expected).abs().max()
+        assert error <= tolerance * expected.abs().max(), f"{name}: {error}"
+    else:
+        assert actual == expected, name
+
+
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path: Path) -> None:
+    whole, (state_of_three, _) = train_in_double(WHOLE, 5), train_in_double(WHOLE, 3)
+    assert all(whole[1][f"discriminator/{name}"] > 0 for name in ("loss", "distillation", "r1"))
+    torch.save(state_of_three, tmp_path / "saved.pt")
+    run_processes(2, worlds.work_in_double, (WHOLE, tmp_path / "saved.pt", tmp_path), lambda: False)
+    first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    _assert_close(first, second, 0)
+    five, (state_of_three_and_two, _) = first
+    # float64 leaves 1e-16; sums in another order, five steps of Adam and a second derivative make 1e-10 of it.
+    _assert_close(five, whole, 1e-10)
+    _assert_close(state_of_three_and_two, whole[0], 1e-10)  # went on with another number of processes
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_accumulated_pieces_are_the_whole_batch(pieces: int) -> None:
+    train = WHOLE.train.model_copy(update={"accumulation": pieces})
+    _assert_close(train_in_double(WHOLE.model_copy(update={"train": train}), 5), train_in_double(WHOLE, 5), 1e-10)
+
+
+def test_all_stop_together_and_one_goes_on_alone(tmp_path: Path) -> None:
+    shards, folder = tmp_path / "shards", tmp_path / "states"
+    write_shards(shards)
+    with pytest.raises(Stopped):
+        run_processes(2, worlds.work_until_stopped, (tiny_config(), shards, folder), lambda: False)
+    assert saved_states(folder) == [16, 28]
+    trainer, history = train_over(shards, folder, tiny_config())
+    alone, alone_history = train_over(shards, tmp_path / "alone", tiny_config())
+    # float32, and Adam takes full steps also where a gradient is next to nothing; curves are means over the batch.
+    for record, expected in zip(history, alone_history, strict=True):
+        assert record["kimg"] == expected["kimg"]
+        assert record["generator/loss"] == pytest.approx(expected["generator/loss"], rel=1e-3)
+        assert record["discriminator/real_sign"] == pytest.approx(expected["discriminator/real_sign"])
+    assert torch.allclose(trainer.average.mapping.w_average, alone.average.mapping.w_average, rtol=1e-2, atol=1e-4)
+
+
+def test_processes_are_stopped_from_outside_even_while_they_start(tmp_path: Path) -> None:
+    write_shards(tmp_path / "shards")
+    with pytest.raises(Stopped):
+        run_processes(2, worlds.work_until_stopped, (tiny_config(), tmp_path / "shards", tmp_path), lambda: True)
+
+
+def test_one_failure_ends_all_and_is_told() -> None:
+    with pytest.raises(UserError, match="shard 3 is damaged"):
+        run_processes(2, worlds.work_that_fails, (), lambda: False)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"train.batch_size: 4 is no multiple of 6 \(processes 3 x train.accumulation 1"
+    ):
+        make_trainer(tiny_config(), Team(0, 3))

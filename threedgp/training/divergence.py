@@ -1,0 +1,49 @@
+"""When a run has gone wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from threedgp.training.curves import Record
+
+WATCHED = (
+    "generator/loss",
+    "discriminator/loss",
+    "generator/gradient_norm",
+    "discriminator/gradient_norm",
+)
+HISTORY = 20
+"""Lines of the curves that say what is usual."""
+ENOUGH = 5
+"""Lines before which nothing is unusual: a run changes fast at its start."""
+
+
+class Diverged(Exception):
+    """The run has gone wrong since its last saved state; says how."""
+
+
+def check(record: Record, history: Sequence[Record], factor: float) -> None:
+    """Refuse a line of the curves that shows a run gone wrong.
+
+    Args:
+        record: means since the line before.
+        history: earlier lines.
+        factor: a loss or gradient norm has exploded when it exceeds this multiple of its median over the last lines
+            (of 1, where that median is smaller); 0 = only numbers that are not finite count.
+
+    Raises:
+        Diverged: naming the scalar.
+    """
+    for name, value in record.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{name} is not finite")
+    recent = history[-HISTORY:]
+    if factor <= 0 or len(recent) < ENOUGH:
+        return
+    for name in WATCHED:
+        known = [line[name] for line in recent if name in line]
+        usual = median(known) if known else math.inf
+        if record.get(name, 0.0) > factor * max(usual, 1.0):
+            raise Diverged(f"{name} is {record[name]:.3g}, where {usual:.3g} was usual")
