@@ -55,6 +55,13 @@ def test_base_is_valid() -> None:
             "model.discriminator.patch_resolution: a patch of 64 pixels is larger than the image "
             "(dataset.resolution is 32).",
         ),
+        (
+            "machine.processes",
+            3,
+            "train.batch_size: 64 is no multiple of 12 (machine.processes 3 x train.accumulation 1 x "
+            "model.discriminator.minibatch_std_group 4).",
+        ),
+        ("model.kind", "epigraf", "model.kind: 'epigraf' has no such part; set model.depth to false."),
         ("train", None, "train: expected a section with keys such as 'kimg', 'batch_size', but it is None."),
         (
             "train.blur_sigma",

@@ -36,6 +36,7 @@ WITHOUT_EFFECT = {
     "threedgp/config.py",  # DVC tracks the settings by their values
     "threedgp/config_errors.py",
     "threedgp/config_fields.py",
+    "threedgp/config_train.py",
     "threedgp/device.py",
     "threedgp/errors.py",
     "threedgp/progress.py",
@@ -59,6 +60,7 @@ BASIS = {
     "config",
     "config_errors",
     "config_fields",
+    "config_train",
     "counter_rng",
     "device",
     "errors",
