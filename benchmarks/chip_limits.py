@@ -7,9 +7,8 @@ import statistics
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
 from measuring import seconds
+from torch import Tensor
 
 
 @triton.jit

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from measuring import environment, interleaved, peak_bytes
 from naive_render import naive_render
+from torch import Tensor
+from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
+
 from threedgp.render import Decoder, render_rays, stratified_distances
 from threedgp.render.field_reference import PLANE_AXES, texels
-from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
 
 RESULTS = Path(__file__).parent / "results" / "render.jsonl"
 

@@ -12,17 +12,17 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-
 from measuring import seconds
+from workloads import SETTINGS, WORKLOADS, make_scene
+
 from threedgp.render import stratified_distances
 from threedgp.render.field_gradients import Needs
 from threedgp.render.triton_launch import Tile, field_backward, field_forward
-from workloads import SETTINGS, WORKLOADS, make_scene
 
 FORWARD = [Tile(32, 2), Tile(32, 4), Tile(64, 2), Tile(64, 4), Tile(128, 4), Tile(128, 8), Tile(64, 4, registers=80)]
 BACKWARD = [
-    *(Tile(64, 8, 1), Tile(64, 8, 2), Tile(64, 8, 2, 128), Tile(32, 4, 2), Tile(32, 4, 4, 128)),
-    *(Tile(128, 8, 1), Tile(64, 4, 2), Tile(16, 2, 4), Tile(32, 8, 2, 128), Tile(64, 16, 1, 128)),
+    *(Tile(16, 4, 2), Tile(32, 8, 1), Tile(16, 4, 3, 168), Tile(16, 4, 4, 128), Tile(32, 8, 2, 128)),
+    *(Tile(32, 4, 2), Tile(64, 8, 1), Tile(16, 8, 2, 128), Tile(16, 2, 4), Tile(64, 16, 1, 128)),
 ]
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     jobs = [("forward", tile, lambda t=tile: forward(t)) for tile in FORWARD]
     jobs += [("backward", tile, lambda t=tile: backward(t, everything)) for tile in BACKWARD]
     for name, needs in partly.items():
-        jobs += [(name, tile, lambda t=tile, n=needs: backward(t, n)) for tile in (BACKWARD[0], BACKWARD[3])]
+        jobs += [(name, tile, lambda t=tile, n=needs: backward(t, n)) for tile in BACKWARD[:2]]
     jobs += [("zeros", Tile(0, 0), lambda: torch.zeros_like(planes, dtype=torch.float32))]
 
     def attempt(job: tuple[str, Tile, object]) -> str | None:

@@ -79,7 +79,7 @@ def field_inputs(
 def field_errors(case: FieldCase, backend: str, device: str = "cpu", seed: int = 0) -> dict[str, float]:
     """Errors of output and gradients of `backend`."""
     planes, decoder, origins, directions, distances, noise = field_inputs(case, device, seed)
-    weight = torch.randn(distances.shape + (4,), generator=torch.Generator().manual_seed(seed + 1)).to(device)
+    weight = torch.randn((*distances.shape, 4), generator=torch.Generator().manual_seed(seed + 1)).to(device)
 
     def run(backend: str, dtype: torch.dtype | None) -> tuple[Tensor, list[Tensor]]:
         leaves = [x.detach().to(dtype or x.dtype).requires_grad_() for x in (planes, *decoder, origins, directions)]

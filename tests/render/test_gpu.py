@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from render.kernel_checks import (
     SWITCHES,
     FieldCase,
@@ -15,6 +14,7 @@ from render.kernel_checks import (
     importance_error,
     render_errors,
 )
+
 from threedgp.render import RaySettings, field_along_rays, midpoint_randomness, render_rays
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

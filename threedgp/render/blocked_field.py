@@ -224,12 +224,12 @@ def field_backward(
             features = _bag(table.rows, at.index, weights).div_(3)
             pre = torch.addmm(decoder.bias_1, features, decoder.weight_1.t())
             grad_out = grad_samples[block].flatten(0, 1)
-            slope = torch.where(pre > 0, LEAKY_GAIN, LEAKY_SLOPE * LEAKY_GAIN)
-            grad_pre = (grad_out @ decoder.weight_2).mul_(slope)
+            grad_pre = (grad_out @ decoder.weight_2).mul_(LEAKY_GAIN)
+            grad_pre = torch.ops.aten.leaky_relu_backward(grad_pre, pre, LEAKY_SLOPE, False)
             if needs.decoder:
                 grad_decoder.weight_1.addmm_(grad_pre.t(), features)
                 grad_decoder.bias_1.add_(grad_pre.sum(0))
-                grad_decoder.weight_2.addmm_(grad_out.t(), pre.mul_(slope))
+                grad_decoder.weight_2.addmm_(grad_out.t(), F.leaky_relu_(pre, LEAKY_SLOPE), alpha=LEAKY_GAIN)
                 grad_decoder.bias_2.add_(grad_out.sum(0))
             if not (needs.planes or needs.rays):
                 continue

@@ -81,7 +81,7 @@ def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple
 
 def _backward(
     ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor | None
-) -> tuple[None | list[Tensor | None], ...]:
+) -> tuple[list[Tensor | None] | None, ...]:
     tensors = ctx.saved_tensors
     sets = len(tensors) // 2
     distances, samples = list(tensors[:sets]), list(tensors[sets:])

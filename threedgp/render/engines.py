@@ -16,15 +16,21 @@ from threedgp.render.field_reference import Decoder
 Backend = Literal["auto", "torch", "blocked", "native", "triton"]
 """`auto`: the fastest that takes the tensors.
 
-`torch`: the plain composition, differentiable any number of times. `blocked`: PyTorch for CPUs that recomputes instead
-of keeping. `native`: the same in C++, for CPUs, compiled on first use where there is a compiler. `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
+- `torch`: the plain composition, differentiable any number of times;
+- `blocked`: PyTorch for CPUs, recomputing in the backward pass instead of keeping;
+- `native`: the same in C++, for CPUs, compiled on first use where there is a compiler;
+- `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
 """
 
 KERNEL_CHANNELS = (8, 16, 32, 64)
 KERNEL_HIDDEN = range(16, 129)
 PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-_MODULES = {"triton": "threedgp.render.triton_launch", "blocked": "threedgp.render.blocked_field", "native": "threedgp.render.native_field"}
+_MODULES = {
+    "triton": "threedgp.render.triton_launch",
+    "blocked": "threedgp.render.blocked_field",
+    "native": "threedgp.render.native_field",
+}
 
 
 @cache
@@ -33,15 +39,22 @@ def engine(name: str) -> ModuleType:
     return importlib.import_module(_MODULES[name])
 
 
-@cache
+# What is installed is constant to `torch.compile`, which cannot trace imports.
+@torch.compiler.assume_constant_result
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _runs_kernels(device: torch.device) -> bool:
+@torch.compiler.assume_constant_result
+def _runs_kernels(device_type: str) -> bool:
     if not _has_triton():
         return False
-    return device.type == "cuda" or (device.type == "cpu" and engine("triton").INTERPRETED)
+    return device_type == "cuda" or (device_type == "cpu" and engine("triton").INTERPRETED)
+
+
+@torch.compiler.assume_constant_result
+def _reason_against_native(channels: int, hidden: int) -> str | None:
+    return engine("native").reason_against(channels, hidden)
 
 
 def _check_name(backend: str) -> None:
@@ -50,7 +63,7 @@ def _check_name(backend: str) -> None:
 
 
 def _require_kernels(device: torch.device) -> None:
-    if not _runs_kernels(device):
+    if not _runs_kernels(device.type):
         raise ValueError(f"backend: 'triton' needs tensors on a CUDA device and the package triton, got {device}")
 
 
@@ -74,7 +87,7 @@ def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: 
                 f"got {planes.dtype} and {distances.dtype}"
             )
     if backend == "native":
-        reason = engine("native").reason_against(channels, hidden)
+        reason = _reason_against_native(channels, hidden)
         if reason is None and (planes.device.type != "cpu" or distances.dtype is not torch.float32):
             reason = f"it takes float32 distances on a CPU, got {distances.dtype} on {planes.device}"
         if reason:
@@ -89,7 +102,7 @@ def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: 
         return "triton" if fits else "torch"
     if planes.device.type != "cpu" or not single:
         return "torch"
-    return "blocked" if engine("native").reason_against(channels, hidden) else "native"
+    return "blocked" if _reason_against_native(channels, hidden) else "native"
 
 
 def compositing_engine(backend: Backend, samples: Tensor) -> str:

@@ -121,7 +121,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _share(work: Callable[[int], None], count: int) -> None:
     """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses; the C code lets them run at once."""
     threads = min(torch.get_num_threads(), count)
-    if threads == 1:
+    if threads <= 1:
         for k in range(count):
             work(k)
     else:

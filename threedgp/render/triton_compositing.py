@@ -155,7 +155,7 @@ def composite_forward_kernel(
     t, r, g, b, raw = _samples_of_rays(
         distances_1, distances_2, samples_1, samples_2, ray, index, valid, count_1, count_2, SIGMOID
     )
-    t, r, g, b, raw, delta, depth, alpha, passed, before, end, used, intervals = _weigh(
+    t, r, g, b, raw, _delta, _depth, alpha, _passed, before, end, used, intervals = _weigh(
         t, r, g, b, raw, place, count, last, bias, MIDPOINT, BLOCK_S
     )
     weights = alpha * before
@@ -307,7 +307,7 @@ def importance_kernel(
     valid = is_ray & (place < count)
     t = tl.load(distances + ray * count + place, mask=valid, other=0.0)
     raw = tl.load(samples + (ray * count + place) * 4 + 3, mask=valid, other=0.0)
-    t, r, g, b, raw, delta, depth, alpha, passed, before, end, used, intervals = _weigh(
+    t, _r, _g, _b, raw, _delta, _depth, alpha, _passed, before, _end, _used, _intervals = _weigh(
         t, t, t, t, raw, place, count, last, bias, False, BLOCK_S
     )
     mass = tl.where((place > 0) & (place < count - 1), alpha * before + 2e-5, 0.0)

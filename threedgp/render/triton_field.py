@@ -13,116 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _coordinates(x, y, z, inverse_half_width, CONTRACT: tl.constexpr):
-    """Coordinates on the planes, in [-1, 1] inside, of a position in scene units."""
-    x, y, z = x * inverse_half_width, y * inverse_half_width, z * inverse_half_width
-    if CONTRACT:
-        norm = tl.sqrt(x * x + y * y + z * z)
-        beyond = tl.where(norm > 1.0, norm, 1.0)
-        factor = 0.5 * (2.0 - 1.0 / beyond) / beyond
-        x, y, z = x * factor, y * factor, z * factor
-    return x, y, z
-
-
-@triton.jit
-def _position_gradient(x, y, z, gx, gy, gz, inverse_half_width, CONTRACT: tl.constexpr):
-    """Gradient of a position in scene units, given the gradient of its coordinates on the planes."""
-    if CONTRACT:
-        x, y, z = x * inverse_half_width, y * inverse_half_width, z * inverse_half_width
-        norm = tl.sqrt(x * x + y * y + z * z)
-        beyond = tl.where(norm > 1.0, norm, 1.0)
-        inverse = 1.0 / beyond
-        factor = 0.5 * (2.0 - inverse) * inverse
-        # The factor's derivative along the radius, over the radius; the factor is constant inside the unit ball.
-        slope = tl.where(norm > 1.0, (inverse - 1.0) * inverse * inverse * inverse, 0.0)
-        radial = (x * gx + y * gy + z * gz) * slope
-        gx, gy, gz = factor * gx + radial * x, factor * gy + radial * y, factor * gz + radial * z
-    return gx * inverse_half_width, gy * inverse_half_width, gz * inverse_half_width
-
-
-@triton.jit
-def _texel(coordinate, size):
-    """Index of the texel below a coordinate, and how far beyond it the coordinate lies."""
-    position = (coordinate + 1.0) * ((size - 1) * 0.5)
-    # Far outside, the index would leave the range of int32; both texels are beyond the border there anyway.
-    position = tl.minimum(tl.maximum(position, -2.0), size * 1.0)
-    below = tl.floor(position)
-    return below.to(tl.int32), position - below
-
-
-@triton.jit
-def _offsets(row, column, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
-    """Offsets of texels' first channels inside a plane, in elements (strides are in units of C)."""
-    if WIDE:
-        row, column = row.to(tl.int64), column.to(tl.int64)
-    return (row * stride_h + column * stride_w) * C
-
-
-@triton.jit
-def _load_texel(plane, row, column, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
-    inside = valid & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    offsets = _offsets(row, column, stride_h, stride_w, C, WIDE)
-    pointers = plane + offsets[:, None] + tl.arange(0, C)[None, :]
-    return tl.load(pointers, mask=inside[:, None], other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _gather(
-    plane,
-    across,
-    up,
-    valid,
-    height,
-    width,
-    stride_h,
-    stride_w,
-    C: tl.constexpr,
-    WIDE: tl.constexpr,
-    SLOPES: tl.constexpr,
-):
-    """Bilinear features of one plane `[M, C]` and, with SLOPES, their derivatives along both axes."""
-    column, x = _texel(across, width)
-    row, y = _texel(up, height)
-    x, y = x[:, None], y[:, None]
-    v00 = _load_texel(plane, row, column, valid, height, width, stride_h, stride_w, C, WIDE)
-    v01 = _load_texel(plane, row, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
-    v10 = _load_texel(plane, row + 1, column, valid, height, width, stride_h, stride_w, C, WIDE)
-    v11 = _load_texel(plane, row + 1, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
-    low, high = v00 + x * (v01 - v00), v10 + x * (v11 - v10)
-    features = low + y * (high - low)
-    if SLOPES:
-        along_columns = ((v01 - v00) + y * ((v11 - v10) - (v01 - v00))) * ((width - 1) * 0.5)
-        along_rows = (high - low) * ((height - 1) * 0.5)
-        return features, along_columns, along_rows
-    else:
-        return features, features, features
-
-
-@triton.jit
-def _scatter_texel(
-    plane, gradient, weight, row, column, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr
-):
-    inside = valid & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    offsets = _offsets(row, column, stride_h, stride_w, C, WIDE)
-    pointers = plane + offsets[:, None] + tl.arange(0, C)[None, :]
-    tl.atomic_add(pointers, gradient * weight[:, None], mask=inside[:, None], sem="relaxed")
-
-
-@triton.jit
-def _scatter(
-    plane, gradient, across, up, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr
-):
-    """Add the gradient of features `[M, C]` to the four texels of one plane that they came from."""
-    column, x = _texel(across, width)
-    row, y = _texel(up, height)
-    _scatter_texel(
-        plane, gradient, (1.0 - x) * (1.0 - y), row, column, valid, height, width, stride_h, stride_w, C, WIDE
-    )
-    _scatter_texel(plane, gradient, x * (1.0 - y), row, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
-    _scatter_texel(plane, gradient, (1.0 - x) * y, row + 1, column, valid, height, width, stride_h, stride_w, C, WIDE)
-    _scatter_texel(plane, gradient, x * y, row + 1, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
+from threedgp.render.triton_texels import coordinates, gather, position_gradient, scatter
 
 
 @triton.jit
@@ -177,10 +68,10 @@ def _evaluate(
     PRECISION: tl.constexpr,
 ):
     """Colour and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
-    features, _, _ = _gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
-    more, _, _ = _gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    features, _, _ = gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    more, _, _ = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features += more
-    more, _, _ = _gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    more, _, _ = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features = (features + more) * (1.0 / 3.0)
     pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
     active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
@@ -261,7 +152,7 @@ def field_forward_kernel(
         valid = is_ray & (sample < samples)
         at = ray * samples + sample
         t = tl.load(distances + at, mask=valid, other=0.0)
-        x, y, z = _coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
+        x, y, z = coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
         if STOP:
             values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
             if tl.min(gathered, axis=0) < opaque_depth:
@@ -378,16 +269,16 @@ def field_backward_kernel(
             at = ray * samples + sample
             t = tl.load(distances + at, mask=valid, other=0.0)
             px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
-            x, y, z = _coordinates(px, py, pz, inverse_half_width, CONTRACT)
+            x, y, z = coordinates(px, py, pz, inverse_half_width, CONTRACT)
             # The barriers keep the compiler from having the texels of all planes in registers at once.
-            features, slope_x, slope_y = _gather(
+            features, slope_x, slope_y = gather(
                 base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
             )
             tl.debug_barrier()
-            more, across, slope_z = _gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
+            more, across, slope_z = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_x = features + more, slope_x + across
             tl.debug_barrier()
-            more, across, up = _gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
+            more, across, up = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
             tl.debug_barrier()
             pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
@@ -396,12 +287,6 @@ def field_backward_kernel(
             )
             slope = tl.where(pre > 0, 1.4142135623730951, 0.2 * 1.4142135623730951)
             grad_pre = _dot(grad, w2, DOT, PRECISION) * slope
-            if DECODER:
-                grad_w2 += _dot(tl.trans(grad), pre * slope, DOT, PRECISION)
-                grad_w1 += _dot(tl.trans(grad_pre), features, DOT, PRECISION)
-                # Column sums as a product with ones: cheaper than reductions across warps.
-                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT, PRECISION)
-                grad_b2 += grad
             if PLANES or POSITIONS:
                 # The product leaves its result scattered over threads. Through memory (this program's own corner, which
                 # stays in the cache) it comes back as the atomics want it; Triton would rearrange it for each of them.
@@ -413,13 +298,20 @@ def field_backward_kernel(
                 gx = tl.sum(grad_features * slope_x, axis=1)
                 gy = tl.sum(grad_features * slope_y, axis=1)
                 gz = tl.sum(grad_features * slope_z, axis=1)
-                gx, gy, gz = _position_gradient(px, py, pz, gx, gy, gz, inverse_half_width, CONTRACT)
+                gx, gy, gz = position_gradient(px, py, pz, gx, gy, gz, inverse_half_width, CONTRACT)
                 gox, goy, goz = gox + gx, goy + gy, goz + gz
                 gdx, gdy, gdz = gdx + t * gx, gdy + t * gy, gdz + t * gz
+            if DECODER:
+                grad_w2 += _dot(tl.trans(grad), pre * slope, DOT, PRECISION)
+                grad_w1 += _dot(tl.trans(grad_pre), features, DOT, PRECISION)
+                # Column sums as a product with ones: cheaper than reductions across warps.
+                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT, PRECISION)
+                grad_b2 += grad
+            tl.debug_barrier()
             if PLANES:
-                _scatter(grad_base, grad_features, x, y, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
-                _scatter(grad_1, grad_features, x, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
-                _scatter(grad_2, grad_features, y, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_base, grad_features, x, y, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_1, grad_features, x, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_2, grad_features, y, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
         if POSITIONS:
             own = (tile % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
             own_ray = image * rays + own

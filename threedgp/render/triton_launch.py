@@ -39,8 +39,23 @@ class Tile(NamedTuple):
     """Most registers a thread may use; None = the compiler's choice."""
 
 
-FORWARD_TILE = Tile(samples=64, warps=4)
-BACKWARD_TILE = Tile(samples=64, warps=8, programs_per_processor=2)
+def forward_tile(channels: int) -> Tile:
+    """Tiles of the forward kernel that stay in registers on sm_90."""
+    return Tile(samples=64, warps=8 if channels == 64 else 4)
+
+
+def backward_tile(channels: int, capability: tuple[int, int] = (9, 0)) -> Tile:
+    """Tiles of the backward kernel that stay in registers on sm_90.
+
+    Every thread then holds four channels of one sample (C 32 and 64) or two; larger tiles spill. Two programs share a
+    processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more registers.
+    """
+    if channels == 64:
+        return Tile(samples=16, warps=8)
+    samples = 16 if channels == 32 else 32
+    return Tile(samples, warps=4, programs_per_processor=2) if capability >= (9, 0) else Tile(samples, warps=8)
+
+
 STOPPING_SAMPLES = 8
 """Samples of a ray between two looks at whether its tile is opaque."""
 
@@ -61,14 +76,17 @@ def _is_wide(layout: TexelStrides, planes: Tensor) -> bool:
 
 
 def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> dict[str, object]:
+    channels = planes.shape[-1]
+    low_precision = planes.dtype is torch.bfloat16 and channels >= 16 and not INTERPRETED
     return dict(
-        C=planes.shape[-1],
+        C=channels,
         HIDDEN=hidden,
         BLOCK_H=max(16, triton.next_power_of_2(hidden)),
         CONTRACT=contraction,
         WIDE=wide,
-        # float32 operands enter the matrix units as TF32, which keeps float32's range and ten bits of the fraction.
-        DOT=tl.bfloat16 if planes.dtype is torch.bfloat16 and not INTERPRETED else tl.float32,
+        # float32 operands enter the matrix units as TF32, which keeps float32's range and ten bits of the fraction;
+        # bf16 products need 16 terms.
+        DOT=tl.bfloat16 if low_precision else tl.float32,
         PRECISION="tf32",
     )
 
@@ -76,6 +94,10 @@ def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> di
 def _compiler(tile: Tile) -> dict[str, object]:
     limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
     return {"num_warps": tile.warps, **limit, **COMPILER}
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
 def _processors(device: torch.device) -> int:
@@ -95,7 +117,7 @@ def field_forward(
     tile: Tile | None = None,
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; `opaque_depth` > 0: samples behind that depth stay empty."""
-    tile = tile or FORWARD_TILE
+    tile = tile or forward_tile(planes.shape[-1])
     batch, rays, samples = distances.shape
     out = torch.empty((batch, rays, samples, 4), dtype=torch.float32, device=planes.device)
     if not out.numel():
@@ -143,7 +165,7 @@ def field_backward(
     tile: Tile | None = None,
 ) -> FieldGradients:
     """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
-    tile = tile or BACKWARD_TILE
+    tile = tile or backward_tile(planes.shape[-1], _capability(planes.device))
     result = empty_gradients(planes, decoder, origins)
     channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
     totals = torch.zeros(0, device=planes.device)

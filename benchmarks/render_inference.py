@@ -1,0 +1,69 @@
+"""Rendering pictures: 256x256 rays at 64 + 64 samples in chunks, with and without stopping at opaque rays.
+
+    python benchmarks/render_inference.py [--density 200]
+
+Compared with the training path (the same rays at once, keeping what backward needs). Scenes are random; `--density` is
+added to raw density, so that rays become opaque as they do in trained scenes. Appends one row to
+benchmarks/results/render.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from measuring import environment, interleaved, peak_bytes
+from workloads import SETTINGS, WORKLOADS, make_scene
+
+from threedgp.render import Composite, midpoint_randomness, render_rays
+
+RESULTS = Path(__file__).parent / "results" / "render.jsonl"
+
+
+def main() -> None:
+    """Measure, print and append."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--density", type=float, default=200.0)
+    parser.add_argument("--chunk", type=int, default=1 << 14, help="rays")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    work = WORKLOADS["inference"]
+    scene = make_scene(work, options.device, torch.float32, options.density)
+    planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
+    numbers = midpoint_randomness(work.images, work.side**2, work.coarse, work.fine, scene.origins)
+    rays = (planes, scene.decoder, scene.origins, scene.directions, numbers, SETTINGS)
+
+    @torch.no_grad()
+    def picture(stop: bool) -> Composite:
+        return render_rays(*rays, chunk=options.chunk, stop_when_opaque=stop)
+
+    def training() -> Composite:
+        return render_rays(planes.detach().requires_grad_(), *rays[1:])
+
+    runs = {"training path": training, "chunks": lambda: picture(False), "chunks, stopping": lambda: picture(True)}
+    whole, stopped = picture(False), picture(True)
+    row: dict[str, object] = {
+        "workload": "inference",
+        **work._asdict(),
+        "density": options.density,
+        "chunk": options.chunk,
+        **environment(options.device),
+        "largest_difference_of_stopping": (whole.rgb - stopped.rgb).abs().max().item(),
+    }
+    times = interleaved(runs, options.device, options.repeats, warmups=1)
+    for name, run in runs.items():
+        row[name] = {**times[name], "peak_mb": peak_bytes(run, options.device) / 1e6}
+    json.dump(row, sys.stdout, indent=1)
+    print()
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    with options.results.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The kernels in Triton's interpreter; run by test_interpreter.py in a process where TRITON_INTERPRET is set."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from render.kernel_checks import SWITCHES, FieldCase, composite_errors, field_errors, importance_error, render_errors
+
+from threedgp.render import RaySettings, midpoint_randomness, render_rays
+
+# float32 against float64; sums of a few hundred terms
+TOLERANCE = 5e-6
+
+CASES = {
+    "odd sizes": FieldCase(),
+    "contraction, noise, contiguous": FieldCase(contraction=True, noise=True, channels_last=False, spread=1.5),
+    "C 16, one sample": FieldCase(channels=16, hidden=16, samples=1, rays=9),
+    "C 32, not square": FieldCase(channels=32, hidden=33, height=3, width=12, samples=9, rays=3),
+    "C 64": FieldCase(channels=64, hidden=64, batch=1, samples=3, rays=3),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_field_and_every_gradient(name: str) -> None:
+    errors = field_errors(CASES[name], "triton")
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.parametrize("counts", [(6,), (3, 5)], ids=str)
+def test_compositing_and_every_gradient(counts: tuple[int, ...], switches: dict[str, object]) -> None:
+    errors = composite_errors(counts, 6, switches)
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_one_sample() -> None:
+    assert max(composite_errors((1,), 2, {}).values()) < TOLERANCE
+
+
+@pytest.mark.parametrize(("count", "fine", "rays"), [(5, 6, 3), (8, 17, 2), (3, 3, 2)])
+def test_importance(count: int, fine: int, rays: int) -> None:
+    assert importance_error(count, fine, rays) < 1e-5
+
+
+def test_whole_rendering_and_every_gradient() -> None:
+    errors = render_errors("triton")
+    assert max(errors.values()) < 2e-5, errors
+
+
+def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: real(*a, **k).fill_(float("nan")))
+    monkeypatch.setattr(torch, "empty_like", lambda x, **k: torch.full_like(x, float("nan")))
+    assert max(field_errors(CASES["odd sizes"], "triton").values()) < TOLERANCE
+    assert max(composite_errors((3, 5), 6, {}).values()) < TOLERANCE
+
+
+def test_stopping_leaves_out_only_what_is_hidden() -> None:
+    generator = torch.Generator().manual_seed(0)
+    planes = torch.randn(1, 3, 6, 6, 8, generator=generator)
+    from threedgp.render import Decoder
+
+    weights = [torch.randn(s, generator=generator) / 4 for s in ((16, 8), (16,), (4, 16), (4,))]
+    weights[3][3] += 50
+    origins, directions = torch.zeros(1, 3, 3), torch.randn(1, 3, 3, generator=generator)
+    rays = (planes, Decoder(*weights), origins, directions, midpoint_randomness(1, 3, 20, 4, origins))
+    settings = RaySettings(0.1, 1.0, 0.5)
+    whole = render_rays(*rays, settings, backend="triton")
+    stopped = render_rays(*rays, settings, backend="triton", stop_when_opaque=True)
+    assert (whole.rgb - stopped.rgb).abs().max() < 1e-3
+    assert (whole.depth - stopped.depth).abs().max() < 1e-3
