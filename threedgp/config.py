@@ -38,7 +38,8 @@ class DatasetConfig(Section):
     source: Literal["procedural", "folder", "rgbd"] = "folder"
     path: str | None = None
     """Folder (or, for `rgbd`, zip file) that holds the pictures; sources that need none take null."""
-    resolution: PowerOfTwo = 256
+    resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
+    """Side of the pictures in pixels; metrics look at patches of 7."""
 
     @model_validator(mode="after")
     def _path_matches_source(self) -> DatasetConfig:
