@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import trimesh
 
 from threedgp.config import RenderConfig
+from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.visual.gallery import draw_gallery, real_pictures
 from threedgp.visual.grids import GAP
 
@@ -43,6 +45,19 @@ def test_one_scene_without_film_or_mesh(tmp_path, tiny_generator, training_shard
     settings = RenderConfig(grid=(1, 1), views=1, flights=0, meshes=0)
     draw_gallery(tiny_generator, 16, training_shards, settings, tmp_path / "renders")
     assert len(list((tmp_path / "renders").iterdir())) == 5
+
+
+def test_shards_without_depth_show_their_pictures(tmp_path, tiny_generator, training_shards):
+    meta = training_shards.meta | {"estimator": "none"}
+    writer = ShardWriter(tmp_path / "bare", training_shards.schema, "shards", meta)
+    rows = [row | {"depth": b""} for row in training_shards.read(0).to_pylist()]
+    writer.write(0, pa.Table.from_pylist(rows, training_shards.schema))
+    writer.finish()
+    bare = ShardFolder(tmp_path / "bare")
+    assert real_pictures(bare, 4)[1] is None
+    draw_gallery(tiny_generator, 16, bare, SETTINGS, tmp_path / "renders")
+    factor = 96 // 16
+    assert cv2.imread(str(tmp_path / "renders" / "real.png")).shape[1] == factor * (2 * (16 + GAP) + GAP)
 
 
 def test_real_pictures(training_shards):

@@ -62,26 +62,33 @@ def draw_gallery(
             bar.advance()
 
 
-def real_pictures(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray]:
+def real_pictures(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The first training pictures, uint8 `[N, R, R, 3]`, and their depth as the estimator had it, float32 `[N, R, R]`,
-    each map from 0 (near) to 1."""
+    each map from 0 (near) to 1; None where the shards hold no depth."""
     rows = shards.read(0, ["image", "depth"]).slice(0, max(count, 1)).to_pylist()
     pictures = np.stack([decode_image(row["image"]) for row in rows])
+    if shards.meta["estimator"] == "none":
+        return pictures, None
     depth = np.stack([depth_from_bytes(row["depth"], pictures.shape[1]) for row in rows])
     return pictures, depth.astype(np.float32) / 65535
 
 
-def _draw_samples(seen: Views, real: tuple[np.ndarray, np.ndarray], shape: tuple[int, int], folder: Path) -> None:
+def _draw_samples(
+    seen: Views, real: tuple[np.ndarray, np.ndarray | None], shape: tuple[int, int], folder: Path
+) -> None:
     pictures, depth = seen.pictures[:, 0], depth_colors(seen.depth[:, 0])
     factor = enlargement(pictures.shape[1], TILE)
     columns = shape[1]
     pairs_across = max(columns // 2, 1)  # so that a sheet of pairs is as wide as one of pictures
     count = pairs_across * shape[0]
+    truth, estimated = real
+    if estimated is not None:
+        truth = beside(truth, depth_colors(estimated, bounds=(0, 1)))
     sheets = {
         "samples": grid(pictures, columns),
         "depth": grid(depth, columns),
         "pairs": grid(beside(pictures, depth)[:count], pairs_across),
-        "real": grid(beside(real[0], depth_colors(real[1], bounds=(0, 1)))[:count], pairs_across),
+        "real": grid(truth[:count], pairs_across),
     }
     for name, sheet in sheets.items():
         write_png(folder / f"{name}.png", enlarge(sheet, factor))
