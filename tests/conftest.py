@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from threedgp.models.generator import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE_SHARED = os.environ.get("THREEDGP_REQUIRE_SHARED") == "1"
@@ -29,6 +33,26 @@ def golden() -> Path:
 def real_rgbd() -> Path:
     """Folder of 24 real pictures with depth maps."""
     return _shared(ROOT.parent / "shared" / "real_rgbd")
+
+
+@pytest.fixture(scope="session")
+def tiny_generator() -> Generator:
+    """Two classes, random weights, quick to sample."""
+    from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
+    from threedgp.models.saving import seeded_generator
+
+    sizes = GeneratorConfig(
+        z_dim=8,
+        w_dim=8,
+        plane_resolution=8,
+        plane_channels=4,
+        channel_max=8,
+        decoder_hidden=8,
+        coarse_samples=4,
+        fine_samples=4,
+    )
+    generator = seeded_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
+    return generator.eval().requires_grad_(False)
 
 
 def _shared(folder: Path) -> Path:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from threedgp.data import loader as loader_module  # noqa: E402
-from threedgp.data.loader import Batch, ShardLoader  # noqa: E402
-from threedgp.errors import UserError  # noqa: E402
+from threedgp.data import loader as loader_module
+from threedgp.data.loader import Batch, ShardLoader
+from threedgp.errors import UserError
 
 MakeShards = Callable[..., Path]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
 
 from threedgp.data import schemas, selection
 from threedgp.data.selection import log_likelihoods, select, select_set
@@ -21,12 +22,11 @@ LABELS = RNG.integers(0, 4, 300).astype(np.int32)
 
 @pytest.mark.parametrize("count", [300, 40, 5, 1])
 def test_likelihoods_are_those_of_scikit_learn(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    mixture = pytest.importorskip("sklearn.mixture").GaussianMixture
     features = FEATURES[:count]
     monkeypatch.setattr(selection, "BLOCK_ROWS", 64)
     ours = log_likelihoods(features, 1e-3)
     # scikit-learn wants two samples at least; twice the same has the same Gaussian.
-    fitted = mixture(1, reg_covar=1e-3, tol=1e-12).fit(np.repeat(features, 2, axis=0).astype(np.float64))
+    fitted = GaussianMixture(1, reg_covar=1e-3, tol=1e-12).fit(np.repeat(features, 2, axis=0).astype(np.float64))
     np.testing.assert_allclose(ours, fitted.score_samples(features.astype(np.float64)), rtol=1e-7)
 
 

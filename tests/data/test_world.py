@@ -64,7 +64,8 @@ def test_rays_follow_the_formulas() -> None:
 
 
 def test_rays_are_those_of_the_model() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     from threedgp.camera.geometry import rays
 
     cameras = np.stack([draw_scene(3, index).camera for index in range(8)])

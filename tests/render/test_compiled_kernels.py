@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import triton
 
-triton = pytest.importorskip("triton")
 if triton.knobs.runtime.interpret:
     pytest.skip("the interpreter compiles nothing", allow_module_level=True)
 
-import triton.language as tl  # noqa: E402
-from triton.backends.compiler import GPUTarget  # noqa: E402
-from triton.compiler import ASTSource  # noqa: E402
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
-from threedgp.render import triton_compositing, triton_field  # noqa: E402
-from threedgp.render.triton_launch import COMPILER, Tile, backward_tile, forward_tile  # noqa: E402
+from threedgp.render import triton_compositing, triton_field
+from threedgp.render.triton_launch import COMPILER, Tile, backward_tile, forward_tile
 
 SHARED_LIMIT = {90: 227 * 1024, 80: 163 * 1024}
 FLOATS = {"inverse_half_width", "opaque_depth", "empty", "last", "bias"}

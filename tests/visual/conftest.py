@@ -1,4 +1,4 @@
-"""A generator that is small enough to draw with in a test, and shards of training pictures."""
+"""Shards of training pictures."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.data import schemas
 from threedgp.data.images import depth_to_bytes, encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.models.generator import Generator
-from threedgp.models.saving import seeded_generator
 
 RESOLUTION = 16
-
-
-@pytest.fixture(scope="session")
-def tiny_generator() -> Generator:
-    """Two classes, random weights."""
-    sizes = GeneratorConfig(
-        z_dim=8,
-        w_dim=8,
-        plane_resolution=8,
-        plane_channels=4,
-        channel_max=8,
-        decoder_hidden=8,
-        coarse_samples=4,
-        fine_samples=4,
-    )
-    generator = seeded_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
-    return generator.eval().requires_grad_(False)
 
 
 @pytest.fixture
