@@ -44,8 +44,16 @@ def test_base_is_valid() -> None:
         ("train.kimg", None, "train.kimg: input should be a valid number, but it is None."),
         ("dataset.resolution", 48, "dataset.resolution: 48 is no power of two of at least 4."),
         ("dataset.resolution", 4, "dataset.resolution: input should be greater than or equal to 8, but it is 4."),
-        ("dataset.source", "web", "dataset.source: input should be 'procedural', 'folder' or 'rgbd', but it is 'web'."),
-        ("dataset.source", "folder", "dataset.path: source 'folder' needs the folder that holds the pictures."),
+        (
+            "dataset.source",
+            "web",
+            "dataset.source: input should be 'procedural', 'folder', 'rgbd', 'imagenet', 'sdip' or 'lsun', but it is 'web'.",
+        ),
+        (
+            "dataset.source",
+            "folder",
+            "dataset.path: source 'folder' needs the folder or archive that holds the pictures.",
+        ),
         ("camera.fov", [0, 45], "camera.fov: [0.0, 45.0] degrees does not lie inside (0, 180)."),
         ("camera.fov", [10], "camera.fov: expected a list of two numbers, but it is [10]."),
         ("camera.fov", 10, "camera.fov: expected a list of two numbers, but it is 10."),

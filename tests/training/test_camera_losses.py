@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
-from threedgp.config_train import CameraRegulariserConfig
+from threedgp.config.train import CameraRegulariserConfig
 from threedgp.training.camera_losses import (
     emd_regulariser,
     gradient_regulariser,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from threedgp.config_fields import duration_kimg
-from threedgp.config_train import ScheduleConfig, TrainConfig
+from threedgp.config.fields import duration_kimg
+from threedgp.config.train import ScheduleConfig, TrainConfig
 from threedgp.training.schedules import ema_decay, ramp, scheduled
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
-from threedgp.config_train import CameraRegulariserConfig
+from threedgp.config.train import CameraRegulariserConfig
 
 EMD_DRAWS = 64
 MEAN_DRAWS = 256

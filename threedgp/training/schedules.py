@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from threedgp.config_fields import Duration, duration_kimg
-from threedgp.config_train import ScheduleConfig
+from threedgp.config.fields import Duration, duration_kimg
+from threedgp.config.train import ScheduleConfig
 
 
 def ramp(kimg: float, over_kimg: float) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config import Config
-from threedgp.config_fields import duration_kimg
+from threedgp.config.fields import duration_kimg
 from threedgp.data.loader import Batch
 from threedgp.errors import UserError
 from threedgp.models.discriminator import Discriminator

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threedgp.config_fields import Duration, Fraction, NonNegative, PositiveInt, Section
+from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt, Section
 
 
 class CameraRegulariserConfig(Section):

@@ -1,0 +1,126 @@
+"""Sections of ``params.yaml`` that say what the data are: `dataset` and the stages up to `shards`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from threedgp.config.fields import Fraction, NonNegative, PositiveInt, PowerOfTwo, Section
+
+
+SUBSETS = {"sdip": ("dogs", "elephants"), "lsun": ("horse",)}
+"""Parts of the sources that have parts."""
+
+
+class DatasetConfig(Section):
+    """Which pictures, and how large."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "imagenet"
+    """Name of the folder under `data/`."""
+    source: Literal["procedural", "folder", "rgbd", "imagenet", "sdip", "lsun"] = "imagenet"
+    path: str | None = None
+    """Folder or archive that holds the pictures; null where the source makes or downloads them."""
+    subset: str | None = None
+    """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
+    resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
+    """Side of the pictures in pixels; metrics look at patches of 7."""
+
+    @model_validator(mode="after")
+    def _path_matches_source(self) -> DatasetConfig:
+        if self.source in ("folder", "rgbd", "imagenet") and not self.path:
+            raise ValueError(f"path: source '{self.source}' needs the folder or archive that holds the pictures")
+        known = SUBSETS.get(self.source, ())
+        if known and self.subset not in known:
+            raise ValueError(f"subset: source '{self.source}' has {' and '.join(known)}; name one")
+        if not known and self.subset is not None:
+            raise ValueError(f"subset: source '{self.source}' has no parts; set it to null")
+        return self
+
+
+class DownloadConfig(Section):
+    """Stage `download`. Local pictures are read where they lie and need none of these."""
+
+    count: PositiveInt = 4096
+    """Procedural pictures."""
+    resolution: PowerOfTwo = 64
+    """Side of the procedural pictures."""
+    seed: int = 0
+    """Of the procedural world."""
+    max_dead_links: Fraction = 0.3
+    """`sdip` from the authors' list of URLs: more vanished pictures than this share are an error."""
+    requests_per_second: Annotated[float, Field(gt=0)] = 20.0
+    """`sdip` from the authors' list of URLs: to one host, at most."""
+
+
+class PrepareConfig(Section):
+    """Stage `prepare`: square crops at `dataset.resolution`."""
+
+    encoding: Literal["png", "jpeg"] = "png"
+    """Lossless PNG, or JPEG of quality 95."""
+    shard_rows: PositiveInt = 4096
+    max_reject_fraction: Fraction = 0.2
+    """More rejected pictures than this share are an error: the folder is probably not what it should be."""
+
+
+class FeaturesConfig(Section):
+    """Stage `features`: what selection and the Frechet distance are computed on."""
+
+    network: Literal["inception", "efficientnet_lite0"] = "inception"
+    weights: str | None = None
+    """Local path or URL of the Inception weights, null = torch-fidelity's; EfficientNet-Lite0 comes with its package."""
+    input_size: PositiveInt = 299
+    """Side to which pictures are resized before the network (Inception: always 299, inside the network)."""
+    batch_size: PositiveInt = 64
+
+
+class SelectConfig(Section):
+    """Stage `select`: instance selection (one Gaussian for each class)."""
+
+    keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
+    covariance_regulariser: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class DepthConfig(Section):
+    """Stage `depth`: monocular depth of the selected pictures."""
+
+    estimator: Literal[
+        "none",
+        "sidecar",
+        "simulated",
+        "leres",
+        "zoedepth",
+        "depth_anything_v2",
+        "dpt",
+        "depth_pro",
+        "moge",
+        "depth_anything_3",
+    ] = "leres"
+    weights: str | None = None
+    """Local path, URL or hub id of the estimator's weights; null = the ones it is known for."""
+    batch_size: PositiveInt = 16
+    """Pictures that an estimator sees at once."""
+    strength: NonNegative = 1.0
+    """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
+    clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
+    """Percentile cut at both ends before the min-max scaling; 0 is the published protocol."""
+    seed: int = 0
+
+
+class EmbedConfig(Section):
+    """Stage `embed`: classifier features that the discriminator learns to predict."""
+
+    network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "resnet50.ram_in1k"
+    """`none`, `efficientnet_lite0` (its package ships the weights), or any model of timm, CLIP's towers included."""
+    weights: str | None = None
+    """Local path, URL or hub id of a timm model's weights; null = the ones that timm names."""
+    input_size: PositiveInt = 224
+    batch_size: PositiveInt = 64
+
+
+class ShardsConfig(Section):
+    """Stage `shards`: globally shuffled training shards."""
+
+    rows_per_shard: PositiveInt = 4096
+    row_group_rows: PositiveInt = 32
+    seed: int = 0

@@ -1,0 +1,165 @@
+"""All of ``params.yaml``, how its sections fit together, and how it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from threedgp.config.data import (
+    DatasetConfig,
+    DepthConfig,
+    DownloadConfig,
+    EmbedConfig,
+    FeaturesConfig,
+    PrepareConfig,
+    SelectConfig,
+    ShardsConfig,
+)
+from threedgp.config.errors import explain
+from threedgp.config.fields import PositiveInt, Section
+from threedgp.config.model import CameraConfig, ModelConfig
+from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
+from threedgp.config.train import TrainConfig
+from threedgp.errors import UserError
+
+
+class MachineConfig(Section):
+    """How to use this machine. Changes no result, so no stage depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: PositiveInt = 1
+    """Processes that `train` starts on this machine, one for each GPU; under torchrun those that it started count."""
+    workers: PositiveInt = 2
+    """Threads that read and decode, in each process."""
+    connections: PositiveInt = 4
+    """Downloads at once."""
+    mirror: str | None = None
+    """Folder or URL below which files are looked for by name before their own addresses are tried."""
+
+
+class Config(Section):
+    """All of ``params.yaml``."""
+
+    dataset: DatasetConfig
+    camera: CameraConfig = CameraConfig()
+    model: ModelConfig = ModelConfig()
+    download: DownloadConfig = DownloadConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    select: SelectConfig = SelectConfig()
+    depth: DepthConfig = DepthConfig()
+    embed: EmbedConfig = EmbedConfig()
+    shards: ShardsConfig = ShardsConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    render: RenderConfig = RenderConfig()
+    report: ReportConfig = ReportConfig()
+    machine: MachineConfig = MachineConfig()
+
+    def _schedules(self) -> None:
+        candidates = self.model.depth_adaptor.layers + 1
+        for end in ("start", "end"):
+            for name in ("density_noise", "blur_sigma"):
+                value = getattr(getattr(self.train, name), end)
+                if value < 0:
+                    raise ValueError(f"train.{name}.{end}: a deviation of {value} is negative")
+            if getattr(self.train.patch_scale_beta, end) <= 0:
+                raise ValueError(f"train.patch_scale_beta.{end}: the Beta law needs a value above 0")
+            # Probabilities rise or fall linearly around 1 / K, so that the last is 2 / K minus the first.
+            probability = getattr(self.train.raw_depth_probability, end)
+            if not 0 <= probability <= 2 / candidates:
+                raise ValueError(
+                    f"train.raw_depth_probability.{end}: {probability} leaves no probability for the last of the "
+                    f"{candidates} candidates; give a value in [0, {2 / candidates:g}]"
+                )
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        patch, image = self.model.discriminator.patch_resolution, self.dataset.resolution
+        if patch > image:
+            raise ValueError(
+                f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
+                f"(dataset.resolution is {image})"
+            )
+        group, batch = self.model.discriminator.minibatch_std_group, self.train.batch_size
+        if batch % group:
+            raise ValueError(
+                f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
+            )
+        pieces = self.train.accumulation * self.machine.processes
+        if batch % (group * pieces):
+            raise ValueError(
+                f"train.batch_size: {batch} is no multiple of {group * pieces} (machine.processes "
+                f"{self.machine.processes} x train.accumulation {self.train.accumulation} x "
+                f"model.discriminator.minibatch_std_group {group})"
+            )
+        if self.model.kind == "epigraf":
+            for key, value, wanted in (
+                ("model.depth", self.model.depth, False),
+                ("camera.learned", self.camera.learned, False),
+                ("train.distillation.loss", self.train.distillation.loss, "none"),
+            ):
+                if value != wanted:
+                    wanted = wanted or "false"
+                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {wanted}")
+        if self.train.distillation.loss != "none" and self.embed.network == "none":
+            raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
+        if self.depth.estimator == "simulated" and self.dataset.source != "procedural":
+            raise ValueError(
+                f"depth.estimator: 'simulated' needs true depth, which source '{self.dataset.source}' does not have"
+            )
+        if self.depth.estimator == "sidecar" and self.dataset.source == "folder":
+            raise ValueError(
+                "depth.estimator: 'sidecar' needs depth maps, which source 'folder' does not have; "
+                "set it to 'none' and model.depth to false, or use source 'rgbd'"
+            )
+        if self.depth.estimator == "none" and self.model.depth:
+            raise ValueError("model.depth: the discriminator is to see depth, but depth.estimator is 'none'")
+        if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:
+            raise ValueError(
+                f"download.resolution: {self.download.resolution} pixels are fewer than "
+                f"dataset.resolution ({self.dataset.resolution})"
+            )
+        self._schedules()
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def parse_config(values: Any, source: str = "params.yaml") -> Config:
+    """Validate the content of a params file.
+
+    Raises:
+        UserError: naming the first offending key, as ``source: section.key: why``.
+    """
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else type(values).__name__
+        raise UserError(f"{source}: expected sections such as 'dataset' and 'train', found {found}.")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        # A misspelt key also leaves the right one missing: the misspelling is what to tell.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError(explain(first, Config, source)) from None
+
+
+def load_config(path: Path | str = "params.yaml") -> Config:
+    """Read and validate a params file.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or holds a wrong key or value.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the project or pass --params.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); pass a file with --params.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this is no YAML: {' '.join(str(error).split())}") from None
+    return parse_config(values, str(path))
