@@ -47,7 +47,8 @@ def test_base_is_valid() -> None:
         (
             "dataset.source",
             "web",
-            "dataset.source: input should be 'procedural', 'folder', 'rgbd', 'imagenet', 'sdip' or 'lsun', but it is 'web'.",
+            "dataset.source: input should be 'procedural', 'folder', 'rgbd', 'imagenet', 'sdip' or 'lsun', "
+            "but it is 'web'.",
         ),
         (
             "dataset.source",

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from threedgp.config.fields import Fraction, NonNegative, PositiveInt, PowerOfTwo, Section
 
-
 SUBSETS = {"sdip": ("dogs", "elephants"), "lsun": ("horse",)}
 """Parts of the sources that have parts."""
 
@@ -68,7 +67,7 @@ class FeaturesConfig(Section):
 
     network: Literal["inception", "efficientnet_lite0"] = "inception"
     weights: str | None = None
-    """Local path or URL of the Inception weights, null = torch-fidelity's; EfficientNet-Lite0 comes with its package."""
+    """Path or URL of the Inception weights, null = torch-fidelity's; EfficientNet-Lite0 comes with its package."""
     input_size: PositiveInt = 299
     """Side to which pictures are resized before the network (Inception: always 299, inside the network)."""
     batch_size: PositiveInt = 64
