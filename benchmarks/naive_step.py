@@ -7,6 +7,8 @@ discriminator for fakes and one for reals; contiguous memory; an optimiser that 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from naive_render import naive_render
@@ -14,9 +16,9 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import rays
 from threedgp.models.backbone import OutputLayer, SynthesisBlock, SynthesisLayer
-from threedgp.models.discriminator import Discriminator
+from threedgp.models.discriminator import Discriminator, ResidualBlock
 from threedgp.models.generator import Generator, Synthesis
-from threedgp.models.layers import EqualizedConv, activate
+from threedgp.models.layers import EqualizedConv, EqualizedLinear, activate
 from threedgp.render import RayRandomness
 from threedgp.training.trainer import Trainer
 
@@ -58,7 +60,7 @@ class NaiveSynthesisLayer(SynthesisLayer):
             x = _filtered(x, gain=4.0, padding=1)
         if self.noise_strength is not None:
             x = x + (self.noise_const if noise is None else noise) * self.noise_strength
-        return activate(x + self.bias[:, None, None], "leaky_relu")
+        return activate(x + self.bias[:, None, None], "leaky_relu") * math.sqrt(2)
 
 
 class NaiveOutputLayer(OutputLayer):
@@ -85,11 +87,25 @@ class NaiveSynthesisBlock(SynthesisBlock):
         return x, output if image is None else _doubled(image) + output
 
 
-class NaiveConv(EqualizedConv):
-    """Filters, then convolves."""
+def _activated(layer: EqualizedConv | EqualizedLinear, x: Tensor) -> Tensor:
+    x = activate(x, layer.activation)
+    return x * math.sqrt(2) if layer.activation == "leaky_relu" else x
+
+
+class NaiveLinear(EqualizedLinear):
+    """Scales what comes out of the activation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, padding = self.weight * self.weight_gain, self.weight.shape[-1] // 2
+        gain = math.sqrt(2) if self.activation == "leaky_relu" else 1.0
+        bias = None if self.bias is None else self.bias * (self.bias_gain / gain)
+        return _activated(self, F.linear(x, self.weight * (self.weight_gain / gain), bias))
+
+
+class NaiveConv(EqualizedConv):
+    """Filters, then convolves, then scales what comes out of the activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, padding = self.weight * (self.weight_gain / self.bias_gain), self.weight.shape[-1] // 2
         if not self.down:
             x = F.conv2d(x, weight, padding=padding)
         elif padding == 0:
@@ -98,7 +114,14 @@ class NaiveConv(EqualizedConv):
             x = F.conv2d(_filtered(x, gain=1.0, padding=padding + 1), weight, stride=2)
         if self.bias is not None:
             x = x + self.bias[:, None, None]
-        return activate(x, self.activation)
+        return _activated(self, x)
+
+
+class NaiveResidualBlock(ResidualBlock):
+    """Scales the sum."""
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        return super().forward(x, style) * math.sqrt(0.5)
 
 
 class NaiveGenerator(Generator):
@@ -150,6 +173,8 @@ _NAIVE = {
     OutputLayer: NaiveOutputLayer,
     SynthesisBlock: NaiveSynthesisBlock,
     EqualizedConv: NaiveConv,
+    EqualizedLinear: NaiveLinear,
+    ResidualBlock: NaiveResidualBlock,
     Generator: NaiveGenerator,
     Discriminator: NaiveDiscriminator,
 }

@@ -8,6 +8,7 @@ and are therefore equal on every device.
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Sequence
@@ -18,8 +19,11 @@ from torch import Tensor
 Key = int | str | Tensor
 
 
+_MASK = (1 << 64) - 1
+
+
 def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
+    value &= _MASK
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
@@ -28,11 +32,25 @@ _MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = _signed(0x94D049BB133111EB)
 
 
+@functools.lru_cache(maxsize=4096)
+def _after(state: int, part: int) -> int:
+    """The state after one more part of the key: `_mix` on a plain number, and known from the step before."""
+    x = ((state ^ part) + _STEP) & _MASK
+    x = ((x ^ (x >> 30)) * _MULTIPLY_1) & _MASK
+    x = ((x ^ (x >> 27)) * _MULTIPLY_2) & _MASK
+    return x ^ (x >> 31)
+
+
 def _mix(x: Tensor) -> Tensor:
     # PyTorch shifts int64 arithmetically; the mask makes the shift logical.
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MULTIPLY_1
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MULTIPLY_2
     return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+def _plain(part: int | Tensor) -> int | Tensor:
+    """A number as int64 arithmetic takes it."""
+    return _signed(part) if isinstance(part, int) else part
 
 
 def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device | str | None = None) -> Tensor:
@@ -51,17 +69,20 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
     tensors = [part for part in key if isinstance(part, Tensor)]
     if device is None:
         device = tensors[0].device if tensors else torch.device("cpu")
-    state = _mix(torch.tensor([_signed(seed * 2 + 1)], device=device) + _STEP)
+    state: int | Tensor = _after(0, (seed * 2 + 1) & _MASK)
     for part in key:
-        if isinstance(part, str):
-            part = zlib.crc32(part.encode())
         if isinstance(part, Tensor):
             if part.shape != (shape[0],):
                 raise ValueError(f"key: expected a tensor of shape ({shape[0]},), got {tuple(part.shape)}")
             part = part.to(device=device, dtype=torch.int64)
         else:
-            part = _signed(part)
-        state = _mix((state ^ part) + _STEP)
+            part = (zlib.crc32(part.encode()) if isinstance(part, str) else part) & _MASK
+        if isinstance(state, int) and isinstance(part, int):
+            state = _after(state, part)
+        else:
+            state = _mix((_plain(state) ^ _plain(part)) + _STEP)
+    if isinstance(state, int):
+        state = torch.tensor([_signed(state)], device=device)
     per_key = math.prod(shape[1:]) if tensors else math.prod(shape)
     counter = torch.arange(1, per_key + 1, device=device, dtype=torch.int64) * _STEP
     return _mix(state[:, None] + counter).reshape(tuple(shape))

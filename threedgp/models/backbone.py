@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.models.layers import LEAKY_GAIN, LEAKY_SLOPE, EqualizedLinear
+from threedgp.models.layers import GAINS, LEAKY_SLOPE, EqualizedLinear
 from threedgp.models.resample import smooth, upsample
+
+_GAIN = GAINS["leaky_relu"]
 
 
 class SynthesisLayer(nn.Module):
@@ -47,11 +49,11 @@ class SynthesisLayer(nn.Module):
         demodulation = torch.rsqrt(styles.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
         x = self._convolve(x * styles[:, :, None, None].to(x.dtype))
         # The activation's gain goes into the small factors: three passes over the activations instead of six.
-        offset = self.bias[:, None, None] * LEAKY_GAIN
+        offset = self.bias[:, None, None] * _GAIN
         if self.noise_strength is not None:
             noise = self.noise_const if noise is None else noise
-            offset = offset + noise * (self.noise_strength * LEAKY_GAIN)
-        scale = demodulation[:, :, None, None] * LEAKY_GAIN
+            offset = offset + noise * (self.noise_strength * _GAIN)
+        scale = demodulation[:, :, None, None] * _GAIN
         return F.leaky_relu(torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype)), LEAKY_SLOPE)
 
 

@@ -40,16 +40,17 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, style_width: int, *, down: bool) -> None:
         super().__init__()
-        self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down)
+        half = math.sqrt(0.5)  # of the variance comes from each of the two that are added
+        self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down, gain=half)
         self.conv0 = EqualizedConv(in_channels, in_channels, 3, activation="leaky_relu")
         self.affine = EqualizedLinear(style_width, in_channels)
-        self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down)
+        self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down, gain=half)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """`[B, in, H, W]` to `[B, out, H, W]`, or half of that with `down`."""
         scale = 1 + torch.tanh(self.affine(style))
         y = self.conv1(self.conv0(x) * scale[:, :, None, None].to(x.dtype))
-        return (self.skip(x) + y) * math.sqrt(0.5)
+        return self.skip(x) + y
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:

@@ -52,7 +52,7 @@ class FieldDecoder(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = EqualizedLinear(channels, hidden, activation="leaky_relu")
+        self.hidden = EqualizedLinear(channels, hidden)  # leaky ReLU and its gain are the renderer's
         self.output = EqualizedLinear(hidden, 4)
 
     def effective(self) -> Decoder:
@@ -128,7 +128,15 @@ class Generator(nn.Module):
         return self.camera_generator(prior_cameras, z, labels)
 
     @torch.no_grad()
-    def render(self, planes: Tensor, cameras: Tensor, resolution: int, *, cut_quantile: float = 0.0) -> Rendering:
+    def render(
+        self,
+        planes: Tensor,
+        cameras: Tensor,
+        resolution: int,
+        *,
+        cut_quantile: float = 0.0,
+        stop_when_opaque: bool = False,
+    ) -> Rendering:
         """Whole pictures for people and metrics: deterministic, in chunks, without gradients.
 
         Args:
@@ -136,6 +144,7 @@ class Generator(nn.Module):
             cameras: `[B, 8]`.
             resolution: R, pixels along each side; any.
             cut_quantile: densities under this quantile of each image's samples count as empty.
+            stop_when_opaque: leave out what 0.01 % of the light or less comes from; faster where scenes are solid.
         """
         settings = self.model_config.generator
         origins, directions = rays(cameras, resolution)
@@ -148,6 +157,7 @@ class Generator(nn.Module):
             midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins),
             self.ray_settings._replace(cut_quantile=cut_quantile),
             chunk=max(RAY_CHUNK // batch, 1),
+            stop_when_opaque=stop_when_opaque,
         )
         return _as_pictures(seen.rgb, seen.depth, resolution)
 

@@ -13,13 +13,17 @@ from threedgp.models.resample import downsample, smooth
 
 Activation = Literal["linear", "leaky_relu", "softplus"]
 LEAKY_SLOPE = 0.2
-LEAKY_GAIN = math.sqrt(2)
+
+
+GAINS: dict[Activation, float] = {"linear": 1.0, "leaky_relu": math.sqrt(2), "softplus": 1.0}
+"""Of each activation; that of leaky ReLU keeps the variance. Leaky ReLU commutes with a positive factor, so that layers
+put the gain into their weights and biases, which are far smaller than activations."""
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
-    """The activation with its gain: sqrt 2 for leaky ReLU (slope 0.2), which keeps the variance, 1 for others."""
+    """The activation (leaky ReLU with slope 0.2) of values that its gain is already in."""
     if activation == "leaky_relu":
-        return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
+        return F.leaky_relu(x, LEAKY_SLOPE)
     if activation == "softplus":
         return F.softplus(x)
     return x
@@ -47,16 +51,16 @@ class EqualizedLinear(nn.Module):
         self.activation: Activation = activation
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier)) if bias else None
-        self.weight_gain = lr_multiplier / math.sqrt(in_features)
-        self.bias_gain = lr_multiplier
+        self.weight_gain = lr_multiplier / math.sqrt(in_features) * GAINS[activation]
+        self.bias_gain = lr_multiplier * GAINS[activation]
 
     def effective(self) -> tuple[Tensor, Tensor]:
-        """Weight `[out, in]` and bias `[out]` with their gains applied (the layer has a bias)."""
+        """Weight `[out, in]` and bias `[out]` with all gains, that of the activation too (the layer has a bias)."""
         return self.weight * self.weight_gain, self.bias * self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
-        bias = None if self.bias is None else self.bias * self.bias_gain
+        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
         return activate(F.linear(x, self.weight * self.weight_gain, bias), self.activation)
 
 
@@ -72,18 +76,21 @@ class EqualizedConv(nn.Module):
         activation: Activation = "linear",
         bias: bool = True,
         down: bool = False,
+        gain: float = 1.0,
     ) -> None:
+        """`gain` scales the result."""
         super().__init__()
         self.activation: Activation = activation
         self.down = down
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.bias_gain = gain * GAINS[activation]
+        self.weight_gain = self.bias_gain / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x."""
         weight, padding = (self.weight * self.weight_gain).to(x.dtype), self.weight.shape[-1] // 2
-        bias = None if self.bias is None else self.bias.to(x.dtype)
+        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
         if not self.down:
             x = F.conv2d(x, weight, bias, padding=padding)
         elif padding == 0:

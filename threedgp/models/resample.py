@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor
 _LINE = (1.0, 3.0, 3.0, 1.0)
 
 
-def _kernel(x: Tensor, gain: float) -> Tensor:
-    line = torch.tensor(_LINE, dtype=x.dtype, device=x.device)
-    kernel = torch.outer(line, line)
-    return (kernel * (gain / kernel.sum())).expand(x.shape[1], 1, 4, 4)
+@functools.lru_cache(maxsize=64)
+def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Made outside of inference mode: a tensor of that mode could not be used in training later.
+    with torch.inference_mode(False), torch.no_grad():
+        line = torch.tensor(_LINE, dtype=dtype, device=device)
+        kernel = torch.outer(line, line)
+        return (kernel * (gain / kernel.sum())).repeat(channels, 1, 1, 1)
 
 
 class _Filter(torch.autograd.Function):
@@ -27,7 +31,8 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
         ctx.settings = (gain, stride, padding)
-        return F.conv2d(x, _kernel(x, gain), stride=stride, padding=padding, groups=x.shape[1])
+        channels = x.shape[1]
+        return F.conv2d(x, _kernel(channels, gain, x.dtype, x.device), stride=stride, padding=padding, groups=channels)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:

@@ -32,11 +32,19 @@ def seeded_generator(
 def save_model(folder: Path, generator: Generator, config: Config, *, class_names: list[str], kimg: float) -> None:
     """Write the model of a run; `config` is that of the run, other arguments as in `write_model`."""
     resolution, seed = config.dataset.resolution, config.train.seed
-    write_model(folder, generator, resolution=resolution, class_names=class_names, seed=seed, kimg=kimg)
+    about = dict(resolution=resolution, class_names=class_names, seed=seed, kimg=kimg, dataset=config.dataset.name)
+    write_model(folder, generator, **about)
 
 
 def write_model(
-    folder: Path, generator: Generator, *, resolution: int, class_names: list[str], seed: int, kimg: float
+    folder: Path,
+    generator: Generator,
+    *,
+    resolution: int,
+    class_names: list[str],
+    seed: int,
+    kimg: float,
+    dataset: str | None = None,
 ) -> None:
     """Write weights and all that is needed to use them.
 
@@ -47,6 +55,7 @@ def write_model(
         class_names: of the data, by label.
         seed: of the initialisation.
         kimg: thousands of images that training has shown.
+        dataset: name of the data; None = not known.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as path:
@@ -62,6 +71,7 @@ def write_model(
             "resolution": resolution,
             "seed": seed,
             "kimg": kimg,
+            "dataset": dataset,
         },
     )
 

@@ -9,7 +9,6 @@ from torch import nn
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move `average` towards `network`: parameters by `1 - decay`, buffers (already averages or constants) copied."""
-    targets = [p.detach() for p in average.parameters()]
-    torch._foreach_lerp_(targets, [p.detach() for p in network.parameters()], 1 - decay)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     for target, source in zip(average.buffers(), network.buffers(), strict=True):
         target.copy_(source)

@@ -15,9 +15,10 @@ import torch
 
 from threedgp.data.loader import ShardLoader
 from threedgp.errors import UserError
+from threedgp.processes import Stopped
 from threedgp.progress import Progress, progress, say
 from threedgp.training.curves import Logger, Means, Record, no_log
-from threedgp.training.distributed import ALONE, Stopped, Team
+from threedgp.training.distributed import ALONE, Team
 from threedgp.training.divergence import Diverged, check
 from threedgp.training.state import drop_state, load_state, save_state, saved_states
 from threedgp.training.trainer import Trainer, build_networks
