@@ -1,0 +1,66 @@
+"""Names that stay in their folder, addresses and checksums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from threedgp.errors import UserError
+from threedgp.fetch.remote import Remote, local_path, scheme, shown
+
+
+@pytest.mark.parametrize("name", ["a", "a.b", "data/train-00000-of-00032.parquet", "..a", "a b/ü"])
+def test_names_that_stay(name: str) -> None:
+    assert Remote(name, "https://host/x").name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/etc/passwd",
+        "..",
+        "../a",
+        "a/../../b",
+        "a/..",
+        "a//b",
+        "./a",
+        "a\\..\\b",
+        "C:/a",
+        "C:a",
+        "~/a",
+        "a\0b",
+        "a/",
+    ],
+)
+def test_names_that_could_leave(name: str) -> None:
+    with pytest.raises(UserError, match="could leave its folder"):
+        Remote(name, "https://host/x")
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a", "data://x", "javascript://x", "HF://x/y"])
+def test_unknown_addresses(url: str) -> None:
+    with pytest.raises(UserError, match="begins with https://"):
+        Remote("a", url)
+
+
+@pytest.mark.parametrize(
+    "checksum", ["", "abc", "sha256:", f"sha256:{'0' * 63}", f"sha256:{'A' * 64}", f"md5:{'0' * 64}", f"crc:{'0' * 8}"]
+)
+def test_unknown_checksums(checksum: str) -> None:
+    with pytest.raises(UserError, match="is not sha256"):
+        Remote("a", "https://host/a", checksum=checksum)
+
+
+def test_places() -> None:
+    assert scheme("HTTPS://host/a") == "https" and scheme("a/b") is None and scheme("C:/x") is None
+    assert local_path("/a b/c") == Path("/a b/c")
+    assert local_path("~/c") == Path.home() / "c"
+    assert local_path("file:///a%20b/c") == Path("/a b/c")
+    assert local_path("https://host/a") is None
+
+
+def test_shown_addresses_keep_secrets() -> None:
+    assert shown("https://me:pass@host:8080/a/b?X-Signature=1#x") == "https://host:8080/a/b"
+    assert shown("/a?b") == "/a?b"

@@ -1,0 +1,197 @@
+"""Weights by path, address and hub id; the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fetch.hub_server import COMMIT, publish
+from fetch.misbehaving import Answer, Server
+
+from threedgp.errors import UserError
+from threedgp.fetch import table, weights
+from threedgp.fetch.patience import Patience
+from threedgp.fetch.weights import find_model, find_weights, kind_of
+
+DATA = bytes(range(256)) * 20
+DIGITS = hashlib.sha256(DATA).hexdigest()
+
+Find = Callable[..., Path]
+
+
+@pytest.fixture
+def find(patience: Patience) -> Find:
+    def find(name: str, given: str | None = None, **options: object) -> Path:
+        return find_weights(name, given, patience=patience, **options)
+
+    return find
+
+
+@pytest.fixture
+def known(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An entry of the table whose address is the test's server."""
+    entry = table.WEIGHTS["inception"]
+    file = replace(entry.file, url=server.script("/w.pth", Answer(DATA)), checksum=f"sha256:{DIGITS}")
+    monkeypatch.setitem(weights.WEIGHTS, "known", replace(entry, file=file))
+    return "known"
+
+
+@pytest.fixture
+def hub(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setenv("HF_ENDPOINT", server.url(""))
+    return server
+
+
+def test_table_entry_is_fetched_once(server: Server, find: Find, known: str, tmp_path: Path) -> None:
+    first = find(known)
+    assert first.read_bytes() == DATA and first.is_relative_to(tmp_path / "cache")
+    assert first.name == "weights-inception-2015-12-05-6726825d.pth"
+    count = len(server.seen)
+    assert find(known) == first and len(server.seen) == count
+
+
+def test_damaged_cache_is_noticed(server: Server, find: Find, known: str) -> None:
+    path = find(known)
+    path.write_bytes(DATA[:-1] + b"?")
+    assert find(known).read_bytes() == DATA
+    assert len(server.gets()) == 2
+
+
+def test_table_entry_without_network(find: Find, known: str, server: Server) -> None:
+    server.scripts.clear()
+    with pytest.raises(UserError, match=r"^features\.weights: weights-inception.* cannot be fetched .*HTTP 404"):
+        find(known)
+
+
+def test_mirror(server: Server, find: Find, known: str, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/weights-inception-2015-12-05-6726825d.pth").write_bytes(DATA)
+    assert find(known, mirror=str(tmp_path / "mirror")).read_bytes() == DATA
+    assert server.seen == []
+
+
+def test_unknown_name(find: Find) -> None:
+    with pytest.raises(UserError, match=r"embed\.weights: no weights of 'resnet' are known"):
+        find("resnet", key="embed.weights")
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_path_is_used_where_it_is(find: Find, known: str, tmp_path: Path, form: str) -> None:
+    (tmp_path / "w.pth").write_bytes(DATA)
+    assert find(known, form.format(tmp_path / "w.pth")) == tmp_path / "w.pth"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_path_must_be_the_very_file_where_the_table_says_so(find: Find, known: str, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"other")
+    with pytest.raises(
+        UserError, match=rf"^features\.weights: .*/w\.pth has the checksum .* instead of sha256:{DIGITS}"
+    ):
+        find(known, str(tmp_path / "w.pth"))
+    assert find("leres", str(tmp_path / "w.pth")) == tmp_path / "w.pth"
+
+
+@pytest.mark.parametrize("given", ["weights/res101.pth", "/nowhere/x", "./a/b", "file:///nowhere"])
+def test_absent_path(find: Find, given: str) -> None:
+    with pytest.raises(UserError, match=r"^depth\.weights: .* does not exist"):
+        find("leres", given)
+
+
+def test_address_with_checksum(server: Server, find: Find) -> None:
+    url = server.script("/a/w%201.pth", Answer(DATA))
+    path = find("net", f"{url}#sha256={DIGITS}")
+    assert path.name == "w 1.pth" and path.read_bytes() == DATA
+    server.scripts.clear()
+    assert find("net", f"{url}#sha256={DIGITS}") == path
+
+
+def test_address_with_wrong_checksum(server: Server, find: Find) -> None:
+    url = server.script("/w.pth", Answer(DATA))
+    with pytest.raises(UserError, match=rf"^depth\.weights: w\.pth .* is sha256:{DIGITS} instead of sha256:0000"):
+        find("leres", f"{url}#sha256={'0' * 64}")
+
+
+def test_address_without_checksum_is_pinned(server: Server, find: Find, capsys: pytest.CaptureFixture[str]) -> None:
+    url = server.script("/w.pth", Answer(DATA))
+    path = find("net", url)
+    assert f"from now on it must be sha256:{DIGITS}" in capsys.readouterr().out
+    path.write_bytes(DATA[:-1] + b"?")
+    server.script("/w.pth", Answer(DATA[:-1] + b"!"))
+    with pytest.raises(UserError, match="instead of"):
+        find("net", url)
+
+
+def test_address_that_contradicts_the_table(server: Server, find: Find, known: str) -> None:
+    with pytest.raises(UserError, match="states another checksum"):
+        find(known, f"{server.url('/w.pth')}#sha256={'0' * 64}")
+
+
+def test_odd_fragment(server: Server, find: Find) -> None:
+    with pytest.raises(UserError, match="is not sha256:"):
+        find("net", server.url("/w.pth#part2"))
+
+
+def test_hub_id(hub: Server, find: Find) -> None:
+    publish(hub, "timm/net.x", {"config.json": b"{}", "model.safetensors": DATA, "pytorch_model.bin": b"pickle"})
+    path = find("net", "timm/net.x")
+    assert path.name == "model.safetensors" and path.read_bytes() == DATA
+    assert find("net", "timm/net.x:pytorch_model.bin").read_bytes() == b"pickle"
+    hub.scripts.clear()
+    assert find("net", "timm/net.x") == path, "no network"
+
+
+def test_hub_id_without_that_file(hub: Server, find: Find) -> None:
+    publish(hub, "o/r", {"config.json": b"{}", "w.pth": DATA})
+    with pytest.raises(UserError, match=r"^depth\.weights: o/r has no model\.safetensors; name one .* o/r:FILE"):
+        find("leres", "o/r")
+
+
+def test_model_of_the_hub(hub: Server, patience: Patience) -> None:
+    files = {
+        "config.json": b'{"a": 1}',
+        "preprocessor_config.json": b"{}",
+        "model-00001-of-00002.safetensors": DATA,
+        "model-00002-of-00002.safetensors": DATA[1:],
+        "model.safetensors.index.json": b"{}",
+    }
+    unwanted = {"pytorch_model.bin": b"pickle", "onnx/model.onnx": b"x", "code.py": b"x", "README.md": b"x"}
+    publish(hub, "o/depth", {**files, **unwanted})
+    folder = find_model("o/depth", key="depth.weights", patience=patience)
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    assert found.pop("config.json.fetched.json") and found == files
+    assert not any(name in one.path for one in hub.seen for name in unwanted)
+    hub.scripts.clear()
+    assert find_model("o/depth", key="depth.weights") == folder, "no network"
+    (folder / "model-00002-of-00002.safetensors").write_bytes(DATA)
+    hub.script(f"/o/depth/resolve/{COMMIT}/model-00002-of-00002.safetensors", Answer(DATA[1:]))
+    find_model("o/depth", key="depth.weights", patience=patience)
+    assert (folder / "model-00002-of-00002.safetensors").read_bytes() == DATA[1:]
+
+
+def test_model_in_pickles_is_refused(hub: Server, patience: Patience) -> None:
+    publish(hub, "o/old", {"config.json": b"{}", "pytorch_model.bin": DATA})
+    with pytest.raises(UserError, match=r"^depth\.weights: o/old has no config\.json with safetensors"):
+        find_model("o/old", key="depth.weights", patience=patience)
+
+
+def test_model_in_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"depth\.weights: .* is no folder with a config\.json"):
+        find_model(str(tmp_path), key="depth.weights")
+    (tmp_path / "config.json").write_text("{}")
+    assert find_model(str(tmp_path), key="depth.weights") == tmp_path
+
+
+def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = {
+        "w.pth": "path", "a/w.pth": "path", "/a/b": "path", "./a/b": "path", "../b": "path", "a/b/c": "path",
+        "file:///a/b": "path",
+        "https://h/a": "url", "http://h/a#md5=0": "url",
+        "o/r": "hub", "timm/resnet50.ram_in1k": "hub", "o/r:w.pth": "hub", "o/r:sub/w.pth": "hub",
+    }  # fmt: skip
+    assert {given: kind_of(given) for given in kinds} == kinds
+    (tmp_path / "o/r").mkdir(parents=True)
+    assert kind_of("o/r") == "path", "what exists is a path"

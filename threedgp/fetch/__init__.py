@@ -1,0 +1,1 @@
+"""Getting files from elsewhere: data sets, lists of pictures, weights."""

@@ -1,0 +1,103 @@
+"""Everything that the pipeline may fetch: addresses, sizes and checksums, and what must be done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from threedgp.fetch.remote import Remote
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """A file behind a login that no program passes."""
+
+    name: str
+    page: str
+    """Where a person gets it."""
+    checksum: str
+    about: str
+
+    def how(self, target: Path | str) -> str:
+        """What to do, for an error message."""
+        return (
+            f"get {self.name} ({self.about}, {self.checksum.replace(':', ' ')}) from {self.page} "
+            f"after logging in there, and put it at {target}"
+        )
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A data set of the Hugging Face hub, in Parquet files; `hub.list_repository` knows their sizes and checksums."""
+
+    repo: str
+    about: str
+    gated: bool = False
+    """Whether its terms must be accepted, and HF_TOKEN set."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a network."""
+
+    file: Remote
+    key: str
+    """The setting that may name another place."""
+    licence: str
+    only: bool = True
+    """Whether nothing but this very file will do, also under another name; a number like FID depends on it."""
+
+
+# ---- Data ------------------------------------------------------------------------------------------------------------
+
+IMAGENET_TAR = ByHand(
+    name="ILSVRC2012_img_train.tar",
+    page="https://image-net.org/download-images.php",
+    checksum="md5:1d675b47d978889d74fa0da5fadfb00e",
+    about="138 GB, 1,281,167 pictures",
+)
+IMAGENET_HUB = HubData("ILSVRC/imagenet-1k", "1,281,167 pictures", gated=True)
+SDIP = {
+    "dogs": HubData("rmokady/SDIP_dog", "126,841 pictures of 1024 px in 32 shards"),
+    "elephants": HubData("rmokady/SDIP_elephant", "39.4 thousand pictures of 512 px"),
+}
+LSUN = {
+    # About 69 GB; nobody states the exact size or a checksum.
+    "horse": Remote("horse.zip", "http://dl.yf.io/lsun/objects/horse.zip"),
+}
+
+# ---- Weights ---------------------------------------------------------------------------------------------------------
+
+WEIGHTS = {
+    "inception": Weights(
+        Remote(
+            "weights-inception-2015-12-05-6726825d.pth",
+            "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+            checksum="sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        ),
+        key="features.weights",
+        licence="Apache-2.0",
+    ),
+    "vgg16": Weights(
+        Remote(
+            "vgg16-397923af.pth",
+            "https://download.pytorch.org/models/vgg16-397923af.pth",
+            size=553_433_881,
+            checksum="sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        ),
+        key="evaluate.neighbour_weights",
+        licence="BSD-3-Clause",
+    ),
+    "leres": Weights(
+        # The authors' own server is gone; this copy is known by the checksum of the original.
+        Remote(
+            "res101.pth",
+            "https://huggingface.co/lllyasviel/Annotators/resolve/main/res101.pth",
+            size=530_760_553,
+            checksum="sha256:1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
+        ),
+        key="depth.weights",
+        licence="for research only, not to be redistributed",
+        only=False,  # res50.pth, or weights of one's own
+    ),
+}
