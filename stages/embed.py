@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from stages.harness import ParamsOption, open_stage
+from stages.layout import Layout
+from stages.processes import share_work
+from threedgp.config import Config
 
 app = typer.Typer(add_completion=False)
+
+
+def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
+    """Compute this process's share; what was written when it is stopped counts."""
+    from threedgp.data.shards import ShardFolder
+    from threedgp.device import choose_device
+    from threedgp.features.extraction import write_embeddings
+    from threedgp.features.registry import build_extractor
+    from threedgp.processes import join_team
+
+    settings, machine = config.embed, config.machine
+    with join_team() as team:
+        extractor = None
+        if settings.network != "none":
+            with team.leader_first():  # it fetches the weights
+                extractor = build_extractor(
+                    settings.network,
+                    input_size=settings.input_size,
+                    weights=settings.weights,
+                    device=choose_device(machine.device),
+                    mirror=machine.mirror,
+                )
+        prepared, selected = ShardFolder(layout.prepared), ShardFolder(layout.selected)
+        folder = scratch / "embed"
+        write_embeddings(prepared, selected, extractor, settings.batch_size, folder, machine.workers, team)
 
 
 @app.command()
@@ -16,24 +45,13 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Compute the features that training distils, into data/<dataset>/embed.
 
     Reads the prepared pictures and the ids that were selected; writes one float16 vector for each of them, or none
-    where `embed.network` is none. A stopped run goes on with the first shard that is missing.
+    where `embed.network` is none. A stopped run goes on with the first shard that is missing. machine.processes shares
+    the shards out, one process for each GPU; torchrun, too. Their number changes nothing in the result.
     """
-    from threedgp.data.shards import ShardFolder
-    from threedgp.device import choose_device
-    from threedgp.features.extraction import write_embeddings
-    from threedgp.features.registry import build_extractor
-
     with open_stage("embed", params) as stage:
-        settings, layout = stage.config.embed, stage.layout
-        extractor = None
-        if settings.network != "none":
-            device = choose_device(stage.config.machine.device)
-            extractor = build_extractor(settings.network, input_size=settings.input_size, device=device)
-        folder = stage.scratch / "embed"
-        write_embeddings(
-            ShardFolder(layout.prepared), ShardFolder(layout.selected), extractor, settings.batch_size, folder
-        )
-        stage.publish(folder, layout.embed)
+        share_work(stage, _work)
+        if stage.leads:
+            stage.publish(stage.scratch / "embed", stage.layout.embed)
 
 
 if __name__ == "__main__":

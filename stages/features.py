@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from stages.harness import ParamsOption, open_stage
+from stages.layout import Layout
+from stages.processes import share_work
+from threedgp.config import Config
 
 app = typer.Typer(add_completion=False)
+
+
+def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
+    """Compute this process's share; what was written when it is stopped counts."""
+    from threedgp.data.shards import ShardFolder
+    from threedgp.device import choose_device
+    from threedgp.features.extraction import write_features
+    from threedgp.features.registry import build_extractor
+    from threedgp.processes import join_team
+
+    settings, machine = config.features, config.machine
+    with join_team() as team:
+        with team.leader_first():  # it fetches the weights
+            extractor = build_extractor(
+                settings.network,
+                input_size=settings.input_size,
+                weights=settings.weights,
+                device=choose_device(machine.device),
+                mirror=machine.mirror,
+            )
+        prepared, folder = ShardFolder(layout.prepared), scratch / "features"
+        write_features(prepared, extractor, settings.batch_size, folder, machine.workers, team)
 
 
 @app.command()
@@ -16,24 +42,13 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Compute the features that selection and the Frechet distance rest on, into data/<dataset>/features.
 
     Reads the prepared pictures; writes one feature vector a picture, and count, mean and covariance of the whole set.
-    A stopped run goes on with the first shard that is missing.
+    A stopped run goes on with the first shard that is missing. machine.processes shares the shards out, one process
+    for each GPU; torchrun, too. Their number changes nothing in the result.
     """
-    from threedgp.data.shards import ShardFolder
-    from threedgp.device import choose_device
-    from threedgp.features.extraction import write_features
-    from threedgp.features.registry import build_extractor
-
     with open_stage("features", params) as stage:
-        settings = stage.config.features
-        extractor = build_extractor(
-            settings.network,
-            input_size=settings.input_size,
-            weights=settings.weights,
-            device=choose_device(stage.config.machine.device),
-        )
-        folder = stage.scratch / "features"
-        write_features(ShardFolder(stage.layout.prepared), extractor, settings.batch_size, folder)
-        stage.publish(folder, stage.layout.features)
+        share_work(stage, _work)
+        if stage.leads:
+            stage.publish(stage.scratch / "features", stage.layout.features)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,16 @@ class Progress(Protocol):
         """Show `text` (a loss, a file name) behind the numbers."""
 
 
+class Silent:
+    """Tells nothing: for processes of which another one speaks."""
+
+    def advance(self, n: int = 1) -> None:
+        """Nothing to see."""
+
+    def note(self, text: str) -> None:
+        """Nothing to read."""
+
+
 def say(line: str) -> None:
     """Print a line at once; a reader that has gone away (``| head``) does not stop the work."""
     try:

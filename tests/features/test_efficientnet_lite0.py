@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from threedgp.errors import UserError
-from threedgp.features.efficientnet_lite0 import EfficientNetLite0, centre_crop, load_network
+from threedgp.features.efficientnet_lite0 import EfficientNetLite0, load_network
 from threedgp.features.registry import build_extractor
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
@@ -55,13 +55,6 @@ def test_shapes_and_independence_of_batch(extractor):
     alone = EfficientNetLite0(32)(images[3:4])
     # Convolutions of other batch sizes add in another order: some 1e-6 of values about 1.
     torch.testing.assert_close(together.pooled[3:4], alone.pooled, rtol=1e-4, atol=1e-5)
-
-
-def test_centre_crop_is_the_middle():
-    wide = torch.arange(6).expand(1, 1, 4, 6)
-    assert centre_crop(wide)[0, 0, 0].tolist() == [1, 2, 3, 4]
-    tall = wide.transpose(2, 3)
-    assert centre_crop(tall)[0, 0, :, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_damaged_weights_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch
 from threedgp.data import schemas
 from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.features.extraction import STATISTICS, read_vectors, statistics_key, write_embeddings, write_features
+from threedgp.features.extraction import write_embeddings, write_features
 from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
+from threedgp.features.statistics import STATISTICS, read_vectors, statistics_key
 
 
 class ChannelMeans:
     """Stands in for a network: its features are known."""
 
     name, identity, feature_dim, input_size = "means", "means-1", 3, 4
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.seen = 0
@@ -61,6 +64,10 @@ def selected(tmp_path: Path) -> ShardFolder:
 MEANS = PICTURES.mean(axis=(1, 2))
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 def test_rows_and_statistics(tmp_path, prepared):
     write_features(prepared, ChannelMeans(), 2, tmp_path / "features")
     features = ShardFolder(tmp_path / "features")
@@ -87,8 +94,38 @@ def test_finished_shards_are_not_computed_again(tmp_path, prepared):
     write_features(prepared, extractor, 3, tmp_path / "features")
     assert extractor.seen == 4
     write_features(prepared, ChannelMeans(), 3, tmp_path / "at once")
-    for file in (tmp_path / "at once").iterdir():
-        assert file.read_bytes() == (tmp_path / "features" / file.name).read_bytes()
+    assert contents(tmp_path / "at once") == contents(tmp_path / "features")
+
+
+def test_threads_take_turns_on_a_gpu_and_change_nothing(tmp_path, prepared):
+    class OneAtATime(ChannelMeans):
+        device = torch.device("cuda")  # only said to be one
+
+        def __call__(self, images: torch.Tensor) -> Features:
+            assert not self.seen % 2, "two threads at once"
+            self.seen += 1
+            time.sleep(0.005)
+            self.seen += 1
+            return Features(images.float().mean(dim=(2, 3)), torch.zeros(len(images), 10))
+
+    write_features(prepared, OneAtATime(), 1, tmp_path / "many" / "features", workers=4)
+    write_features(prepared, ChannelMeans(), 1, tmp_path / "one" / "features")
+    assert contents(tmp_path / "many" / "features") == contents(tmp_path / "one" / "features")
+
+
+def test_each_thread_computes_alone_on_a_cpu(tmp_path, prepared):
+    class Counting(ChannelMeans):
+        def __call__(self, images: torch.Tensor) -> Features:
+            assert torch.get_num_threads() == 1
+            return super().__call__(images)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        write_features(prepared, Counting(), 2, tmp_path / "features", workers=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_embeddings_of_selected_pictures(tmp_path, prepared, selected):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,26 +12,39 @@ import torch
 from threedgp.errors import UserError
 from threedgp.features import inception
 from threedgp.features.registry import build_extractor
+from threedgp.fetch.patience import Patience
+from threedgp.fetch.table import WEIGHTS
+from threedgp.fetch.weights import find_weights
 
 
-@pytest.mark.parametrize("weights", [None, "nowhere/weights.pth"])
-def test_missing_weights_say_what_to_fetch_and_where_to_put_it(weights):
-    with pytest.raises(UserError) as error:
-        build_extractor("inception", input_size=299, weights=weights)
+def test_without_a_network_one_sentence_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+    """The usual address leads nowhere, as on a machine that is offline."""
+    here = replace(WEIGHTS["inception"].file, url="http://127.0.0.1:9/weights.pth")
+    monkeypatch.setitem(WEIGHTS, "inception", replace(WEIGHTS["inception"], file=here))
+    monkeypatch.setattr(inception, "find_weights", partial(find_weights, patience=Patience(attempts=1)))
+    monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"^features\.weights: ") as error:
+        build_extractor("inception", input_size=299)
     sentence = str(error.value)
-    for part in (inception.WEIGHTS_NAME, inception.WEIGHTS_SHA256, inception.WEIGHTS_URL, "features.weights"):
-        assert part in sentence
+    assert "http://127.0.0.1:9/weights.pth" in sentence and "put it at " in sentence
+    assert str(tmp_path) in sentence and WEIGHTS["inception"].file.name in sentence
     assert "\n" not in sentence
 
 
-def test_another_file_is_refused(tmp_path):
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match=r"^features\.weights: nowhere/weights\.pth does not exist"):
+        build_extractor("inception", input_size=299, weights="nowhere/weights.pth")
+
+
+def test_another_file_is_refused_before_it_is_read(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(b"something else")
-    with pytest.raises(UserError, match=hashlib.sha256(b"something else").hexdigest()):
+    with pytest.raises(UserError, match=r"^features\.weights: .*weights\.pth.*another"):
         build_extractor("inception", input_size=299, weights=str(file))
 
 
-def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_address", [False, True])
+def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch, by_address):
     """With made-up weights, for the real ones are not shipped."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Theirs
 
@@ -40,17 +55,15 @@ def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
         patched.setattr(Theirs, "load_state_dict", lambda self, state: None)
         theirs = Theirs("made-up", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file))
     torch.save(theirs.state_dict(), file)
-    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    made_up = replace(WEIGHTS["inception"].file, checksum=f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}")
+    monkeypatch.setitem(WEIGHTS, "inception", replace(WEIGHTS["inception"], file=made_up))
 
-    ours = build_extractor("inception", input_size=299, weights=str(file))
+    weights = file.as_uri() if by_address else str(file)
+    ours = build_extractor("inception", input_size=299, weights=weights)
+    assert ours.identity == f"inception-{made_up.checksum[7:15]}"
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     pooled, logits = theirs(images)
     features = ours(images)
     assert features.pooled.shape == (2, 2048)
     torch.testing.assert_close(features.pooled, pooled, rtol=0, atol=0)
     torch.testing.assert_close(features.logits, logits, rtol=0, atol=0)
-
-
-def test_unknown_network():
-    with pytest.raises(UserError, match="choose efficientnet_lite0 or inception"):
-        build_extractor("vgg", input_size=224)

@@ -1,10 +1,17 @@
-"""Work on one shard after the other, in parallel within and across shards, that can be stopped at any moment."""
+"""Work on one shard after the other, spread over threads and processes, that can be stopped at any moment.
+
+Process r of n takes the shards r, r + n, ... In each, one thread reads the next shard, some work on rows, and one
+writes the shard before. A shard's bytes depend on its rows alone, so the number of threads and processes changes
+nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,13 +20,22 @@ from threedgp.atomic import atomic_path
 from threedgp.data import schemas
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardWriter
-from threedgp.progress import progress
+from threedgp.processes import ALONE, Team
+from threedgp.progress import Progress, Silent, progress
 
 CHUNK_ROWS = 32
 """Rows that a worker takes at a time."""
 
 Work = Callable[[pa.Table], tuple[pa.Table, pa.Table]]
 """From some rows to the table that is wanted and the rejects (schema REJECTS)."""
+
+
+class _Chunk(NamedTuple):
+    """Some rows of a shard; the last ones if it `ends` with them."""
+
+    shard: int
+    rows: pa.Table
+    ends: bool
 
 
 class ShardwiseJob:
@@ -29,46 +45,102 @@ class ShardwiseJob:
         label: for the progress bar.
         folder: of the shards; the rejects of each shard are kept beside it until the end.
         writer: of the shards in `folder`.
-        workers: threads. The result does not depend on them.
+        workers: threads that work on rows.
+        team: the processes that share the shards.
+        chunk_rows: rows that a worker takes at a time. The result depends on it only as far as `work` does.
     """
 
-    def __init__(self, label: str, folder: Path, writer: ShardWriter, workers: int) -> None:
+    def __init__(
+        self,
+        label: str,
+        folder: Path,
+        writer: ShardWriter,
+        workers: int,
+        *,
+        team: Team = ALONE,
+        chunk_rows: int = CHUNK_ROWS,
+    ) -> None:
         self._label, self._folder, self._writer, self._workers = label, folder, writer, workers
-        self._rejects = ShardWriter(folder.with_name("rejects"), schemas.REJECTS, "rejects", {})
+        self._team, self._chunk_rows = team, chunk_rows
+        self._rejects = ShardWriter(folder.with_name(f"{folder.name}-rejects"), schemas.REJECTS, "rejects", {})
 
     def run(self, inputs: list[Callable[[], pa.Table]], total: int, work: Work) -> Iterator[int]:
         """Write the shards that are missing; yields the number of rejects so far after each.
+
+        At the end it waits for the other processes; the last number that it yields counts the rejects of all.
 
         Args:
             inputs: give the rows of each shard; called only for missing ones.
             total: rows of all inputs.
             work: called with a few rows at a time, from several threads.
         """
-        done = [shard for shard in range(len(inputs)) if self._writer.done(shard)]
+        missing = [shard for shard in range(len(inputs)) if not self._writer.done(shard)]
+        mine = [shard for shard in missing if shard % self._team.size == self._team.rank]
+        others = sorted(set(missing) - set(mine))
+        done = [shard for shard in range(len(inputs)) if shard not in set(missing)]
         rejected = sum(self._rejects.rows(shard) for shard in done)
-        finished = rejected + sum(self._writer.rows(shard) for shard in done)
+        finished = sum(self._rows(shard) for shard in done)
 
-        def chunks() -> Iterator[tuple[int, pa.Table]]:
-            for shard in sorted(set(range(len(inputs))) - set(done)):
-                rows = inputs[shard]()
-                for start in range(0, max(rows.num_rows, 1), CHUNK_ROWS):
-                    yield shard, rows.slice(start, CHUNK_ROWS)
+        def look_at_others() -> None:
+            """Let the bar show what the other processes have finished."""
+            for shard in [shard for shard in others if self._writer.done(shard)]:
+                others.remove(shard)
+                bar.advance(self._rows(shard))
 
-        def work_on(chunk: tuple[int, pa.Table]) -> tuple[int, pa.Table, pa.Table]:
-            return chunk[0], *work(chunk[1])
-
-        results = ordered_map(work_on, chunks(), self._workers)
-        with progress(self._label, total, done=finished) as bar:
-            for shard, parts in groupby(results, key=lambda result: result[0]):
-                wanted, left_out = [], []
-                for _, table, rejects in parts:
-                    wanted.append(table)
-                    left_out.append(rejects)
-                    bar.advance(table.num_rows + rejects.num_rows)
-                rejected += sum(rejects.num_rows for rejects in left_out)
-                self._rejects.write(shard, pa.concat_tables(left_out))
-                self._writer.write(shard, pa.concat_tables(wanted))  # last: it is what makes the shard done
+        shown = progress(self._label, total, done=finished) if self._team.leads else nullcontext(Silent())
+        with shown as bar:
+            for rejects in self._write_all(mine, inputs, work, bar):
+                rejected += rejects
+                look_at_others()
                 yield rejected
+            self._team.wait(look_at_others)
+            look_at_others()
+        if inputs:
+            yield sum(self._rejects.rows(shard) for shard in range(len(inputs)))
+
+    def _write_all(
+        self, shards: list[int], inputs: list[Callable[[], pa.Table]], work: Work, bar: Progress
+    ) -> Iterator[int]:
+        """Write the given shards; yields the number of rejects of each."""
+
+        def read(shard: int) -> tuple[int, pa.Table]:
+            return shard, inputs[shard]()
+
+        def chunks(tables: Iterable[tuple[int, pa.Table]]) -> Iterator[_Chunk]:
+            for shard, rows in tables:
+                starts = range(0, max(rows.num_rows, 1), self._chunk_rows)
+                for start in starts:
+                    yield _Chunk(shard, rows.slice(start, self._chunk_rows), ends=start == starts[-1])
+
+        def work_on(chunk: _Chunk) -> tuple[_Chunk, pa.Table, pa.Table]:
+            return chunk, *work(chunk.rows)
+
+        def write(shard: int, wanted: list[pa.Table], rejects: list[pa.Table]) -> int:
+            self._rejects.write(shard, pa.concat_tables(rejects))
+            self._writer.write(shard, pa.concat_tables(wanted))  # last: it is what makes the shard done
+            return sum(table.num_rows for table in rejects)
+
+        with ExitStack() as stack:
+            # Left last: a shard that is complete is written also when the next one fails.
+            pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write"))
+            tables = stack.enter_context(closing(ordered_map(read, shards, 1, ahead=1)))
+            parts = stack.enter_context(closing(ordered_map(work_on, chunks(tables), self._workers)))
+            before, wanted, rejects = None, [], []
+            for chunk, table, left_out in parts:
+                wanted.append(table)
+                rejects.append(left_out)
+                bar.advance(table.num_rows + left_out.num_rows)
+                if chunk.ends:
+                    if before:
+                        yield before.result()
+                    before = pool.submit(write, chunk.shard, wanted, rejects)
+                    wanted, rejects = [], []
+            if before:
+                yield before.result()
+
+    def _rows(self, shard: int) -> int:
+        """Input rows of a finished shard."""
+        return self._writer.rows(shard) + self._rejects.rows(shard)
 
     def rejects(self) -> pa.Table:
         """All rejects of the finished shards."""
@@ -76,7 +148,9 @@ class ShardwiseJob:
         return pa.concat_tables([schemas.REJECTS.empty_table(), *map(pq.read_table, files)])
 
     def finish(self, **meta: object) -> None:
-        """Write the manifest and ``rejects.parquet``; all shards must be done."""
+        """Write the manifest and ``rejects.parquet``, in the first process; all shards must be done."""
+        if not self._team.leads:
+            return
         rejects = self.rejects()
         with atomic_path(self._folder / "rejects.parquet") as path:
             pq.write_table(rejects, path, write_statistics=False)

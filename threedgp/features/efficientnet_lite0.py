@@ -12,6 +12,7 @@ from torch import Tensor
 
 from threedgp.errors import UserError
 from threedgp.features.extractor import Features
+from threedgp.features.preprocessing import centre_crop
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -45,14 +46,6 @@ def load_network(file: Path) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def centre_crop(images: Tensor) -> Tensor:
-    """The largest square in the middle of `[B, C, H, W]`."""
-    height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[..., top : top + side, left : left + side]
-
-
 class EfficientNetLite0:
     """Centre crop, bicubic resize with antialiasing, (x - 0.5) / 0.5; features of 1280 channels, 1000 logits."""
 
@@ -62,14 +55,14 @@ class EfficientNetLite0:
     def __init__(self, input_size: int = 224, device: torch.device | str = "cpu") -> None:
         self.input_size = input_size
         self.identity = f"{self.name}-{WEIGHTS_SHA256[:8]}-bicubic{input_size}"
-        self._device = torch.device(device)
+        self.device = torch.device(device)
         # The last layout keeps depthwise convolutions of a CPU fast.
-        self._network = load_network(weights_file()).to(self._device, memory_format=torch.channels_last)
+        self._network = load_network(weights_file()).to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         """Features of RGB pictures, uint8 `[B, 3, H, W]`."""
-        x = centre_crop(images).to(self._device, torch.float32) / 255
+        x = centre_crop(images).to(self.device, torch.float32) / 255
         if x.shape[-1] != self.input_size:
             size = (self.input_size, self.input_size)
             x = F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)

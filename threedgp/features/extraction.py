@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from functools import reduce
-from operator import add
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,44 +16,61 @@ import torch
 from threedgp.data import schemas
 from threedgp.data.images import decode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shardwise import ShardwiseJob
 from threedgp.features.extractor import FeatureExtractor
-from threedgp.features.moments import Moments
-from threedgp.progress import Progress, progress
+from threedgp.features.statistics import write_statistics
+from threedgp.processes import ALONE, Team
 
-STATISTICS = "statistics.npz"
-
-
-def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
-    """What the statistics of the real set are a function of: its pictures, how they were prepared, and the network."""
-    return hashlib.sha256(f"{prepared.manifest.content_hash} {extractor_identity}".encode()).hexdigest()
+NOTHING_LEFT_OUT = schemas.REJECTS.empty_table()
 
 
-def decoded_batches(images: pa.ChunkedArray, batch_size: int) -> Iterator[torch.Tensor]:
-    """Encoded square pictures of one size as uint8 `[b, 3, R, R]`, b <= `batch_size`."""
-    for start in range(0, len(images), batch_size):
-        batch = np.stack([decode_image(image.as_py()) for image in images.slice(start, batch_size)])
-        yield torch.from_numpy(batch).permute(0, 3, 1, 2)
+def decode_batch(images: pa.ChunkedArray) -> torch.Tensor:
+    """A column of encoded square pictures of one size as uint8 `[B, 3, R, R]`."""
+    batch = np.stack([decode_image(image.as_py()) for image in images])
+    return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 
-def extract(extractor: FeatureExtractor, images: pa.ChunkedArray, batch_size: int, bar: Progress) -> np.ndarray:
-    """Pooled features of a column of encoded pictures: float32 `[N, D]`."""
-    features = [np.empty((0, extractor.feature_dim), np.float32)]
-    for batch in decoded_batches(images, batch_size):
-        features.append(extractor(batch).pooled.numpy())
-        bar.advance(len(batch))
-    return np.concatenate(features)
+def pooled_features(extractor: FeatureExtractor) -> Callable[[pa.ChunkedArray], np.ndarray]:
+    """A function from a column of encoded pictures to their pooled features, float32 `[N, D]`, for several threads.
+
+    They decode side by side. A CPU computes side by side, too, while one thread at a time uses a GPU.
+    """
+    turn = nullcontext() if extractor.device.type == "cpu" else threading.Lock()
+
+    def features_of(images: pa.ChunkedArray) -> np.ndarray:
+        if not len(images):
+            return np.empty((0, extractor.feature_dim), np.float32)
+        batch = decode_batch(images)
+        with turn:
+            return extractor(batch).pooled.numpy()
+
+    return features_of
 
 
-def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of lists of D values as `[N, D]`."""
-    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let PyTorch use one thread for each of ours: how it shares out sums would change the last bits of a feature."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _vector_column(vectors: np.ndarray, value: pa.DataType) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), value), vectors.shape[1])
+def _with_vectors(table: pa.Table, name: str, vectors: np.ndarray, value: pa.DataType) -> pa.Table:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), value), vectors.shape[1])
+    return table.append_column(name, column)
 
 
-def write_features(prepared: ShardFolder, extractor: FeatureExtractor, batch_size: int, folder: Path) -> None:
+def write_features(
+    prepared: ShardFolder,
+    extractor: FeatureExtractor,
+    batch_size: int,
+    folder: Path,
+    workers: int = 1,
+    team: Team = ALONE,
+) -> None:
     """Features of all pictures and the statistics of the set.
 
     Args:
@@ -62,25 +79,36 @@ def write_features(prepared: ShardFolder, extractor: FeatureExtractor, batch_siz
         batch_size: pictures at once.
         folder: gets one shard for each of `prepared`, with the same rows, and ``statistics.npz``; finished shards of
             an earlier run are kept.
+        workers: threads. Neither their number nor that of the processes changes the result.
+        team: the processes that share the shards.
     """
+    features_of = pooled_features(extractor)
+
+    def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        table = _with_vectors(rows.drop_columns("image"), "feature", features_of(rows["image"]), pa.float32())
+        return table, NOTHING_LEFT_OUT
+
     about = {"network": extractor.name, "network_identity": extractor.identity}
     writer = ShardWriter(folder, schemas.features(extractor.feature_dim), "features", about)
-    missing = [index for index in range(len(prepared)) if not writer.done(index)]
-    left = sum(prepared.manifest.files[index].rows for index in missing)
-    with progress("features", prepared.manifest.rows, done=prepared.manifest.rows - left) as bar:
-        for index in missing:
-            rows = prepared.read(index, ["id", "label", "image"])
-            features = extract(extractor, rows["image"], batch_size, bar)
-            column = _vector_column(features, pa.float32())
-            writer.write(index, rows.drop_columns("image").append_column("feature", column))
-    writer.finish()
-    columns = (table["feature"] for table in ShardFolder(folder).iterate(["feature"]))
-    moments = reduce(add, (Moments.of(read_vectors(column)) for column in columns if len(column)))
-    moments.save(folder / STATISTICS, statistics_key(prepared, extractor.identity))
+    job = ShardwiseJob("features", folder, writer, workers, team=team, chunk_rows=batch_size)
+    inputs = [partial(prepared.read, shard, ["id", "label", "image"]) for shard in range(len(prepared))]
+    with one_thread_each():
+        for _ in job.run(inputs, prepared.manifest.rows, work):
+            pass
+    if team.leads:
+        writer.finish()
+    team.wait()
+    write_statistics(ShardFolder(folder), prepared, extractor.identity, workers, team)
 
 
 def write_embeddings(
-    prepared: ShardFolder, selected: ShardFolder, extractor: FeatureExtractor | None, batch_size: int, folder: Path
+    prepared: ShardFolder,
+    selected: ShardFolder,
+    extractor: FeatureExtractor | None,
+    batch_size: int,
+    folder: Path,
+    workers: int = 1,
+    team: Team = ALONE,
 ) -> None:
     """Features of the selected pictures in half precision, for distillation.
 
@@ -90,6 +118,8 @@ def write_embeddings(
         batch_size: pictures at once.
         folder: gets one shard for each of `prepared`, with the rows that are selected; finished shards of an earlier
             run are kept.
+        workers: threads. Neither their number nor that of the processes changes the result.
+        team: the processes that share the shards.
     """
     dim = extractor.feature_dim if extractor else 0
     about = {
@@ -97,19 +127,25 @@ def write_embeddings(
         "embedder_identity": extractor.identity if extractor else "none",
         "embedding_dim": dim,
     }
-    writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
-    missing = [index for index in range(len(prepared)) if not writer.done(index)]
+    features_of = pooled_features(extractor) if extractor else None
     wanted = selected.column("id").combine_chunks()
-    done = sum(writer.rows(index) for index in range(len(prepared)) if writer.done(index))
-    with progress("embed", len(wanted), done=done) as bar:
-        for index in missing:
-            rows = prepared.read(index, ["id", "image"])
-            rows = rows.filter(pc.is_in(rows["id"], value_set=wanted))
-            table = rows.select(["id"])
-            if extractor:
-                features = extract(extractor, rows["image"], batch_size, bar)
-                table = table.append_column("embedding", _vector_column(features.astype(np.float16), pa.float16()))
-            else:
-                bar.advance(len(rows))
-            writer.write(index, table)
-    writer.finish()
+    columns = ["id", "image"] if extractor else ["id"]
+
+    def rows_of(shard: int) -> pa.Table:
+        rows = prepared.read(shard, columns)
+        return rows.filter(pc.is_in(rows["id"], value_set=wanted))
+
+    def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        table = rows.select(["id"])
+        if features_of:
+            table = _with_vectors(table, "embedding", features_of(rows["image"]).astype(np.float16), pa.float16())
+        return table, NOTHING_LEFT_OUT
+
+    writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
+    job = ShardwiseJob("embed", folder, writer, workers, team=team, chunk_rows=batch_size)
+    inputs = [partial(rows_of, shard) for shard in range(len(prepared))]
+    with one_thread_each():
+        for _ in job.run(inputs, len(wanted), work):
+            pass
+    if team.leads:
+        writer.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, device
 
 
 class Features(NamedTuple):
@@ -13,7 +13,7 @@ class Features(NamedTuple):
     pooled: Tensor
     """`[B, D]`, after the global average pool."""
     logits: Tensor
-    """`[B, K]`, one a class."""
+    """`[B, K]`, one a class; K = 0 where a network gives none."""
 
 
 class FeatureExtractor(Protocol):
@@ -26,6 +26,8 @@ class FeatureExtractor(Protocol):
     """D."""
     input_size: int
     """Side to which pictures are resized, in pixels."""
+    device: device
+    """Where it runs. On a CPU several threads may call it at once."""
 
     def __call__(self, images: Tensor) -> Features:
         """Features of RGB pictures, uint8 `[B, 3, H, W]`."""

@@ -1,0 +1,108 @@
+"""Features of timm's networks of several families, with random weights, against timm's own pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from features.test_preprocessing import PICTURES, by_timm
+from safetensors.torch import save_file
+
+from threedgp.errors import UserError
+from threedgp.features.registry import build_extractor, same_network
+
+SIZE = 64
+
+
+def random_weights(name: str, file: Path, **changes: object) -> torch.nn.Module:
+    """timm's model with weights that are also in `file`."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, **changes).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # fresh ones would hide a mean that is not loaded
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    state = model.state_dict()
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save(state, file)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "dim"),
+    [
+        ("test_resnet.r160_in1k", 96),
+        ("test_vit.r160_in1k", 64),
+        ("test_convnext.r160_in1k", 64),
+        ("test_efficientnet.r160_in1k", 256),
+        ("mobilenetv3_small_050", 1024),  # has layers between the pool and the classifier
+    ],
+)
+def test_features_are_those_of_the_plain_pipeline(name, dim, tmp_path):
+    sizes = {"img_size": SIZE} if "vit" in name else {}
+    model = random_weights(name, tmp_path / "weights.safetensors", **sizes)
+    ours = build_extractor(name, input_size=SIZE, weights=str(tmp_path / "weights.safetensors"))
+    features = ours(PICTURES)
+    with torch.inference_mode():
+        x = by_timm(model, SIZE, PICTURES)
+        theirs = model.forward_head(model.forward_features(x), pre_logits=True)
+    assert ours.feature_dim == dim and ours.name == name
+    assert features.pooled.shape == theirs.shape == (3, dim)
+    assert features.logits.shape == (3, 0)
+    # Single bytes of the resized pictures differ by 1 (see test_preprocessing): some 1e-3 of what pictures differ in.
+    scale = (theirs - theirs.mean(dim=0)).norm()
+    assert (features.pooled - theirs).norm() < 1e-2 * scale
+
+
+def test_one_picture_does_not_look_at_another(tmp_path):
+    random_weights("test_resnet", tmp_path / "weights.pth")
+    ours = build_extractor("test_resnet", input_size=SIZE, weights=str(tmp_path / "weights.pth"))
+    together, alone = ours(PICTURES).pooled, torch.cat([ours(picture[None]).pooled for picture in PICTURES])
+    # Convolutions of other batch sizes add in another order.
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_identity_names_network_weights_and_preprocessing(tmp_path):
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    random_weights("test_resnet", files[0])
+    save_file({k: v + 1 for k, v in random_weights("test_resnet", files[1]).state_dict().items()}, files[1])
+    identities = [
+        build_extractor("test_resnet", input_size=size, weights=str(file)).identity
+        for file in files
+        for size in (32, 64)
+    ]
+    assert len(set(identities)) == 4
+    assert identities[0].startswith("test_resnet-")
+    assert identities[0].endswith("-bilinear32-crop0.95-mean0.5,0.5,0.5-std0.5,0.5,0.5")
+
+
+def test_a_size_that_the_network_cannot_take(tmp_path):
+    random_weights("test_vit", tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"^embed.*test_vit"):
+        build_extractor("test_vit", input_size=8, weights=str(tmp_path / "weights.pth"))
+
+
+def test_positions_are_stretched_to_another_size(tmp_path):
+    model = random_weights("test_vit", tmp_path / "weights.pth")  # made for 160 pixels
+    ours = build_extractor("test_vit", input_size=96, weights=str(tmp_path / "weights.pth"))
+    torch.manual_seed(1)
+    theirs = timm.create_model(
+        "test_vit",
+        pretrained=True,
+        pretrained_cfg_overlay={"state_dict": model.state_dict()},
+        img_size=96,
+    ).eval()
+    with torch.inference_mode():
+        x = ours._preprocess(PICTURES)
+        expected = theirs.forward_head(theirs.forward_features(x), pre_logits=True)
+    torch.testing.assert_close(ours(PICTURES).pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_same_network():
+    assert same_network("tf_efficientnet_lite0.in1k", "efficientnet_lite0")
+    assert not same_network("resnet50.ram_in1k", "inception")
+    assert all(same_network(name, name) for name in ("inception", "resnet50.ram_in1k"))

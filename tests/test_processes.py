@@ -1,0 +1,44 @@
+"""Processes that wait for each other, however long, and end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from team_work import die, hang_and_tell, meet
+
+from threedgp.processes import ALONE, Stopped, join_team, run_processes
+
+
+def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
+    run_processes(2, meet, (tmp_path,), lambda: False, at_once=True)
+    assert (tmp_path / "entered-0").exists() and (tmp_path / "entered-1").exists()
+
+
+def test_alone_there_is_nobody_to_wait_for() -> None:
+    with join_team() as team:
+        assert team is ALONE and team.leads
+        with team.leader_first():
+            team.wait()
+
+
+def test_a_killed_process_is_no_orderly_stop() -> None:
+    with pytest.raises(Exception, match="SIGKILL"):
+        run_processes(2, die, (), lambda: False, at_once=True)
+
+
+def test_one_process_that_is_told_to_stop_stops_all(tmp_path: Path) -> None:
+    """As when a person or a scheduler signals a single one of them."""
+
+    def signal_one() -> None:
+        while not (children := list(tmp_path.glob("pid-*"))):
+            time.sleep(0.05)
+        os.kill(int(children[0].name[4:]), signal.SIGTERM)
+
+    threading.Thread(target=signal_one, daemon=True).start()
+    with pytest.raises(Stopped):
+        run_processes(2, hang_and_tell, (tmp_path,), lambda: False, at_once=True)

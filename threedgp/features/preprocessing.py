@@ -1,0 +1,57 @@
+"""From pictures of shards to the input of a network: what timm does with Pillow's pictures, on tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+
+def centre_crop(images: Tensor, side: int | None = None) -> Tensor:
+    """The square of `side` pixels in the middle of `[B, C, H, W]`; None = the largest."""
+    height, width = images.shape[-2:]
+    side = side or min(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return images[..., top : top + side, left : left + side]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Centre crop, resize, cut the margin off, normalise."""
+
+    size: int
+    """Side of the result in pixels."""
+    crop: float
+    """Share of the resized picture's side that is kept."""
+    interpolation: str
+    """`bilinear` or `bicubic`, with antialiasing as Pillow has it."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of RGB in [0, 1]."""
+
+    @classmethod
+    def of(cls, model: nn.Module, size: int) -> Preprocessing:
+        """What `model` of timm was evaluated with, for pictures of `size` pixels."""
+        data = resolve_model_data_config(model)
+        return cls(size, data["crop_pct"], data["interpolation"], tuple(data["mean"]), tuple(data["std"]))
+
+    @property
+    def identity(self) -> str:
+        """Names all of it."""
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{self.interpolation}{self.size}-crop{self.crop:g}-mean{mean}-std{std}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """RGB pictures, uint8 `[B, 3, H, W]`, to float32 `[B, 3, size, size]`, on the same device."""
+        x = centre_crop(images).float()
+        scaled = math.floor(self.size / self.crop)
+        if x.shape[-1] != scaled:
+            for shape in ((x.shape[-2], scaled), (scaled, scaled)):  # Pillow's pictures are bytes after each pass
+                x = F.interpolate(x, shape, mode=self.interpolation, align_corners=False, antialias=True)
+                x = (x + 0.5).floor().clamp(0, 255)
+        mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (self.mean, self.std))
+        return (centre_crop(x, self.size) / 255 - mean) / std

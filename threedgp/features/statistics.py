@@ -1,0 +1,73 @@
+"""Statistics of the real set, computed from its stored features, that do not depend on who computes what."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from threedgp.data.parallel import ordered_map
+from threedgp.data.shards import ShardFolder
+from threedgp.features.moments import Moments
+from threedgp.processes import ALONE, Team
+
+STATISTICS = "statistics.npz"
+SHARDS_OF_A_PART = 16
+"""Shards whose moments are added up in one thread; the parts are added up at the end, in order. Sums of floating-point
+numbers depend on their order, so the parts are the same however many threads and processes there are."""
+
+
+def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
+    """What the statistics of the real set are a function of: its pictures, how they were prepared, and the network."""
+    return hashlib.sha256(f"{prepared.manifest.content_hash} {extractor_identity}".encode()).hexdigest()
+
+
+def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of lists of D values as `[N, D]`."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def write_statistics(
+    features: ShardFolder, prepared: ShardFolder, extractor_identity: str, workers: int = 1, team: Team = ALONE
+) -> None:
+    """Count, mean and covariance of all `features`, in float64, into ``statistics.npz`` beside them.
+
+    Memory holds a shard and a covariance for each thread. Finished parts of an earlier run are kept beside the folder.
+
+    Args:
+        features: of the pictures in `prepared`.
+        prepared: shards of stage `prepare`.
+        extractor_identity: of the network.
+        workers: threads.
+        team: the processes that share the work.
+    """
+    key = statistics_key(prepared, extractor_identity)
+    parts = features.folder.with_name(f"{features.folder.name}-moments")
+    starts = [
+        start
+        for start in range(0, len(features), SHARDS_OF_A_PART)
+        if any(file.rows for file in features.manifest.files[start : start + SHARDS_OF_A_PART])
+    ]
+
+    def part(start: int) -> Path:
+        return parts / f"{start:05d}.npz"
+
+    def write_part(start: int) -> None:
+        shards = range(start, min(start + SHARDS_OF_A_PART, len(features)))
+        columns = (features.read(shard, ["feature"])["feature"] for shard in shards)
+        moments = reduce(add, (Moments.of(read_vectors(column)) for column in columns if len(column)))
+        moments.save(part(start), key)
+
+    mine = [start for start in starts[team.rank :: team.size] if not part(start).is_file()]
+    with threadpool_limits(1, user_api="blas"):  # its threads would share out the sums as they like
+        for _ in ordered_map(write_part, mine, workers):
+            pass
+        team.wait()
+        if team.leads:
+            moments = reduce(add, (Moments.load(part(start), key) for start in starts))
+            moments.save(features.folder / STATISTICS, key)
