@@ -16,8 +16,9 @@ app = typer.Typer(add_completion=False)
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Get the raw pictures of the source that `dataset.source` names, into data/<dataset>/raw.
 
-    The source `procedural` is rendered here, with true depth and cameras; `folder` and `rgbd` stay where they are and
-    are only listed. A stopped run goes on with the first shard that is missing.
+    The source `procedural` is rendered here, with true depth and cameras. What `dataset.path` names stays where it is
+    and is only listed; the rest is fetched. docs/data.md says where each set comes from. A stopped run goes on where it
+    was.
     """
     with open_stage("download", params) as stage:
         raw = stage.scratch / "raw"

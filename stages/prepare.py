@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
 from stages.harness import ParamsOption, open_stage
+from stages.layout import Layout
+from stages.processes import share_work
+from threedgp.config import Config
 from threedgp.data.prepare import prepare_set
 from threedgp.data.sources.registry import open_source
+from threedgp.processes import join_team
 
 app = typer.Typer(add_completion=False)
 
@@ -18,13 +23,21 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Crop the raw pictures to squares of `dataset.resolution` pixels, into data/<dataset>/prepared.
 
     Pictures that cannot be used are listed with a reason in rejects.parquet. A stopped run goes on with the first
-    shard that is missing.
+    shard that is missing. machine.workers threads share the pictures, machine.processes (or torchrun) the shards; their
+    numbers change nothing in the result.
     """
     with open_stage("prepare", params) as stage:
-        config, prepared = stage.config, stage.scratch / "prepared"
-        source = open_source(config.dataset, stage.layout.raw)
-        prepare_set(source, prepared, config.prepare, config.dataset.resolution, config.machine.workers)
-        stage.publish(prepared, stage.layout.prepared)
+        share_work(stage, _work)
+        if stage.leads:
+            stage.publish(stage.scratch / "prepared", stage.layout.prepared)
+
+
+def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
+    """Prepare this process's share; what was written when it is stopped counts."""
+    with join_team() as team:
+        source = open_source(config.dataset, layout.raw)
+        prepared, workers = scratch / "prepared", config.machine.workers
+        prepare_set(source, prepared, config.prepare, config.dataset.resolution, workers, team)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ app = typer.Typer(add_completion=False)
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Keep the most typical pictures of each class, into data/<dataset>/selected.
 
-    One Gaussian is fitted to the features of each class; `select.keep_fraction` of the class survives.
+    One Gaussian is fitted to the features of each class; `select.keep_fraction` of the class survives, or
+    `select.keep_count` pictures. A stopped run goes on with the first class that is missing.
     """
     with open_stage("select", params) as stage:
-        settings, selected = stage.config.select, stage.scratch / "selected"
-        features = ShardFolder(stage.layout.features)
-        select_set(features, selected, settings.keep_fraction, settings.covariance_regulariser)
+        selected = stage.scratch / "selected"
+        select_set(ShardFolder(stage.layout.features), selected, stage.config.select)
         stage.publish(selected, stage.layout.selected)
 
 

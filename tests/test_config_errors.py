@@ -71,6 +71,17 @@ def test_base_is_valid() -> None:
             "train.batch_size: 64 is no multiple of 12 (machine.processes 3 x train.accumulation 1 x "
             "model.discriminator.minibatch_std_group 4).",
         ),
+        (
+            "embed.network",
+            "inception",
+            "embed.network: 'inception' measures and is not distilled; choose a model of timm.",
+        ),
+        (
+            "embed",
+            {"network": "efficientnet_lite0", "weights": "own.pth"},
+            "embed.weights: efficientnet_lite0 comes with its own; set it to null, or network to "
+            "tf_efficientnet_lite0.",
+        ),
         ("model.kind", "epigraf", "model.kind: 'epigraf' has no such part; set model.depth to false."),
         ("train", None, "train: expected a section with keys such as 'kimg', 'batch_size', but it is None."),
         (

@@ -8,7 +8,21 @@ from threedgp import presets
 from threedgp.config import load_config
 from threedgp.errors import UserError
 
-NAMES = ["rgbd_example", "smoke", "toy", "toy_gpu"]
+NAMES = [
+    "ablations",
+    "imagenet",
+    "imagenet_stable",
+    "lsun_horses",
+    "rgbd_example",
+    "sdip_dogs",
+    "sdip_elephants",
+    "smoke",
+    "toy",
+    "toy_gpu",
+]
+SAME_DATA = {"ablations": "toy", "imagenet_stable": "imagenet"}
+"""Presets that use the data of another one, and what was computed from them."""
+DATA_SECTIONS = ("dataset", "download", "prepare", "features", "select", "depth", "embed", "shards")
 
 
 @pytest.fixture
@@ -42,8 +56,14 @@ def test_every_key_of_params_has_a_comment_or_explains_itself(root: Path) -> Non
 def test_preset_is_valid_and_described(name: str, root: Path, params: Path) -> None:
     presets.apply_preset(name, params, root / "presets")
     config = load_config(params)
-    assert config.dataset.name == name, "each preset has its own folder under data/"
+    assert config.dataset.name == SAME_DATA.get(name, name), "each preset has its own folder under data/"
     assert presets.read_preset(name, root / "presets").description
+
+
+@pytest.mark.parametrize(("name", "other"), SAME_DATA.items())
+def test_presets_with_one_folder_have_the_same_data(name: str, other: str, root: Path) -> None:
+    one, same = (presets.preset_values(preset, root / "presets") for preset in (name, other))
+    assert all(one[section] == same[section] for section in DATA_SECTIONS)
 
 
 def test_list_has_all(root: Path) -> None:

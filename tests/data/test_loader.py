@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from threedgp.data import loader as loader_module
 from threedgp.data.loader import Batch, ShardLoader
+from threedgp.data.shards import ShardFolder
 from threedgp.errors import UserError
 
 MakeShards = Callable[..., Path]
@@ -106,10 +110,53 @@ def test_memory_is_bounded(training_shards: MakeShards, monkeypatch: pytest.Monk
     assert labels(found) == labels(batches(folder, 60))
 
 
+def repeat(folder: Path, shards: int) -> Path:
+    """The shards of `folder` as `shards` ones, by links; the work of looking at them is that of real ones."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    large = folder.with_name("large")
+    large.mkdir()
+    files = [{**manifest["files"][n % len(manifest["files"])], "name": f"{n}.parquet"} for n in range(shards)]
+    for n, file in enumerate(files):
+        os.link(folder / f"part-{n % len(manifest['files']):05d}.parquet", large / file["name"])
+    rows = sum(file["rows"] for file in files)
+    (large / "manifest.json").write_text(json.dumps({**manifest, "files": files, "rows": rows}))
+    return large
+
+
+@pytest.mark.parametrize("position", [0, 1_234_567_890])
+def test_start_and_resume_do_not_grow_with_the_set(
+    training_shards: MakeShards, position: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = training_shards([32, 32])
+    opened: dict[Path, set[Path]] = {small: set(), (large := repeat(small, 300)): set()}
+    groups = dict.fromkeys(opened, 0)
+    real = ShardFolder.read_group
+
+    def count(self: ShardFolder, index: int, *more: object) -> pa.Table:
+        opened[self.folder].add(self.path(index))
+        groups[self.folder] += 1
+        return real(self, index, *more)
+
+    monkeypatch.setattr(ShardFolder, "read_group", count)
+    for folder in opened:
+        batches(folder, 1, position=position, workers=1)
+    # The first batches lie in one shard, or in two where one ends.
+    assert len(opened[small]) <= 2 and len(opened[large]) <= 2
+    assert groups[large] <= 2 * loader_module.WINDOW_GROUPS
+
+
+def test_next_shard_is_checked_ahead(training_shards: MakeShards) -> None:
+    loader = ShardLoader(training_shards([64, 64, 64]), 4, 0, workers=1)
+    here = set(next(loader).label.tolist())
+    loader._checks.shutdown(wait=True)
+    assert len(loader._shards._verified) == 2 and max(here) // 64 in loader._shards._verified
+    loader.close()
+
+
 def test_small_sets_are_decoded_once(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    real = loader_module.decode_image
-    monkeypatch.setattr(loader_module, "decode_image", lambda data: decoded.append(1) or real(data))
+    real = loader_module.decode_planes
+    monkeypatch.setattr(loader_module, "decode_planes", lambda *seen: decoded.append(1) or real(*seen))
     batches(training_shards([40]), 50, workers=1)
     assert len(decoded) == 40
 

@@ -35,6 +35,15 @@ def test_any_cut_gives_the_same_order() -> None:
         assert rows_of(SampleOrder(shard_rows, 4, 0), shard_rows, first, count) == whole[first : first + count]
 
 
+def test_shard_after() -> None:
+    shard_rows = [37, 0, 20, 5]
+    order = SampleOrder(shard_rows, 4, 0)
+    in_turn = [place.shard for place in order.places(0, 200)]
+    for sample in range(150):
+        now = len(order.places(0, sample + 1)) - 1
+        assert order.shard_after(sample) == in_turn[now + 1]
+
+
 def test_seed_decides() -> None:
     one, other = (rows_of(SampleOrder([100], 4, seed), [100], 0, 100) for seed in (0, 1))
     assert one != other

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from torch.distributed import HashStore
 
 from threedgp.config import PrepareConfig
 from threedgp.data.images import decode_image
@@ -17,6 +20,7 @@ from threedgp.data.prepare import centre_crop, crop_picture, prepare_set, resize
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.base import RawPicture
 from threedgp.errors import UserError
+from threedgp.processes import Team
 
 RNG = np.random.default_rng(0)
 
@@ -58,6 +62,22 @@ def test_square_is_what_pillow_makes_of_the_crop(size: tuple[int, int]) -> None:
     image, (left, top, right, bottom) = square(RawPicture("a", 0, rgb), 16)
     cut = Image.fromarray(rgb[top:bottom, left:right])
     np.testing.assert_array_equal(image, np.asarray(cut.resize((16, 16), Image.Resampling.LANCZOS)))
+
+
+@pytest.mark.parametrize("side", [96, 160, 256])
+def test_large_pictures_are_as_pillow_makes_them(side: int) -> None:
+    """From 6 times the resolution on area averages come first: 50 dB, a tenth of the error of JPEG 95, is no loss.
+
+    Octaves of noise with the spectrum of photographs, amplitude 1 / frequency.
+    """
+    cells = [side // 2**octave for octave in range(8) if side >= 2**octave]
+    noise = [RNG.normal(size=(side // cell + 1, side // cell + 1, 3)) * cell for cell in cells]
+    picture = sum(np.asarray(cv2.resize(layer, (side, side), interpolation=cv2.INTER_CUBIC)) for layer in noise)
+    rgb = np.clip(picture / picture.std() * 50 + 120, 0, 255).astype(np.uint8)
+    image = square(RawPicture("a", 0, rgb), 16)[0].astype(int)
+    plain = np.asarray(Image.fromarray(rgb).resize((16, 16), Image.Resampling.LANCZOS)).astype(int)
+    assert 10 * np.log10(255**2 / max(np.mean((image - plain) ** 2), 1e-3)) > 50
+    assert np.abs(image - plain).max() <= 3
 
 
 def test_square_does_not_alias() -> None:
@@ -111,9 +131,24 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
 
 
-def test_jpeg(tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "prepared", Pictures(3), encoding="jpeg")
-    assert folder.read(0)["image"][0].as_py()[:2] == b"\xff\xd8"
+@pytest.mark.parametrize(("encoding", "mark"), [("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")])
+def test_encodings(tmp_path: Path, encoding: str, mark: bytes) -> None:
+    folder = prepared(tmp_path / "prepared", Pictures(3), encoding=encoding)
+    assert folder.read(0)["image"][0].as_py().startswith(mark)
+
+
+def test_processes_share_the_shards(tmp_path: Path) -> None:
+    """Two members of a team, here in threads, write together what one alone writes."""
+    whole = prepared(tmp_path / "whole/prepared", Pictures(150, bad=(3, 99)), shard_rows=20)
+    place, store = tmp_path / "shared/prepared", HashStore()
+
+    def take_part(rank: int) -> None:
+        source, settings = Pictures(150, bad=(3, 99)), PrepareConfig(shard_rows=20)
+        prepare_set(source, place, settings, 16, 1, Team(rank, 2, store))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(take_part, range(2)))
+    assert ShardFolder(place).manifest == whole.manifest
 
 
 def test_shard_without_a_good_picture(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from threedgp.data import schemas
+from threedgp.data import schemas, shards
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.errors import UserError
 
@@ -130,6 +130,29 @@ def test_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest.json.*dvc repro download"):
         ShardFolder(folder)
+
+
+@pytest.mark.parametrize("version", [None, schemas.VERSION - 1, schemas.VERSION + 1])
+def test_other_versions_are_refused(tmp_path: Path, version: int | None) -> None:
+    """None: manifests of version 1 do not say so."""
+    write(tmp_path).finish()
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    if version is None:
+        del manifest["schema_version"]
+    else:
+        manifest["schema_version"] = version
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    expected = f"columns of version {version or 1}, where this code reads {schemas.VERSION}; run `dvc repro prepare`"
+    with pytest.raises(UserError, match=expected):
+        ShardFolder(tmp_path)
+
+
+def test_footers_do_not_pile_up(tmp_path: Path) -> None:
+    write(tmp_path, tuple(range(20))).finish()
+    folder = ShardFolder(tmp_path)
+    for _ in range(2):
+        assert pa.concat_tables(folder.iterate()).num_rows == 200
+    assert len(folder._footers) <= shards.FOOTERS
 
 
 def test_vectors_survive(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,18 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shuffle, "_deal", lambda *_: pytest.fail("dealt again"))
     assert write(tmp_path / "b").manifest == expected
     assert calls == [0, 1, 1, 2]
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    write_inputs(tmp_path / "many", 4)
+    write_inputs(tmp_path / "few", 50)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 8, hard))
+    try:
+        many = write(tmp_path / "many")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert pa.concat_tables(many.iterate()).equals(pa.concat_tables(write(tmp_path / "few").iterate()))
 
 
 def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ class DatasetConfig(Section):
     """Name of the folder under `data/`."""
     source: Literal["procedural", "folder", "rgbd", "imagenet", "sdip", "lsun"] = "imagenet"
     path: str | None = None
-    """Folder or archive that holds the pictures; null where the source makes or downloads them."""
+    """Folder or archive that holds the pictures; null where the source makes or fetches them (`imagenet`: from the
+    Hugging Face hub, with a token)."""
     subset: str | None = None
     """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
     resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
@@ -27,7 +28,7 @@ class DatasetConfig(Section):
 
     @model_validator(mode="after")
     def _path_matches_source(self) -> DatasetConfig:
-        if self.source in ("folder", "rgbd", "imagenet") and not self.path:
+        if self.source in ("folder", "rgbd") and not self.path:
             raise ValueError(f"path: source '{self.source}' needs the folder or archive that holds the pictures")
         known = SUBSETS.get(self.source, ())
         if known and self.subset not in known:
@@ -46,17 +47,13 @@ class DownloadConfig(Section):
     """Side of the procedural pictures."""
     seed: int = 0
     """Of the procedural world."""
-    max_dead_links: Fraction = 0.3
-    """`sdip` from the authors' list of URLs: more vanished pictures than this share are an error."""
-    requests_per_second: Annotated[float, Field(gt=0)] = 20.0
-    """`sdip` from the authors' list of URLs: to one host, at most."""
 
 
 class PrepareConfig(Section):
     """Stage `prepare`: square crops at `dataset.resolution`."""
 
-    encoding: Literal["png", "jpeg"] = "png"
-    """Lossless PNG, or JPEG of quality 95."""
+    encoding: Literal["webp", "png", "jpeg"] = "webp"
+    """WebP and PNG are lossless, WebP is a quarter smaller; JPEG of quality 95 is smaller still and decodes fastest."""
     shard_rows: PositiveInt = 4096
     max_reject_fraction: Fraction = 0.2
     """More rejected pictures than this share are an error: the folder is probably not what it should be."""
@@ -77,6 +74,8 @@ class SelectConfig(Section):
     """Stage `select`: instance selection (one Gaussian for each class)."""
 
     keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
+    keep_count: PositiveInt | None = None
+    """So many pictures of each class (a smaller one is kept whole), whatever `keep_fraction` says."""
     covariance_regulariser: Annotated[float, Field(gt=0)] = 1e-5
 
 
@@ -96,9 +95,9 @@ class DepthConfig(Section):
         "depth_anything_3",
     ] = "leres"
     weights: str | None = None
-    """Local path, URL or hub id of the estimator's weights; null = the ones it is known for."""
+    """Local file or folder, URL or hub id of the estimator's weights; null = the ones it is known for."""
     batch_size: PositiveInt = 16
-    """Pictures that an estimator sees at once."""
+    """Pictures that an estimator sees at once; some take one at a time (docs/depth.md)."""
     strength: NonNegative = 1.0
     """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
@@ -115,6 +114,16 @@ class EmbedConfig(Section):
     """Local path, URL or hub id of a timm model's weights; null = the ones that timm names."""
     input_size: PositiveInt = 224
     batch_size: PositiveInt = 64
+
+    @model_validator(mode="after")
+    def _weights_match_network(self) -> EmbedConfig:
+        if self.network == "inception":
+            raise ValueError("network: 'inception' measures and is not distilled; choose a model of timm")
+        if self.network == "efficientnet_lite0" and self.weights is not None:
+            raise ValueError(
+                "weights: efficientnet_lite0 comes with its own; set it to null, or network to tf_efficientnet_lite0"
+            )
+        return self
 
 
 class ShardsConfig(Section):

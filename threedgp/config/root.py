@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from threedgp.config.data import (
     DatasetConfig,
@@ -19,7 +19,7 @@ from threedgp.config.data import (
     ShardsConfig,
 )
 from threedgp.config.errors import explain
-from threedgp.config.fields import PositiveInt, Section
+from threedgp.config.fields import Fraction, PositiveInt, Section
 from threedgp.config.model import CameraConfig, ModelConfig
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.train import TrainConfig
@@ -31,13 +31,20 @@ class MachineConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: PositiveInt = 1
-    """Processes that `train` starts on this machine, one for each GPU; under torchrun those that it started count."""
+    """Processes that `features`, `depth`, `embed` and `train` start on this machine, one for each GPU; under torchrun
+    those that it started count."""
     workers: PositiveInt = 2
-    """Threads that read and decode, in each process."""
+    """Threads of each process that read and decode, and compute features where there is no GPU."""
     connections: PositiveInt = 4
     """Downloads at once."""
     mirror: str | None = None
     """Folder or URL below which files are looked for by name before their own addresses are tried."""
+    requests_per_second: Annotated[float, Field(gt=0)] = 20.0
+    """`sdip` from the authors' list of URLs: to one host, at most."""
+    max_dead_links: Fraction = 0.3
+    """`sdip` from the authors' list of URLs: more vanished pictures than this share are an error."""
+    verify_md5: bool = True
+    """`imagenet` from the official tar: compare its MD5, which reads all 148 GB once, before days of work on it."""
 
 
 class Config(Section):
@@ -105,6 +112,8 @@ class Config(Section):
                 if value != wanted:
                     wanted = wanted or "false"
                     raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {wanted}")
+        if self.train.publish == "best" and not self.train.metric_kimg:
+            raise ValueError("train.publish: 'best' needs measurements; set train.metric_kimg, or publish 'last'")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "simulated" and self.dataset.source != "procedural":

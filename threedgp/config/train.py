@@ -81,6 +81,16 @@ class TrainConfig(Section):
     """Every so many thousands of images a saved state is kept for good; 0 = never."""
     pictures_kimg: NonNegative = 200.0
     """Thousands of images between two grids of generated pictures; 0 = none."""
+    metric_kimg: NonNegative = 200.0
+    """Thousands of images between two measurements of the averaged generator; 0 = none."""
+    metric_samples: PositiveInt = 2048
+    """Pictures of a measurement."""
+    best_by: Literal["frechet", "swd"] = "frechet"
+    """Which distance says what model is best: Frechet on the features of `features`, or sliced Wasserstein."""
+    publish: Literal["best", "last"] = "best"
+    """Which averaged generator becomes the model."""
+    metric_explosion_factor: NonNegative = 4.0
+    """The distance of `best_by` beyond this multiple of its best value is a divergence; 0 = it never is."""
     explosion_factor: NonNegative = 100.0
     """A loss or gradient norm above this multiple of what is usual has exploded; 0 = only NaN and infinity count."""
     max_rollbacks: Annotated[int, Field(ge=0)] = 5

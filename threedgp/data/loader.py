@@ -18,13 +18,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from threedgp.data.images import decode_image, depth_from_bytes
+from threedgp.data import schemas
+from threedgp.data.images import decode_planes, depth_from_bytes
 from threedgp.data.order import WINDOW_GROUPS, Place, SampleOrder
 from threedgp.data.shards import ShardFolder
 from threedgp.errors import UserError
 
 CACHE_BYTES = 256 * 2**20
-"""Decoded rows that are kept; small sets fit as a whole and are decoded once."""
+"""Rows that are kept; a set that fits as a whole is decoded once, one that does not is kept as it was read."""
 AHEAD = 2
 """Batches in preparation, for each worker."""
 
@@ -91,6 +92,8 @@ class ShardLoader:
         self._batch_size, self._share = batch_size, batch_size // world_size
         self._next = position + rank * self._share
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+        self._checks = ThreadPoolExecutor(1, thread_name_prefix="checksum")
+        self._coming: int | None = None
         self._waiting: deque[Future[Batch]] = deque()
         self._ahead = AHEAD * workers
 
@@ -102,12 +105,22 @@ class ShardLoader:
             places = self._order.places(self._next, self._share)
             self._waiting.append(self._pool.submit(self._load, self._next, places))
             self._next += self._batch_size
-        return self._waiting.popleft().result()
+        batch = self._waiting.popleft().result()
+        self._verify_ahead()
+        return batch
 
     def close(self) -> None:
         """Stop the threads and forget what was read ahead."""
         self._pool.shutdown(cancel_futures=True)
+        self._checks.shutdown(cancel_futures=True)
         self._waiting.clear()
+
+    def _verify_ahead(self) -> None:
+        """While one shard is in use, compare the checksum of the one after it, so that nothing waits for that later."""
+        coming = self._order.shard_after(self._next)
+        if coming != self._coming:
+            self._coming = coming
+            self._checks.submit(self._shards.verify, coming)
 
     def _load(self, first: int, places: list[Place]) -> Batch:
         count, size = self._share, self.resolution
@@ -118,51 +131,58 @@ class ShardLoader:
             label=torch.empty(count, dtype=torch.int64),
             index=torch.arange(first, first + count),
         )
-        image, depth, embedding, label = (
-            tensor.numpy() for tensor in (batch.image, batch.depth, batch.embedding, batch.label)
-        )
+        embedding, label = batch.embedding.numpy(), batch.label.numpy()
         start = 0
         group_rows = self._shards.manifest.row_group_rows
         for shard, rows in places:
             for number in np.unique(rows // group_rows):
                 mine = np.flatnonzero(rows // group_rows == number)
                 group, inside, here = self._cache.group(shard, int(number)), rows[mine] % group_rows, start + mine
-                group.decode(inside)
-                image[here] = group.images[inside]
-                if self.has_depth:
-                    depth[here, 0] = group.depths[inside] / np.float32(65536) * 2 - 1
                 embedding[here] = group.embeddings[inside]
                 label[here] = group.labels[inside]
+                for sample, row in zip(here.tolist(), inside.tolist(), strict=True):
+                    group.show(row, batch.image[sample].numpy(), batch.depth[sample].numpy())
             start += len(rows)
         return batch
 
 
 class _RowGroup:
-    """Rows of one group. Pictures and depth are decoded when first asked for, as other processes take other rows."""
+    """Rows of one group. Pictures and depth are decoded when first asked for, as other processes take other rows.
 
-    def __init__(self, table: pa.Table, resolution: int, embedding_dim: int) -> None:
+    Args:
+        keep: decoded rows, for sets of which all are kept.
+    """
+
+    def __init__(self, table: pa.Table, resolution: int, embedding_dim: int, keep: bool) -> None:
         count = table.num_rows
         self.labels = table["label"].to_numpy()
         self.embeddings = np.zeros((count, 0), np.float16)
         if embedding_dim:
             flat = table["embedding"].combine_chunks().flatten()
             self.embeddings = flat.to_numpy().reshape(count, embedding_dim)
-        self.images = np.empty((count, 3, resolution, resolution), np.uint8)
-        self.depths = np.empty((count, resolution, resolution), np.uint16)
-        self._encoded = table["image"].combine_chunks(), table["depth"].combine_chunks()
-        self._decoded = np.zeros(count, bool)
-        encoded = sum(column.nbytes for column in self._encoded)
-        self.bytes = self.images.nbytes + self.depths.nbytes + self.embeddings.nbytes + encoded
+        self._resolution = resolution
+        self._images, self._depths = table["image"].combine_chunks(), table["depth"].combine_chunks()
+        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] | None = [None] * count if keep else None
+        self.bytes = self._images.nbytes + self._depths.nbytes + self.embeddings.nbytes
+        self.bytes += count * _decoded_bytes(resolution) if keep else 0
 
-    def decode(self, rows: NDArray[np.int64]) -> None:
-        """Make sure that `rows` are decoded. Two threads that do the same do no harm."""
-        images, depths = self._encoded
-        for row in rows[~self._decoded[rows]].tolist():
-            self.images[row] = decode_image(images[row].as_py()).transpose(2, 0, 1)
-            encoded_depth = depths[row].as_py()
-            if encoded_depth:
-                self.depths[row] = depth_from_bytes(encoded_depth, self.depths.shape[1])
-            self._decoded[row] = True
+    def show(self, row: int, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> None:
+        """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` for no depth."""
+        kept = self._kept[row] if self._kept else None
+        if kept is None:
+            decode_planes(self._images[row].as_buffer(), image)
+            if len(depth):
+                values = depth_from_bytes(self._depths[row].as_buffer(), self._resolution)
+                np.multiply(values, np.float32(2 / 65536), out=depth[0])
+                depth -= 1
+            if self._kept:
+                self._kept[row] = image.copy(), depth.copy()  # two threads that do the same do no harm
+        else:
+            image[:], depth[:] = kept
+
+
+def _decoded_bytes(resolution: int) -> int:
+    return resolution**2 * (3 + 4)
 
 
 class _RowGroupCache:
@@ -170,7 +190,9 @@ class _RowGroupCache:
 
     def __init__(self, shards: ShardFolder, resolution: int, embedding_dim: int) -> None:
         self._shards, self._resolution, self._embedding_dim = shards, resolution, embedding_dim
-        self._columns = [name for name in shards.schema.names if name != "id"]
+        self._columns = [name for name in schemas.training(embedding_dim).names if name != "id"]
+        encoded = sum(file.bytes for file in shards.manifest.files)
+        self._keep = encoded + shards.manifest.rows * _decoded_bytes(resolution) <= CACHE_BYTES
         self._groups: OrderedDict[tuple[int, int], Future[_RowGroup]] = OrderedDict()
         self._lock = threading.Lock()
         self._bytes = 0
@@ -191,7 +213,7 @@ class _RowGroupCache:
         if mine:
             try:
                 table = self._shards.read_group(shard, number, self._columns)
-                group = _RowGroup(table, self._resolution, self._embedding_dim)
+                group = _RowGroup(table, self._resolution, self._embedding_dim, self._keep)
             except BaseException as error:
                 with self._lock:
                     del self._groups[key]

@@ -52,6 +52,13 @@ class SampleOrder:
             first, count = first + len(rows), count - len(rows)
         return found
 
+    def shard_after(self, sample: int) -> int:
+        """The shard that follows the one of `sample`."""
+        epoch, offset = divmod(sample, self.size)
+        shards, starts = self._shards(epoch)
+        turn = int(np.searchsorted(starts, offset, side="right"))
+        return int(shards[turn] if turn < len(shards) else self._shards(epoch + 1)[0][0])
+
     def _permute_shards(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Shards in the order of `epoch`, and the samples of the epoch before each."""
         filled = np.flatnonzero(self._shard_rows)

@@ -14,17 +14,20 @@ AHEAD = 4
 """Results that may wait for their turn, for each worker: bounds memory."""
 
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int = AHEAD
+) -> Iterator[Result]:
     """Apply `function` to `items` in `workers` threads; yield results in the order of `items`.
 
-    An exception of `function` is raised in its turn. Work that has not begun is dropped when the caller stops.
+    At most `ahead` results a worker wait for their turn. An exception of `function` is raised in its turn. Work that
+    has not begun is dropped when the caller stops.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix=function.__name__)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > AHEAD * workers:
+            if len(waiting) > ahead * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-VERSION = 1
-"""Goes up when the meaning of a column changes."""
+VERSION = 2
+"""Goes up when the meaning of a column changes; shards of another version are refused. 2: depth is compressed."""
 
 _IDENTITY = [pa.field("id", pa.string(), nullable=False), pa.field("label", pa.int32(), nullable=False)]
 
@@ -27,7 +27,7 @@ SELECTED = pa.schema(_IDENTITY)
 DEPTH = pa.schema(
     [
         _IDENTITY[0],
-        pa.field("depth", pa.binary(), nullable=False),  # little-endian uint16, row by row, larger = farther
+        pa.field("depth", pa.binary(), nullable=False),  # `images.depth_to_bytes`; larger = farther; empty = none
     ]
 )
 

@@ -2,12 +2,14 @@
 
 After "Instance Selection for GANs" (arXiv 2007.15255), without PCA. The Gaussian is that of scikit-learn's
 GaussianMixture(1, reg_covar=...). All sums are in float64, over pictures in the order of their ids, so that the result
-does not depend on how the set is cut into shards.
+does not depend on how the set is cut into shards. Memory holds one covariance, BLOCK_ROWS features and one shard,
+whatever the number of pictures and classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +18,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from threedgp.atomic import require_free
+from threedgp.config import SelectConfig
 from threedgp.data import schemas
+from threedgp.data.feature_file import RowsOnDisk, gather_features
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.errors import UserError
 from threedgp.progress import progress
 
 BLOCK_ROWS = 4096
 """Pictures that are in memory as float64 at a time."""
 
+Features = NDArray[np.float32] | RowsOnDisk
 
-def log_likelihoods(features: NDArray[np.float32], regulariser: float) -> NDArray[np.float64]:
+
+def log_likelihoods(features: Features, regulariser: float) -> NDArray[np.float64]:
     """Log-likelihood `[N]` of features `[N, D]` under their own Gaussian.
 
     Args:
-        features: may be a part of a memory-mapped file.
         regulariser: added to the diagonal of the covariance, so that fewer pictures than dimensions will do.
     """
     count, dim = features.shape
@@ -38,78 +41,92 @@ def log_likelihoods(features: NDArray[np.float32], regulariser: float) -> NDArra
     covariance = np.zeros((dim, dim))
     for block in _blocks(features):
         covariance += (block - mean).T @ (block - mean)
-    root = cholesky(covariance / count + regulariser * np.eye(dim), lower=True)
+    covariance /= count
+    covariance[np.diag_indices(dim)] += regulariser
+    root = cholesky(covariance, lower=True, overwrite_a=True)
     constant = -0.5 * dim * np.log(2 * np.pi) - np.log(np.diag(root)).sum()
     whitened = (solve_triangular(root, (block - mean).T, lower=True) for block in _blocks(features))
     return np.concatenate([constant - 0.5 * (white**2).sum(axis=0) for white in whitened])
 
 
-def _blocks(features: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
+def _blocks(features: Features) -> Iterator[NDArray[np.float64]]:
     for start in range(0, len(features), BLOCK_ROWS):
-        yield features[start : start + BLOCK_ROWS].astype(np.float64)
+        yield np.asarray(features[start : start + BLOCK_ROWS], np.float64)
 
 
-def select(
-    features: NDArray[np.float32], labels: NDArray[np.int32], keep_fraction: float, regulariser: float
-) -> NDArray[np.bool_]:
-    """Which pictures to keep, `[N]`: of each class the most likely `keep_fraction`, rounded, but at least one.
+def class_log_likelihoods(features: Features, classes: list[slice], regulariser: float, found: NDArray) -> None:
+    """Log-likelihoods of all pictures, each under the Gaussian of its class, into float64 `found` `[N]`.
 
     Args:
-        features: `[N, D]`; may be a memory-mapped file.
-        labels: `[N]`, in any order; sorted ones save a copy of the class.
-        keep_fraction: share of each class; of equally likely pictures the first are kept.
+        features: `[N, D]`.
+        classes: rows of each class.
         regulariser: as in `log_likelihoods`.
+        found: NaN where they are missing; complete classes are kept. May be a memory-mapped file.
     """
-    kept = np.zeros(len(labels), bool)
-    order = np.argsort(labels, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        together = rows[-1] - rows[0] == len(rows) - 1
-        members = features[rows[0] : rows[-1] + 1] if together else features[rows]
-        best = np.argsort(-log_likelihoods(members, regulariser), kind="stable")
-        kept[rows[best[: max(1, round(keep_fraction * len(rows)))]]] = True
+    missing = [rows for rows in classes if not np.isfinite(found[rows]).all()]
+    left = sum(rows.stop - rows.start for rows in missing)
+    with progress("select", len(found), done=len(found) - left) as bar:
+        for rows in missing:
+            found[rows] = log_likelihoods(features[rows], regulariser)
+            bar.advance(rows.stop - rows.start)
+
+
+def choose(
+    likelihoods: NDArray[np.float64], classes: list[slice], keep_fraction: float, keep_count: int | None
+) -> NDArray[np.bool_]:
+    """Which pictures to keep, `[N]`: of each class the most likely ones; of equally likely ones the first.
+
+    Args:
+        likelihoods: `[N]`.
+        classes: rows of each class.
+        keep_fraction: share of each class, rounded, but at least one picture.
+        keep_count: so many of each class instead, or all of a smaller one.
+    """
+    kept = np.zeros(len(likelihoods), bool)
+    for rows in classes:
+        wanted = keep_count or max(1, round(keep_fraction * (rows.stop - rows.start)))
+        best = np.argsort(-likelihoods[rows], kind="stable")[:wanted]
+        kept[rows.start + best] = True
     return kept
 
 
-def select_set(features: ShardFolder, folder: Path, keep_fraction: float, regulariser: float) -> None:
+def rows_of_classes(labels: NDArray[np.int32]) -> list[slice]:
+    """Rows of each class, where `labels` are sorted."""
+    cuts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    return [slice(start, stop) for start, stop in pairwise(cuts) if stop > start]
+
+
+def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> None:
     """Select among the pictures of `features` and write the survivors, sorted by id, to `folder`/ids.parquet.
 
+    What is finished stays beside `folder`, so that a run that was stopped goes on with the shard or class that it was
+    at.
+
     Raises:
-        UserError: a feature is not finite.
+        UserError: a feature is not finite, or too little space.
     """
     pictures = pa.concat_tables(features.iterate(["id", "label"]))
     order = pc.sort_indices(pictures, [("label", "ascending"), ("id", "ascending")])
     pictures = pictures.take(order)
-    if keep_fraction < 1:
-        gathered = _gather(features, np.argsort(order.to_numpy()), folder.with_name("features.npy"))
-        kept = select(gathered, pictures["label"].to_numpy(), keep_fraction, regulariser)
+    if settings.keep_fraction < 1 or settings.keep_count:
+        # A class is then one stretch of the file.
+        gathered = gather_features(features, np.argsort(order.to_numpy()), folder.with_name("features"))
+        classes = rows_of_classes(pictures["label"].to_numpy())
+        likelihoods = _memory_mapped(folder.with_name("likelihoods.npy"), len(order))
+        class_log_likelihoods(gathered, classes, settings.covariance_regulariser, likelihoods)
+        kept = choose(likelihoods, classes, settings.keep_fraction, settings.keep_count)
         pictures = pictures.filter(pa.array(kept))
-    meta = {
-        "keep_fraction": keep_fraction,
-        "covariance_regulariser": regulariser,
-        "candidates": features.manifest.rows,
-    }
+    meta = {**settings.model_dump(), "candidates": features.manifest.rows}
     writer = ShardWriter(folder, schemas.SELECTED, "selected", meta, part_name="ids.parquet")
     writer.write(0, pictures.sort_by("id"))
     writer.finish()
 
 
-def _gather(features: ShardFolder, places: NDArray[np.int64], path: Path) -> NDArray[np.float32]:
-    """All features as a memory-mapped file `[N, D]`, row i of the shards in row `places[i]`.
-
-    A class is then one stretch of the file, and memory holds one class at a time, not all covariances.
-    """
-    dim = features.schema.field("feature").type.list_size
-    require_free(path.parent, len(places) * dim * 4)
-    gathered = np.lib.format.open_memmap(path, "w+", np.float32, (len(places), dim))
-    with progress("select", len(places)) as bar:
-        first = 0
-        for table in features.iterate(["id", "feature"]):
-            values = table["feature"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-            finite = np.isfinite(values).all(axis=1)
-            if not finite.all():
-                name = table["id"][int(np.argmin(finite))].as_py()
-                raise UserError(f"{features.folder}: the features of {name} are not finite; look at that picture.")
-            gathered[places[first : first + len(values)]] = values
-            first += len(values)
-            bar.advance(len(values))
-    return gathered
+def _memory_mapped(path: Path, count: int) -> NDArray[np.float64]:
+    """A file of `count` values, NaN when it is new."""
+    if path.exists():
+        return np.load(path, mmap_mode="r+")
+    fresh = path.with_suffix(".fresh.npy")
+    np.save(fresh, np.full(count, np.nan))
+    fresh.rename(path)
+    return np.load(path, mmap_mode="r+")

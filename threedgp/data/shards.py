@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -24,6 +25,8 @@ from threedgp.errors import UserError
 
 MANIFEST = "manifest.json"
 PART_NAME = "part-{:05d}.parquet"
+FOOTERS = 8
+"""Of the shards read last; all of a large set would take hundreds of MB."""
 STAGES = {"raw": "download", "prepared": "prepare", "selected": "select"}
 """Stage that makes a kind of folder, where it does not have the same name."""
 
@@ -48,6 +51,8 @@ class Manifest:
     content_hash: str
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[ShardFile] = field(default_factory=list)
+    schema_version: int = 1
+    """Manifests of version 1 do not say so."""
 
 
 class ShardWriter:
@@ -102,8 +107,8 @@ class ShardWriter:
                 table,
                 pa.PythonFile(sink, mode="w"),
                 row_group_size=self.row_group_rows,
-                # Encoded pictures do not shrink any further, and no column has many equal values.
-                compression={column: "none" if column == "image" else "zstd" for column in table.column_names},
+                # What is compressed already does not shrink any further, and no column has many equal values.
+                compression={field.name: "none" if _compressed(field) else "zstd" for field in self.schema},
                 use_dictionary=False,
                 write_statistics=False,
             )
@@ -129,6 +134,7 @@ class ShardWriter:
             content_hash=hashlib.sha256(content.encode()).hexdigest(),
             meta=meta,
             files=files,
+            schema_version=schemas.VERSION,
         )
         write_json(self.folder / MANIFEST, asdict(manifest))
         for record in records:
@@ -160,7 +166,8 @@ class ShardFolder:
             self._check_size(file)
         self._verified: set[int] = set()
         self._locks = [threading.Lock() for _ in self.manifest.files]
-        self._footers: dict[int, pq.FileMetaData] = {}
+        self._footers: OrderedDict[int, pq.FileMetaData] = OrderedDict()
+        self._footers_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.manifest.files)
@@ -221,7 +228,11 @@ class ShardFolder:
         # A ParquetFile must not be shared between threads; its footer may, and parsing that is what takes time.
         self.verify(index)
         file = pq.ParquetFile(self.path(index), metadata=self._footers.get(index))
-        self._footers.setdefault(index, file.metadata)
+        with self._footers_lock:
+            self._footers[index] = file.metadata
+            self._footers.move_to_end(index)
+            if len(self._footers) > FOOTERS:
+                self._footers.popitem(last=False)
         return file
 
     def _check_size(self, file: ShardFile) -> None:
@@ -238,17 +249,25 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder of shards.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: it is missing, damaged, or of another version.
     """
     path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{**values, "files": [ShardFile(**file) for file in values["files"]]})
+        manifest = Manifest(**{**values, "files": [ShardFile(**file) for file in values["files"]]})
     except FileNotFoundError:
         stage = STAGES.get(folder.name, folder.name)
         raise UserError(f"{path}: no such file; run `dvc repro {stage}` to make it.") from None
     except (ValueError, TypeError, KeyError):
         raise _damaged(path, folder.name, "this is no manifest of shards") from None
+    if manifest.schema_version != schemas.VERSION:
+        versions = f"has columns of version {manifest.schema_version}, where this code reads {schemas.VERSION}"
+        raise _damaged(path, manifest.kind, versions)
+    return manifest
+
+
+def _compressed(field: pa.Field) -> bool:
+    return field.name == "image" or field.equals(schemas.DEPTH.field("depth"))
 
 
 def _damaged(path: Path, kind: str, what: str) -> UserError:

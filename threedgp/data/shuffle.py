@@ -2,13 +2,13 @@
 
 Two passes, so that the set may be larger than memory. The first reads every source shard once and deals its rows out to
 their target shards, into one temporary file a source shard. The second reads each target's share of all those files
-and puts it in order. All rows are read twice and written twice; memory holds one source or one target shard.
+and puts it in order. All rows are read twice and written twice. Memory holds one source shard or one target shard up to
+four times (as read, joined, sorted, on its way to the disk), and of the whole set only ids, labels and places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -110,14 +110,11 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
         {"dataset": dataset, "seed": settings.seed, **_about(joined)},
         row_group_rows=settings.row_group_rows,
     )
-    with progress("shards: gather", total) as bar, ExitStack() as files:
-        sources = [
-            pa.ipc.open_file(files.enter_context(pa.memory_map(str(_dealt_file(dealt, shard)))))
-            for shard in range(len(joined.depth))
-        ]
+    with progress("shards: gather", total) as bar:
         for target in range(targets):
             if not writer.done(target):
-                rows = pa.Table.from_batches([source.get_batch(target) for source in sources])
+                shares = (_share(_dealt_file(dealt, shard), target) for shard in range(len(joined.depth)))
+                rows = pa.Table.from_batches(shares)
                 writer.write(target, rows.take(np.argsort(rows["place"].to_numpy())).drop_columns("place"))
             bar.advance(writer.rows(target))
     writer.finish()
@@ -152,6 +149,12 @@ def _deal(table: pa.Table, places: NDArray[np.int64], targets: int, rows_per_tar
             file.write_batch(batch)
 
 
+def _share(path: Path, target: int) -> pa.RecordBatch:
+    """The rows for `target` in a dealt file, which is open no longer than that: there may be thousands of files."""
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as batches:
+        return batches.get_batch(target)
+
+
 def _batches(table: pa.Table, cuts: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
     empty = pa.RecordBatch.from_pylist([], table.schema)
     for start, stop in pairwise(cuts):
@@ -159,7 +162,7 @@ def _batches(table: pa.Table, cuts: NDArray[np.int64]) -> Iterator[pa.RecordBatc
 
 
 def _bytes_of(joined: JoinedShards) -> int:
-    """About the size of all rows with depth unpacked."""
-    files = joined.prepared.manifest.files + joined.embed.manifest.files
-    depth = joined.depth.manifest.rows * joined.prepared.meta["resolution"] ** 2 * 2
-    return sum(file.bytes for file in files) + depth
+    """About the size of the rows that remain."""
+    rows = joined.depth.manifest.rows
+    manifests = [folder.manifest for folder in (joined.prepared, joined.embed, joined.depth)]
+    return sum(sum(file.bytes for file in each.files) * rows // max(each.rows, 1) for each in manifests)

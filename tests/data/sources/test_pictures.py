@@ -48,6 +48,34 @@ def test_cmyk_keeps_its_colours() -> None:
     assert np.abs(picture - np.asarray(RGB)).mean() < 4  # an inverted one is off by about 100
 
 
+def ycck(rgb: np.ndarray) -> bytes:
+    """A JPEG as Photoshop writes it: YCCK, all four values inverted, said so by the mark of Adobe.
+
+    From the formulas: inverted inks without black are R, G, B; YCCK is the YCbCr of 255 minus those. Pillow writes four
+    planes as they are but inverted, and says CMYK; the mark is then set to YCCK.
+    """
+    planes = np.asarray(Image.fromarray(255 - rgb).convert("YCbCr"))
+    stored = np.dstack([planes, np.full(rgb.shape[:2], 255, np.uint8)])
+    data = saved(Image.fromarray(255 - stored, "CMYK"), "JPEG", quality=100, subsampling=0)
+    mark = data.index(b"Adobe") + 11
+    assert data[mark] == 0
+    return data[:mark] + b"\x02" + data[mark + 1 :]
+
+
+def test_adobe_ycck_keeps_its_colours() -> None:
+    rgb = np.asarray(RGB)
+    with Image.open(io.BytesIO(ycck(rgb))) as image:
+        assert image.mode == "CMYK" and image.info["adobe_transform"] == 2
+    assert np.abs(decode_picture(ycck(rgb)).astype(int) - rgb).max() <= 6  # two rounded colour transforms and a JPEG
+
+
+def test_black_ink_darkens() -> None:
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:, 8:, 3] = 255
+    picture = decode_picture(saved(Image.fromarray(inks, "CMYK"), "JPEG", quality=95))
+    assert picture[:, :6].min() > 245 and picture[:, 10:].max() < 10
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_transparency_lies_over_white(mode: str) -> None:
     image = RGB.convert("RGBA")
@@ -56,6 +84,21 @@ def test_transparency_lies_over_white(mode: str) -> None:
     layer = reopened(data).convert("RGBA")
     expected = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     np.testing.assert_array_equal(decode_picture(data), np.asarray(expected))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_one_transparent_colour(mode: str) -> None:
+    """PNG's chunk tRNS: pixels of exactly this colour are clear, all others opaque."""
+    if mode == "I;16":
+        values, clear = np.full((4, 5), 2570, np.uint16), 770
+        values[1, 2] = clear
+        expected = np.full((4, 5, 3), 10)
+    else:
+        values, clear = np.full((4, 5, 3) if mode == "RGB" else (4, 5), 10, np.uint8), 3
+        values[1, 2], expected = clear, np.full((4, 5, 3), 10)
+    expected[1, 2] = 255
+    data = saved(Image.fromarray(values), "PNG", transparency=(3, 3, 3) if mode == "RGB" else clear)
+    np.testing.assert_array_equal(decode_picture(data), expected)
 
 
 def test_transparent_palette_entry() -> None:
@@ -78,6 +121,23 @@ def test_sixteen_bit_colour() -> None:
     assert np.abs(decode_picture(data).astype(int) - values / 257).max() <= 1
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_in_which_white_is_zero(order: str) -> None:
+    """Written by hand: one strip of 16 bits, PhotometricInterpretation 0."""
+    values = RNG.integers(0, 65536, (4, 6), dtype=np.uint16)
+    tags = [(256, 6), (257, 4), (258, 16), (259, 1), (262, 0), (273, 200), (277, 1), (278, 4), (279, values.nbytes)]
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, value in tags:  # a short stands at the beginning of its four bytes
+        header += struct.pack(f"{order}HHIHxx", tag, 3, 1, value)
+    data = header.ljust(200, b"\0") + values.astype(f"{order}u2").tobytes()
+    try:
+        picture = decode_picture(data)
+    except BadPicture as reason:
+        assert order == ">" and "no known picture format" in str(reason)  # as of Pillow 13
+        return
+    np.testing.assert_array_equal(picture, np.repeat(np.rint((65535 - values) / 257)[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation: int) -> None:
     exif = Image.Exif()
@@ -86,6 +146,41 @@ def test_exif_orientation(orientation: int) -> None:
     expected = np.asarray(ImageOps.exif_transpose(reopened(data)))
     np.testing.assert_array_equal(decode_picture(data), expected)
     assert expected.shape[:2] == ((40, 60) if orientation < 5 else (60, 40))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_exif_orientation_of_other_formats(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    picture = decode_picture(saved(RGB, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})))
+    np.testing.assert_array_equal(picture, np.rot90(np.asarray(RGB), -1))
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"garbage",
+        b"Exif\0\0garbage",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",  # says that 65535 entries follow
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",  # orientation 9
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abc\0\0\0\0\0",  # orientation "abc"
+    ],
+)
+def test_broken_exif_costs_no_picture(exif: bytes) -> None:
+    np.testing.assert_array_equal(decode_picture(saved(RGB, "JPEG", exif=exif)), decode_picture(saved(RGB, "JPEG")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_thin_pictures(kind: str, size: tuple[int, int]) -> None:
+    picture = decode_picture(saved(Image.new("RGB", size, (200, 200, 200)), kind))
+    assert picture.shape == (size[1], size[0], 3) and np.abs(picture.astype(int) - 200).max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{"progressive": True}, {"subsampling": 0}, {"subsampling": 2, "optimize": True}])
+def test_kinds_of_jpeg(settings: dict[str, object]) -> None:
+    data = saved(RGB, "JPEG", quality=95, **settings)
+    np.testing.assert_array_equal(decode_picture(data), cv2.imdecode(np.frombuffer(data, np.uint8), 1)[..., ::-1])
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -114,6 +209,7 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
         "bit rot": (png[:200] + bytes([png[200] ^ 255]) + png[201:], "."),
         "gigapixel": (png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:], "limit"),
         "floating point": (cv2.imencode(".tiff", np.ones((4, 4), np.float32))[1].tobytes(), "floating-point"),
+        "program for a printer": (saved(RGB, "EPS"), "no known picture format"),  # Pillow would run Ghostscript
         "32 bits": (saved(Image.fromarray(np.full((4, 4), 2**20, np.int32)), "TIFF"), "16 bits"),
     }
 
@@ -124,6 +220,21 @@ def test_bad_pictures_have_a_reason(name: str) -> None:
     with pytest.raises(BadPicture, match=reason) as caught:
         decode_picture(data)
     assert "0x" not in str(caught.value)  # an address would make the rejects differ from run to run
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF"])
+def test_cut_off_anywhere(kind: str) -> None:
+    """Every beginning of a file is rejected with a reason, or lacks nothing of the picture."""
+    data = saved(RGB, kind)
+    whole = decode_picture(data)
+    for length in {*range(0, len(data), len(data) // 24), *range(len(data) - 12, len(data))}:
+        try:
+            picture = decode_picture(data[:length])
+        except BadPicture as reason:
+            assert str(reason)
+        else:
+            np.testing.assert_array_equal(picture, whole)
+            assert length > 0.9 * len(data)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from threedgp.data.sources.pictures import LARGEST_FILE, BadPicture
+from threedgp.data.sources.references import changed
 from threedgp.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A file, by its path relative to the root with forward slashes."""
 
@@ -69,11 +70,7 @@ def read_listed(tree: Tree, path: str, size: int, stamp: int) -> bytes:
     """
     now = tree.look(path)
     if now is None or (now.size, now.stamp) != (size, stamp):
-        what = "vanished" if now is None else "changed"
-        raise UserError(
-            f"{path}: {what} since stage download listed it; "
-            "run `dvc repro --force --single-item download`, then `dvc repro`."
-        )
+        raise changed(path, "vanished" if now is None else "changed")
     if size > LARGEST_FILE:
         raise BadPicture(f"the file has {size} bytes, more than the limit of {LARGEST_FILE}")
     return tree.load(path)
@@ -87,16 +84,26 @@ class Folder:
         self._real_root = root.resolve()
 
     def files(self) -> Iterator[Listed]:
-        for place, folders, names in os.walk(self.root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            below = Path(place).relative_to(self.root)
-            for name in folders:
-                if (self.root / below / name).is_symlink():
-                    yield Listed((below / name).as_posix(), problem="a symbolic link to a folder is not followed")
-            for name in names:
-                if not name.startswith("."):
-                    path = (below / name).as_posix()
+        folders = [""]
+        while folders:
+            below = folders.pop()
+            try:
+                found = list(os.scandir(self.root / below))
+            except OSError as error:
+                yield Listed(below or ".", problem=f"the folder cannot be read: {error.strerror}")
+                continue
+            for entry in found:
+                path = f"{below}/{entry.name}".lstrip("/")
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_symlink() and entry.is_dir():
+                    yield Listed(path, problem="a symbolic link to a folder is not followed")
+                elif entry.is_symlink():
                     yield self.look(path) or Listed(path, problem="a symbolic link that leads nowhere")
+                else:
+                    yield _described(path, entry.stat(follow_symlinks=False))
 
     def look(self, path: str) -> Listed | None:
         place = self.root / path
@@ -106,8 +113,7 @@ class Folder:
             status = place.stat()
         except OSError:
             return None
-        problem = None if stat.S_ISREG(status.st_mode) else "neither a file nor a folder"
-        return Listed(path, status.st_size, status.st_mtime_ns, problem)
+        return _described(path, status)
 
     def load(self, path: str) -> bytes:
         try:
@@ -155,3 +161,8 @@ class Zip:
         unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
         return Listed(member.filename, member.file_size, member.CRC, problem)
+
+
+def _described(path: str, status: os.stat_result) -> Listed:
+    problem = None if stat.S_ISREG(status.st_mode) else "neither a file nor a folder"
+    return Listed(path, status.st_size, status.st_mtime_ns, problem)

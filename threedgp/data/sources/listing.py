@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
-from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.parallel import ordered_map
+from threedgp.data.shards import MANIFEST, ShardFolder, ShardWriter
 from threedgp.data.sources.files import Listed, Tree
 from threedgp.data.sources.pictures import SUFFIXES
+from threedgp.data.sources.references import start_over_if_changed
 from threedgp.errors import UserError
+from threedgp.progress import progress
 
 LISTING = pa.schema(
     [
@@ -23,6 +28,12 @@ LISTING = pa.schema(
     ]
 )
 
+GROUP_ROWS = 4096
+PARTS_A_SHARD = 20
+"""Classes, or files of others, that are listed before a stopped run no longer lists them again."""
+
+MOST_CLASSES = 100_000
+"""A larger label is no class number."""
 ONE_CLASS = "all"
 OUTSIDE = "lies outside of the class folders"
 
@@ -54,11 +65,70 @@ def first_folders(paths: list[str]) -> tuple[list[str], list[int | None]]:
     return names, [None if folder is None else number[folder] for folder in folders]
 
 
-def write_listing(folder: Path, rows: list[dict[str, object]], schema: pa.Schema, meta: dict[str, object]) -> None:
+def tabulate(files: Sequence[Listed], ids: Sequence[str], labels: Sequence[int | None]) -> pa.Table:
+    """Rows of the schema LISTING; a file without a label lies where no class is."""
+    columns = {
+        "id": ids,
+        "label": [label or 0 for label in labels],
+        "path": [file.path for file in files],
+        "size": [file.size for file in files],
+        "stamp": [file.stamp for file in files],
+        "problem": [
+            file.problem or (OUTSIDE if label is None else None) for file, label in zip(files, labels, strict=True)
+        ],
+    }
+    return pa.table({name: pa.array(values, LISTING.field(name).type) for name, values in columns.items()}, LISTING)
+
+
+def write_listing(folder: Path, rows: pa.Table, meta: dict[str, Any]) -> None:
     """Write `rows` to `folder`, sorted by id, as one shard with a manifest."""
-    writer = ShardWriter(folder, schema, "raw", meta, row_group_rows=4096)
-    writer.write(0, pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["id"])), schema))
-    writer.finish()
+    writer = ShardWriter(folder, rows.schema, "raw", meta, row_group_rows=GROUP_ROWS)
+    with progress("download", rows.num_rows) as bar:
+        writer.write(0, rows.sort_by("id"))
+        writer.finish()
+        bar.advance(rows.num_rows)
+
+
+def listing_writer(folder: Path, schema: pa.Schema, meta: dict[str, Any]) -> ShardWriter:
+    """A writer that goes on with the listing of an earlier run, unless that was made under another `meta`."""
+    listed = (*folder.glob("part-*.parquet"), *folder.glob(".*.done.json"), folder / MANIFEST)
+    start_over_if_changed(folder.with_name("listed.json"), meta, *listed)
+    return ShardWriter(folder, schema, "raw", meta, row_group_rows=GROUP_ROWS)
+
+
+def list_parts(
+    folder: Path,
+    count: int,
+    list_part: Callable[[int], pa.Table],
+    schema: pa.Schema,
+    meta: dict[str, Any],
+    *,
+    unit: str,
+    workers: int,
+) -> ShardWriter:
+    """Write the listing of a set that comes in `count` parts, some parts a shard; finished shards are kept.
+
+    Args:
+        list_part: rows of a part, sorted by id; its ids come after those of the parts before. Called in threads.
+        meta: for the manifest; tells when the files of the set are others than in an earlier run.
+        unit: what the progress calls a part.
+
+    Returns:
+        the writer, whose manifest is still to be written.
+    """
+    writer = listing_writer(folder, schema, meta)
+    shards = [range(start, min(start + PARTS_A_SHARD, count)) for start in range(0, count, PARTS_A_SHARD)]
+    missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
+    left = sum(len(shard) for _, shard in missing)
+    tables = ordered_map(lambda part: list_part(part), (part for _, shard in missing for part in shard), workers)
+    with progress("download", count, unit, done=count - left) as bar:
+        for number, shard in missing:
+            found = []
+            for _ in shard:
+                found.append(next(tables))
+                bar.advance()
+            writer.write(number, pa.concat_tables(found))
+    return writer
 
 
 def read_listing(shards: ShardFolder) -> pa.Table:

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,19 @@ SUFFIXES = frozenset(
 )
 """Files with other names are no pictures and are passed over in silence."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
+"""Whatever a file is called. Pillow knows more, such as EPS, for which it would start Ghostscript."""
+
 LARGEST_FILE = 256 * 2**20
 """Bytes; a larger file is refused before it is read."""
 
+WHITE_IS_ZERO = 262, 0
+"""Tag of a TIFF file and its value where small numbers are bright."""
+
 # Pillow warns above its limit and refuses only above twice that; we refuse at once, in `_open`.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Odd metadata, such as a broken EXIF block, of pictures whose pixels are whole.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadPicture(Exception):
@@ -39,16 +47,19 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
         BadPicture: it is broken, too large, or of a kind without a meaning as sRGB.
     """
     with _open(data) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode == "F":
+        with suppress(Exception):  # a broken EXIF block says nothing about the orientation
+            ImageOps.exif_transpose(image, in_place=True)
+        if image.mode == "F":
             raise BadPicture("floating-point pixels have no known scale")
-        if upright.mode.startswith("I"):  # Pillow's own conversion would cut values off at 255
-            grey = np.rint(_sixteen_bits(upright) / 257).astype(np.uint8)
+        if image.mode.startswith("I"):  # Pillow's own conversion would cut values off at 255
+            values = _sixteen_bits(image)
+            values[values == image.info.get("transparency", -1)] = 65535
+            grey = np.rint(values / 257).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
-        if upright.has_transparency_data:
-            layer = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        return np.array(upright.convert("RGB"))
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def decode_depth(data: bytes) -> NDArray[np.float32]:
@@ -67,6 +78,9 @@ def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise BadPicture("pixels of more than 16 bits have no known scale")
+    tag, value = WHITE_IS_ZERO
+    if image.format == "TIFF" and image.tag_v2.get(tag) == value:  # Pillow sees to it for 8 bits only
+        return 65535 - values
     return values
 
 
@@ -76,7 +90,7 @@ def _open(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise BadPicture("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise BadPicture(
                     f"{image.width}x{image.height} pixels are more than the limit of {Image.MAX_IMAGE_PIXELS} "

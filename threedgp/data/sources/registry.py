@@ -7,11 +7,8 @@ from pathlib import Path
 from threedgp.config import Config, DatasetConfig
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources import folder as folder_source
-from threedgp.data.sources import procedural, rgbd
+from threedgp.data.sources import imagenet, lsun, procedural, rgbd, sdip
 from threedgp.data.sources.base import Source
-from threedgp.data.sources.folder import FolderSource
-from threedgp.data.sources.procedural import ProceduralSource
-from threedgp.data.sources.rgbd import RgbdSource
 from threedgp.errors import UserError
 
 
@@ -21,13 +18,20 @@ def download_source(config: Config, folder: Path) -> None:
     Raises:
         UserError: the source cannot be had.
     """
-    path = Path(config.dataset.path or "")
-    if config.dataset.source == "procedural":
-        procedural.download(config.download, folder, config.machine.workers)
-    elif config.dataset.source == "folder":
+    dataset, machine = config.dataset, config.machine
+    path = _path(dataset)
+    if dataset.source == "procedural":
+        procedural.download(config.download, folder, machine.workers)
+    elif dataset.source == "folder":
         folder_source.download(path, folder)
-    else:
+    elif dataset.source == "rgbd":
         rgbd.download(path, folder)
+    elif dataset.source == "imagenet":
+        imagenet.download(path, folder, machine)
+    elif dataset.source == "lsun":
+        lsun.download(dataset.subset, path, folder, machine)
+    else:
+        sdip.download(dataset.subset, path, folder, machine)
 
 
 def open_source(config: DatasetConfig, raw: Path) -> Source:
@@ -40,7 +44,16 @@ def open_source(config: DatasetConfig, raw: Path) -> Source:
     made_by = shards.meta.get("source")
     if made_by != config.source:
         raise UserError(f"{raw}: comes from source '{made_by}', not '{config.source}'; run `dvc repro download`.")
+    path = _path(config)
     if config.source == "procedural":
-        return ProceduralSource(shards)
-    opened = FolderSource if config.source == "folder" else RgbdSource
-    return opened(shards, Path(config.path or ""))
+        return procedural.ProceduralSource(shards)
+    if config.source == "folder":
+        return folder_source.open_folder(shards, path)
+    if config.source == "rgbd":
+        return rgbd.RgbdSource(shards, path)
+    opening = {"imagenet": imagenet.open_imagenet, "lsun": lsun.open_lsun, "sdip": sdip.open_sdip}
+    return opening[config.source](shards, path, raw)
+
+
+def _path(config: DatasetConfig) -> Path | None:
+    return None if config.path is None else Path(config.path).expanduser()

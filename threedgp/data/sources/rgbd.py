@@ -20,6 +20,7 @@ from threedgp.data.sources.base import RawPicture
 from threedgp.data.sources.files import Listed, Tree, open_tree, read_listed
 from threedgp.data.sources.listing import (
     LISTING,
+    MOST_CLASSES,
     ONE_CLASS,
     OUTSIDE,
     first_folders,
@@ -36,8 +37,6 @@ RGBD_LISTING = pa.schema(
 )
 DEPTH_SUFFIX = "_depth.png"
 LABELS = "dataset.json"
-MOST_CLASSES = 100_000
-"""A larger label is no class number."""
 
 
 def download(path: Path, folder: Path) -> None:
@@ -64,7 +63,8 @@ def download(path: Path, folder: Path) -> None:
                 name, problem = picture.path, f"another picture is called {name}"
             rows[name] = _row(name, label or 0, picture, depth or Listed(""), problem)
             bar.advance()
-    write_listing(folder, list(rows.values()), RGBD_LISTING, {"source": "rgbd", "class_names": class_names})
+    table = pa.Table.from_pylist(list(rows.values()), RGBD_LISTING)
+    write_listing(folder, table, {"source": "rgbd", "class_names": class_names})
 
 
 class RgbdSource:

@@ -1,0 +1,136 @@
+"""Source `lsun`: an LMDB of WebP pictures, by itself and in its zip."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
+
+from threedgp.config import DatasetConfig
+from threedgp.data.sources import lmdb_files, lsun
+from threedgp.data.sources.base import Source
+from threedgp.data.sources.lmdb_files import open_lmdb
+from threedgp.data.sources.registry import open_source
+from threedgp.errors import UserError
+
+Opened = Callable[..., Source]
+VALUES = lsun_values()
+
+
+def assert_all_there(source: Source) -> None:
+    pictures = read_all(source)
+    assert list(pictures) == sorted(key.decode() for key in VALUES) and source.class_names == ["horse"]
+    for key, value in VALUES.items():
+        picture = pictures[key.decode()]
+        assert picture.label == 0
+        np.testing.assert_array_equal(picture.rgb, decoded(value))
+
+
+@pytest.mark.parametrize("place", ["horse", "", "horse/data.mdb"])
+def test_lmdb_is_used_where_it_lies(opened: Opened, tmp_path: Path, place: str) -> None:
+    write_lmdb(tmp_path / "in" / "horse", VALUES)
+    before = (tmp_path / "in/horse/data.mdb").stat()
+    raw = tmp_path / "scratch/raw"
+    assert_all_there(opened("lsun", tmp_path / "in" / place, subset="horse", raw=raw))
+    assert not list(raw.rglob("*.mdb"))
+    after = (tmp_path / "in/horse/data.mdb").stat()
+    assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+    with (tmp_path / "in/horse/data.mdb").open("ab") as file:
+        file.write(bytes(4096))
+    with pytest.raises(UserError, match=r"data\.mdb: changed since stage download listed it"):
+        open_source(DatasetConfig(name="x", source="lsun", subset="horse", path=str(tmp_path / "in" / place)), raw)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_is_unpacked_once(
+    opened: Opened, tmp_path: Path, compression: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lsun_zip(tmp_path / "horse.zip", VALUES, compression)
+    assert_all_there(opened("lsun", tmp_path / "horse.zip", subset="horse"))
+    monkeypatch.setattr(lsun, "extract_member", None)  # would fail if it were called again
+    assert_all_there(opened("lsun", tmp_path, subset="horse"))
+    moved = shutil.copytree(tmp_path / "scratch/raw", tmp_path / "as DVC puts it elsewhere", copy_function=shutil.copy)
+    config = DatasetConfig(name="x", source="lsun", subset="horse", path=str(tmp_path / "horse.zip"))
+    assert_all_there(open_source(config, moved))
+
+
+def test_zip_is_fetched(opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    write_lsun_zip(tmp_path / "mirror" / "horse.zip", VALUES)
+    assert_all_there(opened("lsun", None, subset="horse", machine={"mirror": str(tmp_path / "mirror")}))
+    assert not list((tmp_path / "scratch").rglob("*.zip")), "its space is given back"
+
+
+def test_other_zip_is_unpacked_again(opened: Opened, tmp_path: Path) -> None:
+    write_lsun_zip(tmp_path / "horse.zip", {b"one": VALUES[next(iter(VALUES))]})
+    assert opened("lsun", tmp_path / "horse.zip", subset="horse").entries().num_rows == 1
+    shutil.rmtree(tmp_path / "zipped")
+    write_lsun_zip(tmp_path / "horse.zip", VALUES)
+    assert_all_there(opened("lsun", tmp_path / "horse.zip", subset="horse"))
+
+
+def test_values_that_are_no_pictures(opened: Opened, tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "horse", {**VALUES, b"a": b"no picture", b"b": b""})
+    pictures = read_all(opened("lsun", tmp_path / "horse", subset="horse"))
+    errors = {name: picture.error for name, picture in pictures.items() if picture.error}
+    assert errors == {"a": "no known picture format", "b": "the file is empty"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["nothing", "empty folder", "no lmdb", "empty lmdb", "no text", "cut off", "zip without", "no zip"]
+)
+def test_bad_places(opened: Opened, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "in"
+    wanted = r"does not exist; fetch http://dl\.yf\.io/lsun/objects/horse\.zip"
+    if kind == "empty folder":
+        path.mkdir()
+        wanted = "holds neither an LMDB nor its zip; fetch http://"
+    elif kind == "no lmdb":
+        path = tmp_path / "data.mdb"
+        path.write_bytes(bytes(100_000))
+        wanted = "is no LMDB, or damaged"
+    elif kind == "empty lmdb":
+        write_lmdb(path, {})
+        wanted = "the LMDB is empty"
+    elif kind == "no text":
+        write_lmdb(path, {b"\xff\x00": b"x"})
+        wanted = "has keys that are no text"
+    elif kind == "cut off":
+        write_lmdb(path, VALUES)
+        data = (path / "data.mdb").read_bytes()
+        (path / "data.mdb").write_bytes(data[: len(data) // 2])
+        wanted = r"data\.mdb: cut off: it has \d+ bytes, not \d+"
+    elif kind == "zip without":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("horse/lock.mdb", b"x")
+        wanted = "holds 0 files called data.mdb"
+    elif kind == "no zip":
+        path.write_bytes(b"nothing")
+        wanted = "is no zip file, or damaged"
+    with pytest.raises(UserError, match=wanted):
+        opened("lsun", path, subset="horse")
+
+
+def test_many_keys_make_several_shards(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_files, "KEYS_AT_ONCE", 4)
+    monkeypatch.setattr(lmdb_files, "VALUES_AT_ONCE", 5)
+    write_lmdb(tmp_path / "horse", VALUES)
+    assert_all_there(opened("lsun", tmp_path / "horse", subset="horse"))
+    assert len(list((tmp_path / "scratch/raw").glob("part-*"))) == -(-len(VALUES) // 4)
+
+
+def test_one_environment_a_process_for_all_threads(opened: Opened, tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "horse", VALUES)
+    source, again = (opened("lsun", tmp_path / "horse", subset="horse") for _ in range(2))
+    link = tmp_path / "link.mdb"
+    link.symlink_to(tmp_path / "horse/data.mdb")
+    assert open_lmdb(link) is open_lmdb(tmp_path / "horse/data.mdb")
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(assert_all_there, one) for one in (source, again) * 10]:
+            done.result()
