@@ -2,32 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from stages.harness import ParamsOption, open_stage
+from stages.harness import ParamsOption, clear_errors, open_stage
+from stages.layout import Layout
+from stages.processes import share_work
+from threedgp.atomic import write_bytes
+from threedgp.config import Config, load_config
+from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.registry import open_source
-from threedgp.depth.estimation import estimate_set
+from threedgp.depth.base import DepthEstimator
+from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.preview import preview
+from threedgp.depth.registry import build_estimator
+from threedgp.errors import UserError
+from threedgp.processes import join_team
 
 app = typer.Typer(add_completion=False)
+PreviewOption = Annotated[
+    Path | None,
+    typer.Option("--preview", metavar="FILE.png", help="Only write photographs beside their depth to this picture."),
+]
+RowsOption = Annotated[int, typer.Option("--rows", min=1, help="Rows of the preview.")]
 
 
 @app.command()
-def main(params: ParamsOption = Path("params.yaml")) -> None:
+def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = None, rows: RowsOption = 6) -> None:
     """Estimate depth of the selected pictures with `depth.estimator`, into data/<dataset>/depth.
 
     The estimator sees the original pixels inside the crop box; its maps are brought to `dataset.resolution` and scaled
     to 16 bits, larger = farther. Maps that cannot be used are listed with a reason in rejects.parquet. A stopped run
-    goes on with the first shard that is missing.
+    goes on with the first shard that is missing. machine.processes shares the shards out, one process for each GPU;
+    torchrun, too. Their number changes nothing in the result.
+
+    With --preview a few pictures are estimated to be looked at (near is dark, far is bright), and nothing else is done.
     """
+    if picture:
+        with clear_errors():
+            show(load_config(params), picture, rows)
+        return
     with open_stage("depth", params) as stage:
-        source = open_source(stage.config.dataset, stage.layout.raw)
-        depth = stage.scratch / "depth"
-        prepared, selected = ShardFolder(stage.layout.prepared), ShardFolder(stage.layout.selected)
-        estimate_set(source, prepared, selected, depth, stage.config.depth, stage.config.machine.workers)
-        stage.publish(depth, stage.layout.depth)
+        share_work(stage, _work)
+        if stage.leads:
+            stage.publish(stage.scratch / "depth", stage.layout.depth)
+
+
+def show(config: Config, target: Path, rows: int) -> None:
+    """Write the preview to `target`; say which pictures have no depth, and why."""
+    if target.suffix.lower() != ".png":
+        raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")
+    pictures, estimator = _inputs(config, Layout.of(config))
+    sheet, reasons = preview(pictures, estimator, config.depth.clip_percentile, rows)
+    write_bytes(target, encode_image(sheet, "png"))
+    for name, reason in reasons.items():
+        print(f"no depth of {name}: {reason}")
+    print(f"{target}: photographs beside their depth by '{estimator.name}'.")
+
+
+def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
+    """Estimate this process's share; what was written when it is stopped counts."""
+    with join_team() as team:
+        with team.leader_first():  # it fetches the weights
+            pictures, estimator = _inputs(config, layout)
+        settings, workers = config.depth, config.machine.workers
+        clip, batch = settings.clip_percentile, settings.batch_size
+        estimate_set(pictures, estimator, clip, scratch / "depth", workers, team, batch)
+
+
+def _inputs(config: Config, layout: Layout) -> tuple[SelectedPictures, DepthEstimator]:
+    source = open_source(config.dataset, layout.raw)
+    pictures = SelectedPictures(source, ShardFolder(layout.prepared), ShardFolder(layout.selected))
+    return pictures, build_estimator(config.depth, config.machine.device, config.machine.mirror)
 
 
 if __name__ == "__main__":

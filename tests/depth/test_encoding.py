@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from threedgp.data.images import depth_from_bytes, depth_to_bytes
 from threedgp.depth.base import Rejected
 from threedgp.depth.encoding import encode
 
@@ -57,12 +56,3 @@ def test_not_finite(value: float) -> None:
 @pytest.mark.parametrize("value", [0.0, 1.25, 1e30])
 def test_constant(value: float) -> None:
     assert encode(np.full((8, 8), value, np.float32), 4) == Rejected("the depth map is constant")
-
-
-def test_bytes() -> None:
-    encoded = RNG.integers(0, 65536, (4, 4), dtype=np.uint16)
-    data = depth_to_bytes(encoded)
-    assert data[:2] == int(encoded[0, 0]).to_bytes(2, "little") and len(data) == 32
-    np.testing.assert_array_equal(depth_from_bytes(data, 4), encoded)
-    with pytest.raises(ValueError):
-        depth_from_bytes(data[:-1], 4)

@@ -9,50 +9,73 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from threedgp.config import DepthConfig
 from threedgp.data import schemas
 from threedgp.data.images import depth_to_bytes
 from threedgp.data.prepare import crop_picture
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.shardwise import ShardwiseJob
+from threedgp.data.shardwise import CHUNK_ROWS, ShardwiseJob
 from threedgp.data.sources.base import Source
 from threedgp.depth.base import DepthEstimator, Rejected
 from threedgp.depth.encoding import encode
-from threedgp.depth.registry import build_estimator
 from threedgp.errors import UserError
+from threedgp.processes import ALONE, Team
+
+
+class SelectedPictures:
+    """The selected pictures of a prepared set, shard by shard, with what it takes to read their original pixels.
+
+    Args:
+        source: of the pictures.
+        prepared, selected: shards of the stages `prepare` and `select`.
+    """
+
+    def __init__(self, source: Source, prepared: ShardFolder, selected: ShardFolder) -> None:
+        self.source, self.prepared = source, prepared
+        self.resolution: int = prepared.meta["resolution"]
+        self.total = selected.manifest.rows
+        self._entries, self._wanted = source.entries(), selected.column("id").combine_chunks()
+
+    def rows(self, shard: int) -> pa.Table:
+        """Entries of the selected pictures of a prepared shard, with a column `crop`.
+
+        Raises:
+            UserError: the inputs do not belong together.
+        """
+        crops = self.prepared.read(shard, ["id", "crop"])
+        crops = crops.filter(pc.is_in(crops["id"], value_set=self._wanted))
+        shard_rows = self.prepared.meta["shard_rows"]
+        rows = self._entries.slice(shard * shard_rows, shard_rows)
+        rows = rows.filter(pc.is_in(rows["id"], value_set=crops["id"].combine_chunks()))
+        if not rows["id"].equals(crops["id"]):
+            raise UserError(f"{self.prepared.folder}: does not belong to the raw pictures; run `dvc repro prepare`.")
+        return rows.append_column("crop", crops["crop"])
 
 
 def estimate_set(
-    source: Source, prepared: ShardFolder, selected: ShardFolder, folder: Path, settings: DepthConfig, workers: int
+    pictures: SelectedPictures,
+    estimator: DepthEstimator,
+    clip_percentile: float,
+    folder: Path,
+    workers: int,
+    team: Team = ALONE,
+    batch_size: int = CHUNK_ROWS,
 ) -> None:
-    """Estimate depth of the selected pictures into shards in `folder`, sharded like `prepared`; finished ones are kept.
+    """Estimate depth of `pictures` into shards in `folder`, one for each prepared one; finished ones are kept.
+
+    The processes of `team` share the shards, each with `workers` threads, which read and encode `batch_size` pictures
+    at a time; a network works for one of them at a time.
 
     Raises:
         UserError: no picture at all has usable depth, or the inputs do not belong together.
     """
-    estimator = build_estimator(settings)
-    resolution, shard_rows = prepared.meta["resolution"], prepared.meta["shard_rows"]
-    entries, wanted = source.entries(), selected.column("id").combine_chunks()
-
-    def rows_of(shard: int) -> pa.Table:
-        """Entries and crop boxes of the selected pictures of a prepared shard."""
-        crops = prepared.read(shard, ["id", "crop"])
-        crops = crops.filter(pc.is_in(crops["id"], value_set=wanted))
-        rows = entries.slice(shard * shard_rows, shard_rows)
-        rows = rows.filter(pc.is_in(rows["id"], value_set=crops["id"].combine_chunks()))
-        if not rows["id"].equals(crops["id"]):
-            raise UserError(f"{prepared.folder}: does not belong to the raw pictures; run `dvc repro prepare`.")
-        return rows.append_column("crop", crops["crop"])
-
-    meta = {
-        "resolution": resolution,
-        "estimator": estimator.name,
-        "clip_percentile": settings.clip_percentile,
-    }
-    job = ShardwiseJob("depth", folder, ShardWriter(folder, schemas.DEPTH, "depth", meta), workers)
-    work = partial(estimate_rows, source, estimator, resolution=resolution, clip_percentile=settings.clip_percentile)
-    total = selected.manifest.rows
-    for rejected in job.run([partial(rows_of, shard) for shard in range(len(prepared))], total, work):
+    meta = {"resolution": pictures.resolution, "estimator": estimator.name, "clip_percentile": clip_percentile}
+    writer = ShardWriter(folder, schemas.DEPTH, "depth", meta)
+    job = ShardwiseJob("depth", folder, writer, workers, team=team, chunk_rows=batch_size)
+    work = partial(
+        estimate_rows, pictures.source, estimator, resolution=pictures.resolution, clip_percentile=clip_percentile
+    )
+    total = pictures.total
+    for rejected in job.run([partial(pictures.rows, shard) for shard in range(len(pictures.prepared))], total, work):
         if rejected == total:
             reason = job.rejects().column("reason")[0].as_py()
             raise UserError(f"depth.estimator: '{estimator.name}' gave no usable map for any picture: {reason}.")

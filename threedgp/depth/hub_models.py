@@ -1,0 +1,123 @@
+"""Estimators of the hub that run through `transformers`: ZoeDepth, Depth Anything V2, DPT, Depth Pro."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from threedgp.depth.network import DepthMap
+from threedgp.errors import UserError
+
+INSTALL = "pip install -c constraints.txt -e .[estimators]"
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A kind of model."""
+
+    model_type: str
+    """As its ``config.json`` says."""
+    default: str
+    """Hub id of the best-known weights."""
+
+
+HUB_MODELS = {
+    "zoedepth": HubModel("zoedepth", "Intel/zoedepth-nyu-kitti"),
+    "depth_anything_v2": HubModel("depth_anything", "depth-anything/Depth-Anything-V2-Large-hf"),
+    "dpt": HubModel("dpt", "Intel/dpt-large"),
+    "depth_pro": HubModel("depth_pro", "apple/DepthPro-hf"),
+}
+
+UNUSED = re.compile(r"neck\.fusion_stage\.layers\.0\.residual_layer1\.")
+"""The first fusion layer has one input alone; the weights for a second are missing in some published files."""
+DEPTH_PRO_FARTHEST = 250.0
+"""Metres, beyond which depth by Depth Pro counts as sky. Its inverse depth nears zero, so that rounding comes to move
+depth by kilometres, and a single pixel at 10 km would make each of the 65536 levels 15 cm thick. Apple's own pictures
+of its depth end here, too."""
+
+
+class HubDepth:
+    """Runs a model with its own image processor, in float32.
+
+    DPT and the relative Depth Anything give inverse depth up to scale and shift: there are a and b with 1 / depth =
+    a * output + b, and nothing in the picture tells b (github.com/isl-org/MiDaS/issues/42). Dividing by the output
+    assumes b = 0, which is wrong by any amount and without bound where the output nears zero: a far wall may end up
+    beyond all measure, and the min-max scaling then presses the rest into a few levels. Negated, inverse depth keeps
+    its order, has bounds, and bends depth smoothly: for rays from 0.75 to 1.25 by at most 0.13 of their range.
+    Depth Pro's inverse depth has no shift; transformers inverts it.
+    """
+
+    def __init__(self, folder: Path, name: str, device: torch.device) -> None:
+        """Load the model in `folder`: ``config.json``, ``preprocessor_config.json`` and safetensors.
+
+        Raises:
+            UserError: transformers is not installed, or the folder holds no such model, or not all of its weights.
+        """
+        try:
+            import transformers
+        except ImportError:
+            raise UserError(f"depth.estimator: '{name}' needs the package transformers; run `{INSTALL}`.") from None
+        transformers.utils.logging.disable_progress_bar()  # ours is enough
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, **safe)
+            _check_type(config.model_type, name, folder)
+            self._processor = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
+            # The type is named, for the default is that of the file: half precision, with some.
+            loaded = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+            model, report = transformers.AutoModelForDepthEstimation.from_pretrained(folder, **safe, **loaded)
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"depth.weights: {folder} cannot be loaded as '{name}': {reason}") from None
+        lacking = sorted(key for key in report["missing_keys"] if not UNUSED.match(key))
+        if lacking:  # transformers would go on with random numbers
+            raise UserError(f"depth.weights: {folder} lacks {len(lacking)} weights of '{name}', such as {lacking[0]}.")
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._name, self._device = name, device
+        self._inverse = gives_inverse_depth(config)
+        # ZoeDepth with heads for indoors and outdoors lets a whole batch vote for one of them.
+        self.batches = len(getattr(config, "bin_configurations", None) or []) <= 1
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
+        inputs = self._processor(list(pictures), input_data_format="channels_last", return_tensors="pt")
+        outputs = self._model(**inputs.to(self._device))
+        sizes = [picture.shape[:2] for picture in pictures]
+        # ZoeDepth's padding is cut off at the pictures' sizes.
+        key = "source_sizes" if self._name == "zoedepth" else "target_sizes"
+        found = self._processor.post_process_depth_estimation(outputs, **{key: sizes})
+        return [self._map(one["predicted_depth"].float().cpu().numpy()) for one in found]
+
+    def _map(self, depth: NDArray[np.float32]) -> DepthMap:
+        if self._name == "depth_pro":
+            return DepthMap(depth, depth < DEPTH_PRO_FARTHEST)
+        return DepthMap(-depth if self._inverse else depth)
+
+
+def gives_inverse_depth(config: Any) -> bool:
+    """Whether a model's output is larger where it is nearer.
+
+    Of DPT, those on DINOv2 were trained on metric depth, all others on MiDaS's inverse depth.
+    """
+    if config.model_type == "depth_anything":
+        return config.depth_estimation_type == "relative"
+    if config.model_type == "dpt":
+        backbone = getattr(config, "backbone_config", None)
+        return not str(getattr(backbone, "model_type", "")).startswith("dinov2")
+    return False
+
+
+def _check_type(found: str, name: str, folder: Path) -> None:
+    wanted = HUB_MODELS[name].model_type
+    if found != wanted:
+        raise UserError(
+            f"depth.weights: {folder} holds a model of type '{found}', but depth.estimator '{name}' wants '{wanted}'."
+        )
