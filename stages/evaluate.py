@@ -2,114 +2,177 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stages.harness import ParamsOption, Stage, open_stage
+from stages.declaration import Declaration
+from stages.harness import SCRATCH, ParamsOption, Stage, open_stage
+from stages.layout import Layout
+from stages.processes import share_work
+from threedgp.config import Config
+from threedgp.errors import UserError
+
+if TYPE_CHECKING:
+    from threedgp.depth.base import DepthEstimator
+    from threedgp.metrics.evaluation import Evaluation
+    from threedgp.metrics.real_side import RealSide
 
 app = typer.Typer(add_completion=False)
 
+KEPT = SCRATCH / "real-features"
+"""Features of real pictures that every evaluation on them needs, under a key of their content."""
+EXTERNAL = Path("results/external")
+
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option("--images", help="Score these samples of any system instead: a folder, or an NPZ as ADM writes."),
+]
+DepthOption = Annotated[
+    Path | None, typer.Option("--depth", help="Folder of their depth maps, 16-bit PNG or .npy, larger = farther.")
+]
+LabelsOption = Annotated[Path | None, typer.Option("--labels", help="JSON file of their classes, as dataset.json.")]
+BoundsOption = Annotated[
+    tuple[float, float], typer.Option("--depth-range", help="Nearest and farthest depth, for nfs; a PNG has 0 to 1.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Where the numbers go; results/external/<name>.json if not given.")
+]
+
 
 @app.command()
-def main(params: ParamsOption = Path("params.yaml")) -> None:
+def main(
+    params: ParamsOption = Path("params.yaml"),
+    images: ImagesOption = None,
+    depth: DepthOption = None,
+    labels: LabelsOption = None,
+    depth_range: BoundsOption = (0.0, 1.0),
+    out: OutOption = None,
+) -> None:
     """Measure the model, into results/metrics.json and results/evaluation.
 
-    Generates `evaluate.samples` scenes with the trained and with the untrained model and compares them, and controls
-    that need no model, with the prepared pictures; compares depth and cameras where the source knows the truth. A
-    stopped run keeps the scenes and features that are done.
+    Generates `evaluate.samples` scenes with the trained model (and, as controls, with the untrained one) and compares
+    them, and controls that need no model, with the prepared pictures; compares depth and cameras where the source
+    knows the truth. A stopped run keeps the scenes and features that are done. machine.processes shares them out, one
+    process for each GPU; torchrun, too. Their number changes nothing in the result.
+
+    With --images it scores samples of any other system against the same real pictures, and touches no result of the
+    pipeline: python -m stages.evaluate --images biggan/ --out results/external/biggan.json
     """
+    if images:
+        with open_stage("evaluate", params, _for_samples) as stage:
+            score_samples(stage, images, depth, labels, depth_range, out)
+        return
     with open_stage("evaluate", params) as stage:
-        evaluate(stage)
+        if depth or labels or out:
+            raise UserError("--depth, --labels, --out: go with samples; name these with --images.")
+        share_work(stage, _work)
+        if stage.leads:
+            conclude(stage)
 
 
-def evaluate(stage: Stage) -> None:
-    """The work of the stage, in the order of its cost."""
+def _for_samples(declared: Declaration) -> Declaration:
+    """What scoring samples reads: no model and nothing that training left; it writes no output of the pipeline."""
+    deps = tuple(dep for dep in declared.deps if dep.parts[0] != "results" and dep.name != "selected")
+    return replace(declared, name="evaluate-samples", deps=deps, outs=())
+
+
+def _open_real(config: Config, layout: Layout) -> RealSide:
+    from threedgp.metrics.real_side import Folders, RealSide, build_networks
+
+    return RealSide(config, Folders(layout.raw, layout.prepared, layout.features), build_networks(config), KEPT)
+
+
+def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
+    from threedgp.metrics.evaluation import Evaluation
+
+    return Evaluation(_open_real(config, layout), layout.model, scratch)
+
+
+def _pixel_estimator(config: Config) -> DepthEstimator | None:
+    """The depth estimator, if it is asked for and looks at pixels: others know nothing of a generated picture."""
+    from threedgp.depth.registry import build_estimator
+
+    if "depth_consistency" not in config.evaluate.metrics:
+        return None
+    found = build_estimator(config.depth, config.machine.device, config.machine.mirror)
+    return found if found.looks_at_pixels else None
+
+
+def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
+    """Make scenes and features as one of the processes; what was written when it is stopped counts."""
+    from threedgp.processes import join_team
+
+    with join_team() as team:
+        with team.leader_first():  # it fetches the weights
+            evaluation = _open(config, layout, scratch)
+        evaluation.make(team)
+
+
+def conclude(stage: Stage) -> None:
+    """All numbers, from what the processes made."""
     from threedgp.atomic import write_json
-    from threedgp.data.shards import ShardFolder
-    from threedgp.data.sources.registry import open_source
-    from threedgp.device import choose_device
-    from threedgp.features.extraction import STATISTICS, statistics_key
-    from threedgp.features.moments import Moments
-    from threedgp.features.registry import build_extractor
-    from threedgp.metrics import evaluation, exhibits, swd
-    from threedgp.metrics.camera_emd import camera_distances
-    from threedgp.metrics.fakes import frontal_depth, generate
-    from threedgp.metrics.nfs import non_flatness
-    from threedgp.metrics.reals import RealSet, split_halves
-    from threedgp.models.saving import load_model, load_untrained, read_model_config
+    from threedgp.metrics import exhibits, summary
+    from threedgp.metrics.contests import MODEL
+    from threedgp.metrics.measuring import measure
+    from threedgp.metrics.sample_archive import write_archive
+    from threedgp.models.saving import read_model_config
 
-    config, layout, settings, scratch = stage.config, stage.layout, stage.config.evaluate, stage.scratch
-    resolution, seed = config.dataset.resolution, settings.seed
-    device = choose_device(config.machine.device)
-    extractor = build_extractor(
-        config.features.network,
-        input_size=config.features.input_size,
-        weights=config.features.weights,
-        device=device,
-    )
-    prepared, features = ShardFolder(layout.prepared), ShardFolder(layout.features)
-    statistics = Moments.load(layout.features / STATISTICS, statistics_key(prepared, extractor.identity))
-    source = open_source(config.dataset, layout.raw)
-    halves = split_halves(prepared, min(settings.samples, swd.MOST_PICTURES), seed)
-    reference, other = (RealSet(prepared, source, layout.raw, rows) for rows in halves)
+    config, layout = stage.config, stage.layout
+    folder = stage.scratch / "evaluation"
+    evaluation = _open(config, layout, stage.scratch)
+    training_rows = evaluation.real.training_rows(layout.selected)
+    values = measure(evaluation, training_rows, _pixel_estimator(config), folder)
+    values |= {"kimg": read_model_config(layout.model)["kimg"]}
+    values |= summary.training_cost(layout.training / "curves.jsonl")
+    networks = evaluation.real.feature_reference
+    head, details = summary.split(values, (networks.network, networks.neighbourhood_network))
+    exhibits.write_controls(folder / "controls.json", head | details)
+    exhibits.write_machine(folder / "machine.json", evaluation.device)
+    write_json(folder / "details.json", details)
+    if config.evaluate.archive:
+        scenes = evaluation.scenes[MODEL]
+        write_archive(folder / "samples.npz", scenes.column("image"), scenes.whole("label"))
+    write_json(stage.scratch / "metrics.json", head)
+    stage.publish(folder, layout.evaluation)
+    stage.publish(stage.scratch / "metrics.json", layout.metrics)
 
-    generators = {
-        evaluation.MODEL: load_model(layout.model, device),
-        evaluation.UNTRAINED: load_untrained(layout.model, device),
-    }
-    fakes = {
-        name: generate(
-            generator,
-            settings.samples,
-            seed,
-            resolution,
-            batch_size=settings.batch_size,
-            folder=scratch / name,
-            label=f"evaluate: {name}",
-        )
-        for name, generator in generators.items()
-    }
-    pictures = evaluation.picture_contest(reference, other, fakes, scratch)
-    metrics = evaluation.swd_metrics("swd", pictures, seed)
-    metrics |= evaluation.frechet_metrics(
-        pictures,
-        extractor,
-        statistics,
-        features,
-        other,
-        batch_size=config.features.batch_size,
-        scratch=scratch,
-    )
-    scores = {}
-    for name, generator in generators.items():
-        depth = frontal_depth(generator, settings.nfs_samples, seed, resolution, settings.batch_size)
-        camera = generator.camera_config
-        scores[name] = float(non_flatness(depth, camera.ray_start, camera.ray_end).mean())
-    metrics |= evaluation.named("nfs", scores)
-    scenes = fakes[evaluation.MODEL]
-    cameras = {"learned": scenes.cameras("camera"), "prior": scenes.cameras("prior")}
-    if reference.knows_truth():
-        metrics |= evaluation.swd_metrics("depth_swd", evaluation.depth_contest(reference, other, fakes), seed)
-        cameras["true"] = reference.true_cameras()
-        distances = camera_distances(cameras["learned"], cameras["prior"], cameras["true"])
-        # One number a parameter, so that a table of experiments stays readable; means and spreads go to the report.
-        metrics |= {f"camera_emd_{parameter}": row["emd"] for parameter, row in distances.items()}
-        write_json(scratch / "evaluation" / "camera_distances.json", evaluation.rounded(distances))
-    metrics |= {
-        "samples": settings.samples,
-        "kimg": read_model_config(layout.model)["kimg"],
-        f"fd_{extractor.name}_distilled": config.embed.network == config.features.network,
-    }
 
-    metrics = evaluation.rounded(metrics)
-    exhibits.write_controls(scratch / "evaluation" / "controls.json", metrics)
-    exhibits.write_cameras(scratch / "evaluation" / "cameras.tsv", cameras)
-    exhibits.write_machine(scratch / "evaluation" / "machine.json", device)
-    exhibits.write_strips(scratch / "evaluation", pictures)
-    write_json(scratch / "metrics.json", metrics)
-    stage.publish(scratch / "evaluation", layout.evaluation)
-    stage.publish(scratch / "metrics.json", layout.metrics)
+def score_samples(
+    stage: Stage,
+    images: Path,
+    depth: Path | None,
+    labels: Path | None,
+    depth_range: tuple[float, float],
+    out: Path | None,
+) -> None:
+    """Score samples of any system, into a file of their own."""
+    from threedgp.atomic import write_json
+    from threedgp.metrics import external
+    from threedgp.metrics.picture_folder import open_samples
+    from threedgp.metrics.summary import split
+    from threedgp.progress import say
+
+    near, far = depth_range
+    if not near < far:
+        raise UserError(f"--depth-range: {near:g} is not nearer than {far:g}; give the nearest depth first.")
+    config, layout = stage.config, stage.layout
+    target = out or EXTERNAL / f"{images.resolve().stem}.json"
+    if target in (layout.metrics, layout.evaluation) or layout.evaluation in target.parents:
+        raise UserError(f"--out: {target} belongs to the pipeline; name another file.")
+    scratch = stage.scratch / external.listing_key(images, depth)
+    scratch.mkdir(exist_ok=True)
+    samples = open_samples(images, depth, labels, config.dataset.resolution, scratch)
+    real = _open_real(config, layout)
+    values = external.score(real, samples, scratch, bounds=depth_range, estimator=_pixel_estimator(config))
+    networks = real.feature_reference
+    head, details = split(values, (networks.network, networks.neighbourhood_network))
+    write_json(target, {"about": external.about(real, images, depth), **head, **details})
+    say(f"{target}: {len(samples.pictures)} samples against {real.prepared.manifest.rows} real pictures.")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from metrics.networks import Means
 
-from threedgp.config import DatasetConfig, DownloadConfig, PrepareConfig
+from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
+from threedgp.data import schemas
 from threedgp.data.prepare import prepare_set
-from threedgp.data.shards import ShardFolder
+from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.sources.base import Source
 from threedgp.data.sources.procedural import download
 from threedgp.data.sources.registry import open_source
+from threedgp.features.extraction import write_features
+from threedgp.models.saving import write_model
 
 
 class World(NamedTuple):
@@ -31,3 +35,38 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     source = open_source(dataset, folder / "raw")
     prepare_set(source, folder / "prepared", PrepareConfig(shard_rows=7), 16, 1)
     return World(folder / "raw", source, ShardFolder(folder / "prepared"))
+
+
+class Studio(NamedTuple):
+    """Folders of the stages before `evaluate`, with features by `Means` and a model of random weights."""
+
+    features: Path
+    selected: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def studio(world, tiny_generator, tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    folder = tmp_path_factory.mktemp("studio")
+    write_features(world.prepared, Means(), 5, folder / "features")
+    selected = ShardWriter(folder / "selected", schemas.SELECTED, "selected", {})
+    rows = world.prepared.read(0, ["id", "label"])
+    selected.write(0, rows.slice(0, 6))
+    selected.finish()
+    write_model(folder / "model", tiny_generator, resolution=16, class_names=["a", "b"], seed=1, kimg=2.0)
+    return Studio(folder / "features", folder / "selected", folder / "model")
+
+
+def evaluation_config(**evaluate: object) -> Config:
+    """Settings for the small world."""
+    settings = {"samples": 12, "real_samples": 12, "batch_size": 5, "nfs_samples": 4, "controls": True}
+    return parse_config(
+        {
+            "dataset": {"name": "world", "source": "procedural", "resolution": 16},
+            "model": {"discriminator": {"patch_resolution": 16}},
+            "depth": {"estimator": "simulated"},
+            "features": {"batch_size": 4},
+            "evaluate": settings | evaluate,
+            "machine": {"device": "cpu"},
+        }
+    )

@@ -1,117 +1,195 @@
-"""All metrics of a tiny model on a tiny world: which are there, and that known sets score what they must."""
+"""A whole evaluation of a model of random weights on a tiny world: made by several processes, killed, measured."""
 
 from __future__ import annotations
+
+import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from metrics.conftest import evaluation_config
+from metrics.networks import Corners, Means
 
-from threedgp.data.shards import ShardFolder
-from threedgp.features.extraction import STATISTICS, statistics_key, write_features
-from threedgp.features.extractor import Features
+from threedgp.config import Config
 from threedgp.features.moments import Moments
-from threedgp.metrics.evaluation import (
-    Contest,
-    depth_contest,
-    frechet_metrics,
-    named,
-    picture_contest,
-    rounded,
-    swd_metrics,
-)
-from threedgp.metrics.exhibits import write_cameras, write_controls, write_strips
-from threedgp.metrics.fakes import generate
+from threedgp.metrics.evaluation import Evaluation
 from threedgp.metrics.frechet import frechet_distance
-from threedgp.metrics.reals import RealSet, split_halves
-from threedgp.metrics.streams import Stream
+from threedgp.metrics.measuring import measure
+from threedgp.metrics.real_side import Folders, Networks, RealSide, build_networks
+from threedgp.metrics.scene_metrics import depth_consistency, views
+from threedgp.processes import Team
+
+NETWORKS = Networks(Means(), Corners())
 
 
-class Means:
-    """Stands in for a network: mean and deviation of every channel."""
+class Brightness:
+    """An estimator that sees depth in the red channel."""
 
-    name, identity, feature_dim, input_size = "means", "means", 6, 16
+    name, looks_at_pixels = "brightness", True
 
-    def __call__(self, images: torch.Tensor) -> Features:
-        values = images.float().flatten(2)
-        return Features(torch.cat([values.mean(2), values.std(2)], dim=1), torch.zeros(len(images), 2))
-
-
-@pytest.fixture
-def halves(world):
-    return [RealSet(world.prepared, world.source, world.raw, rows) for rows in split_halves(world.prepared, 12, 0)]
-
-
-@pytest.fixture
-def fakes(tiny_generator, tmp_path):
-    folders = {"model": 1, "untrained": 2}
-    return {
-        name: generate(tiny_generator, 12, seed, 16, batch_size=6, folder=tmp_path / name, label=name)
-        for name, seed in folders.items()
-    }
+    def estimate(self, pictures):
+        return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
 
 
 @pytest.fixture
-def pictures(halves, fakes, tmp_path) -> Contest:
-    return picture_contest(*halves, fakes, tmp_path)
+def open_evaluation(world, studio, tmp_path):
+    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
+        folders = Folders(world.raw, world.prepared.folder, studio.features)
+        real = RealSide(config, folders, networks, tmp_path / f"{name}-kept")
+        return Evaluation(real, studio.model, tmp_path / name)
+
+    return opened
 
 
-def test_picture_distances(pictures):
-    metrics = swd_metrics("swd", pictures, seed=0)
-    assert set(metrics) == {"swd", "swd_untrained", "swd_other_half", "swd_blurred", "swd_background"}
-    assert metrics["swd_other_half"] < metrics["swd_background"]
-    assert metrics["swd_other_half"] < metrics["swd"]
+@pytest.fixture
+def evaluation(open_evaluation) -> Evaluation:
+    made = open_evaluation(evaluation_config())
+    made.make()
+    return made
 
 
-def test_depth_distances(halves, fakes):
-    metrics = swd_metrics("depth_swd", depth_contest(*halves, fakes), seed=0)
-    assert set(metrics) == {"depth_swd", "depth_swd_untrained", "depth_swd_other_half", "depth_swd_flat"}
-    assert metrics["depth_swd_other_half"] < metrics["depth_swd_flat"]
+def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path):
+    training_rows = evaluation.real.training_rows(studio.selected)
+    assert training_rows.tolist() == list(range(6))
+    values = measure(evaluation, training_rows, Brightness(), tmp_path / "shown")
+    for metric in (
+        "swd",
+        "fd_means",
+        "kd_means",
+        "class_score_means",
+        "precision",
+        "recall",
+        "nfs",
+        "depth_swd",
+        "normal_swd",
+        "shape_distance",
+        "shape_coverage",
+        "view_color_error",
+        "view_depth_error",
+        "depth_consistency",
+    ):
+        assert f"{metric}_untrained" in values, metric
+        assert isinstance(values[metric], float), metric
+    assert {"authenticity_means", "authenticity_means_real", "camera_emd", "camera_emd_prior"} < set(values)
+    assert values["fd_means_distilled"] is False
+    assert values["samples"] == 12
+    files = {file.name for file in (tmp_path / "shown").iterdir()}
+    assert {"neighbours.png", "cameras.tsv", "camera_distances.json", "model.png", "real.png"} <= files
 
 
-def test_frechet_distances(world, halves, pictures, tmp_path):
-    extractor = Means()
-    write_features(world.prepared, extractor, 5, tmp_path / "features")
-    statistics = Moments.load(tmp_path / "features" / STATISTICS, statistics_key(world.prepared, "means"))
-    everything = Contest(pictures.reference, {**pictures.contestants, "all": _all_pictures(world)}, pictures.count)
-    metrics = frechet_metrics(
-        everything,
-        extractor,
-        statistics,
-        ShardFolder(tmp_path / "features"),
-        halves[1],
-        batch_size=5,
-        scratch=tmp_path / "scratch",
+def test_frechet_distances_are_those_of_the_pictures(evaluation):
+    values = measure(evaluation, np.arange(6), None, evaluation.scratch / "shown")
+    network, pictures = Means(), evaluation.pictures.contestants
+
+    def moments(*sets: np.ndarray) -> Moments:
+        return Moments.of(network(torch.from_numpy(np.concatenate(sets))).pooled.numpy())
+
+    real = [half.pictures().head(12) for half in (evaluation.real.reference, evaluation.real.other)]
+    for name in ("model", "background"):
+        expected = frechet_distance(moments(pictures[name].head(12)), moments(*real))
+        assert values["fd_means" if name == "model" else f"fd_means_{name}"] == pytest.approx(expected, rel=1e-5)
+    # The two halves are the whole set here.
+    assert values["fd_means_other_half"] == pytest.approx(
+        frechet_distance(moments(real[1]), moments(real[0])), rel=1e-5
     )
-    assert metrics["fd_means_all"] == pytest.approx(0, abs=1e-6 * np.trace(statistics.covariance))
-    assert metrics["fd_means_other_half"] < metrics["fd_means_background"]
-
-    # The two halves are the whole set here, so that their distance can be had from the pictures.
-    sets = (torch.from_numpy(half.pictures().head(12)) for half in halves)
-    first, second = (Moments.of(extractor(images).pooled.numpy()) for images in sets)
-    assert metrics["fd_means_other_half"] == pytest.approx(frechet_distance(second, first), rel=1e-6)
+    assert values["fd_means_other_half"] < values["fd_means_background"]
 
 
-def _all_pictures(world) -> Stream:
-    return RealSet(world.prepared, world.source, world.raw, np.arange(24)).pictures()
+def test_processes_make_the_same(evaluation, open_evaluation, tmp_path):
+    config = evaluation_config()
+    numbers = measure(evaluation, np.arange(6), None, tmp_path / "shown")
+    for rank in range(3):  # in turn, with the files of the others there when this process looks at them
+        shared = open_evaluation(config, "shared")
+        for name, scenes in shared.scenes.items():
+            for file in Path(evaluation.scratch / name).iterdir():
+                target = shared.scratch / name / file.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+            assert len(scenes) == 12
+        shared.make(Team(rank, 3))
+    assert measure(shared, np.arange(6), None, tmp_path / "shared shown") == numbers
 
 
-def test_names_and_rounding():
-    assert named("nfs", {"model": 2.0, "untrained": 1.0}) == {"nfs": 2.0, "nfs_untrained": 1.0}
-    result = rounded({"b": 1 / 3, "a": {"z": 123456789.0, "y": True}, "n": 7})
-    assert list(result) == ["a", "b", "n"]
-    assert result == {"a": {"y": True, "z": 123457000.0}, "b": 0.333333, "n": 7}
+def test_only_what_is_asked_for_is_done(open_evaluation, tmp_path):
+    config = evaluation_config(metrics=["nfs", "swd"], controls=False)
+    networks = build_networks(config)
+    assert networks == Networks(None, None)
+    evaluation = open_evaluation(config, networks=networks)
+    evaluation.make()
+    assert {path.name for path in evaluation.scratch.iterdir()} == {"model"}
+    assert set(measure(evaluation, np.arange(6), None, tmp_path / "shown")) == {"swd", "nfs", "samples"}
 
 
-def test_exhibits(tmp_path, pictures):
-    write_strips(tmp_path, pictures)
-    assert {file.stem for file in tmp_path.glob("*.png")} == {"real", *pictures.contestants}
-    write_cameras(tmp_path / "cameras.tsv", {"learned": np.ones((2, 8)), "true": np.zeros((1, 8))})
-    assert (tmp_path / "cameras.tsv").read_text().splitlines() == [
-        "set\tyaw\tpitch\tfov\tlook_at_radius",
-        *["learned\t1\t1\t1\t1"] * 2,
-        "true\t0\t0\t0\t0",
+def test_the_settings_choose_the_networks():
+    stand_in = {"neighbour_network": "features"}
+    config = evaluation_config(**stand_in).model_copy(
+        update={"features": evaluation_config().features.model_copy(update={"network": "efficientnet_lite0"})}
+    )
+    networks = build_networks(config)
+    assert networks.main.name == "efficientnet_lite0"
+    assert networks.neighbour is networks.main
+
+
+def test_real_features_are_kept_for_the_next_model(evaluation, open_evaluation, tmp_path):
+    corners = Corners()
+    again = open_evaluation(evaluation_config(), "next", Networks(Means(), corners))
+    (tmp_path / "scratch-kept").rename(tmp_path / "next-kept")
+    again.make()
+    assert corners.seen == 2 * 12  # two sets of fakes, and no real picture
+
+
+def test_a_model_without_classes_has_no_class_metrics(open_evaluation, monkeypatch, tmp_path):
+    evaluation = open_evaluation(evaluation_config(metrics=["precision_recall", "class_diversity"], controls=False))
+    evaluation.make()
+    for generator in evaluation.generators.values():
+        monkeypatch.setattr(generator, "num_classes", 0)
+    assert set(measure(evaluation, np.arange(6), None, tmp_path / "shown")) == {"precision", "recall", "samples"}
+
+
+def test_classes_are_shown_least_diverse_first(evaluation, tmp_path):
+    from threedgp.metrics.class_diversity import ClassScore
+    from threedgp.metrics.exhibits import write_classes
+
+    write_classes(tmp_path / "classes.tsv", [ClassScore(0, 9, 0.5, 0.8), ClassScore(1, 8, 0.25, 0.2)], ["cat", "dog"])
+    rows = list(csv.reader((tmp_path / "classes.tsv").open(), delimiter="\t"))
+    assert rows == [
+        ["class", "pictures", "recall", "diversity"],
+        ["dog", "8", "0.25", "0.2"],
+        ["cat", "9", "0.5", "0.8"],
     ]
-    write_controls(tmp_path / "controls.json", {"swd": 0.1, "swd_untrained": 0.2, "depth_swd": 0.3, "samples": 4})
-    controls = (tmp_path / "controls.json").read_text()
-    assert controls.count('"metric": "swd"') == 2
-    assert "depth_swd" not in controls  # it has no control here
+
+
+def test_two_views_of_a_flat_wall_agree(tiny_generator, monkeypatch):
+    """Rendered by a stand-in: a grey plane through the origin."""
+    from threedgp.camera.geometry import rays
+    from threedgp.models.generator import Rendering
+
+    def render(planes, cameras, resolution, **_):
+        origins, directions = rays(cameras, resolution)
+        depth = (-0.2 - origins[..., 2]) / directions[..., 2]
+        size = (len(cameras), 1, resolution, resolution)
+        return Rendering(torch.zeros(len(cameras), 3, resolution, resolution), depth.reshape(size))
+
+    monkeypatch.setattr(tiny_generator, "render", render)
+    monkeypatch.setattr(tiny_generator, "posterior", lambda cameras, *_: _frontal(tiny_generator, cameras))
+    found = views(tiny_generator, 5, 0, 9, 2)
+    assert found["view_color_error"] == 0
+    assert found["view_depth_error"] < 1e-5
+    assert 0.3 < found["view_judged"] < 1
+
+
+def _frontal(generator, cameras):
+    from threedgp.camera.priors import frontal_cameras
+
+    return frontal_cameras(generator.camera_config, len(cameras))
+
+
+def test_depth_consistency_of_the_first_pictures(evaluation):
+    scenes = evaluation.scenes["model"]
+    error = depth_consistency(scenes, 7, Brightness(), "test")
+    from threedgp.metrics.depth_agreement import aligned_error, axis_depth
+
+    images, depth = scenes.column("image").head(7), scenes.column("depth").head(7)
+    along = axis_depth(depth, scenes.whole("camera")[:7])
+    assert error == pytest.approx(np.mean(aligned_error(along[:, 0], images[:, 0])), rel=1e-6)

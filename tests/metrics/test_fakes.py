@@ -10,6 +10,7 @@ from threedgp.camera.priors import frontal_cameras
 from threedgp.metrics import fakes
 from threedgp.metrics.fakes import frontal_depth, generate
 from threedgp.models.scenes import sample_scenes
+from threedgp.processes import Team
 
 
 def column(scenes: fakes.Fakes, name: str) -> np.ndarray:
@@ -31,9 +32,10 @@ def test_scenes_are_those_of_the_seed(tiny_generator, tmp_path, small_chunks):
     assert depth.min() >= tiny_generator.camera_config.ray_start
 
     scenes = sample_scenes(tiny_generator, 10, 3)
-    np.testing.assert_allclose(made.cameras("prior"), scenes.prior_cameras, rtol=1e-6)
+    np.testing.assert_array_equal(made.whole("label"), scenes.labels)
+    np.testing.assert_allclose(made.whole("prior"), scenes.prior_cameras, rtol=1e-6)
     posterior = tiny_generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    np.testing.assert_allclose(made.cameras("camera"), posterior, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(made.whole("camera"), posterior, rtol=1e-4, atol=1e-5)
     planes = tiny_generator.make_planes(tiny_generator.map(scenes.z, scenes.labels))
     rgb = (tiny_generator.render(planes, posterior, 8).rgb.clamp(-1, 1) + 1) * 127.5
     assert np.abs(images - rgb.numpy()).max() <= 0.51  # rounded
@@ -46,6 +48,17 @@ def test_batch_size_does_not_matter(tiny_generator, tmp_path):
     # Matrix products of other sizes add in another order.
     np.testing.assert_allclose(column(whole, "depth"), column(split, "depth"), rtol=1e-4)
     assert np.abs(column(whole, "image").astype(int) - column(split, "image")).max() <= 1
+
+
+def test_processes_and_threads_share_the_files_and_make_the_same_bytes(tiny_generator, tmp_path, small_chunks):
+    arguments = dict(batch_size=2, label="test")
+    generate(tiny_generator, 10, 0, 8, folder=tmp_path / "one", **arguments)
+    for rank in range(2):
+        shared = generate(tiny_generator, 10, 0, 8, folder=tmp_path / "two", workers=3, team=Team(rank, 2), **arguments)
+        assert len(list((tmp_path / "two").iterdir())) == 2 + rank  # of three files the first two are of the first
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    assert len(shared.column("image").head(99)) == 10
 
 
 def test_finished_files_are_kept(tiny_generator, tmp_path, small_chunks, monkeypatch):

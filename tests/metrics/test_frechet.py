@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 
 from threedgp.errors import UserError
 from threedgp.features.moments import Moments
@@ -77,3 +78,18 @@ def test_moments_files(tmp_path):
     (tmp_path / "b.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"b\.npz.*cannot be read"):
         Moments.load(tmp_path / "b.npz", "key")
+
+
+def test_torch_fidelity_gives_the_same():
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    first, second = features(400, 24, 7), features(300, 24, 8)
+    statistics = [fid_features_to_statistics(torch.from_numpy(rows)) for rows in (first, second)]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert frechet_distance(Moments.of(first), Moments.of(second)) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_order_does_not_matter():
+    first, second = features(100, 8, 9), Moments.of(features(90, 8, 10))
+    parts = Moments.of(first[60:]) + Moments.of(first[:60][::-1])
+    assert frechet_distance(parts, second) == pytest.approx(frechet_distance(Moments.of(first), second), rel=1e-9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from threedgp.camera.normals import depth_normals
 from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import decode_image
 from threedgp.data.prepare import prepare_set
@@ -13,7 +14,7 @@ from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.registry import open_source
 from threedgp.data.sources.rgbd import download
 from threedgp.errors import UserError
-from threedgp.metrics.reals import RealSet, blurred, split_halves, take_rows
+from threedgp.metrics.reals import RealSet, blurred, draw_sets, require_pictures, take_rows
 
 
 @pytest.fixture
@@ -25,19 +26,22 @@ def some(world) -> RealSet:
 IDS = ["00000000", "00000002", "00000006", "00000007", "00000023"]
 
 
-def test_halves_are_disjoint_and_seeded(world):
-    first, second = split_halves(world.prepared, 100, seed=0)
-    assert sorted([*first, *second]) == list(range(24))
+def test_sets_are_disjoint_and_seeded():
+    first, second = draw_sets(24, 10, 9, seed=0)
+    assert len({*first, *second}) == 19
     assert (np.diff(first) > 0).all()
-    assert [len(half) for half in split_halves(world.prepared, 5, seed=0)] == [5, 5]
-    np.testing.assert_array_equal(first, split_halves(world.prepared, 100, seed=0)[0])
-    assert first.tolist() != split_halves(world.prepared, 100, seed=1)[0].tolist()
+    again = draw_sets(24, 10, 9, seed=0)
+    np.testing.assert_array_equal(first, again[0])
+    np.testing.assert_array_equal(second, again[1])
+    assert first.tolist() != draw_sets(24, 10, 9, seed=1)[0].tolist()
+    assert {*draw_sets(24, 4, 0, seed=0)[0]} < {*first}
+    assert len(draw_sets(24, 99, 5, seed=0)[1]) == 0
 
 
-def test_too_few_pictures(world, monkeypatch):
-    monkeypatch.setattr("threedgp.metrics.reals.LEAST_PICTURES", 25)
+def test_too_few_pictures(world):
+    require_pictures(world.prepared, 24)
     with pytest.raises(UserError, match="24 pictures are too few"):
-        split_halves(world.prepared, 10, seed=0)
+        require_pictures(world.prepared, 25)
 
 
 def test_pictures_are_the_prepared_ones(world, some):
@@ -59,16 +63,24 @@ def test_truth_is_the_source_s(world, some):
     np.testing.assert_allclose(depth[:, 0], expected, rtol=1e-5)
 
 
+def test_true_normals_are_those_of_the_true_depth(world, some):
+    normals = np.concatenate(list(some.true_normals()))
+    depth, fov = np.concatenate(list(some.true_depth()))[:, 0], some.true_cameras()[:, 3]
+    np.testing.assert_allclose(normals, depth_normals(depth, fov).transpose(0, 3, 1, 2), atol=1e-6)
+    assert normals.shape == (5, 3, 16, 16)
+
+
 def test_backgrounds_differ_from_the_pictures_only_where_the_object_is(tmp_path, some):
-    backgrounds = np.concatenate(list(some.backgrounds(tmp_path / "kept.npy")))
+    backgrounds = np.concatenate(list(some.backgrounds(tmp_path / "kept")))
     pictures = np.concatenate(list(some.pictures()))
     far = scipy.ndimage.minimum_filter(np.concatenate(list(some.true_depth()))[:, 0], size=(1, 7, 7)) > 1.2499
     assert 0.05 < far.mean() < 1
     apart = np.abs(pictures.astype(int) - backgrounds).max(axis=1)
     assert apart[far].max() <= 2  # Lanczos reaches three pixels far, with little weight
     assert apart[~far].max() > 30
-    (tmp_path / "kept.npy").touch()
-    np.testing.assert_array_equal(np.concatenate(list(some.backgrounds(tmp_path / "kept.npy"))), backgrounds)
+    kept = next((tmp_path / "kept").iterdir())
+    np.save(kept, backgrounds[:, ::-1])  # what is kept is not made again
+    np.testing.assert_array_equal(np.concatenate(list(some.backgrounds(tmp_path / "kept"))), backgrounds[:, ::-1])
 
 
 def test_blur_is_a_pixel_at_32():

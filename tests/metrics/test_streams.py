@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from threedgp.metrics.streams import Stream
+from threedgp.metrics.streams import Stream, chunks
 
-NUMBERS = Stream(7, lambda: (np.arange(start, min(start + 3, 7)) for start in range(0, 7, 3)))
+NUMBERS = Stream(7, [partial(np.arange, start, end) for start, end in chunks(7, 3)])
 
 
 def test_starts_anew():
@@ -15,9 +17,10 @@ def test_starts_anew():
     assert len(NUMBERS) == 7
 
 
-def test_map_and_batches():
+def test_parts_are_made_one_by_one():
+    assert [part().tolist() for part in NUMBERS.parts] == [[0, 1, 2], [3, 4, 5], [6]]
     doubled = NUMBERS.map(lambda batch: 2 * batch)
-    assert [batch.tolist() for batch in doubled.in_batches(2)] == [[0, 2], [4], [6, 8], [10], [12]]
+    assert doubled.parts[1]().tolist() == [6, 8, 10]
     assert len(doubled) == 7
 
 
@@ -25,3 +28,8 @@ def test_head():
     assert NUMBERS.head(4).tolist() == [0, 1, 2, 3]
     assert NUMBERS.head(3).tolist() == [0, 1, 2]
     assert NUMBERS.head(9).tolist() == list(range(7))
+
+
+def test_chunks():
+    assert chunks(7, 3) == [(0, 3), (3, 6), (6, 7)]
+    assert chunks(0, 3) == []

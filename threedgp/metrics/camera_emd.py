@@ -39,3 +39,15 @@ def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray
             values |= {f"{name}mean": float(numbers.mean()), f"{name}std": float(numbers.std())}
         result[parameter] = values
     return result
+
+
+def total_distance(distances: dict[str, dict[str, float]], ranges: dict[str, tuple[float, float]], key: str) -> float:
+    """One number: the mean over parameters of the distance as a share of the prior's range.
+
+    Args:
+        distances: of `camera_distances`.
+        ranges: bounds of the prior for each parameter; one without extent does not count.
+        key: `emd` for the learned cameras, `emd_prior` for the prior.
+    """
+    widths = {name: ranges[name][1] - ranges[name][0] for name in distances}
+    return float(np.mean([distances[name][key] / width for name, width in widths.items() if width > 0] or [0.0]))

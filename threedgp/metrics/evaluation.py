@@ -1,141 +1,103 @@
-"""Every metric of a model, beside the controls that give it a meaning.
+"""What an evaluation is made of: sets of real and generated pictures, and features of them, which many processes make.
 
-The reference of all sliced Wasserstein distances is one random half of the real set. The other half is a control, and
-the material of the controls `blurred` and `background`, so that no control shares a picture with the reference.
+Everything is kept in files of a folder that only a run with the same settings, code and data finds again, so that a
+stopped evaluation goes on, and every process can read what the others made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from threedgp.data.shards import ShardFolder
-from threedgp.features.extraction import read_vectors
+from threedgp.device import choose_device
 from threedgp.features.extractor import FeatureExtractor
-from threedgp.features.moments import Moments
-from threedgp.metrics import swd
-from threedgp.metrics.fakes import Fakes
-from threedgp.metrics.frechet import frechet_distance
-from threedgp.metrics.reals import RealSet, blurred, take_rows
-from threedgp.metrics.streams import Stream
-from threedgp.progress import progress
-
-MODEL, UNTRAINED = "model", "untrained"
-SIGNIFICANT_DIGITS = 6
+from threedgp.metrics.contests import MODEL, OTHER_HALF, UNTRAINED, Contest, picture_contest
+from threedgp.metrics.fakes import Fakes, generate
+from threedgp.metrics.feature_metrics import FeatureSet
+from threedgp.metrics.real_side import RealSide
+from threedgp.metrics.set_features import SetFeatures
+from threedgp.models.generator import Generator
+from threedgp.models.saving import load_model, load_untrained
+from threedgp.processes import ALONE, Team
 
 
-@dataclass(frozen=True)
-class Contest:
-    """Sets that are compared with one reference."""
+class Evaluation:
+    """A model under evaluation."""
 
-    reference: Stream
-    contestants: dict[str, Stream]
-    count: int
-    """Pictures of each set that the sliced Wasserstein distance takes."""
+    def __init__(self, real: RealSide, model: Path, scratch: Path) -> None:
+        """
+        Args:
+            real: what it is compared with.
+            model: its folder.
+            scratch: for scenes and features; outlives the process.
+        """
+        self.real, self.model, self.scratch = real, model, scratch
+        self.settings, self.resolution = real.config.evaluate, real.config.dataset.resolution
+        self.device = choose_device(real.config.machine.device)
+        names = [MODEL, UNTRAINED] if self.settings.controls else [MODEL]
+        self.scenes = {name: Fakes(scratch / name, self.settings.samples) for name in names}
 
+    @cached_property
+    def generators(self) -> dict[str, Generator]:
+        """The model, and where controls are wanted the untrained one."""
+        load = {MODEL: load_model, UNTRAINED: load_untrained}
+        return {name: load[name](self.model, self.device) for name in self.scenes}
 
-def picture_contest(reference: RealSet, other: RealSet, fakes: dict[str, Fakes], scratch: Path) -> Contest:
-    """Pictures of the generators and of the controls against real ones.
+    @cached_property
+    def pictures(self) -> Contest:
+        """All sets of pictures."""
+        return picture_contest(self.real.reference, self.real.other, self.scenes, self.scratch)
 
-    Args:
-        reference, other: disjoint sets of real pictures.
-        fakes: scenes of each generator, at least as many as real pictures.
-        scratch: folder for pictures that are dear to make.
-    """
-    contestants = {name: scenes.column("image") for name, scenes in fakes.items()}
-    contestants |= {"other_half": other.pictures(), "blurred": other.pictures().map(blurred)}
-    if other.source.name == "procedural":
-        contestants["background"] = other.backgrounds(scratch / "backgrounds.npy")
-    return Contest(reference.pictures(), contestants, len(reference.rows))
+    def make(self, team: Team = ALONE) -> None:
+        """Generate all scenes and show all pictures to the networks, as one of several processes. What an earlier run
+        finished is kept; results lie there once every process has returned."""
+        settings, machine = self.settings, self.real.config.machine
+        for name, generator in self.generators.items():
+            generate(
+                generator,
+                settings.samples,
+                settings.seed,
+                self.resolution,
+                batch_size=settings.batch_size,
+                folder=self.scratch / name,
+                label=f"evaluate: {name}",
+                workers=machine.workers if self.device.type == "cpu" else 1,
+                team=team,
+            )
+        team.wait()  # a network may look at scenes of another process
+        for name, pictures in self.pictures.contestants.items():
+            for network in self._networks_of(name):
+                self.real.extract(network, pictures, self._folder(name, network), name, team)
+        if self.real.networks.neighbour:
+            for rows in (self.real.sample_rows, self.real.fresh_rows):
+                if len(rows):
+                    self.real.neighbour_features(rows, team)
 
+    def _networks_of(self, name: str) -> list[FeatureExtractor]:
+        """Those that look at a set. What they see in real pictures is stored already, or kept."""
+        if name == OTHER_HALF:
+            return []
+        networks = self.real.networks
+        both = [networks.main, networks.neighbour] if name in self.scenes else [networks.main]
+        return [network for network in dict.fromkeys(both) if network]
 
-def depth_contest(reference: RealSet, other: RealSet, fakes: dict[str, Fakes]) -> Contest:
-    """Rendered depth maps and those of the controls against true ones, all in scene units."""
-    contestants = {name: scenes.column("depth") for name, scenes in fakes.items()}
-    shape = (len(other.rows), 1, other.resolution, other.resolution)
-    flat = np.broadcast_to(np.float32(1), shape)
-    contestants |= {"other_half": other.true_depth(), "flat": Stream(len(flat), lambda: [flat])}
-    return Contest(reference.true_depth(), contestants, len(reference.rows))
+    def _folder(self, name: str, network: FeatureExtractor) -> Path:
+        return self.scratch / f"features-{name}-{network.name}"
 
+    def features(self, name: str) -> FeatureSet:
+        """What the networks see in a set, after `make`."""
+        real = self.real
+        if name == OTHER_HALF:
+            neighbourhood = real.neighbour_features(real.fresh_rows) if real.networks.neighbour else None
+            return FeatureSet(real.stored_features(real.fresh_rows), neighbourhood, real.labels(real.fresh_rows))
+        pictures = self.pictures.contestants[name]
+        seen = {network: SetFeatures.of(pictures, self._folder(name, network)) for network in self._networks_of(name)}
+        return FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbour), self._labels(name))
 
-def named(metric: str, values: dict[str, float]) -> dict[str, float]:
-    """The model's value under the metric's name, those of controls under both names: swd, swd_untrained."""
-    return {metric if name == MODEL else f"{metric}_{name}": value for name, value in values.items()}
-
-
-def swd_metrics(metric: str, contest: Contest, seed: int) -> dict[str, float]:
-    """Sliced Wasserstein distance of every contestant."""
-    resolution = next(iter(contest.reference)).shape[-1]
-    total = swd.work(resolution, len(contest.contestants), contest.count)
-    with progress(f"evaluate: {metric}", total) as bar:
-        values = swd.sliced_wasserstein(
-            contest.reference, contest.contestants, count=contest.count, seed=seed, advance=bar.advance
-        )
-    return named(metric, values)
-
-
-def frechet_metrics(
-    contest: Contest,
-    extractor: FeatureExtractor,
-    statistics: Moments,
-    features: ShardFolder,
-    other: RealSet,
-    *,
-    batch_size: int,
-    scratch: Path,
-) -> dict[str, float]:
-    """Frechet distance of every contestant, all its pictures, from the whole real set.
-
-    The control "other half" is the distance of those real pictures from all *other* real ones, from the features that
-    the stage of that name computed.
-
-    Args:
-        contest: of pictures.
-        extractor: the network of `statistics` and `features`.
-        statistics: moments of the whole real set.
-        features: of every prepared picture.
-        other: the other half.
-        batch_size: pictures that go through the network at once.
-        scratch: folder for moments that are done.
-    """
-    values = {}
-    for name, pictures in contest.contestants.items():
-        if name == "other_half":
-            everyone = np.arange(features.manifest.rows)
-            halves = (_stored_moments(features, rows) for rows in (other.rows, np.delete(everyone, other.rows)))
-            values[name] = frechet_distance(*halves)
-            continue
-        kept = scratch / f"moments-{name}.npz"
-        if not kept.is_file():
-            _moments(pictures, extractor, batch_size, f"evaluate: features, {name}").save(kept, extractor.identity)
-        values[name] = frechet_distance(Moments.load(kept, extractor.identity), statistics)
-    return named(f"fd_{extractor.name}", values)
-
-
-def _stored_moments(features: ShardFolder, rows: np.ndarray) -> Moments:
-    tables = take_rows(features, rows, ["feature"])
-    return reduce(add, (Moments.of(read_vectors(table["feature"])) for table in tables))
-
-
-def _moments(pictures: Stream, extractor: FeatureExtractor, batch_size: int, label: str) -> Moments:
-    def parts() -> Iterator[Moments]:
-        for batch in pictures.in_batches(batch_size):
-            yield Moments.of(extractor(torch.from_numpy(np.array(batch))).pooled.numpy())
-            bar.advance(len(batch))
-
-    with progress(label, len(pictures)) as bar:
-        return reduce(add, parts())
-
-
-def rounded(value: Any) -> Any:
-    """Floats in nested dictionaries to 6 significant digits, keys sorted."""
-    if isinstance(value, dict):
-        return {key: rounded(value[key]) for key in sorted(value)}
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
+    def _labels(self, name: str) -> np.ndarray | None:
+        """Of generated scenes; None where the model knows no classes."""
+        if name not in self.scenes or not self.generators[name].num_classes:
+            return None
+        return self.scenes[name].whole("label")

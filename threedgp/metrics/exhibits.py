@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from threedgp.atomic import atomic_path, write_bytes, write_json
 from threedgp.data.images import encode_image
 from threedgp.metrics.camera_emd import COMPARED
-from threedgp.metrics.evaluation import MODEL, Contest
+from threedgp.metrics.class_diversity import ClassScore
+from threedgp.metrics.contests import CONTROLS, MODEL, UNTRAINED, Contest
 
 MOST_CAMERAS = 2048
 STRIP = 8
@@ -41,15 +43,33 @@ def write_machine(file: Path, device: torch.device) -> None:
 
 def write_controls(file: Path, metrics: dict[str, Any]) -> None:
     """Every metric that has controls as rows of metric, set and value, which DVC can plot as bars."""
-    bases = [name for name in metrics if f"{name}_untrained" in metrics]
     rows = []
-    for base in bases:
-        rows.append({"metric": base, "set": MODEL, "value": metrics[base]})
-        for name, value in metrics.items():
-            control = name.removeprefix(f"{base}_")
-            if control != name and isinstance(value, float):
-                rows.append({"metric": base, "set": control, "value": value})
+    for base in [name for name in metrics if f"{name}_{UNTRAINED}" in metrics]:
+        sets = {MODEL: base, **{control: f"{base}_{control}" for control in CONTROLS}}
+        rows += [{"metric": base, "set": one, "value": metrics[key]} for one, key in sets.items() if key in metrics]
     write_json(file, rows)
+
+
+def write_classes(file: Path, scores: Sequence[ClassScore], names: Sequence[str]) -> None:
+    """Recall and diversity of every class that was judged as tab-separated text, the least diverse first."""
+    with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        table.writerow(["class", "pictures", "recall", "diversity"])
+        for one in sorted(scores, key=lambda score: score.diversity):
+            table.writerow([names[one.label], one.pictures, f"{one.recall:.6g}", f"{one.diversity:.6g}"])
+
+
+def write_neighbours(file: Path, made: np.ndarray, found: np.ndarray) -> None:
+    """A row for each generated picture, which stands at the left, and its nearest training pictures.
+
+    Args:
+        file: a PNG.
+        made: uint8 `[N, 3, R, R]`.
+        found: uint8 `[N, k, 3, R, R]`.
+    """
+    rows = [np.concatenate([one, *others], axis=-1) for one, others in zip(made, found, strict=True)]
+    sheet = np.concatenate(rows, axis=-2).transpose(1, 2, 0)
+    write_bytes(file, encode_image(np.ascontiguousarray(sheet), "png"))
 
 
 def write_strips(folder: Path, contest: Contest) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,25 +13,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from threedgp.atomic import atomic_path
+from threedgp.camera.geometry import FOV
+from threedgp.camera.normals import depth_normals
 from threedgp.data.images import decode_image
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import Source
+from threedgp.data.sources.base import RawPicture, Source
 from threedgp.data.sources.procedural import read_backgrounds
 from threedgp.errors import UserError
-from threedgp.metrics.streams import Stream
+from threedgp.metrics.streams import Stream, chunks
 
 LEAST_PICTURES = 4
-TRUTH_BATCH = 256
-"""Pictures whose truth is read at a time."""
+BATCH = 256
+"""Pictures whose truth is read, or whose background is rendered, at a time."""
+
+
+def rows_by_shard(shards: ShardFolder, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of the whole set, ascending, as rows of each shard that holds some of them."""
+    starts = np.cumsum([0, *(file.rows for file in shards.manifest.files)])
+    for index, inside in enumerate(np.split(rows, np.searchsorted(rows, starts[1:-1]))):
+        if len(inside):
+            yield index, inside - starts[index]
 
 
 def take_rows(shards: ShardFolder, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
     """The given rows of the whole set, ascending, as a table for each shard that holds some of them."""
-    starts = np.cumsum([0, *(file.rows for file in shards.manifest.files)])
-    for index, inside in enumerate(np.split(rows, np.searchsorted(rows, starts[1:-1]))):
-        if len(inside):
-            yield shards.read(index, columns).take(inside - starts[index])
+    for index, inside in rows_by_shard(shards, rows):
+        yield shards.read(index, columns).take(inside)
 
 
 def blurred(pictures: np.ndarray) -> np.ndarray:
@@ -40,21 +49,27 @@ def blurred(pictures: np.ndarray) -> np.ndarray:
     return np.stack(result).transpose(0, 3, 1, 2)
 
 
-def split_halves(prepared: ShardFolder, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of two disjoint random sets of the same size, at most `count`, each ascending.
+def require_pictures(prepared: ShardFolder, count: int = LEAST_PICTURES) -> None:
+    """Make sure that there is something to compare with.
 
     Raises:
-        UserError: there are too few pictures to compare.
+        UserError: there are fewer than `count` pictures.
     """
     rows = prepared.manifest.rows
-    if rows < LEAST_PICTURES:
+    if rows < count:
         raise UserError(
-            f"{prepared.folder}: {rows} pictures are too few to compare, at least {LEAST_PICTURES} are needed; "
+            f"{prepared.folder}: {rows} pictures are too few to compare, at least {count} are needed; "
             "give dataset.path a folder with more."
         )
-    count = min(count, rows // 2)
+
+
+def draw_sets(rows: int, first: int, second: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of two disjoint random sets of `rows` pictures, each ascending.
+
+    For the same seed a smaller first set is part of a larger one.
+    """
     order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[:count]), np.sort(order[count : 2 * count])
+    return np.sort(order[:first]), np.sort(order[first : first + second])
 
 
 @dataclass(frozen=True)
@@ -76,12 +91,12 @@ class RealSet:
     def pictures(self) -> Stream:
         """As stage `prepare` left them, uint8 batches `[n, 3, R, R]`."""
 
-        def batches() -> Iterator[np.ndarray]:
-            for table in take_rows(self.prepared, self.rows, ["image"]):
-                pictures = np.stack([decode_image(image.as_py()) for image in table["image"]])
-                yield pictures.transpose(0, 3, 1, 2)
+        def part(index: int, inside: np.ndarray) -> np.ndarray:
+            images = self.prepared.read(index, ["image"])["image"].take(inside)
+            return np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
 
-        return Stream(len(self.rows), batches)
+        found = rows_by_shard(self.prepared, self.rows)
+        return Stream(len(self.rows), [partial(part, index, inside) for index, inside in found])
 
     def ids(self) -> list[str]:
         """Of the rows, in their order."""
@@ -102,19 +117,36 @@ class RealSet:
 
     def true_depth(self) -> Stream:
         """Cropped and resized like the pictures, float32 batches `[n, 1, R, R]` in scene units."""
-        entries, resolution = self._entries(), self.resolution
+        return self._truth(lambda picture: square_depth(picture.depth, self.resolution)[None])
 
-        def batches() -> Iterator[np.ndarray]:
-            for start in range(0, len(entries), TRUTH_BATCH):
-                pictures = self.source.read(entries.slice(start, TRUTH_BATCH))
-                yield np.stack([square_depth(picture.depth, resolution) for picture in pictures])[:, None]
+    def true_normals(self) -> Stream:
+        """Of the surfaces that true depth shows, float32 batches `[n, 3, R, R]` in camera space."""
 
-        return Stream(len(self.rows), batches)
+        def normals(picture: RawPicture) -> np.ndarray:
+            depth = square_depth(picture.depth, self.resolution)[None]
+            return depth_normals(depth, picture.cameras[None, FOV])[0].transpose(2, 0, 1).astype(np.float32)
 
-    def backgrounds(self, kept: Path) -> Stream:
-        """The pictures without their objects (source `procedural` only), kept in the file `kept` once made."""
-        if not kept.is_file():
-            pictures = [square(picture, self.resolution)[0] for picture in read_backgrounds(self.raw, self.ids())]
-            with atomic_path(kept) as temporary:
-                np.save(temporary, np.stack(pictures).transpose(0, 3, 1, 2))
-        return Stream(len(self.rows), lambda: [np.load(kept, mmap_mode="r")])
+        return self._truth(normals)
+
+    def _truth(self, read: Callable[[RawPicture], np.ndarray]) -> Stream:
+        entries = self._entries()
+
+        def part(start: int) -> np.ndarray:
+            return np.stack([read(picture) for picture in self.source.read(entries.slice(start, BATCH))])
+
+        return Stream(len(self.rows), [partial(part, start) for start in range(0, len(entries), BATCH)])
+
+    def backgrounds(self, folder: Path) -> Stream:
+        """The pictures without their objects (source `procedural` only), kept in files of `folder` once made."""
+        ids = self.ids()
+
+        def part(start: int, end: int) -> np.ndarray:
+            kept = folder / f"{start:08d}.npy"
+            if not kept.is_file():
+                raw = read_backgrounds(self.raw, ids[start:end])
+                pictures = np.stack([square(picture, self.resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
+                with atomic_path(kept) as temporary:
+                    np.save(temporary, pictures)
+            return np.load(kept)
+
+        return Stream(len(ids), [partial(part, *piece) for piece in chunks(len(ids), BATCH)])

@@ -1,0 +1,75 @@
+"""Recall and diversity of classes where they are known, and against sums written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from threedgp.metrics import class_diversity
+from threedgp.metrics.class_diversity import averages, class_scores, mean_distance
+from threedgp.metrics.precision_recall import precision_recall
+
+LABELS = np.repeat([0, 1, 2], 30)
+
+
+def features(seed: int, count: int = 90) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 5)).astype(np.float32)
+
+
+CENTRES = 50 * LABELS[:, None].astype(np.float32)
+REALS = features(0) + CENTRES
+
+
+def test_mean_distance_is_the_mean_over_pairs():
+    some = features(1, 12).astype(float)
+    pairs = [np.linalg.norm(a - b) for i, a in enumerate(some) for b in some[i + 1 :]]
+    assert mean_distance(some.astype(np.float32)) == pytest.approx(np.mean(pairs), rel=1e-5)
+    assert mean_distance((some + 1e4).astype(np.float32)) == pytest.approx(np.mean(pairs), rel=1e-3)
+
+
+def test_the_real_set_itself():
+    scores = class_scores(REALS, LABELS, REALS, LABELS)
+    assert [(score.label, score.pictures) for score in scores] == [(0, 30), (1, 30), (2, 30)]
+    for score in scores:
+        assert score.recall == 1
+        assert score.diversity == pytest.approx(1)
+
+
+def test_half_as_spread():
+    scores = class_scores(CENTRES + 0.5 * features(0), LABELS, REALS, LABELS)
+    assert [score.diversity for score in scores] == pytest.approx([0.5] * 3, rel=1e-5)
+    assert averages(scores)["class_diversity"] == pytest.approx(0.5, rel=1e-5)
+
+
+def test_one_collapsed_class_shows_though_the_whole_set_looks_well():
+    fakes = features(2) + CENTRES
+    fakes[LABELS == 1] = REALS[30]
+    scores = class_scores(fakes, LABELS, REALS, LABELS)
+    assert scores[1].diversity == 0
+    assert scores[1].recall < 1.5 / 30  # the picture that all are copies of
+    for score in (scores[0], scores[2]):
+        assert score.recall > 0.5
+        assert score.diversity == pytest.approx(1, abs=0.2)  # 30 pictures
+    mine = LABELS == 0
+    assert scores[0].recall == precision_recall(fakes[mine], REALS[mine]).recall
+
+
+def test_order_does_not_matter():
+    order = np.random.default_rng(3).permutation(90)
+    fakes = features(4) + CENTRES
+    first, second = (
+        class_scores(some, labels, REALS, LABELS) for some, labels in ((fakes, LABELS), (fakes[order], LABELS[order]))
+    )
+    for one, other in zip(first, second, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_classes_that_cannot_be_judged_are_left_out(monkeypatch):
+    few = np.where(np.arange(90) < 5, 7, LABELS)
+    assert 7 not in [score.label for score in class_scores(REALS, few, REALS, few)]
+    same = REALS.copy()
+    same[LABELS == 2] = 1
+    assert [score.label for score in class_scores(REALS, LABELS, same, LABELS)] == [0, 1]
+    assert averages([]) == {}
+    monkeypatch.setattr(class_diversity, "MOST", 10)
+    assert {score.pictures for score in class_scores(REALS, LABELS, REALS, LABELS)} == {10}

@@ -1,0 +1,69 @@
+"""Nearest training pictures against all distances written out; copies are found out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from threedgp.metrics import neighbours
+from threedgp.metrics.neighbours import memory, nearest
+
+
+def features(count: int, seed: int) -> np.ndarray:
+    return (5 + np.random.default_rng(seed).normal(size=(count, 6))).astype(np.float32)
+
+
+TRAINING = features(70, 0)
+
+
+def batches():
+    return iter([TRAINING[:30], TRAINING[30:31], TRAINING[31:]])
+
+
+def test_against_all_distances(monkeypatch):
+    queries = features(9, 1)
+    apart = cdist(queries.astype(float), TRAINING.astype(float))
+    for block in (4096, 8):
+        monkeypatch.setattr(neighbours, "BLOCK", block)
+        found = nearest(queries, batches, 3)
+        np.testing.assert_array_equal(found.rows, np.argsort(apart, axis=1)[:, :3])
+        np.testing.assert_allclose(found.distances, np.sort(apart, axis=1)[:, :3], rtol=1e-12)
+
+
+def test_a_copy_has_no_distance():
+    """Distances by products would leave the rounding error of the square root, 1e-3 here."""
+    found = memory(TRAINING[[5, 33]], batches)
+    assert found.nearest.rows[:, 0].tolist() == [5, 33]
+    assert found.nearest.distances[:, 0].tolist() == [0, 0]
+    assert found.authentic.tolist() == [False, False]
+    assert found.closeness.tolist() == [0, 0]
+
+
+def test_authenticity_against_its_definition():
+    queries = np.concatenate([features(40, 2), TRAINING[:3] + 1e-3])
+    found = memory(queries, batches, 2)
+    apart = cdist(queries.astype(float), TRAINING.astype(float))
+    own = cdist(TRAINING.astype(float), TRAINING.astype(float))
+    np.fill_diagonal(own, np.inf)
+    owner = apart.argmin(axis=1)
+    np.testing.assert_array_equal(found.authentic, apart.min(axis=1) > own.min(axis=1)[owner])
+    np.testing.assert_allclose(found.closeness, apart.min(axis=1) / own.min(axis=1)[owner], rtol=1e-9)
+    assert 0 < found.authentic.mean() < 1
+    assert not found.authentic[-3:].any()
+
+
+def test_real_pictures_are_judged_as_if_they_were_not_there():
+    own = np.array([2, 40, 69])
+    found = memory(TRAINING[own], batches, own=own)
+    for index, row in enumerate(own):
+        others = np.delete(TRAINING, row, axis=0)
+        alone = memory(TRAINING[row : row + 1], lambda others=others: [others])
+        assert found.closeness[index] == pytest.approx(alone.closeness[0], rel=1e-12)
+        assert found.closeness[index] > 0
+
+
+def test_double_pictures():
+    double = np.concatenate([TRAINING[:20], TRAINING[:1]])
+    found = memory(TRAINING[:1] + 0.01, lambda: [double])
+    assert found.authentic.all()  # its nearest has a fellow at no distance
