@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Draw picture grids, depth maps, views from several cameras, a camera flight and meshes, into results/renders.
+    """Draw grids of pictures, depth and normals, views from several cameras, films and meshes, into results/renders.
 
     All scenes are functions of `render.seed`. real.png shows training pictures beside their estimated depth.
     """

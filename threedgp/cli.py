@@ -12,6 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from threedgp import doctor, presets
+from threedgp.commands.fly import fly
+from threedgp.commands.generate import generate
+from threedgp.commands.info import info
+from threedgp.commands.mesh import mesh
+from threedgp.commands.view import view
 from threedgp.config import load_config
 from threedgp.errors import UserError
 
@@ -76,6 +81,24 @@ def convert(
     print(f"{folder} now holds the generator of {snapshot}.")
 
 
+@app.command("depth-eval")
+def evaluate_depth(
+    estimator: Annotated[str, typer.Option(help="As `depth.estimator` in params.yaml, such as leres.")],
+    images: Annotated[Path, typer.Option(help="Folder of pictures.")],
+    depth: Annotated[
+        Path | None, typer.Option(help="Folder of true depth: 16-bit PNG or .npy; beside the pictures if not given.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="As `depth.weights`.")] = None,
+    batch_size: Annotated[int, typer.Option(help="As `depth.batch_size`.")] = 16,
+    device: Annotated[str, typer.Option(help="As `machine.device`.")] = "auto",
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
+) -> None:
+    """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
+    from threedgp.depth.evaluation_command import compare
+
+    compare(images, depth, json, {"estimator": estimator, "weights": weights, "batch_size": batch_size}, device)
+
+
 @app.command("doctor")
 def examine(params: ParamsOption = Path("params.yaml")) -> None:
     """Say what this machine has and lacks for the settings in params.yaml, and what to do about it."""
@@ -91,6 +114,10 @@ def examine(params: ParamsOption = Path("params.yaml")) -> None:
             console.print(f"{finding.what}: {finding.advice}", soft_wrap=True, highlight=False)
     if any(finding.needed and not finding.fine for finding in findings):
         raise typer.Exit(1)
+
+
+for command in (generate, fly, mesh, view, info):
+    app.command()(command)
 
 
 def main() -> None:

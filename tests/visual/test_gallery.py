@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,18 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.visual.gallery import draw_gallery, real_pictures
 from threedgp.visual.grids import GAP
 
-SETTINGS = RenderConfig(grid=(2, 4), views=3, flights=2, flight_frames=4, meshes=1, mesh_resolution=12)
+SETTINGS = RenderConfig(
+    grid=(2, 4),
+    views=3,
+    flights=2,
+    flight_frames=4,
+    interpolation=3,
+    interpolation_frames=2,
+    truncations=(0, 0.5, 1),
+    meshes=1,
+    mesh_resolution=12,
+)
+PICTURES = {f"{name}.png" for name in ("samples", "depth", "normals", "pairs", "real", "views", "truncation")}
 
 
 @pytest.fixture
@@ -23,15 +35,18 @@ def gallery(tmp_path, tiny_generator, training_shards):
 
 
 def test_files_and_sizes(gallery):
-    names = {"samples.png", "depth.png", "pairs.png", "real.png", "views.png", "flight.mp4", "mesh-000.glb"}
-    assert {file.name for file in gallery.iterdir()} == names
+    assert {file.name for file in gallery.iterdir()} == PICTURES | {"flight.mp4", "interpolation.mp4", "mesh-000.glb"}
     factor = 96 // 16
-    sizes = {name: cv2.imread(str(gallery / f"{name}.png")).shape[:2] for name in ("samples", "pairs", "views")}
+    sizes = {file.stem: cv2.imread(str(file)).shape[:2] for file in gallery.glob("*.png")}
     assert sizes["samples"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (2, 4))
     assert sizes["pairs"] == (factor * (2 * (16 + GAP) + GAP), factor * (2 * (32 + GAP) + GAP))
     assert sizes["views"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (4, 3))
-    film = cv2.VideoCapture(str(gallery / "flight.mp4"))
-    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert sizes["normals"] == sizes["depth"] == sizes["samples"]
+    assert sizes["truncation"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (3, 4))
+    for name, frames, across in (("flight", 4, 2), ("interpolation", 6, 1)):
+        with av.open(str(gallery / f"{name}.mp4")) as film:
+            stream = film.streams.video[0]
+            assert (stream.frames, stream.width) == (frames, 192 // 16 * (across * (16 + GAP) + GAP))
     assert len(trimesh.load(gallery / "mesh-000.glb", force="mesh").faces) > 0
 
 
@@ -42,9 +57,17 @@ def test_same_bytes(gallery, tmp_path, tiny_generator, training_shards):
 
 
 def test_one_scene_without_film_or_mesh(tmp_path, tiny_generator, training_shards):
-    settings = RenderConfig(grid=(1, 1), views=1, flights=0, meshes=0)
+    settings = RenderConfig(grid=(1, 1), views=1, flights=0, interpolation=0, truncations=(), meshes=0)
     draw_gallery(tiny_generator, 16, training_shards, settings, tmp_path / "renders")
-    assert len(list((tmp_path / "renders").iterdir())) == 5
+    assert {file.name for file in (tmp_path / "renders").iterdir()} == PICTURES - {"truncation.png"}
+
+
+def test_sweep_ends_at_the_samples(gallery):
+    """The last row of the sweep is the first row of the grid, for truncation 1 is none."""
+    sheets = [cv2.imread(str(gallery / f"{name}.png")) for name in ("samples", "truncation")]
+    side, gap = 96, 96 // 16 * GAP
+    first, last = (sheets[0][gap : gap + side], sheets[1][-gap - side : -gap])
+    assert np.abs(first.astype(int) - last).max() <= 1  # the same to rounding: batches of another size
 
 
 def test_shards_without_depth_show_their_pictures(tmp_path, tiny_generator, training_shards):

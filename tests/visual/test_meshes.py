@@ -1,8 +1,9 @@
-"""Meshes of a sphere whose radius is known, and what a camera sees."""
+"""Meshes of a sphere whose radius is known, of a generated scene, and what a camera sees."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ import trimesh
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.visual.meshes import extract_mesh, opaque_density, seen_points, write_mesh
+from threedgp.errors import UserError
+from threedgp.models.scenes import sample_scenes
+from threedgp.progress import Progress, progress
+from threedgp.visual.meshes import extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
+from threedgp.visual.surfaces import slabs_of
+from threedgp.visual.views import make_planes, own_cameras
 
 RADIUS, RESOLUTION = 0.3, 48
 SPACING = 1 / (RESOLUTION - 1)
@@ -27,8 +33,14 @@ def position_as_color(points: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def sphere() -> trimesh.Trimesh:
-    return extract_mesh(soft_sphere, position_as_color, 0.5, RESOLUTION, level=20.0)
+def bar() -> Iterator[Progress]:
+    with progress("test", 0) as bar:
+        yield bar
+
+
+@pytest.fixture(scope="module")
+def sphere(bar) -> trimesh.Trimesh:
+    return extract_mesh(soft_sphere, position_as_color, 0.5, RESOLUTION, 20.0, bar)
 
 
 def test_sphere_has_its_radius_and_is_closed(sphere):
@@ -43,31 +55,69 @@ def test_vertices_take_the_color_of_their_place(sphere):
     assert np.abs(sphere.visual.vertex_colors[:, :3] - expected).max() <= 1
 
 
-@pytest.mark.parametrize("suffix", [".glb", ".ply"])
+@pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj"])
 def test_files_read_back(tmp_path, sphere, suffix):
     write_mesh(tmp_path / f"mesh{suffix}", sphere)
     again = trimesh.load(tmp_path / f"mesh{suffix}", force="mesh", process=False)
     assert len(again.faces) == len(sphere.faces)
-    np.testing.assert_allclose(again.bounds, sphere.bounds, atol=1e-6)
-    np.testing.assert_array_equal(again.visual.vertex_colors, sphere.visual.vertex_colors)
+    np.testing.assert_allclose(again.vertices, sphere.vertices, atol=1e-6)
+    expected = sphere.visual.vertex_colors
+    np.testing.assert_array_equal(again.visual.vertex_colors, linear_colors(expected) if suffix == ".glb" else expected)
+    assert trimesh.load(tmp_path / f"mesh{suffix}", force="mesh").is_watertight  # also to programs that merge vertices
     first = (tmp_path / f"mesh{suffix}").read_bytes()
     write_mesh(tmp_path / f"mesh{suffix}", sphere)
     assert (tmp_path / f"mesh{suffix}").read_bytes() == first
 
 
-def test_solid_cube_is_closed_at_its_sides():
-    cube = extract_mesh(lambda points: torch.full((len(points),), 100.0), position_as_color, 0.5, 8)
+def test_gltf_colors_are_linear_light():
+    """Black, white, and the sRGB value of 188, which is half of the light (0.5 of 255 is 127.5)."""
+    colors = np.array([[0, 255, 188, 255], [1, 10, 128, 255]], np.uint8)
+    np.testing.assert_array_equal(linear_colors(colors), [[0, 255, 128, 255], [0, 1, 55, 255]])
+
+
+def test_solid_cube_is_closed_at_its_sides(bar, tmp_path):
+    cube = extract_mesh(lambda points: torch.full((len(points),), 100.0), position_as_color, 0.5, 8, 10.0, bar)
     assert cube.is_watertight
     assert cube.volume == pytest.approx(1, rel=0.03)  # edges are cut off
+    np.testing.assert_allclose(cube.bounds, [[-0.5] * 3, [0.5] * 3], atol=1 / 7 / 32)
+    write_mesh(tmp_path / "cube.ply", cube)
+    assert trimesh.load(tmp_path / "cube.ply", force="mesh").is_watertight
 
 
-def test_level_of_a_thin_scene_is_below_its_largest_density():
-    fog = extract_mesh(lambda points: soft_sphere(points).clamp(max=1), position_as_color, 0.5, 24)
-    assert len(fog.faces)
+def test_nothing_dense_enough_is_told(bar):
+    with pytest.raises(UserError, match="nothing in the scene is as dense as level 20"):
+        extract_mesh(lambda points: torch.ones(len(points)), position_as_color, 0.5, 8, 20.0, bar)
 
 
-def test_opaque_density_absorbs_half_the_light():
-    assert math.exp(-opaque_density(0.5) * 1 / 16) == pytest.approx(0.5)
+def test_scene_mesh_is_the_scene(bar, tiny_generator):
+    """Vertices have the chosen density and the field's own colours, and are seen; of the whole cube there is more."""
+    scenes = sample_scenes(tiny_generator, 1, seed=0)
+    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    settings = tiny_generator.ray_settings
+    middle = (
+        tiny_generator.density(planes, torch.rand(1, 4096, 3, generator=torch.manual_seed(0)) - 0.5).median().item()
+    )
+    mesh = scene_mesh(tiny_generator, planes, cameras, 24, bar, level=middle)
+    whole = scene_mesh(tiny_generator, planes, cameras, 24, bar, level=middle, whole_cube=True)
+    assert mesh.is_watertight and whole.is_watertight
+    assert 0 < mesh.volume < whole.volume
+    points = torch.tensor(whole.vertices, dtype=torch.float32)
+    inner = points.abs().amax(dim=1) < 0.49
+    density = tiny_generator.density(planes, points[None])[0]
+    # Between grid points the field bends: a tenth of its range in the cube is far below a mistaken axis or level.
+    spread = tiny_generator.density(planes, points[None] * 0.9)[0].std().item() + 0.1 * middle
+    assert (density[inner] - middle).abs().max() < spread
+    colors = tiny_generator.color(planes, points[None])[0] * 127.5 + 127.5
+    assert np.abs(whole.visual.vertex_colors[:, :3] - colors.clamp(0, 255).numpy()).max() <= 0.51
+    seen = seen_points(cameras, torch.tensor(mesh.vertices * 0.999, dtype=torch.float32), settings.near, settings.far)
+    assert seen.float().mean() > 0.3
+
+
+def test_default_level_finds_a_surface(bar, tiny_generator):
+    scenes = sample_scenes(tiny_generator, 1, seed=3)
+    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    assert len(scene_mesh(tiny_generator, planes, cameras, 16, bar).faces)
+    assert len(slabs_of(16)) == 1
 
 
 def test_seen_points():
@@ -80,3 +130,5 @@ def test_seen_points():
     behind[0, 0] = math.pi
     both = torch.cat([cameras, behind])
     assert seen_points(both, points[1:3], near=0.5, far=1.25).tolist() == [True, True]
+    # What one camera has before its near plane would hide the scene from it in a mesh.
+    assert seen_points(both, points[1:3], near=0.75, far=1.4).tolist() == [False, False]

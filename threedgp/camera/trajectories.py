@@ -1,16 +1,20 @@
 """Camera paths for people who look at a scene: `[F, 8]` tensors, columns as in `CAMERA_FIELDS`.
 
-A path moves yaw and pitch around a camera and keeps the rest of it: field of view, radius and look-at point.
+A path moves yaw and pitch around a camera and keeps the rest of it: field of view, radius and look-at point. Only
+`points` moves everything, from one given camera to the next.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from threedgp.camera.geometry import PITCH, YAW
+from threedgp.camera.geometry import LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, YAW, spherical_to_cartesian
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
 
@@ -37,7 +41,12 @@ def _path(config: CameraConfig, around: Tensor | None, yaw: Tensor, pitch: Tenso
     return path
 
 
-def arc(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.8) -> Tensor:
+def _turn(frames: int) -> Tensor:
+    """Angles of a closed path; the one after the last would be the first."""
+    return torch.arange(frames) * (2 * math.pi / frames)
+
+
+def line(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.8) -> Tensor:
     """From left to right through `share` of the prior's yaw, both ends included; one frame stands in the middle.
 
     `around` is the camera `[8]` in the middle; None = the middle of the prior, looking at the origin.
@@ -50,15 +59,63 @@ def arc(config: CameraConfig, frames: int, around: Tensor | None = None, share: 
 
 def orbit(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
     """Once around the scene; the frame after the last would be the first."""
-    yaw = torch.arange(frames) * (2 * math.pi / frames)
-    return _path(config, around, yaw, torch.zeros(frames))
+    return _path(config, around, _turn(frames), torch.zeros(frames))
 
 
-def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
-    """An ellipse of yaw and pitch around a camera, `share` of the prior wide; the frame after the last would be the
-    first."""
-    turn = torch.arange(frames) * (2 * math.pi / frames)
+def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
+    """A closed ring in front of the scene, `share` of the prior wide and half as high."""
+    turn = _turn(frames)
     # A low camera would look through the ground of many scenes, so that pitch moves half as much.
     yaw = share * _reach(config, "yaw") * torch.sin(turn)
     pitch = share / 2 * _reach(config, "pitch") * torch.cos(turn)
     return _path(config, around, yaw, pitch)
+
+
+def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
+    """From side to side with a nod on each way: a lying eight that starts at the camera itself and ends before it."""
+    turn = _turn(frames)
+    yaw = share * _reach(config, "yaw") * torch.sin(turn)
+    pitch = share / 4 * _reach(config, "pitch") * torch.sin(2 * turn)
+    return _path(config, around, yaw, pitch)
+
+
+PATHS: dict[str, Callable[[CameraConfig, int, Tensor | None], Tensor]] = {
+    "front_circle": front_circle,
+    "line": line,
+    "wiggle": wiggle,
+    "orbit": orbit,
+}
+"""Paths by their names in settings and on the command line; all close but `line`."""
+
+
+def points(cameras: Tensor, frames: int, *, closed: bool = False) -> Tensor:
+    """A smooth path through given cameras, in equal times from each to the next.
+
+    Every parameter runs along a monotone cubic (Fritsch and Butland 1984), so that none leaves the range of the two
+    cameras that it runs between; the look-at point is interpolated as a point of space. Angles are taken as they are:
+    from yaw 0 to 6.28 is once around.
+
+    Args:
+        cameras: `[K, 8]`, K at least 1.
+        frames: F of the path.
+        closed: go back to the first camera; the frame after the last would be the first. Otherwise both ends are
+            included.
+
+    Returns:
+        `[F, 8]`, float32.
+    """
+    given = cameras.detach().to("cpu", torch.float64)
+    if closed:
+        given = torch.cat([given, given[:1]])
+    if len(given) == 1:
+        return given.to(torch.float32).repeat(frames, 1)
+    targets = spherical_to_cartesian(given[:, LOOK_AT_YAW], given[:, LOOK_AT_PITCH], given[:, LOOK_AT_RADIUS])
+    values = torch.cat([given, targets], dim=1).numpy()
+    times = np.linspace(0, len(given) - 1, frames, endpoint=not closed)
+    path = torch.from_numpy(PchipInterpolator(np.arange(len(given)), values)(times))
+    x, y, z = path[:, -3:].unbind(1)
+    radius = path[:, -3:].norm(dim=1)
+    path[:, LOOK_AT_RADIUS] = radius
+    path[:, LOOK_AT_YAW] = torch.atan2(-x, z)
+    path[:, LOOK_AT_PITCH] = torch.arccos((y / radius.clamp(min=1e-12)).clamp(-1, 1))
+    return path[:, : given.shape[1]].to(torch.float32)

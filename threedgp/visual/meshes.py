@@ -1,103 +1,131 @@
 """Meshes of scenes: the surface where density crosses a level, with vertex colours.
 
-A mesh keeps the units and the axes of the scene: right-handed, +y up (as glTF has it), the frontal camera on +z.
+A mesh keeps the units and the axes of the scene: right-handed, +y up, the frontal camera on +z, which is what glTF
+asks for; one scene unit is one metre there. docs/conventions.md has the whole convention.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import trimesh
-from skimage.measure import marching_cubes
 from torch import Tensor
 
 from threedgp.atomic import write_bytes
 from threedgp.camera.geometry import FOV, cam2world
+from threedgp.errors import UserError
 from threedgp.models.generator import Generator
+from threedgp.progress import Progress
+from threedgp.visual.levels import Field, surface_level
+from threedgp.visual.surfaces import evaluate, level_set
 
-POINTS_AT_ONCE = 1 << 18
-
-Field = Callable[[Tensor], Tensor]
-"""From points `[N, 3]` in scene units to values `[N]` or `[N, 3]`."""
-
-
-def opaque_density(half_width: float) -> float:
-    """The default level: a sixteenth of the cube at this density absorbs half of the light (11 for a unit cube)."""
-    return math.log(2) / (2 * half_width / 16)
+FORMATS = ("glb", "ply", "obj")
+CAMERAS = 16
+"""Around a scene: what they see is what a mesh shows."""
+LEVEL_STRIDE = 4
+"""Every fourth of them is enough to choose the level of the surface."""
 
 
 def seen_points(cameras: Tensor, points: Tensor, near: float, far: float) -> Tensor:
-    """Which of the points `[N, 3]` at least one of the cameras `[F, 8]` sees between `near` and `far`: bool `[N]`.
+    """Which of the points `[N, 3]` at least one of the cameras `[F, 8]` sees between `near` and `far`, and none has
+    before `near`: bool `[N]`.
 
-    Nothing ever told the model what the rest of space looks like.
+    Nothing ever told the model what the rest of space looks like. Matter before a camera's `near` is in none of its
+    pictures; in a mesh it would stand between that camera and the object.
     """
-    seen = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    for camera, pose in zip(cameras, cam2world(cameras), strict=True):
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        distance = local.norm(dim=1)
-        reach = torch.tan(torch.deg2rad(camera[FOV]) / 2) * -local[:, 2]
-        seen |= (local[:, :2].abs().amax(dim=1) <= reach) & (near <= distance) & (distance <= far)
-    return seen
-
-
-def _evaluate(field: Field, points: Tensor) -> np.ndarray:
-    return np.concatenate([field(part).float().cpu().numpy() for part in points.split(POINTS_AT_ONCE)])
+    pose = cam2world(cameras)
+    world2cam = pose[:, :3, :3].transpose(1, 2)  # [F, 3, 3]
+    shift = -world2cam @ pose[:, :3, 3:]
+    # All cameras in one product, an axis at a time: a mesh asks this for every point of its grid.
+    x, y, z = (torch.addmm(shift[:, axis], world2cam[:, axis], points.t()) for axis in range(3))  # each [F, N]
+    squared = x.square() + y.square() + z.square()
+    reach = -z * torch.tan(torch.deg2rad(cameras[:, FOV, None]) / 2)
+    inside = torch.maximum(x.abs_(), y.abs_()) <= reach
+    seen = inside & (squared >= near**2) & (squared <= far**2)
+    return seen.any(dim=0) & ~(inside & (squared < near**2)).any(dim=0)
 
 
 def extract_mesh(
-    density: Field, color: Field, half_width: float, resolution: int, level: float | None = None, device: str = "cpu"
+    density: Field, color: Field, half_width: float, resolution: int, level: float, bar: Progress, device: str = "cpu"
 ) -> trimesh.Trimesh:
-    """The surface of a density field in the cube [-half_width, half_width]^3, closed at the cube's sides.
+    """The watertight surface of a density field in the cube [-half_width, half_width]^3, closed at the cube's sides.
 
     Args:
-        density: of points `[N, 3]`, `[N]`.
-        color: of points `[N, 3]`, `[N, 3]` about [-1, 1].
-        half_width: of the cube, scene units.
-        resolution: grid points along each side.
-        level: density of the surface; None = `opaque_density`, or half of the largest density where nothing is opaque.
-        device: where the fields want their points.
+        color: of points `[N, 3]`, `[N, 3]` about [-1, 1]; evaluated at the vertices.
+        density, half_width, resolution, level, bar, device: as in `level_set`.
+
+    Raises:
+        UserError: nothing in the cube is as dense as `level`.
     """
-    line = torch.linspace(-half_width, half_width, resolution, device=device)
-    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)
-    values = _evaluate(density, points).reshape(resolution, resolution, resolution)
-    if level is None:
-        level = min(opaque_density(half_width), float(values.max()) / 2)
-    spacing = 2 * half_width / (resolution - 1)
-    # A border of empty space closes the surface; what crosses the level there lies on the sides of the cube.
-    vertices, faces, _, _ = marching_cubes(np.pad(values, 1), level, spacing=(spacing,) * 3)
-    vertices = (vertices - half_width - spacing).clip(-half_width, half_width)
-    colors = _evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
+    vertices, faces = level_set(density, half_width, resolution, level, bar, device)
+    if not len(faces):
+        raise UserError(
+            f"nothing in the scene is as dense as level {level:.4g}, so it has no surface; lower the level."
+        )
+    colors = evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
     colors = (colors * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
-    # scikit-image winds faces so that normals point to larger values; those of a surface point out of the solid.
-    return trimesh.Trimesh(vertices, faces[:, ::-1], vertex_colors=colors, process=False)
+    return trimesh.Trimesh(vertices, faces, vertex_colors=colors, process=False)
 
 
 @torch.inference_mode()
-def scene_mesh(generator: Generator, planes: Tensor, cameras: Tensor, resolution: int) -> trimesh.Trimesh:
-    """Mesh of what some cameras see of a scene.
+def scene_mesh(
+    generator: Generator,
+    planes: Tensor,
+    cameras: Tensor,
+    resolution: int,
+    bar: Progress,
+    *,
+    level: float | None = None,
+    whole_cube: bool = False,
+) -> trimesh.Trimesh:
+    """Mesh of a scene.
 
     Args:
         generator: in evaluation mode.
         planes: of one scene, `[1, 3, H, W, C]`.
-        cameras: `[F, 8]`.
+        cameras: `[F, 8]`; what none of them sees is left out, and the level is chosen by what they see.
         resolution: grid points along each side of the cube.
+        bar: advances by one for each of `slabs_of(resolution)`.
+        level: density of the surface; None = `surface_level`.
+        whole_cube: keep also what no camera sees.
+
+    Raises:
+        UserError: nothing in the cube is as dense as the level.
     """
     bounds, cameras = generator.ray_settings, cameras.to(planes.device)
 
+    def everywhere(points: Tensor) -> Tensor:
+        return generator.density(planes, points[None])[0]
+
     def density(points: Tensor) -> Tensor:
         seen = seen_points(cameras, points, bounds.near, bounds.far)
-        return generator.density(planes, points[None])[0] * seen
+        values = torch.zeros(len(points), dtype=points.dtype, device=points.device)
+        if seen.any():
+            values[seen] = everywhere(points[seen])
+        return values
 
     def color(points: Tensor) -> Tensor:
         return generator.color(planes, points[None])[0]
 
-    return extract_mesh(density, color, bounds.half_width, resolution, device=str(planes.device))
+    if level is None:
+        level = surface_level(everywhere, cameras[::LEVEL_STRIDE], bounds.near, bounds.far)
+    chosen = everywhere if whole_cube else density
+    return extract_mesh(chosen, color, bounds.half_width, resolution, level, bar, device=str(planes.device))
 
 
 def write_mesh(target: Path, mesh: trimesh.Trimesh) -> None:
-    """Write as the suffix of `target` says (.glb or .ply), all or nothing."""
-    write_bytes(target, mesh.export(file_type=target.suffix[1:]))
+    """Write as the suffix of `target` says (.glb, .ply or .obj), all or nothing."""
+    if target.suffix == ".glb":
+        mesh = mesh.copy()
+        mesh.visual.vertex_colors = linear_colors(mesh.visual.vertex_colors)
+    data = mesh.export(file_type=target.suffix[1:])
+    write_bytes(target, data.encode() if isinstance(data, str) else data)
+
+
+def linear_colors(colors: np.ndarray) -> np.ndarray:
+    """uint8 colours `[N, 4]` from sRGB, as pictures have it, to linear light, as glTF has it (IEC 61966-2-1)."""
+    encoded = colors[:, :3] / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return np.concatenate([(linear * 255).round().astype(np.uint8), colors[:, 3:]], axis=1)

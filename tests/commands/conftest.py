@@ -1,0 +1,65 @@
+"""A tiny model on disk, and commands as a person runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from threedgp.models.saving import write_model
+
+RESOLUTION = 16
+
+
+class Outcome(NamedTuple):
+    """Of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, tiny_generator) -> Path:
+    """Two classes, box and ball."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    about = dict(resolution=RESOLUTION, class_names=["box", "ball"], seed=0, kimg=1.5, dataset="tiny")
+    write_model(folder, tiny_generator, **about)
+    return folder
+
+
+@pytest.fixture
+def threedgp(monkeypatch, capsys) -> Command:
+    """Runs ``threedgp ARGUMENTS`` in this process."""
+    from threedgp.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["threedgp", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code
+        return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(threedgp) -> Callable[..., str]:
+    """The one sentence with which a command refuses, without the word error."""
+
+    def sentence(*arguments: object) -> str:
+        code, _, err = threedgp(*arguments)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1 and "Traceback" not in err
+        return err.removeprefix("error: ").strip()
+
+    return sentence

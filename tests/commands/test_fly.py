@@ -1,0 +1,97 @@
+"""``threedgp fly`` films the scenes that it says, along the cameras that it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from films import decode
+
+from threedgp.camera.trajectories import front_circle, points
+from threedgp.models.scenes import sample_scenes
+from threedgp.progress import progress
+from threedgp.visual.grids import depth_colors
+from threedgp.visual.styles import interpolate_styles, scene_styles
+from threedgp.visual.views import own_cameras, render_styles
+
+SIZE = 32
+FINE = ("--crf", 1, "--size", SIZE)
+TOLERANCE = 0.7
+"""Mean difference of grey pixels at the best quality, which rounds three times. Other scenes of the tiny model differ
+by more than twice as much."""
+
+
+def rendered(generator, styles, cameras):
+    with progress("test", 1) as bar:
+        return render_styles(generator, styles, cameras, SIZE, bar)
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Of the grey pictures, which a film keeps at full resolution."""
+    return float(np.abs(found.mean(-1) - wanted.mean(-1)).mean())
+
+
+def test_front_circle_is_the_default(threedgp, model_folder, tiny_generator, tmp_path):
+    outcome = threedgp("fly", model_folder, "--seeds", "0,5", "--frames", 5, "--depth", *FINE, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "fly: 10/10 frames" in outcome.out and "now holds 2 films." in outcome.out
+    scenes = sample_scenes(tiny_generator, 1, 0, start=5)
+    name = f"seed0005_class{int(scenes.labels):03d}_front_circle.mp4"
+    found = decode(tmp_path / name)
+    assert found.shape == (5, SIZE, 2 * SIZE, 3)
+    path = front_circle(tiny_generator.camera_config, 5, own_cameras(tiny_generator, scenes)[0])
+    seen = rendered(tiny_generator, scene_styles(tiny_generator, scenes), path[None])
+    assert difference(found[:, :, :SIZE], seen.pictures[0]) < TOLERANCE
+    assert difference(found[:, :, SIZE:], depth_colors(seen.depth)[0]) < 2 * TOLERANCE  # steep colours
+    other = decode(next(tmp_path.glob("seed0000*.mp4")))
+    assert difference(other[:, :, :SIZE], seen.pictures[0]) > 2 * TOLERANCE
+
+
+def test_given_cameras_one_a_frame_and_smooth(threedgp, model_folder, tiny_generator, tmp_path):
+    (tmp_path / "cameras.csv").write_text("yaw,fov\n0.5,20\n0,30\n-0.5,20\n")
+    options = ("--seeds", 0, "--classes", 1, "--cameras", tmp_path / "cameras.csv", *FINE, "--normals")
+    for number, extra in enumerate([(), ("--frames", 5)]):
+        outcome = threedgp("fly", model_folder, *options, *extra, "--out", tmp_path / str(number))
+        assert outcome.code == 0, outcome.err
+    exact, smooth = (decode(tmp_path / str(number) / "seed0000_class001_cameras.mp4") for number in (0, 1))
+    assert (len(exact), len(smooth)) == (3, 5)
+    assert difference(exact, smooth[::2]) < TOLERANCE
+
+
+def test_interpolation_passes_all_scenes(threedgp, model_folder, tiny_generator, tmp_path):
+    options = ("--seeds", "0-2", "--classes", 0, "--interpolate", "--frames", 6, *FINE)
+    outcome = threedgp("fly", model_folder, *options, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    found = decode(tmp_path / "seed0000_class000_to_seed0002_class000_interpolation.mp4")
+    scenes = sample_scenes(tiny_generator, 3, 0, labels=[0, 0, 0])
+    styles = interpolate_styles(scene_styles(tiny_generator, scenes), 6)
+    path = points(own_cameras(tiny_generator, scenes), 6, closed=True)
+    seen = rendered(tiny_generator, styles, path[:, None])
+    assert difference(found, seen.pictures[:, 0]) < TOLERANCE
+    assert difference(found[0], seen.pictures[2, 0]) > 2 * TOLERANCE
+
+
+def test_run_again_makes_nothing_and_other_settings_anew(threedgp, model_folder, tmp_path):
+    command = ("fly", model_folder, "--seeds", 0, "--frames", 3, "--size", 16, "--out", tmp_path)
+    threedgp(*command)
+    (film,) = tmp_path.glob("*.mp4")
+    content, made = film.read_bytes(), film.stat().st_mtime_ns
+    assert "fly: 3/3 frames" in threedgp(*command).out
+    assert film.stat().st_mtime_ns == made
+    threedgp(*command, "--crf", 40)
+    assert film.read_bytes() != content
+    threedgp(*command)
+    assert film.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--path", "line", "--cameras", "c.csv"), "--path and --cameras: only one of them"),
+        (("--cameras", "c.csv"), "c.csv: the cameras cannot be read (No such file or directory)"),
+        (("--frames", 100_000, "--size", 256), "--frames: 100,000 of 256 x 256 pixels are too long a film"),
+    ],
+)
+def test_options_that_cannot_be(refused, model_folder, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused("fly", model_folder, *options)
+    assert not list(tmp_path.iterdir())

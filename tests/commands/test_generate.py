@@ -1,0 +1,103 @@
+"""``threedgp generate`` draws the pictures that it says, the same ones each time, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from threedgp.camera.priors import frontal_cameras
+from threedgp.commands import generate as command
+from threedgp.models.scenes import sample_scenes
+from threedgp.visual.depth_files import read_depth
+from threedgp.visual.grids import GAP
+from threedgp.visual.styles import scene_styles
+from threedgp.visual.views import own_cameras
+
+
+def read(file) -> np.ndarray:
+    return cv2.imread(str(file))[..., ::-1]
+
+
+def expected(generator, label: int, seed: int, truncation: float, towards: str = "all", size: int = 16, own=True):
+    """Picture and depth by the generator's own methods."""
+    scenes = sample_scenes(generator, 1, 0, start=seed, labels=[label])
+    planes = generator.make_planes(scene_styles(generator, scenes, truncation, towards))
+    camera = own_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
+    seen = generator.render(planes, camera, size)
+    rgb = (seen.rgb[0].permute(1, 2, 0).numpy() * 127.5 + 127.5).clip(0, 255)
+    return rgb, seen.depth[0, 0].numpy()
+
+
+def test_pictures_depth_normals_and_grid(threedgp, model_folder, tiny_generator, tmp_path):
+    options = ("--seeds", "2-3", "--classes", "ball,0", "--truncation", "0.7", "--depth", "--normals", "--grid")
+    outcome = threedgp("generate", model_folder, *options, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    names = [f"seed{seed:04d}_class{label:03d}" for label in (1, 0) for seed in (2, 3)]
+    files = {f"{name}{kind}.png" for name in [*names, "grid"] for kind in ("", "_depth", "_normals")}
+    assert {file.name for file in tmp_path.iterdir()} == files | {"made.jsonl"}
+    assert f"{tmp_path} now holds 4 pictures, and all in grid.png." in outcome.out
+    rgb, depth = expected(tiny_generator, 1, 3, 0.7)
+    # Rounding of a value and of colour, and what the last 0.01 % of the light adds.
+    assert np.abs(read(tmp_path / "seed0003_class001.png") - rgb).max() <= 0.6
+    near, far = tiny_generator.camera_config.ray_start, tiny_generator.camera_config.ray_end
+    found = read_depth(tmp_path / "seed0003_class001_depth.png", (near, far))
+    np.testing.assert_allclose(found, depth.clip(near, far), atol=1e-4)
+    sheet, factor = read(tmp_path / "grid.png"), 96 // 16
+    assert sheet.shape[:2] == (factor * (2 * (16 + GAP) + GAP),) * 2  # a row for each class
+    place = slice(factor * (16 + 2 * GAP), factor * (16 + 2 * GAP) + 96)
+    tile = read(tmp_path / "seed0003_class000.png").repeat(factor, 0).repeat(factor, 1)
+    np.testing.assert_array_equal(sheet[place, place], tile)
+
+
+def test_sweep_front_camera_size_and_class_centre(threedgp, model_folder, tiny_generator, tmp_path):
+    options = ("--seeds", 1, "--classes", 1, "--truncation", "0,0.5", "--towards", "class", "--camera", "front")
+    outcome = threedgp("generate", model_folder, *options, "--size", 24, "--grid", "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    for truncation in (0, 0.5):
+        rgb, _ = expected(tiny_generator, 1, 1, truncation, "class", 24, own=False)
+        assert np.abs(read(tmp_path / f"seed0001_class001_truncation{truncation:g}.png") - rgb).max() <= 0.6
+    assert read(tmp_path / "grid.png").shape[0] > read(tmp_path / "grid.png").shape[1]  # a row for each truncation
+
+
+def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model_folder, tmp_path, monkeypatch):
+    threedgp("generate", model_folder, "--seeds", "0-3", "--out", tmp_path / "all")
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "all").glob("*.png")}
+    assert len(pictures) == 4
+    threedgp("generate", model_folder, "--seeds", "3,1", "--out", tmp_path / "some")
+    drawn = []
+    draw = command._draw
+
+    def counting(*arguments):
+        before = {file: file.stat().st_mtime_ns for file in (tmp_path / "some").glob("*.png")}
+        draw(*arguments)
+        drawn.append({file: file.stat().st_mtime_ns for file in (tmp_path / "some").glob("*.png")} != before)
+
+    monkeypatch.setattr(command, "_draw", counting)
+    outcome = threedgp("generate", model_folder, "--seeds", "0-3", "--out", tmp_path / "some")
+    assert "generate: 4/4 pictures" in outcome.out
+    assert drawn == [True, False, True, False]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "some").glob("*.png")} == pictures
+    threedgp("generate", model_folder, "--seeds", "0", "--truncation", "0.5", "--out", tmp_path / "some")
+    assert drawn[4:] == [True]  # other settings: drawn anew
+    records = [json.loads(line) for line in (tmp_path / "some" / "made.jsonl").read_text().splitlines()]
+    assert records[-1]["truncation"] == 0.5 and len(records[-1]["model"]) == 64
+
+
+def test_output_that_cannot_be_written(refused, model_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    told = refused("generate", model_folder, "--out", tmp_path / "file")
+    assert told.startswith(f"{tmp_path / 'file'}: cannot be written to (File exists)")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--truncation", "2"), "--truncation: '2' is no list of numbers from 0 to 1"),
+        (("--seeds", "0-1024", "--grid"), "--grid: 1,025 pictures are too many for one sheet"),
+    ],
+)
+def test_options_that_cannot_be(refused, model_folder, tmp_path, options, message):
+    assert message in refused("generate", model_folder, *options, "--out", tmp_path)

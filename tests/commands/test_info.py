@@ -1,0 +1,33 @@
+"""``threedgp info`` says what a model is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+
+def test_says_what_the_model_is(threedgp, model_folder, tiny_generator):
+    out = " ".join(threedgp("info", model_folder).out.split())
+    digest = hashlib.sha256((model_folder / "model.safetensors").read_bytes()).hexdigest()
+    count = sum(parameter.numel() for parameter in tiny_generator.parameters())
+    for words in (
+        "3dgp, with depth",
+        "data set tiny",
+        "16 x 16 pixels",
+        "classes 2: box, ball",
+        "1.5 thousand images, seed 0",
+        "learned, prior uniform: yaw -1.57 to 1.57",
+        "fov 10 to 45 degrees",
+        "0.75 to 1.25, 4 + 4 samples",
+        "z 8, w 8, three planes of 8 x 8 x 4",
+        f"parameters {count:,} (mapping ",
+        digest,
+    ):
+        assert words in out, words
+
+
+def test_json_is_for_programs(threedgp, model_folder, tiny_generator):
+    content = json.loads(threedgp("info", model_folder, "--json").out)
+    assert content["class_names"] == ["box", "ball"] and content["kimg"] == 1.5
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in tiny_generator.named_children()}
+    assert content["parameters"] == {name: count for name, count in parts.items() if count}

@@ -1,0 +1,128 @@
+"""Every command says in one sentence what is wrong with a model; scenes depend on seed and class alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from threedgp.commands.models import choose, make_subject, open_model
+from threedgp.models.scenes import sample_scenes
+
+COMMANDS = ["generate", "fly", "mesh", "info"]
+
+
+@pytest.fixture
+def copy(model_folder, tmp_path) -> Path:
+    """A model to be damaged."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(threedgp, command):
+    outcome = threedgp(command, "--help")
+    assert outcome.code == 0
+    assert "Example" in outcome.out and f"threedgp {command} results/model" in outcome.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_such_model(refused, tmp_path, command):
+    assert "nowhere: there is no such folder; train a model first" in refused(command, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "config.json: no such file; train a model first" in refused(command, tmp_path / "empty")
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_truncated_weights(refused, copy, size):
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    assert "model.safetensors: these are no weights for" in refused("info", copy)
+
+
+def test_missing_and_foreign_weights(refused, copy):
+    (copy / "model.safetensors").unlink()
+    assert "model.safetensors: no such file" in refused("info", copy)
+    (copy / "model.safetensors").mkdir()
+    assert "model.safetensors" in refused("info", copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "config.json: this is no JSON"),
+        ("[]", "config.json: this is no configuration of a model"),
+        ("{}", "config.json: this is no configuration of a model"),
+        ('"model"', "config.json: this is no configuration of a model"),
+    ],
+)
+def test_broken_config(refused, copy, text, message):
+    (copy / "config.json").write_text(text)
+    assert message in refused("info", copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("resolution", "large", "key 'resolution' is 'large', which is no number of pixels"),
+        ("resolution", None, "key 'resolution' is None"),
+        ("num_classes", 3, "these are no weights for"),
+        ("num_classes", "two", "this is no configuration of a model"),
+        ("seed", "one", "this is no configuration of a model"),
+        ("camera", {"radius": "far"}, "this is no configuration of a model"),
+    ],
+)
+def test_wrong_values_in_config(refused, copy, key, value, message):
+    content = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(content | {key: value}))
+    assert message in refused("generate", copy)
+
+
+def test_absent_device(refused, model_folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = refused("generate", model_folder, "--device", "cuda")
+    assert told == "--device: 'cuda' is asked for, but PyTorch finds no GPU; set it to 'auto' or 'cpu'."
+
+
+@pytest.mark.parametrize("command", ["generate", "fly", "mesh"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--seeds", "0-x", "--seeds: '0-x' is no list of numbers"),
+        ("--classes", "2", "--classes: there is no class 2; the model has 0 to 1 (box, ball)"),
+        ("--classes", "cone", "--classes: there is no class 'cone'"),
+    ],
+)
+def test_lists_that_cannot_be(refused, model_folder, tmp_path, command, option, value, message):
+    assert message in refused(command, model_folder, option, value, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_subjects_are_scenes_by_number(model_folder):
+    model = open_model(model_folder, "cpu")
+    together = sample_scenes(model.generator, 4, seed=0)
+    assert choose(model, "3,1", None) == [(3, None), (1, None)]
+    for index in (3, 1):
+        subject = make_subject(model, index, None)
+        torch.testing.assert_close(subject.scenes.z[0], together.z[index], rtol=0, atol=0)
+        assert subject.label == together.labels[index]
+        assert subject.name == f"seed{index:04d}_class{subject.label:03d}"
+
+
+def test_every_seed_in_every_class(model_folder):
+    model = open_model(model_folder, "cpu")
+    assert choose(model, "0-1", "ball,0") == [(0, 1), (1, 1), (0, 0), (1, 0)]
+    assert make_subject(model, 1, 0).scenes.labels.tolist() == [0]
+
+
+def test_models_without_classes(tmp_path, tiny_generator, refused, threedgp):
+    from threedgp.models.saving import seeded_generator, write_model
+
+    generator = seeded_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, [], seed=0)
+    write_model(tmp_path / "plain", generator, resolution=8, class_names=[], seed=0, kimg=0.0)
+    assert refused("mesh", tmp_path / "plain", "--classes", "0").startswith("--classes: this model knows no classes")
+    assert make_subject(open_model(tmp_path / "plain", "cpu"), 12, None).name == "seed0012"
+    out = threedgp("info", tmp_path / "plain").out
+    assert "classes     none" in out and "data set    not known" in out

@@ -1,0 +1,45 @@
+"""``threedgp view`` says in one sentence why it cannot begin."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        yield listener.getsockname()[1]
+
+
+def test_help_shows_an_example(threedgp):
+    outcome = threedgp("view", "--help")
+    assert outcome.code == 0
+    assert "threedgp view results/model" in outcome.out
+
+
+def test_port_taken(refused, model_folder, taken_port):
+    sentence = refused("view", model_folder, "--port", taken_port, "--no-browser")
+    assert f"--port: cannot listen on 127.0.0.1:{taken_port}" in sentence and "name another one" in sentence
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_ours(refused, model_folder, host):
+    """192.0.2.0/24 is reserved for documentation (RFC 5737)."""
+    assert f"cannot listen on {host}:7860" in refused("view", model_folder, "--host", host, "--no-browser")
+
+
+def test_no_such_model(refused, tmp_path):
+    assert "there is no such folder" in refused("view", tmp_path / "nowhere", "--no-browser")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "config.json: no such file" in refused("view", tmp_path, "--no-browser")
+
+
+def test_truncated_weights(refused, model_folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((model_folder / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes()[:100])
+    assert "model.safetensors: these are no weights" in refused("view", tmp_path, "--no-browser")

@@ -1,0 +1,99 @@
+"""Surfaces made slab by slab are those made at once, closed, and of the right size."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+
+from threedgp.progress import progress
+from threedgp.visual import surfaces
+
+
+def surface(density, resolution: int, level: float) -> trimesh.Trimesh:
+    with progress("test", len(surfaces.slabs_of(resolution)), unit="slabs") as bar:
+        found = surfaces.level_set(density, 0.5, resolution, level, bar)
+    return trimesh.Trimesh(found.vertices, found.faces, process=False)
+
+
+def noise(resolution: int, seed: int = 0):
+    """A field of independent values at the points of the grid: the hardest topology there is."""
+    values = torch.as_tensor(np.random.default_rng(seed).exponential(1, (resolution,) * 3), dtype=torch.float32)
+
+    def density(points: torch.Tensor) -> torch.Tensor:
+        index = ((points + 0.5) * (resolution - 1)).round().long()
+        return values[index[:, 0], index[:, 1], index[:, 2]]
+
+    return density
+
+
+def same_triangles(one: trimesh.Trimesh, other: trimesh.Trimesh) -> bool:
+    """Whether two meshes differ in the order of vertices and faces alone, and by rounding."""
+    distances, partners = cKDTree(other.vertices).query(one.vertices)
+    assert distances.max() < 1e-6
+    assert len(set(partners)) == len(one.vertices) == len(other.vertices)
+
+    def turned(faces: np.ndarray) -> np.ndarray:
+        start = faces.argmin(axis=1)[:, None]
+        return np.unique(np.take_along_axis(faces, (start + np.arange(3)) % 3, axis=1), axis=0)
+
+    return np.array_equal(turned(partners[one.faces]), turned(other.faces))
+
+
+@pytest.mark.parametrize("slab_points", [1, 20 * 20 * 5, 20 * 20 * 18])
+def test_slabs_change_nothing(monkeypatch, slab_points):
+    whole = surface(noise(18), 18, level=1.0)
+    monkeypatch.setattr(surfaces, "SLAB_POINTS", slab_points)
+    assert len(surfaces.slabs_of(18)) > 1
+    pieces = surface(noise(18), 18, level=1.0)
+    assert same_triangles(pieces, whole)
+    assert pieces.is_watertight
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_is_watertight_with_normals_outwards(seed):
+    mesh = surface(noise(12, seed), 12, level=1.0)
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.volume > 0
+
+
+def test_values_on_the_level_give_no_triangle_without_area():
+    """A field of three values, the middle one the level itself, so that whole faces of the grid lie on it."""
+    values = torch.as_tensor(np.random.default_rng(1).integers(0, 3, (10, 10, 10)), dtype=torch.float32)
+
+    def density(points: torch.Tensor) -> torch.Tensor:
+        index = ((points + 0.5) * 9).round().long()
+        return values[index[:, 0], index[:, 1], index[:, 2]]
+
+    mesh = surface(density, 10, level=1.0)
+    assert mesh.is_watertight
+    assert len(np.unique(mesh.vertices.astype(np.float32), axis=0)) == len(mesh.vertices)
+    assert mesh.area_faces.min() > 0
+
+
+def test_slabs_cover_the_padded_grid_and_share_planes():
+    for resolution in (2, 64, 512, 1000):
+        slabs = surfaces.slabs_of(resolution)
+        assert slabs[0][0] == 0 and slabs[-1][1] == resolution + 1
+        assert all(before[1] == after[0] for before, after in pairwise(slabs))
+        points = max(last - first + 1 for first, last in slabs) * (resolution + 2) ** 2
+        assert points <= surfaces.SLAB_POINTS + (resolution + 2) ** 2
+
+
+def test_empty_space_has_no_surface():
+    assert len(surface(lambda points: torch.zeros(len(points)), 8, level=1.0).faces) == 0
+
+
+def test_exponential_fall_off_is_met_between_grid_points():
+    """The error is far below the spacing, although density grows e-fold every two steps."""
+    steep = 60.0
+    mesh = surface(lambda points: 5 * torch.exp(steep * (0.3 - points.norm(dim=1))), 32, level=5.0)
+    radii = np.linalg.norm(mesh.vertices, axis=1)
+    assert np.abs(radii - 0.3).max() < 0.05 / 31
+    assert mesh.volume == pytest.approx(4 / 3 * math.pi * 0.3**3, rel=0.01)

@@ -1,0 +1,72 @@
+"""The browser's camera and ours look from the same side."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import viser.transforms
+
+from threedgp.camera.geometry import CAMERA_FIELDS, cam2world
+from threedgp.camera.priors import frontal_cameras
+from threedgp.config import CameraConfig
+from threedgp.visual.viewer_cameras import (
+    make_camera,
+    opencv_rotation,
+    orbit_angles,
+    orbit_position,
+    outside_prior,
+    rotation_of,
+)
+
+CONFIG = CameraConfig()
+RNG = np.random.default_rng(0)
+ANGLES = [(0.0, math.pi / 2), (3.1, 0.1), (-3.1, 3.0), *zip(RNG.uniform(-3.1, 3.1, 40), RNG.uniform(0.1, 3.04, 40))]
+
+
+def camera(yaw: float, pitch: float, **values: float) -> torch.Tensor:
+    return make_camera(CONFIG, {"yaw": yaw, "pitch": pitch, "fov": 20.0, **values}).double()
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), ANGLES)
+def test_our_pose_as_the_browser_says_it_gives_our_angles_back(yaw, pitch):
+    wxyz = viser.transforms.SO3.from_matrix(opencv_rotation(camera(yaw, pitch))).wxyz
+    assert orbit_angles(wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
+    assert orbit_angles(-3 * wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), ANGLES)
+def test_a_browser_camera_at_our_position_gives_our_angles_back(yaw, pitch):
+    """As viser builds it from position, look-at point and up: z forward, y down (OpenCV)."""
+    position = np.array(orbit_position(camera(yaw, pitch)))
+    assert position == pytest.approx(cam2world(camera(yaw, pitch)[None])[0, :3, 3].numpy())
+    assert np.linalg.norm(position) == pytest.approx(CONFIG.radius)
+    forward = -position / np.linalg.norm(position)
+    right = np.cross(forward, (0.0, 1.0, 0.0))
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward], axis=1)
+    assert rotation == pytest.approx(opencv_rotation(camera(yaw, pitch)), abs=1e-6)
+    wxyz = viser.transforms.SO3.from_matrix(rotation).wxyz
+    assert orbit_angles(wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
+
+
+def test_rotation_of_a_quaternion_is_that_of_viser():
+    for wxyz in RNG.normal(size=(20, 4)):
+        unit = wxyz / np.linalg.norm(wxyz)
+        assert rotation_of(wxyz) == pytest.approx(viser.transforms.SO3(unit).as_matrix(), abs=1e-12)
+
+
+def test_pitch_stays_off_the_poles():
+    above = viser.transforms.SO3.from_matrix(np.stack([[1, 0, 0], [0, 0, 1], [0, -1, 0]], axis=1)).wxyz
+    assert 0 < orbit_angles(above)[1] < 0.1
+
+
+def test_cameras_of_the_prior_lie_inside_and_others_are_named():
+    assert outside_prior(CONFIG, frontal_cameras(CONFIG, 1)[0]) == []
+    middle = dict(zip(CAMERA_FIELDS, frontal_cameras(CONFIG, 1)[0].tolist(), strict=True))
+    border = make_camera(CONFIG, {**middle, "yaw": CONFIG.yaw[1], "fov": CONFIG.fov[0]})
+    assert outside_prior(CONFIG, border) == []
+    far = make_camera(CONFIG, {**middle, "yaw": CONFIG.yaw[1] + 0.1, "look_at_radius": CONFIG.look_at_radius[1] + 0.1})
+    assert outside_prior(CONFIG, far) == ["yaw", "look_at_radius"]

@@ -1,0 +1,77 @@
+"""``threedgp info``: what a model is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from threedgp.commands.options import MODEL, ModelArgument
+
+if TYPE_CHECKING:
+    from threedgp.commands.models import Model
+
+NAMES_SHOWN = 12
+
+
+def info(
+    model: ModelArgument = MODEL,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
+) -> None:
+    """Say what a model is: sizes, classes, data set, cameras, training, parameters, hash of the file.
+
+    \b
+    Example:
+      threedgp info results/model
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from threedgp.commands.models import open_model
+
+    opened = open_model(model, "cpu")
+    if as_json:
+        print(json.dumps(_everything(opened), indent=2, ensure_ascii=False))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(opened).items():
+        table.add_row(name, value)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _counts(model: Model) -> dict[str, int]:
+    """Trained numbers of each part of the generator."""
+    return {
+        name: count
+        for name, part in model.generator.named_children()
+        if (count := sum(parameter.numel() for parameter in part.parameters()))
+    }
+
+
+def _everything(model: Model) -> dict[str, Any]:
+    return {**model.about, "parameters": _counts(model), "sha256": model.sha256}
+
+
+def _facts(model: Model) -> dict[str, str]:
+    camera, settings = model.generator.camera_config, model.generator.model_config
+    sizes, names = settings.generator, model.class_names
+    counts = _counts(model)
+    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN} more" if names[NAMES_SHOWN:] else "")
+    yaw, pitch, fov = camera.yaw, camera.pitch, camera.fov
+    side, channels = sizes.plane_resolution, sizes.plane_channels
+    kimg = model.about.get("kimg")
+    return {
+        "model": f"{settings.kind}, {'with' if settings.depth else 'without'} depth, in {model.folder}",
+        "data set": str(model.about.get("dataset") or "not known"),
+        "pictures": f"{model.resolution} x {model.resolution} pixels",
+        "classes": f"{len(names)}: {shown}" if names else "none",
+        "training": "not known" if kimg is None else f"{kimg:g} thousand images, seed {model.about.get('seed')}",
+        "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
+        f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
+        "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",
+        "scenes": f"z {sizes.z_dim}, w {sizes.w_dim}, three planes of {side} x {side} x {channels}, "
+        f"half-width {sizes.cube_half_width:g}",
+        "parameters": f"{sum(counts.values()):,} (" + ", ".join(f"{name} {n:,}" for name, n in counts.items()) + ")",
+        "sha256": model.sha256,
+    }
