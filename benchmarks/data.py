@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from threedgp.config import DatasetConfig, DepthConfig, DownloadConfig, PrepareConfig, ShardsConfig
+from threedgp.config import DatasetConfig, DownloadConfig, PrepareConfig, ShardsConfig
 from threedgp.data import schemas
 from threedgp.data.loader import ShardLoader
 from threedgp.data.order import SampleOrder
@@ -26,7 +26,8 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
 from threedgp.data.sources.procedural import download
 from threedgp.data.sources.registry import open_source
-from threedgp.depth.estimation import estimate_set
+from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.simulated import SimulatedDepth
 
 EMBEDDING_DIM = 1280
 
@@ -68,7 +69,8 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         stand_in_for_networks(place)
         with timed("depth: simulated", count):
             prepared, selected = ShardFolder(place / "prepared"), ShardFolder(place / "selected")
-            estimate_set(source, prepared, selected, place / "depth", DepthConfig(estimator="simulated"), workers)
+            pictures = SelectedPictures(source, prepared, selected)
+            estimate_set(pictures, SimulatedDepth(1.0, 0), 0.0, place / "depth", workers)
         with timed("shards", count):
             joined = JoinedShards(*(ShardFolder(place / name) for name in ("prepared", "selected", "depth", "embed")))
             write_training_shards(joined, place / "shards", ShardsConfig(rows_per_shard=1024), "bench")

@@ -2,7 +2,7 @@
 
     python benchmarks/tune_field.py [--dtype bfloat16]
 
-Prints a table; the defaults are in threedgp/render/triton_launch.py.
+Prints a table; the defaults are in threedgp/render/triton_field_launch.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from measuring import seconds
 from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import stratified_distances
-from threedgp.render.field_gradients import Needs
-from threedgp.render.triton_launch import Tile, field_backward, field_forward
+from threedgp.render.field_interface import FieldInputs, Needs
+from threedgp.render.triton_field_launch import Tile, field_backward, field_forward
 
 FORWARD = [Tile(32, 2), Tile(32, 4), Tile(64, 2), Tile(64, 4), Tile(128, 4), Tile(128, 8), Tile(64, 4, registers=80)]
 BACKWARD = [
@@ -37,14 +37,13 @@ def main() -> None:
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
     distances = stratified_distances(scene.randomness.coarse, SETTINGS.near, SETTINGS.far)
     gradient = torch.randn(*distances.shape, 4, device="cuda")
-    rays = (planes, scene.decoder, scene.origins, scene.directions)
-    space = (SETTINGS.half_width, False)
+    inputs = FieldInputs(planes, scene.decoder, scene.origins, scene.directions, SETTINGS.half_width, False)
 
     def forward(tile: Tile) -> object:
-        return field_forward(*rays, distances, None, *space, tile=tile)
+        return field_forward(inputs, distances, None, tile=tile)
 
     def backward(tile: Tile, needs: Needs) -> object:
-        return field_backward(*rays, [distances], [gradient], *space, needs, tile=tile)
+        return field_backward(inputs, [distances], [gradient], needs, tile=tile)
 
     everything = Needs(True, True, True)
     partly = {

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -82,17 +82,23 @@ class Stage:
 
 
 @contextmanager
-def open_stage(name: str, params: Path) -> Iterator[Stage]:
+def open_stage(
+    name: str, params: Path, variant: Callable[[Declaration], Declaration] = lambda declared: declared
+) -> Iterator[Stage]:
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
+
+    `variant` changes what is declared, for a command of the stage that reads and writes other things; with another
+    name it has its own lock and scratch.
 
     The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
     Scratch is removed when the body succeeds, and kept otherwise. Of several processes that torchrun started, the first
     holds the lock and removes scratch.
     """
-    with _clear_errors():
+    with clear_errors():
         config = load_config(params)
-        with _lock(name) if _leads() else nullcontext():
-            stage = Stage(config, declarations(config)[name])
+        declaration = variant(declarations(config)[name])
+        with _lock(declaration.name) if _leads() else nullcontext():
+            stage = Stage(config, declaration)
             with _signals(stage):
                 yield stage
                 if stage.leads:
@@ -104,7 +110,8 @@ def _leads() -> bool:
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def clear_errors() -> Iterator[None]:
+    """End the process with one sentence and code 2 on a UserError or a full disk."""
     try:
         yield
     except UserError as error:

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stages.harness import Interrupted, ParamsOption, open_stage
+from stages.harness import ParamsOption, open_stage
 from stages.layout import Layout
-from threedgp.config import Config
+from stages.processes import share_work
+from threedgp.config import CameraConfig, Config
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from threedgp.training.curves import Logger, Record
+    from threedgp.training.distributed import Team
+    from threedgp.training.loop import Measured
     from threedgp.training.trainer import Trainer
 
 app = typer.Typer(add_completion=False)
@@ -23,20 +30,28 @@ GRID = (4, 4)
 """Rows and columns of pictures, each beside its depth, that show how training goes."""
 
 
-def _dvclive(folder: Path) -> Callable[[dict[str, float]], None]:
-    """A logger that writes DVCLive's curves into an empty folder, if it is installed."""
+def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
+    """A logger that writes DVCLive's curves into an empty folder, if it is installed, and the newest histograms."""
+    from threedgp.training.camera_histograms import FIELDS, bin_edges
+    from threedgp.training.curves import no_log
+
     try:
         from dvclive import Live
     except ImportError:
-        return lambda record: None
+        return no_log
     shutil.rmtree(folder, ignore_errors=True)
     live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    edges = bin_edges(camera)
 
-    def log(record: dict[str, float]) -> None:
+    def log(record: Record, cameras: Tensor | None = None) -> None:
         live.step = round(record["kimg"], 3)
         for name, value in record.items():
             if name != "kimg":
                 live.log_metric(name, value)
+        for field, counts in zip(FIELDS, [] if cameras is None else cameras.tolist(), strict=False):
+            middles = (edges[field][1:] + edges[field][:-1]) / 2
+            points = [{field: float(at), "cameras": count} for at, count in zip(middles, counts, strict=True)]
+            live.log_plot(f"camera_{field}", points, x=field, y="cameras", template="linear", title=f"learned {field}")
         live.make_summary()
 
     return log
@@ -59,8 +74,31 @@ def _draw(trainer: Trainer, folder: Path) -> None:
     write_png(folder / f"kimg-{trainer.images / 1000:09.3f}.png", grid(tiles, GRID[1]))
 
 
+def _measure(config: Config, layout: Layout, device: torch.device, team: Team) -> Callable[[Trainer], Measured] | None:
+    """What measures the averaged generator at intervals, if the settings ask for it."""
+    from threedgp.metrics.monitor import measured_name, open_monitor
+    from threedgp.training.loop import Measured
+
+    settings = config.train
+    if not settings.metric_kimg:
+        return None
+    with team.leader_first():  # it may have to fetch weights
+        monitor = open_monitor(config, layout.prepared, layout.features, layout.shards, device)
+
+    def measure(trainer: Trainer) -> Measured:
+        found = monitor(trainer.average, config.dataset.resolution, team)
+        record = {
+            f"distance/{measured_name(name, monitor.network, monitor.count)}": value for name, value in found.items()
+        }
+        return Measured(record, found[settings.best_by])
+
+    return measure
+
+
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Train as one of the processes that the environment names; the first leaves model and curves in `scratch`."""
+    import numpy as np
+
     from threedgp.data.loader import ShardLoader
     from threedgp.device import choose_device
     from threedgp.models.saving import save_model
@@ -85,18 +123,20 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
         trainer = prepare_trainer(config, loader, device, team)
         loader.close()
         curves, pictures = scratch / "curves", scratch / "pictures"
-        history = train(
+        outcome = train(
             trainer,
             open_loader,
             scratch / "states",
-            open_log=lambda: _dvclive(curves),
+            open_log=lambda: _dvclive(curves, config.camera),
             should_stop=should_stop,
             show=lambda trainer: _draw(trainer, pictures),
+            measure=_measure(config, layout, device, team),
         )
         if team.leads:
-            save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=trainer.images / 1000)
+            save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
             curves.mkdir(exist_ok=True)
-            (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+            (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))
+            np.savez(curves / "camera_histograms.npz", **trainer.camera_histograms.arrays(config.camera))
             if pictures.is_dir():
                 shutil.copytree(pictures, curves / "pictures", dirs_exist_ok=True)
 
@@ -110,17 +150,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     the same, byte for byte, however often that happened. machine.processes trains with several; torchrun, too.
     """
     with open_stage("train", params) as stage:
-        from threedgp.training.distributed import Stopped, run_processes, started_by_torchrun
-
-        count, arguments = stage.config.machine.processes, (stage.config, stage.layout, stage.scratch)
-        stage.defer_interrupts()
-        try:
-            if count == 1 or started_by_torchrun():
-                _work(lambda: stage.interrupted, *arguments)
-            else:
-                run_processes(count, _work, arguments, lambda: stage.interrupted)
-        except Stopped:
-            raise Interrupted from None
+        share_work(stage, _work, saves_itself=True)
         if stage.leads:
             stage.publish(stage.scratch / "curves", stage.layout.training)
             stage.publish(stage.scratch / "model", stage.layout.model)

@@ -31,12 +31,14 @@ WITHOUT_EFFECT = {
     "stages/declaration.py",
     "stages/harness.py",
     "stages/layout.py",
+    "stages/processes.py",
     "threedgp/__init__.py",
     "threedgp/atomic.py",
     "threedgp/config",  # DVC tracks the settings by their values
     "threedgp/device.py",
     "threedgp/errors.py",
     "threedgp/fetch",  # what it brings is checked by its hash, or by the stage that asked for it
+    "threedgp/processes.py",
     "threedgp/progress.py",
 }
 # What each part of the library may import, beside single modules at its top. "The renderer knows no model, the models
@@ -51,6 +53,7 @@ DOWNWARDS = {
     "training": {"camera", "data", "models", "render"},
     "metrics": {"camera", "data", "depth", "features", "models", "render"},
     "visual": {"camera", "data", "models", "render"},
+    "commands": {"camera", "data", "models", "visual"},
 }
 BASIS = {
     "__init__",
@@ -60,6 +63,7 @@ BASIS = {
     "device",
     "errors",
     "fetch",
+    "processes",
     "progress",
 }
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
@@ -122,7 +126,7 @@ def covers(dep: Path, module: str) -> bool:
 def test_stages_are_those_of_the_architecture(root: Path) -> None:
     assert list(declared()) == STAGES
     scripts = {file.stem for file in (root / "stages").glob("*.py")}
-    assert scripts == {*STAGES, "__init__", "declaration", "harness", "layout"}
+    assert scripts == {*STAGES, "__init__", "declaration", "harness", "layout", "processes"}
     commands = {name: stage["cmd"] for name, stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].items()}
     assert commands == {name: f"${{python}} -m stages.{name}" for name in STAGES}
 

@@ -265,7 +265,7 @@ def test_signal_while_publishing_loses_nothing(project: Path) -> None:
 def test_stage_sees_only_what_it_declares(project: Path) -> None:
     with open_prepare() as stage:
         assert stage.config.dataset.resolution == 32
-        assert stage.config.prepare.encoding == "png"
+        assert stage.config.prepare.encoding == "webp"
         assert stage.config.dataset.name == "tiny"
         assert stage.config.machine.workers == 2
         for undeclared in (lambda: stage.config.dataset.source, lambda: stage.config.train):

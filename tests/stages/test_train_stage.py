@@ -31,7 +31,8 @@ def _set_up(place: Path, root: Path, processes: int = 1, **train: Any) -> Path:
     settings = {"save_kimg": 0.008, "keep_states": STATES, **train}
     config = tiny_config(train=settings, machine={"processes": processes})
     (place / "params.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    write_shards(place / "data" / "tiny" / "shards")
+    for folder in ("prepared", "features", "shards"):  # without measurements only the last is read
+        write_shards(place / "data" / "tiny" / folder)
     return place
 
 

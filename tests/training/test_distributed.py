@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from threedgp.errors import UserError
-from threedgp.training.distributed import Stopped, Team, run_processes
+from threedgp.processes import Stopped, run_processes
+from threedgp.training.distributed import Team
 from threedgp.training.state import saved_states
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
@@ -31,8 +32,10 @@ def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") 
             _assert_close(*pair, tolerance, f"{name}.{index}")
     elif isinstance(expected, (Tensor, float)):
         actual, expected = torch.as_tensor(actual), torch.as_tensor(expected)
-        error = (actual - expected).abs().max()
-        assert error <= tolerance * expected.abs().max(), f"{name}: {error}"
+        assert actual.shape == expected.shape, name
+        error = (actual - expected).abs().amax() if expected.numel() else torch.zeros(())
+        largest = expected.abs().amax() if expected.numel() else torch.ones(())
+        assert error <= tolerance * largest, f"{name}: {error}"
     else:
         assert actual == expected, name
 

@@ -12,8 +12,8 @@ import torch
 from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
 from threedgp.errors import UserError
+from threedgp.processes import Stopped
 from threedgp.training.curves import Logger, Record
-from threedgp.training.distributed import Stopped
 from threedgp.training.divergence import Diverged, check
 from threedgp.training.loop import prepare_trainer, train
 from threedgp.training.state import load_state, save_state, saved_states
@@ -44,16 +44,16 @@ def _train(
 
     def open_log() -> Logger:
         logged.clear()
-        return logged.append
+        return lambda record, cameras=None: logged.append(record)
 
-    history = train(
+    outcome = train(
         trainer,
         lambda position: _open(shards, config, position),
         folder,
         open_log=open_log,
         should_stop=lambda: stop_after is not None and trainer.images >= stop_after,
     )
-    return trainer, history, logged
+    return trainer, outcome.curves, logged
 
 
 def _without_machine(records: list[Record]) -> list[Record]:

@@ -15,7 +15,7 @@ import torch
 from threedgp.config import Config
 from threedgp.counter_rng import uniform
 from threedgp.data import schemas
-from threedgp.data.images import encode_image
+from threedgp.data.images import depth_to_bytes, encode_image
 from threedgp.data.loader import Batch, ShardLoader
 from threedgp.data.shards import ShardWriter
 from threedgp.errors import UserError
@@ -45,6 +45,7 @@ def tiny_config(**changes: Any) -> Config:
         },
         "train": {
             "kimg": 0.064, "batch_size": 4, "r1_interval": 3, "tick_kimg": 0.016, "save_kimg": 0.016,
+            "metric_kimg": 0, "publish": "last",
             "patch_scale_beta": {"start": 0.001, "end": 0.8, "over": "50%"},
             "blur_sigma": {"start": 1.0, "end": 0.0, "over": "50%"},
             "density_noise": {"start": 1.0, "end": 0.0, "over": "50%"},
@@ -100,7 +101,7 @@ def write_shards(folder: Path, rows: int = 24) -> None:
             "id": [f"{i:04d}" for i in range(rows)],
             "label": pa.array(labels, pa.int32()),
             "image": [encode_image(image, "png") for image in images],
-            "depth": [depth.astype("<u2").tobytes() for depth in depths],
+            "depth": [depth_to_bytes(depth) for depth in depths],
             "embedding": pa.array(list(embeddings), schema.field("embedding").type),
         },
         schema=schema,
@@ -159,7 +160,7 @@ def train_over(
         return stats
 
     trainer.step = step_and_more
-    return trainer, train(trainer, open_loader, folder, **options)
+    return trainer, train(trainer, open_loader, folder, **options).curves
 
 
 def spoil_once(trainer: Trainer, stats: dict[str, torch.Tensor]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -106,7 +105,7 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
             config["class_probabilities"],
             config["seed"],
         )
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # ValidationError is a ValueError
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / CONFIG}: this is no configuration of a model ({reason}).") from None
     return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -124,7 +123,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
         generator.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
-    except (SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: these are no weights for {folder / CONFIG} ({reason}).") from None
     return generator

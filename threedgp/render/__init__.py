@@ -4,6 +4,7 @@ from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_ra
 """
 
 from threedgp.render.compositing import Composite, composite, composite_union
+from threedgp.render.contraction import contract, uncontract
 from threedgp.render.engines import Backend
 from threedgp.render.field import Decoder, field_along_rays, field_at_points
 from threedgp.render.renderer import RayRandomness, RaySettings, midpoint_randomness, render_rays
@@ -17,6 +18,7 @@ __all__ = [
     "RaySettings",
     "composite",
     "composite_union",
+    "contract",
     "field_along_rays",
     "field_at_points",
     "importance_distances",
@@ -24,4 +26,5 @@ __all__ = [
     "midpoint_randomness",
     "render_rays",
     "stratified_distances",
+    "uncontract",
 ]

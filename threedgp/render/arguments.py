@@ -31,7 +31,7 @@ def check_field(
     origins: Tensor,
     directions: Tensor,
     distances: Tensor,
-    *noises: Tensor | None,
+    noise: Tensor | None,
 ) -> None:
     """Raise ValueError for the first argument of the field that does not fit the others."""
     expect_shape("planes", planes, ("B", 3, "H", "W", "C"))
@@ -52,11 +52,26 @@ def check_field(
         raise ValueError(f"planes: expected on {distances.device} like distances, got {planes.device}")
     for name, tensor in (("origins", origins), ("directions", directions), *decoder._asdict().items()):
         expect_like(name if name in ("origins", "directions") else f"decoder.{name}", tensor, distances, "distances")
-    for noise in noises:
-        if noise is not None:
-            expect_like("noise", noise, distances, "distances")
-            if noise.shape[:2] != distances.shape[:2]:
-                raise ValueError(f"noise: expected [{batch}, {rays}, S], got {list(noise.shape)}")
+    check_noise("noise", noise, distances)
+
+
+def check_noise(name: str, noise: Tensor | None, distances: Tensor, like_name: str = "distances") -> None:
+    """Raise ValueError unless `noise` is None or of the shape, dtype and device of `distances`."""
+    if noise is not None:
+        expect_shape(name, noise, tuple(distances.shape))
+        expect_like(name, noise, distances, like_name)
+
+
+def check_second_pass(distances: Tensor, u: Tensor, noise: Tensor | None) -> None:
+    """Raise ValueError unless the random numbers of a second pass belong to the `distances` `[B, R, S]` of a first."""
+    expect_shape("randomness.fine", u, (*distances.shape[:2], "S_f"))
+    expect_like("randomness.fine", u, distances, "randomness.coarse")
+    check_noise("randomness.fine_noise", noise, u, "randomness.fine")
+    if u.shape[-1] and distances.shape[-1] < 2:
+        raise ValueError(
+            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(distances.shape)}; "
+            "a first pass alone has randomness.fine of [B, R, 0]"
+        )
 
 
 def check_samples(samples: Tensor, distances: Tensor) -> None:

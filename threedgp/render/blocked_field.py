@@ -1,8 +1,8 @@
 """The field for CPUs in PyTorch: blocks of samples whose features never leave the cache.
 
 The plain composition writes out features, hidden units and their gradients for all samples. Here a block of samples
-goes all the way, and the backward pass gathers and decodes it again. Bilinear sampling is `embedding_bag` over the
-planes as they lie in memory; its gradient is `scatter_add_` of rows, which sums in a fixed order.
+goes all the way, and the backward pass samples and decodes it again. Coordinates come first in shape, so that
+operators walk over samples. The mean over planes and the gain of the activation are put into the decoder's weights.
 """
 
 from __future__ import annotations
@@ -13,246 +13,198 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.render.field_gradients import (
-    FieldGradients,
-    Needs,
-    addressable,
-    empty_gradients,
-    texel_strides,
-    zeros_like_planes,
-)
-from threedgp.render.field_reference import (
-    EMPTY_RAW_DENSITY,
-    LEAKY_GAIN,
-    LEAKY_SLOPE,
-    PLANE_AXES,
-    Decoder,
-    plane_coordinates,
-)
+from threedgp.render.contraction import contract, contract_gradient
+from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
+from threedgp.render.field_reference import EMPTY_RAW_DENSITY, LEAKY_GAIN, LEAKY_SLOPE, Decoder
+from threedgp.render.plane_grids import PlaneGrids
+from threedgp.render.plane_layout import zeros_like_planes
+from threedgp.render.texel_rows import TexelRows
+from threedgp.render.worker_threads import share
 
-BLOCK_FLOATS = 1 << 15
-"""Features of a block; with 12 rows of gradient to each, about 1.5 MB, which a core's cache holds."""
+BLOCK_FLOATS = 1 << 18
+"""Features, or half the hidden units, of a block: few enough for the cache, enough to outlast operators' calls."""
+
+GRID_FLOATS, GRID_CHANNELS = 1 << 21, 16
+"""An image's planes up to this size, with up to so many channels, are sampled by `grid_sample`."""
 
 STOPPING_SAMPLES = 8
 """Samples of a ray between two looks at whether it is opaque."""
 
 
-class _Table(NamedTuple):
-    """Planes as a table of texels."""
-
-    rows: Tensor
-    """`[N, C]`, a view."""
-    image: int
-    offsets: Tensor
-    """`[3]`, of the planes."""
-    row: int
-    column: int
-
-
-def _table(planes: Tensor) -> _Table:
-    strides = texel_strides(planes)
-    span = 1 + sum((size - 1) * stride for size, stride in zip(planes.shape[:4], strides, strict=True))
-    rows = planes.as_strided((span, planes.shape[-1]), (planes.shape[-1], 1))
-    offsets = torch.arange(3, device=planes.device) * strides.plane
-    return _Table(rows, strides.image, offsets, strides.row, strides.column)
-
-
-def _around(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Index (clamped), weight and derivative of the weight of the two texels around positions, `[..., 2]` each."""
-    floor = position.floor().clamp_(-2, size)
-    fraction = position - floor
-    index = torch.stack([floor, floor + 1], dim=-1)
-    inside = (index >= 0) & (index <= size - 1)
-    weight = torch.stack([1 - fraction, fraction], dim=-1) * inside
-    slope = inside * inside.new_tensor([-1, 1], dtype=position.dtype)
-    return index.clamp_(0, size - 1).long(), weight, slope
-
-
-class _Interpolation(NamedTuple):
-    """How samples read the planes: their texels `[M, 3 planes, 2 rows, 2 columns]` and weights along both axes."""
-
-    index: Tensor
-    row_weight: Tensor
-    column_weight: Tensor
-    row_slope: Tensor
-    column_slope: Tensor
-
-
-def _interpolate(table: _Table, shape: torch.Size, coordinates: Tensor, images: Tensor) -> _Interpolation:
-    height, width = shape[2:4]
-    across, up = ([axes[k] for axes in PLANE_AXES] for k in (0, 1))
-    column, column_weight, column_slope = _around((coordinates[:, across] + 1) * ((width - 1) / 2), width)
-    row, row_weight, row_slope = _around((coordinates[:, up] + 1) * ((height - 1) / 2), height)
-    base = (images * table.image)[:, None] + table.offsets
-    index = (base[..., None] + row * table.row)[..., None] + (column * table.column)[..., None, :]
-    return _Interpolation(
-        index,
-        row_weight[..., None],
-        column_weight[..., None, :],
-        row_slope[..., None] * ((height - 1) / 2),
-        column_slope[..., None, :] * ((width - 1) / 2),
-    )
-
-
-def _bag(table: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    return F.embedding_bag(index.flatten(1), table, per_sample_weights=weights.flatten(1), mode="sum")
-
-
-def _slopes(table: Tensor, at: _Interpolation) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivatives of the sum over planes by the three coordinates, `[M, C]` each."""
-    along_columns, along_rows = at.row_weight * at.column_slope, at.row_slope * at.column_weight
-    y_index, y_weights = at.index[:, 0::2], torch.stack([along_rows[:, 0], along_columns[:, 2]], dim=1)
-    return (
-        _bag(table, at.index[:, :2], along_columns[:, :2]),
-        _bag(table, y_index, y_weights),
-        _bag(table, at.index[:, 1:], along_rows[:, 1:]),
-    )
-
-
 class _Block(NamedTuple):
-    """Some rays of the flattened batch."""
+    """Several images, or some rays of one."""
 
+    images: slice
     rays: slice
-    images: Tensor
-    """`[M]`, image of each sample."""
 
 
-def _blocks(batch: int, rays: int, samples: int, channels: int) -> list[_Block]:
-    size = max(BLOCK_FLOATS // channels // max(samples, 1), 1)
-    images = torch.arange(batch).repeat_interleave(rays)
-    starts = range(0, batch * rays, size)
-    return [_Block(slice(s, s + size), images[s : s + size].repeat_interleave(samples)) for s in starts]
+def _blocks(batch: int, rays: int, samples: int, width: int) -> list[list[_Block]]:
+    """Blocks of at most BLOCK_FLOATS, in lists that have no image in common, for threads.
+
+    `samples` are those of a ray, `width` is the larger of their features and half their hidden units.
+    Images are put together up to a quarter of that, so that a batch of small ones still makes several lists.
+    """
+    size = max(BLOCK_FLOATS // width, 1)
+    group = max(size // 4 // max(rays * samples, 1), 1)
+    step = max(size // max(samples, 1), 1) if group == 1 else max(rays, 1)
+    return [
+        [_Block(slice(b, min(b + group, batch)), slice(r, r + step)) for r in range(0, rays, step)]
+        for b in range(0, batch, group)
+    ]
 
 
-def _points(origins: Tensor, directions: Tensor, distances: Tensor) -> Tensor:
-    return (origins[:, None] + distances[..., None] * directions[:, None]).flatten(0, 1)
+def _sampler(planes: Tensor, gradient: Tensor | None = None) -> PlaneGrids | TexelRows:
+    """The faster way to sample: `grid_sample` for few channels on planes that stay in the cache, else weighted rows.
+
+    `grid_sample` takes time for each channel, rows take most of theirs for each sample.
+    """
+    fits = planes.shape[-1] <= GRID_CHANNELS and planes[0].numel() <= GRID_FLOATS
+    return PlaneGrids(planes, gradient) if fits else TexelRows(planes, gradient)
 
 
-def field_forward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: Tensor,
-    noise: Tensor | None,
-    half_width: float,
-    contraction: bool,
-    opaque_depth: float = 0.0,
-) -> Tensor:
+class _Rays(NamedTuple):
+    """Rays in units of the half-width, `[3, B, R]` each."""
+
+    origins: Tensor
+    directions: Tensor
+    contraction: bool
+
+    @classmethod
+    def of(cls, inputs: FieldInputs) -> _Rays:
+        rays = (inputs.origins, inputs.directions)
+        return cls(*((x / inputs.half_width).movedim(-1, 0).contiguous() for x in rays), inputs.contraction)
+
+    def points(self, images: slice, rays: slice | Tensor, distances: Tensor) -> Tensor:
+        """`[3, G, r, S]` at distances `[G, r, S]`."""
+        origins, directions = (x[:, images, rays, None] for x in (self.origins, self.directions))
+        return torch.addcmul(origins, directions, distances)
+
+    def coordinates(self, points: Tensor) -> Tensor:
+        """On the planes."""
+        return contract(points, dim=0) / 2 if self.contraction else points
+
+    def point_gradient(self, points: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient of points, given that of their coordinates."""
+        return contract_gradient(points, gradient / 2, dim=0) if self.contraction else gradient
+
+
+class _Layers(NamedTuple):
+    """The decoder, taking sums over planes; its activation has no gain."""
+
+    weight_1: Tensor
+    bias_1: Tensor
+    weight_2: Tensor
+    bias_2: Tensor
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> _Layers:
+        return cls(decoder.weight_1 / 3, decoder.bias_1, decoder.weight_2 * LEAKY_GAIN, decoder.bias_2)
+
+    @property
+    def width(self) -> int:
+        return max(self.weight_1.shape[1], self.weight_1.shape[0] // 2)
+
+    def hidden(self, features: Tensor) -> Tensor:
+        return F.leaky_relu_(torch.addmm(self.bias_1, features, self.weight_1.t()), LEAKY_SLOPE)
+
+    def outputs(self, hidden: Tensor) -> Tensor:
+        return torch.addmm(self.bias_2, hidden, self.weight_2.t())
+
+    def add(self, features: Tensor, hidden: Tensor, grad_pre: Tensor, grad_out: Tensor) -> None:
+        """Add gradients to these, which hold the sums so far."""
+        self.weight_1.addmm_(grad_pre.t(), features)
+        self.bias_1.add_(grad_pre.sum(0))
+        self.weight_2.addmm_(grad_out.t(), hidden)
+        self.bias_2.add_(grad_out.sum(0))
+
+    def decoder_gradient(self) -> Decoder:
+        """Gradient of the decoder, where these are the gradient of its layers."""
+        return Decoder(self.weight_1 / 3, self.bias_1, self.weight_2 * LEAKY_GAIN, self.bias_2)
+
+    def pre_gradient(self, gradient: Tensor, hidden: Tensor) -> Tensor:
+        """Gradient before the activation, given that of the outputs."""
+        return torch.ops.aten.leaky_relu_backward(gradient @ self.weight_2, hidden, LEAKY_SLOPE, True)
+
+
+def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; `opaque_depth` > 0: samples behind that depth stay empty."""
-    planes = addressable(planes.to(distances.dtype))
-    table = _table(planes)
-    batch, rays, samples = distances.shape
-    out = distances.new_empty(batch * rays, samples, 4)
-    origins, directions, along = origins.flatten(0, 1), directions.flatten(0, 1), distances.flatten(0, 1)
+    sampler = _sampler(inputs.planes.detach().to(distances.dtype))
+    layers, rays = _Layers.of(inputs.decoder), _Rays.of(inputs)
+    batch, count, samples = distances.shape
+    out = distances.new_empty(batch, count, samples, 4)
 
-    def evaluate(points: Tensor, images: Tensor) -> Tensor:
-        at = _interpolate(table, planes.shape, plane_coordinates(points, half_width, contraction), images)
-        features = _bag(table.rows, at.index, at.row_weight * at.column_weight).div_(3)
-        hidden = F.leaky_relu_(torch.addmm(decoder.bias_1, features, decoder.weight_1.t()), LEAKY_SLOPE)
-        return torch.addmm(decoder.bias_2, hidden.mul_(LEAKY_GAIN), decoder.weight_2.t())
+    def evaluate(images: slice, of: slice | Tensor, t: Tensor) -> Tensor:
+        coordinates = rays.coordinates(rays.points(images, of, t))
+        features = sampler.sample(images, coordinates.flatten(2)).features()
+        return layers.outputs(layers.hidden(features)).view(*t.shape, 4)
+
+    def until_opaque(block: _Block) -> None:
+        image, first_ray = block.images.start, block.rays.start
+        t, values = distances[image, block.rays], out[image, block.rays]
+        values[..., :3], values[..., 3] = 0, EMPTY_RAW_DENSITY
+        gathered = t.new_zeros(t.shape[0])
+        for first in range(0, samples, STOPPING_SAMPLES):
+            alive = (gathered < opaque_depth).nonzero()[:, 0]
+            if not len(alive):
+                break
+            part = slice(first, min(first + STOPPING_SAMPLES, samples))
+            seen = evaluate(block.images, first_ray + alive, t[None, alive, part])[0]
+            values[alive, part] = seen
+            deltas = t[alive, first : part.stop + 1].diff(dim=-1)
+            gathered[alive] += (F.softplus(seen[:, : deltas.shape[1], 3]) * deltas).sum(1)
+
+    def work(k: int) -> None:
+        if opaque_depth > 0:
+            until_opaque(blocks[k])
+        else:
+            out[blocks[k]] = evaluate(*blocks[k], distances[blocks[k]])
 
     if opaque_depth > 0:
-        images = torch.arange(batch).repeat_interleave(rays)
-        gathered = along.new_zeros(batch * rays)
-        out[..., :3], out[..., 3] = 0, EMPTY_RAW_DENSITY
-        for first in range(0, samples, STOPPING_SAMPLES):
-            last = min(first + STOPPING_SAMPLES, samples)
-            for alive in (gathered < opaque_depth).nonzero()[:, 0].split(BLOCK_FLOATS // planes.shape[-1] // 8 + 1):
-                t = along[alive, first:last]
-                points = _points(origins[alive], directions[alive], t)
-                values = evaluate(points, images[alive].repeat_interleave(last - first)).unflatten(0, t.shape)
-                out[alive, first:last] = values
-                ends = along[alive, first + 1 : last + 1]
-                density = F.softplus(values[:, : ends.shape[1], 3])
-                gathered[alive] += (density * (ends - t[:, : ends.shape[1]])).sum(1)
+        step = max(BLOCK_FLOATS // layers.width // STOPPING_SAMPLES, 1)
+        blocks = [_Block(slice(b, b + 1), slice(r, r + step)) for b in range(batch) for r in range(0, count, step)]
     else:
-        for block, images in _blocks(batch, rays, samples, planes.shape[-1]):
-            points = _points(origins[block], directions[block], along[block])
-            out[block] = evaluate(points, images).view(-1, samples, 4)
+        blocks = [block for group in _blocks(*distances.shape, layers.width) for block in group]
+    share(work, len(blocks))
     if noise is not None:
-        out[..., 3] += noise.flatten(0, 1)
-    return out.view(batch, rays, samples, 4)
-
-
-def _backward_of_coordinates(points: Tensor, gradient: Tensor, half_width: float, contraction: bool) -> Tensor:
-    """Gradient of points, given that of their coordinates on the planes. By hand: operators run below autograd."""
-    if contraction:
-        scaled = points / half_width
-        norm = scaled.square().sum(-1, keepdim=True).clamp_(min=1).sqrt_()
-        inverse = 1 / norm
-        # The factor on the position, and its derivative by the radius over the radius (0 inside the unit ball).
-        factor = 0.5 * (2 - inverse) * inverse
-        slope = torch.where(norm > 1, (inverse - 1) * inverse**3, 0.0)
-        radial = (scaled * gradient).sum(-1, keepdim=True)
-        gradient = factor * gradient + slope * radial * scaled
-    return gradient / half_width
+        out[..., 3] += noise
+    return out
 
 
 def field_backward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: list[Tensor],
-    gradients: list[Tensor],
-    half_width: float,
-    contraction: bool,
-    needs: Needs,
+    inputs: FieldInputs, distances: list[Tensor], gradients: list[Tensor], needs: Needs
 ) -> FieldGradients:
     """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
-    result = empty_gradients(planes, decoder, origins)
-    dtype = origins.dtype
-    grad_planes = zeros_like_planes(planes, dtype) if needs.planes else planes
-    grad_table = _table(grad_planes) if needs.planes else None
-    planes = addressable(planes.to(dtype))
-    table = _table(planes)
-    same_layout = grad_table is not None and grad_planes.stride() == planes.stride()
-    grad_decoder = Decoder(*(torch.zeros_like(w) for w in decoder))
-    batch, rays, channels = *origins.shape[:2], planes.shape[-1]
-    grad_origins, grad_directions = (origins.new_zeros(batch * rays, 3) for _ in range(2))
-    origins, directions = origins.flatten(0, 1), directions.flatten(0, 1)
-    for at_distances, gradient in zip(distances, gradients, strict=True):
-        samples = at_distances.shape[-1]
-        along, grad_samples = at_distances.flatten(0, 1), gradient.reshape(batch * rays, samples, 4)
-        for block, images in _blocks(batch, rays, samples, channels):
-            t = along[block]
-            points = _points(origins[block], directions[block], t)
-            coordinates = plane_coordinates(points, half_width, contraction)
-            at = _interpolate(table, planes.shape, coordinates, images)
-            weights = at.row_weight * at.column_weight
-            features = _bag(table.rows, at.index, weights).div_(3)
-            pre = torch.addmm(decoder.bias_1, features, decoder.weight_1.t())
-            grad_out = grad_samples[block].flatten(0, 1)
-            grad_pre = (grad_out @ decoder.weight_2).mul_(LEAKY_GAIN)
-            grad_pre = torch.ops.aten.leaky_relu_backward(grad_pre, pre, LEAKY_SLOPE, False)
-            if needs.decoder:
-                grad_decoder.weight_1.addmm_(grad_pre.t(), features)
-                grad_decoder.bias_1.add_(grad_pre.sum(0))
-                grad_decoder.weight_2.addmm_(grad_out.t(), F.leaky_relu_(pre, LEAKY_SLOPE), alpha=LEAKY_GAIN)
-                grad_decoder.bias_2.add_(grad_out.sum(0))
-            if not (needs.planes or needs.rays):
-                continue
-            grad_features = (grad_pre @ decoder.weight_1).div_(3)
-            if needs.rays:
-                slopes = _slopes(table.rows, at)
-                grad_coordinates = torch.stack([(grad_features * s).sum(1) for s in slopes], dim=1)
-                grad_points = _backward_of_coordinates(points, grad_coordinates, half_width, contraction)
-                grad_points = grad_points.view(-1, samples, 3)
-                grad_origins[block] += grad_points.sum(1)
-                grad_directions[block] += (grad_points * t[..., None]).sum(1)
-            if grad_table is not None:
-                index = at.index
-                if not same_layout:
-                    index = _interpolate(grad_table, planes.shape, coordinates, images).index
-                rows = weights.flatten(1)[..., None] * grad_features[:, None]
-                grad_table.rows.scatter_add_(0, index.reshape(-1, 1).expand(-1, channels), rows.flatten(0, 1))
-    if needs.planes:
-        result = result._replace(planes=grad_planes)
-    if needs.decoder:
-        result = result._replace(decoder=grad_decoder)
-    if needs.rays:
-        result = result._replace(
-            origins=grad_origins.view(batch, rays, 3), directions=grad_directions.view(batch, rays, 3)
-        )
-    return result
+    dtype = inputs.origins.dtype
+    grad_planes = zeros_like_planes(inputs.planes, dtype) if needs.planes else None
+    sampler = _sampler(inputs.planes.detach().to(dtype), grad_planes)
+    layers, rays = _Layers.of(inputs.decoder), _Rays.of(inputs)
+    grad_origins, grad_directions = (torch.zeros_like(x) for x in (rays.origins, rays.directions))
+    groups = _blocks(*inputs.origins.shape[:2], max(at.shape[-1] for at in distances), layers.width)
+    grad_layers = [_Layers(*(torch.zeros_like(w) for w in layers)) for _ in groups]
+
+    def work(k: int) -> None:
+        for at, gradient in zip(distances, gradients, strict=True):
+            for block in groups[k]:
+                t = at[block]
+                points = rays.points(*block, t)
+                seen = sampler.sample(block.images, rays.coordinates(points).flatten(2))
+                features = seen.features()
+                hidden = layers.hidden(features)
+                grad_out = gradient[block].reshape(-1, 4)
+                grad_pre = layers.pre_gradient(grad_out, hidden)
+                if needs.decoder:
+                    grad_layers[k].add(features, hidden, grad_pre, grad_out)
+                if not (needs.planes or needs.rays):
+                    continue
+                to_coordinates = seen.backward(grad_pre @ layers.weight_1, planes=needs.planes, coordinates=needs.rays)
+                if needs.rays:
+                    to_points = rays.point_gradient(points, to_coordinates.view_as(points))
+                    grad_origins[:, *block] += to_points.sum(-1)
+                    grad_directions[:, *block] += (to_points * t).sum(-1)
+
+    share(work, len(groups))
+    grad_decoder = _Layers(*(sum(w) for w in zip(*grad_layers, strict=True))).decoder_gradient()
+    grad_rays = ((g.movedim(0, -1) / inputs.half_width).contiguous() for g in (grad_origins, grad_directions))
+    return FieldGradients(
+        grad_planes, grad_decoder if needs.decoder else None, *(grad_rays if needs.rays else (None, None))
+    )

@@ -24,7 +24,7 @@ def composite_sets(
     white_background: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights, transmittance of one or two sets of samples. Arguments as in `composite_union`."""
-    return engine("triton").composite_forward(
+    return engine("triton compositing").composite_forward(
         list(distances), list(samples), last, density_bias, midpoint, last_back, sigmoid_color, white_background
     )
 
@@ -52,7 +52,7 @@ def composite_sets_backward(
     white_background: bool,
 ) -> list[Tensor]:
     """Gradients of the sets of samples."""
-    return engine("triton").composite_backward(
+    return engine("triton compositing").composite_backward(
         list(distances),
         list(samples),
         (grad_rgb, grad_depth, grad_weights, grad_transmittance),

@@ -27,7 +27,8 @@ KERNEL_HIDDEN = range(16, 129)
 PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _MODULES = {
-    "triton": "threedgp.render.triton_launch",
+    "triton": "threedgp.render.triton_field_launch",
+    "triton compositing": "threedgp.render.triton_compositing_launch",
     "blocked": "threedgp.render.blocked_field",
     "native": "threedgp.render.native_field",
 }

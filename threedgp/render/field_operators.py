@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from threedgp.render.engines import engine
-from threedgp.render.field_gradients import Needs, zeros_like_planes
+from threedgp.render.field_interface import FieldInputs, Needs
 from threedgp.render.field_reference import Decoder
+from threedgp.render.plane_layout import zeros_like_planes
 from threedgp.render.sampling import fine_distances
 
 ONCE = "the fused field can be differentiated once; use backend='torch' for higher derivatives"
@@ -36,9 +37,8 @@ def field(
 ) -> Tensor:
     """The field along rays: `[B, R, S, 4]`. Arguments as in `field_along_rays`, contiguous but for the planes."""
     decoder = Decoder(weight_1, bias_1, weight_2, bias_2)
-    return engine(engine_name).field_forward(
-        planes, decoder, origins, directions, distances, noise, half_width, contraction, opaque_depth
-    )
+    inputs = FieldInputs(planes, decoder, origins, directions, half_width, contraction)
+    return engine(engine_name).field_forward(inputs, distances, noise, opaque_depth)
 
 
 @field.register_fake
@@ -71,10 +71,10 @@ def field_in_two_passes(
     published size that gradient is far larger than all samples together.
     """
     code, decoder = engine(engine_name), Decoder(weight_1, bias_1, weight_2, bias_2)
-    rays = (planes, decoder, origins, directions)
-    samples = code.field_forward(*rays, distances, noise, half_width, contraction, opaque_depth)
+    inputs = FieldInputs(planes, decoder, origins, directions, half_width, contraction)
+    samples = code.field_forward(inputs, distances, noise, opaque_depth)
     fine = fine_distances(distances, samples, u, density_bias, engine_name)
-    return samples, fine, code.field_forward(*rays, fine, fine_noise, half_width, contraction)
+    return samples, fine, code.field_forward(inputs, fine, fine_noise)
 
 
 @field_in_two_passes.register_fake
@@ -102,10 +102,11 @@ def field_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of planes (float32), decoder, origins, directions; empty where not asked for."""
     decoder, needs = Decoder(weight_1, bias_1, weight_2, bias_2), Needs(for_planes, for_decoder, for_rays)
-    made = engine(engine_name).field_backward(
-        planes, decoder, origins, directions, list(distances), list(gradients), half_width, contraction, needs
-    )
-    return made.planes, *made.decoder, made.origins, made.directions
+    inputs = FieldInputs(planes, decoder, origins, directions, half_width, contraction)
+    made = engine(engine_name).field_backward(inputs, list(distances), list(gradients), needs)
+    gradients = (made.planes, *(made.decoder or (None,) * 4), made.origins, made.directions)
+    tensors = (planes, *decoder, origins, directions)
+    return tuple(like.new_empty(0) if g is None else g for g, like in zip(gradients, tensors, strict=True))
 
 
 @field_backward.register_fake

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from threedgp.render.contraction import contract
+
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 """Planes xy, xz, yz: (horizontal, vertical) axis of each."""
 
@@ -32,17 +34,6 @@ class Decoder(NamedTuple):
     """`[4, H]`"""
     bias_2: Tensor
     """`[4]`"""
-
-
-def contract(points: Tensor) -> Tensor:
-    """All of space into the ball of radius 2: x inside the unit ball, else (2 - 1/|x|) x/|x| (Mip-NeRF 360, eq. 10).
-
-    Args:
-        points: `[..., 3]`, in units of the half-width.
-    """
-    norm = points.square().sum(-1, keepdim=True)
-    norm = torch.where(norm > 1, norm, 1).sqrt()  # the clamp comes first: the root has no gradient at the origin
-    return points * (2 - 1 / norm) / norm
 
 
 def plane_coordinates(points: Tensor, half_width: float, contraction: bool) -> Tensor:

@@ -14,8 +14,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.render.field_gradients import (
-    FieldGradients,
-    Needs,
-    addressable,
-    empty_gradients,
-    zeros_like_planes,
-)
+from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
 from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
+from threedgp.render.plane_layout import addressable, zeros_like_planes
+from threedgp.render.worker_threads import share
 
 SOURCE = Path(__file__).with_name("native_field.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
@@ -113,21 +107,6 @@ def reason_against(channels: int, hidden: int) -> str | None:
     return None
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="field")
-
-
-def _share(work: Callable[[int], None], count: int) -> None:
-    """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses; the C code lets them run at once."""
-    threads = min(torch.get_num_threads(), count)
-    if threads <= 1:
-        for k in range(count):
-            work(k)
-    else:
-        list(_pool(threads).map(work, range(count)))
-
-
 def _strides(planes: Tensor) -> _Planes:
     return _Planes(*planes.stride()[:4])
 
@@ -145,18 +124,16 @@ def _padded(decoder: Decoder) -> tuple[Tensor, ...]:
     return tuple(t.contiguous() for t in tensors)
 
 
-def _rays(
-    planes: Tensor, origins: Tensor, directions: Tensor, distances: Tensor, half_width: float, contraction: bool
-) -> _Rays:
+def _rays(inputs: FieldInputs, distances: Tensor) -> _Rays:
     return _Rays(
-        origins.data_ptr(),
-        directions.data_ptr(),
+        inputs.origins.data_ptr(),
+        inputs.directions.data_ptr(),
         distances.data_ptr(),
         distances.shape[1],
         distances.shape[2],
-        *planes.shape[2:4],
-        contraction,
-        1 / half_width,
+        *inputs.planes.shape[2:4],
+        inputs.contraction,
+        1 / inputs.half_width,
     )
 
 
@@ -164,23 +141,14 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def field_forward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: Tensor,
-    noise: Tensor | None,
-    half_width: float,
-    contraction: bool,
-    opaque_depth: float = 0.0,
-) -> Tensor:
+def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; `opaque_depth` > 0: samples behind that depth stay empty."""
-    library = _library(planes.shape[-1], decoder.bias_1.shape[0])
-    planes = addressable(planes.float())
+    decoder = inputs.decoder
+    library = _library(inputs.planes.shape[-1], decoder.bias_1.shape[0])
+    planes = addressable(inputs.planes.float())
     out = distances.new_empty((*distances.shape, 4))
     weights = _padded(decoder)
-    rays = _rays(planes, origins, directions, distances, half_width, contraction)
+    rays = _rays(inputs, distances)
     strides, layers = _strides(planes), _Decoder(*(w.data_ptr() for w in weights))
     total = distances.shape[0] * distances.shape[1]
     pieces = min(4 * torch.get_num_threads(), total)  # more than threads: opaque rays end early
@@ -193,35 +161,28 @@ def field_forward(
             *(ctypes.c_float(opaque_depth), ctypes.c_float(EMPTY_RAW_DENSITY)),
         )
 
-    _share(work, pieces)
+    share(work, pieces)
     return out
 
 
 def field_backward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: list[Tensor],
-    gradients: list[Tensor],
-    half_width: float,
-    contraction: bool,
-    needs: Needs,
+    inputs: FieldInputs, distances: list[Tensor], gradients: list[Tensor], needs: Needs
 ) -> FieldGradients:
     """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
-    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
+    decoder, origins = inputs.decoder, inputs.origins
+    channels, hidden = inputs.planes.shape[-1], decoder.bias_1.shape[0]
     library = _library(channels, hidden)
     batch, count = origins.shape[:2]
     padded = hidden + -hidden % 16
     sizes = (channels * padded, padded, 4 * padded, 4)
-    grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else None
+    grad_planes = zeros_like_planes(inputs.planes, torch.float32) if needs.planes else None
     grad_decoder = origins.new_zeros(batch, sum(sizes)) if needs.decoder else None
     grad_origins, grad_directions = (origins.new_zeros(batch, count, 3) if needs.rays else None for _ in range(2))
-    planes = addressable(planes.float())
+    planes = addressable(inputs.planes.float())
     weights = _padded(decoder)
     strides, layers = _strides(planes), _Decoder(*(w.data_ptr() for w in weights))
     grad_strides = _strides(planes if grad_planes is None else grad_planes)
-    sets = [_rays(planes, origins, directions, at, half_width, contraction) for at in distances]
+    sets = [_rays(inputs, at) for at in distances]
 
     def work(image: int) -> None:
         for rays, gradient in zip(sets, gradients, strict=True):
@@ -233,20 +194,14 @@ def field_backward(
                 *(ctypes.c_int64(image * count), ctypes.c_int64((image + 1) * count)),
             )
 
-    _share(work, batch)
-    result = empty_gradients(planes, decoder, origins)
-    if grad_planes is not None:
-        result = result._replace(planes=grad_planes)
-    if grad_decoder is not None:
-        w1t, b1, w2, b2 = grad_decoder.sum(0).split(sizes)
-        result = result._replace(
-            decoder=Decoder(
-                w1t.view(channels, padded)[:, :hidden].t().contiguous(),
-                b1[:hidden].clone(),
-                w2.view(4, padded)[:, :hidden].contiguous(),
-                b2.clone(),
-            )
-        )
-    if grad_origins is not None:
-        result = result._replace(origins=grad_origins, directions=grad_directions)
-    return result
+    share(work, batch)
+    if grad_decoder is None:
+        return FieldGradients(grad_planes, None, grad_origins, grad_directions)
+    w1t, b1, w2, b2 = grad_decoder.sum(0).split(sizes)
+    decoder = Decoder(
+        w1t.view(channels, padded)[:, :hidden].t().contiguous(),
+        b1[:hidden].clone(),
+        w2.view(4, padded)[:, :hidden].contiguous(),
+        b2.clone(),
+    )
+    return FieldGradients(grad_planes, decoder, grad_origins, grad_directions)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from threedgp.render.arguments import check_field
+from threedgp.render.arguments import check_field, check_noise, check_second_pass, expect_shape
 from threedgp.render.compositing import Composite, composite_union
 from threedgp.render.engines import Backend, field_engine
 from threedgp.render.field import EMPTY_RAW_DENSITY, Decoder, field_along_rays
@@ -88,9 +88,12 @@ def sample_rays(
 
     First-pass evaluations are used twice, for the proposal and in the union. Arguments as in `render_rays`.
     """
+    expect_shape("randomness.coarse", randomness.coarse, (planes.shape[0], "R", "S_c"))
     distances = stratified_distances(randomness.coarse, settings.near, settings.far)
     u, noises = randomness.fine, (randomness.coarse_noise, randomness.fine_noise)
-    check_field(planes, decoder, origins, directions, distances, *noises)
+    check_field(planes, decoder, origins, directions, distances, None)
+    check_noise("randomness.coarse_noise", noises[0], distances, "randomness.coarse")
+    check_second_pass(distances, u, noises[1])
     name = field_engine(backend, planes, decoder, distances)
     opaque_depth = OPAQUE_DEPTH if stop_when_opaque else 0.0
     space = (settings.half_width, settings.contraction)

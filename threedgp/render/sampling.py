@@ -86,7 +86,7 @@ def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: 
     the last interval nor `last_back` matters.
     """
     if engine_name == "triton" and distances.shape[-1] > 2:
-        return engine("triton").importance(distances, samples, u, 1.0, density_bias)
+        return engine("triton compositing").importance(distances, samples, u, 1.0, density_bias)
     with torch.no_grad():
         depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
         alpha = -torch.expm1(-depth)

@@ -16,11 +16,11 @@ Record = dict[str, float]
 class Logger(Protocol):
     """Where curves go while training."""
 
-    def __call__(self, record: Record) -> None:
-        """Take one line."""
+    def __call__(self, record: Record, cameras: Tensor | None = None) -> None:
+        """Take one line, and the histograms of learned cameras that belong to it: int32 `[fields, bins]`."""
 
 
-def no_log(record: Record) -> None:
+def no_log(record: Record, cameras: Tensor | None = None) -> None:
     """The logger that keeps nothing."""
 
 

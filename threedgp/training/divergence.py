@@ -24,6 +24,23 @@ class Diverged(Exception):
     """The run has gone wrong since its last saved state; says how."""
 
 
+def check_distance(distance: float, best: float, factor: float) -> None:
+    """Refuse a model that has become far worse than an earlier one.
+
+    Args:
+        distance: to the real pictures, just measured.
+        best: lowest distance so far, infinity before the first.
+        factor: largest multiple of `best` that is no divergence; 0 = any is good.
+
+    Raises:
+        Diverged: with both numbers.
+    """
+    if not math.isfinite(distance):
+        raise Diverged("the distance to the real pictures is not finite")
+    if factor > 0 and distance > factor * best:
+        raise Diverged(f"the distance to the real pictures is {distance:.3g}, where {best:.3g} was reached")
+
+
 def check(record: Record, history: Sequence[Record], factor: float) -> None:
     """Refuse a line of the curves that shows a run gone wrong.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,11 +17,29 @@ from threedgp.data.loader import ShardLoader
 from threedgp.errors import UserError
 from threedgp.processes import Stopped
 from threedgp.progress import Progress, progress, say
+from threedgp.training.best import Best
 from threedgp.training.curves import Logger, Means, Record, no_log
 from threedgp.training.distributed import ALONE, Team
-from threedgp.training.divergence import Diverged, check
+from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.state import drop_state, load_state, save_state, saved_states
 from threedgp.training.trainer import Trainer, build_networks
+
+
+class Measured(NamedTuple):
+    """What a measurement found."""
+
+    record: Record
+    """Scalars for the curves."""
+    distance: float
+    """Says which model is best: the lowest; the same in every process."""
+
+
+class Outcome(NamedTuple):
+    """A finished run."""
+
+    curves: list[Record]
+    images: int
+    """Shown until the model that `trainer.average` now is."""
 
 
 def prepare_trainer(config: Any, loader: ShardLoader, device: torch.device, team: Team = ALONE) -> Trainer:
@@ -45,7 +63,8 @@ def train(
     open_log: Callable[[], Logger] = lambda: no_log,
     should_stop: Callable[[], bool] = lambda: False,
     show: Callable[[Trainer], None] = lambda trainer: None,
-) -> list[Record]:
+    measure: Callable[[Trainer], Measured] | None = None,
+) -> Outcome:
     """Train to the end of the run, from its newest saved state if there is one.
 
     Every process of the trainer's team calls this with the same arguments; the leader alone logs, shows and saves.
@@ -58,20 +77,21 @@ def train(
             the lines up to that state again.
         should_stop: asked after every step; one process that says so stops all.
         show: called at intervals, to draw what the generator makes.
+        measure: called at intervals, in every process; None = nothing is measured.
 
     Returns:
-        the curves.
+        the curves, and which model `trainer.average` now is: the best or the last, as `train.publish` says.
 
     Raises:
         Stopped: `should_stop` said so; the state is saved.
         UserError: the run has diverged too often, or the disk is full.
     """
-    run = _Run(trainer, open_loader, folder, open_log, should_stop, show)
+    run = _Run(trainer, open_loader, folder, open_log, should_stop, show, measure)
     run.begin()
     while True:
         try:
             run.go_on()
-            return run.history
+            return run.outcome()
         except Diverged as problem:
             run.go_back(problem)
 
@@ -85,14 +105,19 @@ class _Run:
         open_log: Callable[[], Logger],
         should_stop: Callable[[], bool],
         show: Callable[[Trainer], None],
+        measure: Callable[[Trainer], Measured] | None,
     ) -> None:
         self.trainer, self.team, self.folder = trainer, trainer.team, folder
         self.open_loader, self.open_log, self.should_stop, self.show = open_loader, open_log, should_stop, show
+        self.measure = measure
         self.settings = settings = trainer.config.train
         self.total = math.ceil(settings.kimg * 1000 / settings.batch_size) * settings.batch_size
         self.history: list[Record] = []
         self.means = Means()
         self.log: Logger = no_log
+        self.best = Best()
+        self.distances: Record = {}
+        """Measured since the last line of the curves."""
         self.saved = -1
         """Images shown at the newest saved state."""
         self.rollbacks = 0
@@ -121,6 +146,8 @@ class _Run:
                 "trainer": self.trainer.state_dict(),
                 "means": self.means.state_dict(),
                 "history": self.history,
+                "best": self.best.state_dict(),
+                "distances": self.distances,
                 "rollbacks": self.rollbacks,
                 "returns": self.returns,
             }
@@ -143,9 +170,11 @@ class _Run:
             self.means.load_state_dict(state["means"])
             self.history, self.saved = state["history"], newest
             self.rollbacks, self.returns = state["rollbacks"], state["returns"]
+            self.best.load_state_dict(state["best"])
+            self.distances = state["distances"]
         self.log = self.open_log() if self.team.leads else no_log
-        for record in self.history:
-            self.log(record)
+        for record, cameras in zip(self.history, self.trainer.camera_histograms.lines, strict=True):
+            self.log(record, cameras)
 
     def begin(self) -> None:
         """Find out where the run stands."""
@@ -202,11 +231,16 @@ class _Run:
                     if bar:
                         bar.advance(settings.batch_size)
                     ends = trainer.images >= total
-                    if ends or self._passes(settings.tick_kimg):
-                        self._tick(bar, (trainer.images - began_images) / (time.monotonic() - began))
-                        began, began_images = time.monotonic(), trainer.images
+                    speed = (trainer.images - began_images) / (time.monotonic() - began)
+                    paused = time.monotonic()
+                    if self.measure and settings.metric_kimg and (ends or self._passes(settings.metric_kimg)):
+                        self._measure(self.measure)
                     if self.team.leads and settings.pictures_kimg and (ends or self._passes(settings.pictures_kimg)):
                         self.show(trainer)
+                    began += time.monotonic() - paused
+                    if ends or self._passes(settings.tick_kimg):
+                        self._tick(bar, speed)
+                        began, began_images = time.monotonic(), trainer.images
                     if ends or self._passes(settings.save_kimg):
                         self.save()
                     if self.team.any(self.should_stop()):
@@ -215,15 +249,31 @@ class _Run:
         finally:
             loader.close()
 
+    def _measure(self, measure: Callable[[Trainer], Measured]) -> None:
+        """Measure the averaged generator, and keep it if it is the best so far."""
+        found = measure(self.trainer)
+        check_distance(found.distance, self.best.distance, self.settings.metric_explosion_factor)
+        self.best.offer(self.trainer.images, found.distance, self.trainer.average)
+        self.distances = found.record
+
+    def outcome(self) -> Outcome:
+        """The end of the run; gives the averaged generator the weights that are to be published."""
+        if self.settings.publish == "last" or self.best.images < 0:
+            return Outcome(self.history, self.trainer.images)
+        self.best.restore(self.trainer.average)
+        return Outcome(self.history, self.best.images)
+
     def _tick(self, bar: Progress | None, images_per_second: float) -> None:
         record = {"kimg": self.trainer.images / 1000} | self.means.gather(self.team) | self.trainer.schedules()
         check(record, self.history, self.settings.explosion_factor)
         self.means.clear()
+        record |= self.distances
+        self.distances = {}
         record["rollbacks"] = self.rollbacks
         record["images_per_second"] = images_per_second
         record["memory_gb"] = _peak_memory(self.trainer.device) / 1e9
         self.history.append(record)
-        self.log(record)
+        self.log(record, self.trainer.camera_histograms.end_line(record["kimg"]))
         if bar:
             bar.note(f"G {record['generator/loss']:.2f} D {record['discriminator/loss']:.2f}")
 

@@ -21,6 +21,7 @@ from threedgp.models.generator import Generator
 from threedgp.models.saving import seeded_generator
 from threedgp.training.average import update_average
 from threedgp.training.blur import blur
+from threedgp.training.camera_histograms import CameraHistograms
 from threedgp.training.camera_losses import (
     EMD_DRAWS,
     MEAN_DRAWS,
@@ -127,6 +128,7 @@ class Trainer:
             eps=1e-8,
             fused=True,
         )
+        self.camera_histograms = CameraHistograms(config.camera, device)
         self.images = 0
         """Real images shown so far."""
         self.stream = 0
@@ -223,6 +225,7 @@ class Trainer:
             if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
                 column = posterior[:, index].detach()
                 stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = column.mean(), column.std()
+        self.camera_histograms.add(posterior)
         return regulariser + config.mean_angle_weight * distance
 
     def _generator_phase(self, stats: Stats) -> None:
@@ -318,8 +321,9 @@ class Trainer:
 
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | CameraHistograms]:
         return {
+            "camera_histograms": self.camera_histograms,
             "generator": self.generator,
             "average": self.average,
             "discriminator": self.discriminator,

@@ -1,4 +1,4 @@
-"""What the engines of the field hand back, and how planes lie in memory."""
+"""How planes lie in memory: the engines read and add to texels, rows of C neighbouring numbers."""
 
 from __future__ import annotations
 
@@ -6,32 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from threedgp.render.field_reference import Decoder
-
-
-class Needs(NamedTuple):
-    """Which gradients are asked for."""
-
-    planes: bool
-    decoder: bool
-    rays: bool
-
-
-class FieldGradients(NamedTuple):
-    """Gradients of the field; those that were not asked for are empty."""
-
-    planes: Tensor
-    decoder: Decoder
-    origins: Tensor
-    directions: Tensor
-
-
-def empty_gradients(planes: Tensor, decoder: Decoder, origins: Tensor) -> FieldGradients:
-    """Nothing asked for: a tensor of its own for each gradient, since operators must not return one twice."""
-    return FieldGradients(
-        planes.new_empty(0), Decoder(*(w.new_empty(0) for w in decoder)), origins.new_empty(0), origins.new_empty(0)
-    )
 
 
 def _rows_are_dense(planes: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Launches of the Triton kernels: shapes of tiles, outputs, arguments. Tensors come in checked (see `arguments`)."""
+"""Launches of the field's kernels: shapes of tiles, outputs, arguments. Tensors come in checked (see `arguments`)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from threedgp.render.field_gradients import (
-    FieldGradients,
-    Needs,
-    TexelStrides,
-    addressable,
-    empty_gradients,
-    texel_strides,
-    zeros_like_planes,
-)
+from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
 from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
-from threedgp.render.triton_compositing import composite_backward_kernel, composite_forward_kernel, importance_kernel
+from threedgp.render.plane_layout import TexelStrides, addressable, texel_strides, zeros_like_planes
 from threedgp.render.triton_field import field_backward_kernel, field_forward_kernel
 
 INTERPRETED = triton.knobs.runtime.interpret
@@ -105,18 +97,10 @@ def _processors(device: torch.device) -> int:
 
 
 def field_forward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: Tensor,
-    noise: Tensor | None,
-    half_width: float,
-    contraction: bool,
-    opaque_depth: float = 0.0,
-    tile: Tile | None = None,
+    inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0, tile: Tile | None = None
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; `opaque_depth` > 0: samples behind that depth stay empty."""
+    planes, decoder, origins, directions, half_width, contraction = inputs
     tile = tile or forward_tile(planes.shape[-1])
     batch, rays, samples = distances.shape
     out = torch.empty((batch, rays, samples, 4), dtype=torch.float32, device=planes.device)
@@ -153,20 +137,11 @@ def field_forward(
 
 
 def field_backward(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    distances: list[Tensor],
-    gradients: list[Tensor],
-    half_width: float,
-    contraction: bool,
-    needs: Needs,
-    tile: Tile | None = None,
+    inputs: FieldInputs, distances: list[Tensor], gradients: list[Tensor], needs: Needs, tile: Tile | None = None
 ) -> FieldGradients:
     """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
+    planes, decoder, origins, directions, half_width, contraction = inputs
     tile = tile or backward_tile(planes.shape[-1], _capability(planes.device))
-    result = empty_gradients(planes, decoder, origins)
     channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
     totals = torch.zeros(0, device=planes.device)
     grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else totals
@@ -221,133 +196,12 @@ def field_backward(
             **_constants(planes, hidden, contraction, wide),
             **_compiler(tile),
         )
-    if needs.planes:
-        result = result._replace(planes=grad_planes)
-    if needs.rays:
-        result = result._replace(origins=grad_origins, directions=grad_directions)
+    grad_decoder = None
     if needs.decoder:
-        sums = partial.sum((0, 1))
-        parts = sums.split([hidden * channels, hidden, 4 * hidden, 4])
-        weights = (part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True))
-        result = result._replace(decoder=Decoder(*weights))
-    return result
-
-
-def _ray_tile(samples: int) -> tuple[int, int]:
-    block_s = max(triton.next_power_of_2(samples), 2)
-    return max(256 // block_s, 1), block_s
-
-
-def _switches(
-    distances: list[Tensor], midpoint: bool, last_back: bool, sigmoid_color: bool, white_background: bool
-) -> dict[str, bool]:
-    return dict(
-        SORT=len(distances) > 1, MIDPOINT=midpoint, LAST_BACK=last_back, SIGMOID=sigmoid_color, WHITE=white_background
+        parts = partial.sum((0, 1)).split([hidden * channels, hidden, 4 * hidden, 4])
+        grad_decoder = Decoder(*(part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True)))
+    return FieldGradients(
+        grad_planes if needs.planes else None,
+        grad_decoder,
+        *((grad_origins, grad_directions) if needs.rays else (None, None)),
     )
-
-
-def composite_forward(
-    distances: list[Tensor],
-    samples: list[Tensor],
-    last: float,
-    density_bias: float,
-    midpoint: bool,
-    last_back: bool,
-    sigmoid_color: bool,
-    white_background: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
-    shape = distances[0].shape[:-1]
-    rays, counts = shape.numel(), [d.shape[-1] for d in distances]
-    total = sum(counts)
-    new = distances[0].new_empty
-    rgb, depth, weights, transmittance = new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
-    if rays:
-        block_r, block_s = _ray_tile(total)
-        composite_forward_kernel[(triton.cdiv(rays, block_r),)](
-            distances[0],
-            distances[-1],
-            samples[0],
-            samples[-1],
-            rgb,
-            depth,
-            weights,
-            transmittance,
-            rays,
-            counts[0],
-            total - counts[0],
-            last,
-            density_bias,
-            BLOCK_R=block_r,
-            BLOCK_S=block_s,
-            **_switches(distances, midpoint, last_back, sigmoid_color, white_background),
-            num_warps=4,
-            **COMPILER,
-        )
-    return rgb, depth, weights, transmittance
-
-
-def composite_backward(
-    distances: list[Tensor],
-    samples: list[Tensor],
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
-    last: float,
-    density_bias: float,
-    midpoint: bool,
-    last_back: bool,
-    sigmoid_color: bool,
-    white_background: bool,
-) -> list[Tensor]:
-    """Gradients of the sets of samples, given those of rgb, depth, weights, transmittance (None = zero)."""
-    rays, counts = distances[0].shape[:-1].numel(), [d.shape[-1] for d in distances]
-    total = sum(counts)
-    outs = [torch.empty_like(s) for s in samples]
-    if rays:
-        block_r, block_s = _ray_tile(total)
-        composite_backward_kernel[(triton.cdiv(rays, block_r),)](
-            distances[0],
-            distances[-1],
-            samples[0],
-            samples[-1],
-            *(distances[0] if g is None else g.contiguous() for g in gradients),
-            outs[0],
-            outs[-1],
-            rays,
-            counts[0],
-            total - counts[0],
-            last,
-            density_bias,
-            BLOCK_R=block_r,
-            BLOCK_S=block_s,
-            **_switches(distances, midpoint, last_back, sigmoid_color, white_background),
-            **dict(zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True)),
-            num_warps=4,
-            **COMPILER,
-        )
-    return outs
-
-
-def importance(distances: Tensor, samples: Tensor, u: Tensor, last: float, density_bias: float) -> Tensor:
-    """Fine distances `[B, R, F]` from a first pass `[B, R, S]`, `[B, R, S, 4]`."""
-    out = torch.empty_like(u)
-    rays, count = distances.shape[:-1].numel(), distances.shape[-1]
-    if out.numel():
-        block_r, block_s = _ray_tile(count)
-        block_r = max(block_r // 2, 1)
-        importance_kernel[(triton.cdiv(rays, block_r),)](
-            distances,
-            samples,
-            u,
-            out,
-            rays,
-            count,
-            u.shape[-1],
-            last,
-            density_bias,
-            BLOCK_R=block_r,
-            BLOCK_S=block_s,
-            BLOCK_F=16,
-            num_warps=4,
-            **COMPILER,
-        )
-    return out

@@ -1,0 +1,134 @@
+"""What each idea of 3DGP brings: five variants with three seeds each, at equal length, on procedural pictures.
+
+    PYTHONPATH=. python benchmarks/ablations.py
+    PYTHONPATH=. python benchmarks/ablations.py --jobs 1 --seeds 0 --variants full no_depth
+
+Runs the stages of the pipeline in folders below .scratch/ablations, the data once, `train` and `evaluate` for each
+variant and seed; the same command goes on where it was stopped. Prints a table (mean and deviation over seeds) and
+writes it with all numbers to benchmarks/results/ablations.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from measuring import environment
+from ruamel.yaml import YAML
+
+from threedgp.atomic import write_bytes, write_json
+from threedgp.config import parse_config
+from threedgp.presets import preset_values
+from threedgp.progress import progress
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".scratch" / "ablations"
+RESULTS = ROOT / "benchmarks" / "results" / "ablations.json"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "no_depth": {"model.depth": False},
+    "no_adaptor": {"model.depth_adaptor.mode": "off"},
+    "no_distillation": {"train.distillation.loss": "none"},
+    "fixed_prior": {"camera.learned": False},
+}
+"""Settings that differ from the preset."""
+DATA_STAGES = ("download", "prepare", "features", "select", "depth", "embed", "shards")
+
+
+def write_params(folder: Path, preset: str, overrides: dict[str, Any]) -> None:
+    """``params.yaml`` of `preset` with some settings changed, by dotted key."""
+    values = preset_values(preset, ROOT / "presets")
+    for dotted, value in overrides.items():
+        *sections, key = dotted.split(".")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    parse_config(values, str(folder / "params.yaml"))
+    text = io.StringIO()
+    YAML().dump(values, text)
+    content = text.getvalue().encode()
+    file = folder / "params.yaml"
+    if not file.is_file() or file.read_bytes() != content:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, content)
+
+
+def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> None:
+    """Run stages in `folder`, their output to ``log.txt``; ends the program where one fails.
+
+    A file ``<stage>.done`` says that a stage has finished with the present settings.
+    """
+    settings = (folder / "params.yaml").read_bytes()
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
+    for stage in stages:
+        done = folder / f"{stage}.done"
+        if done.is_file() and done.read_bytes() == settings:
+            continue
+        with (folder / "log.txt").open("ab") as log:
+            command = [sys.executable, "-m", f"stages.{stage}"]
+            code = subprocess.run(command, cwd=folder, env=environ, stdout=log, stderr=log).returncode
+        if code:
+            raise SystemExit(f"{folder.name}: stage {stage} ended with code {code}; see {folder / 'log.txt'}")
+        write_bytes(done, settings)
+
+
+def run_variant(preset: str, variant: str, seed: int, threads: int) -> dict[str, Any]:
+    """Train and evaluate one variant: its metrics."""
+    folder = WORK / preset / f"{variant}-{seed}"
+    write_params(folder, preset, {**VARIANTS[variant], "train.seed": seed})
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to("../data", target_is_directory=True)
+    run_stages(folder, ("train", "evaluate"), threads)
+    metrics = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
+    return {"variant": variant, "seed": seed, **metrics}
+
+
+def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    """Markdown: mean and deviation over seeds of each column, a line for each variant."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        cells = []
+        for column in columns:
+            values = [row[column] for row in rows if row["variant"] == variant and column in row]
+            spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3g}{spread}" if values else "")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="ablations")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    parser.add_argument("--columns", nargs="+", default=["swd", "depth_swd", "nfs"], help="metrics of the table")
+    options = parser.parse_args()
+
+    base, threads = WORK / options.preset, max((os.cpu_count() or 1) // options.jobs, 1)
+    write_params(base, options.preset, {})
+    run_stages(base, DATA_STAGES, os.cpu_count() or 1)
+    runs = [(variant, seed) for seed, variant in product(options.seeds, options.variants)]
+    rows = []
+    with progress("ablations", len(runs), unit="runs") as bar, ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(lambda run: run_variant(options.preset, *run, threads), runs):
+            rows.append(row)
+            bar.advance(1)
+    rows.sort(key=lambda row: (list(VARIANTS).index(row["variant"]), row["seed"]))
+    write_json(RESULTS, {"preset": options.preset, "runs": rows, **environment("cpu")})
+    print(table(rows, options.columns))
+
+
+if __name__ == "__main__":
+    main()

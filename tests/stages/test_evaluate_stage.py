@@ -1,0 +1,203 @@
+"""Stage `evaluate` as a command: killed, stopped and shared out it ends with the same numbers; samples of other systems
+are scored beside it; bad input is one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import stages.download
+import stages.evaluate
+import stages.features
+import stages.prepare
+import stages.select
+from threedgp.data.images import decode_image
+from threedgp.data.shards import ShardFolder
+from threedgp.models.saving import write_model
+
+COMMAND = [sys.executable, "-m", "stages.evaluate"]
+SETTINGS = """
+dataset: {name: tiny, source: procedural, resolution: 16}
+model: {discriminator: {patch_resolution: 8}}
+download: {count: 48, resolution: 32, seed: 1}
+prepare: {shard_rows: 12}
+features: {network: efficientnet_lite0, input_size: 32}
+select: {keep_fraction: 0.75}
+depth: {estimator: simulated}
+embed: {network: efficientnet_lite0}
+evaluate:
+  metrics: [frechet, precision_recall, class_diversity, neighbours, swd, nfs, cameras, depth, depth_consistency, views]
+  neighbour_network: features
+  samples: 300
+  real_samples: 24
+  nfs_samples: 4
+  controls: true
+machine: {device: cpu, processes: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, root: Path, tiny_generator) -> Path:
+    """A project in which the evaluation ran undisturbed."""
+    place = tmp_path_factory.mktemp("evaluate") / "a project"
+    place.mkdir()
+    shutil.copy(root / "dvc.yaml", place)
+    for code in ("threedgp", "stages"):
+        (place / code).symlink_to(root / code)
+    (place / "params.yaml").write_text(SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for stage in (stages.download, stages.prepare, stages.features, stages.select):
+            stage.main(Path("params.yaml"))
+        model = Path("results/model")
+        write_model(model, tiny_generator, resolution=16, class_names=["a", "b"], seed=1, kimg=2.0)
+        Path("results/training").mkdir()
+        Path("results/training/curves.jsonl").write_text('{"kimg": 2.0, "images_per_second": 80.0, "gpus": 1}\n')
+        stages.evaluate.main(Path("params.yaml"))
+    return place
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it without results, as working directory."""
+    place = shutil.copytree(finished, tmp_path / "a project", symlinks=True)
+    monkeypatch.chdir(place)
+    (place / "results" / "metrics.json").unlink()
+    shutil.rmtree(place / "results" / "evaluation")
+    return place
+
+
+def numbers(place: Path) -> dict[str, float]:
+    results = place / "results"
+    head, details = (json.loads((results / name).read_text()) for name in ("metrics.json", "evaluation/details.json"))
+    return head | details
+
+
+def test_first_columns(finished: Path) -> None:
+    head = list(json.loads((finished / "results" / "metrics.json").read_text()))
+    assert head[:5] == ["kimg", "fd_efficientnet_lite0", "nfs", "images_per_second", "gpu_days"]
+    found = numbers(finished)
+    assert found["images_per_second"] == 80
+    assert found["gpu_days"] == pytest.approx(2000 / 80 / 86400, rel=1e-5)
+    # The stand-in never has the name of what it stands for, and the simulated estimator looks at no pixel.
+    assert not {"fid", "kid", "precision", "recall", "inception_score", "depth_consistency"} & set(found)
+    assert {"swd", "depth_swd", "camera_emd", "camera_emd_yaw", "swd_untrained", "swd_background"} <= set(found)
+
+
+def scratch_files(place: Path) -> int:
+    return sum(file.suffix in (".npz", ".npy") for file in (place / ".scratch" / "evaluate").rglob("[!.]*"))
+
+
+@pytest.mark.parametrize(("moment", "number"), [(2, signal.SIGKILL), (6, signal.SIGTERM)])
+def test_stopped_it_goes_on_and_ends_the_same(
+    moment: int, number: signal.Signals, project: Path, finished: Path
+) -> None:
+    process = subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and scratch_files(project) < moment:
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert "Traceback" not in errors
+    assert not (project / "results" / "metrics.json").exists()
+    before = {file: file.stat().st_mtime_ns for file in (project / ".scratch" / "evaluate").rglob("*.npz")}
+    assert len(before) >= moment
+    kept: set[Path] = set()
+
+    def remember(built: Path, target: Path) -> None:
+        kept.update(file for file, stamp in before.items() if file.exists() and file.stat().st_mtime_ns == stamp)
+        publish(built, target)
+
+    from threedgp import atomic
+
+    publish = atomic.publish
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atomic, "publish", remember)
+        stages.evaluate.main(Path("params.yaml"))
+    assert kept == {file for file in before if not file.name.startswith(".")}
+    assert numbers(project) == numbers(finished)
+
+
+def test_several_processes_give_the_same_numbers(project: Path, finished: Path) -> None:
+    (project / "params.yaml").write_text(SETTINGS.replace("processes: 1", "processes: 2"))
+    subprocess.run(COMMAND, check=True, stdout=subprocess.DEVNULL)
+    assert numbers(project) == numbers(finished)
+
+
+def test_samples_of_another_system(project: Path, finished: Path) -> None:
+    """The real pictures, as if a system had made them, without any model about."""
+    shutil.rmtree("results")
+    folder = project / "samples"
+    folder.mkdir()
+    prepared = ShardFolder(Path("data/tiny/prepared"))
+    names, labels = (prepared.column(name).to_pylist() for name in ("id", "label"))
+    for name, image in zip(names, prepared.column("image"), strict=True):
+        Image.fromarray(decode_image(image.as_py())).save(folder / f"{name}.png")
+        np.save(folder / f"{name}_depth.npy", np.full((16, 16), 0.9, np.float32))
+    Path("labels.json").write_text(
+        json.dumps({"labels": [[f"{n}.png", k] for n, k in zip(names, labels, strict=True)]})
+    )
+    depth = ["--depth", "samples", "--depth-range", "0.75", "1.25"]
+    subprocess.run([*COMMAND, "--images", "samples", *depth, "--labels", "labels.json"], check=True)
+    found = json.loads(Path("results/external/samples.json").read_text())
+    assert found["about"]["dataset"] == "tiny"
+    assert found["about"]["real_pictures"] == found["samples"] == 48
+    assert found["fd_efficientnet_lite0"] == pytest.approx(0, abs=1e-3)
+    assert found["recall_efficientnet_lite0"] == 1
+    assert found["nfs"] == 1
+    assert found["shape_distance"] == 1
+    assert [path.name for path in Path("results").iterdir()] == ["external"]
+    assert not any((project / ".scratch" / "evaluate-samples").iterdir())
+
+
+def test_archive_goes_in_and_out(project: Path) -> None:
+    settings = yaml.safe_load(SETTINGS)
+    settings["evaluate"] |= {"archive": True, "metrics": ["frechet", "swd"], "samples": 40}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    stages.evaluate.main(Path("params.yaml"))
+    archive = Path("results/evaluation/samples.npz")
+    assert np.load(archive)["arr_0"].shape == (40, 16, 16, 3)
+    stages.evaluate.main(Path("params.yaml"), images=archive, out=Path("out.json"))
+    own, found = json.loads(Path("results/metrics.json").read_text()), json.loads(Path("out.json").read_text())
+    for metric in ("fd_efficientnet_lite0", "swd"):
+        assert found[metric] == own[metric]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"images": Path("nowhere")}, "nowhere: there is no such folder"),
+        ({"images": Path("data")}, "data: holds no picture"),
+        ({"depth": Path("data")}, "--depth, --labels, --out: go with samples"),
+        ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not nearer than 1"),
+        ({"images": Path("data"), "out": Path("results/metrics.json")}, "--out: results/metrics.json belongs to"),
+    ],
+)
+def test_bad_input(arguments: dict, sentence: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        stages.evaluate.main(Path("params.yaml"), **arguments)
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {sentence}")
+    assert error.count("\n") == 1
+
+
+def test_missing_weights_are_told_before_anything_is_generated(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("params.yaml").write_text(SETTINGS.replace("neighbour_network: features", "neighbour_weights: nowhere.pth"))
+    with pytest.raises(SystemExit) as left:
+        stages.evaluate.main(Path("params.yaml"))
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: evaluate.neighbour_weights: ")
+    assert scratch_files(project) == 0
