@@ -11,7 +11,6 @@ writes it with all numbers to benchmarks/results/ablations.json.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import statistics
@@ -22,8 +21,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
 from measuring import environment
-from ruamel.yaml import YAML
 
 from threedgp.atomic import write_bytes, write_json
 from threedgp.config import parse_config
@@ -41,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fixed_prior": {"camera.learned": False},
 }
 """Settings that differ from the preset."""
+COLUMNS = ["swd", "fd_efficientnet_lite0", "nfs", "camera_emd", "depth_swd"]
+"""Of the table: pictures twice, geometry, learned cameras against the true ones, depth against the true one."""
 DATA_STAGES = ("download", "prepare", "features", "select", "depth", "embed", "shards")
 
 
@@ -54,9 +55,7 @@ def write_params(folder: Path, preset: str, overrides: dict[str, Any]) -> None:
             section = section[name]
         section[key] = value
     parse_config(values, str(folder / "params.yaml"))
-    text = io.StringIO()
-    YAML().dump(values, text)
-    content = text.getvalue().encode()
+    content = yaml.safe_dump(values, sort_keys=False).encode()
     file = folder / "params.yaml"
     if not file.is_file() or file.read_bytes() != content:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
-    parser.add_argument("--columns", nargs="+", default=["swd", "depth_swd", "nfs"], help="metrics of the table")
+    parser.add_argument("--columns", nargs="+", default=COLUMNS, help="metrics of the table")
     options = parser.parse_args()
 
     base, threads = WORK / options.preset, max((os.cpu_count() or 1) // options.jobs, 1)

@@ -31,13 +31,14 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """Median, 20 % and 80 % quantile in milliseconds."""
+    """Median, 20 % and 80 % quantile and least in milliseconds; on a busy machine the least says most."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {
         "median_ms": statistics.median(ordered) * 1e3,
         "q20_ms": ordered[round(0.2 * last)] * 1e3,
         "q80_ms": ordered[round(0.8 * last)] * 1e3,
+        "least_ms": ordered[0] * 1e3,
     }
 
 

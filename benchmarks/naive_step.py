@@ -2,7 +2,8 @@
 
 Modulated weights of their own for every sample and grouped convolutions; transposed convolution and then the filter as
 a plain depthwise convolution; zeros put between pixels; `grid_sample` rendering on NCHW planes; one pass of the
-discriminator for fakes and one for reals; contiguous memory; an optimiser that loops over parameters. Eager, float32.
+discriminator for fakes and one for reals; contiguous memory; PyTorch's optimiser as it comes, which on a CPU loops over
+parameters. Eager, float32.
 """
 
 from __future__ import annotations
@@ -193,8 +194,7 @@ def make_naive(trainer: Trainer) -> Trainer:
     for name in ("generator", "discriminator"):
         optimizer = getattr(trainer, f"{name}_optimizer")
         group = optimizer.param_groups[0]
-        plain = torch.optim.Adam(
-            getattr(trainer, name).parameters(), lr=group["lr"], betas=group["betas"], eps=group["eps"], foreach=False
-        )
+        parameters = getattr(trainer, name).parameters()
+        plain = torch.optim.Adam(parameters, lr=group["lr"], betas=group["betas"], eps=group["eps"])
         setattr(trainer, f"{name}_optimizer", plain)
     return trainer

@@ -134,6 +134,8 @@ def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype
         row[f"{name}_ratios"] = {
             "forward": forward_times["naive"]["median_ms"] / forward_times[name]["median_ms"],
             "both": both_times["naive"]["median_ms"] / both_times[name]["median_ms"],
+            "least_forward": forward_times["naive"]["least_ms"] / forward_times[name]["least_ms"],
+            "least_both": both_times["naive"]["least_ms"] / both_times[name]["least_ms"],
             "both_peak": peaks["naive"]["both_peak_mb"] / max(peaks[name]["both_peak_mb"], 1e-3),
         }
     if device == "cuda":
@@ -150,6 +152,7 @@ def main() -> None:
     parser.add_argument("--backend", nargs="+", help="default: triton (CPU: blocked)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the planes")
     parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
+    parser.add_argument("--note", help="kept in the row, such as what else the machine was doing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
@@ -158,7 +161,13 @@ def main() -> None:
     repeats = options.repeats or (20 if on_gpu else 5)
     torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its products are then no slower than ours
     work, dtype = WORKLOADS[name], getattr(torch, options.dtype)
-    row = {"workload": name, **work._asdict(), "dtype": options.dtype, **environment(options.device)}
+    row = {
+        "workload": name,
+        **work._asdict(),
+        "dtype": options.dtype,
+        **environment(options.device),
+        "note": options.note,
+    }
     row |= measure(work, options.device, backends, dtype, repeats)
     json.dump(row, sys.stdout, indent=1)
     print()

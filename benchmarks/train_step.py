@@ -2,11 +2,12 @@
 
     PYTHONPATH=. python benchmarks/train_step.py
     PYTHONPATH=. python benchmarks/train_step.py --preset smoke --profile
+    PYTHONPATH=. python benchmarks/train_step.py --preset imagenet --alone --precision bf16 --batch-size 32
 
 A measurement is `train.r1_interval` steps, so that R1 counts as often as it comes: generator and discriminator phase,
 R1, optimisers and averages, without reading data. Both trainers start from the same weights, and their first losses are
 compared before anything is timed. Appends one row with device, versions and commit to
-benchmarks/results/train_step.jsonl.
+benchmarks/results/train_step.jsonl; with `--alone` on a GPU also the peak of its memory.
 """
 
 from __future__ import annotations
@@ -74,17 +75,23 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="of ours")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each")
+    parser.add_argument("--batch-size", type=int, help="another one than the preset's")
+    parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
     options = parser.parse_args()
 
-    config = parse_config(preset_values(options.preset))
+    values = preset_values(options.preset)
+    if options.batch_size:
+        values["train"]["batch_size"] = options.batch_size
+    config = parse_config(values)
     batch, device = random_batch(config), torch.device(options.device)
     precise = make_trainer(config, device)
     if options.profile:
         print(profile(precise, batch, config.train.r1_interval))
         return
-    naive = make_naive(make_trainer(config, device))
-    compare(precise, naive, batch)
+    naive = None if options.alone else make_naive(make_trainer(config, device))
+    if naive:
+        compare(precise, naive, batch)
     train = config.train.model_copy(update={"precision": options.precision})
     ours = precise if options.precision == "fp32" else make_trainer(config.model_copy(update={"train": train}), device)
     steps = config.train.r1_interval
@@ -93,16 +100,22 @@ def main() -> None:
         for _ in range(steps):
             trainer.step(batch)
 
-    times = interleaved(
-        {"ours": lambda: period(ours), "naive": lambda: period(naive)}, options.device, options.repeats, warmups=1
-    )
+    works = {"ours": lambda: period(ours)}
+    if naive:
+        works["naive"] = lambda: period(naive)
+    else:
+        del precise  # its memory is not to be counted
+    times = interleaved(works, options.device, options.repeats, warmups=1)
     images = steps * config.train.batch_size
+    rates = {name: images / (time["median_ms"] / 1e3) for name, time in times.items()}
     row = {
         "preset": options.preset,
         "precision": options.precision,
         "batch_size": config.train.batch_size,
-        "images_per_second": {name: images / (time["median_ms"] / 1e3) for name, time in times.items()},
-        "speedup": times["naive"]["median_ms"] / times["ours"]["median_ms"],
+        "images_per_second": rates,
+        "speedup": rates["ours"] / rates["naive"] if naive else None,
+        "days": config.train.kimg * 1000 / rates["ours"] / 86400,
+        "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" and not naive else None,
         "steps": steps,
         **times,
         **environment(options.device),
@@ -112,7 +125,12 @@ def main() -> None:
         results.write(json.dumps(row) + "\n")
     for name, rate in row["images_per_second"].items():
         print(f"{name:>6}: {rate:.1f} images/s")
-    print(f"{row['speedup']:.2f} times as many")
+    print(
+        f"{row['days']:.3g} days for {config.train.kimg:g} kimg"
+        + (f", {row['peak_bytes']} bytes" if row["peak_bytes"] else "")
+    )
+    if naive:
+        print(f"{row['speedup']:.2f} times as many")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.registry import open_source
 from threedgp.depth.base import DepthEstimator
 from threedgp.depth.estimation import SelectedPictures, estimate_set
-from threedgp.depth.preview import preview
 from threedgp.depth.registry import build_estimator
 from threedgp.errors import UserError
 from threedgp.processes import join_team
@@ -54,6 +53,8 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
 
 def show(config: Config, target: Path, rows: int) -> None:
     """Write the preview to `target`; say which pictures have no depth, and why."""
+    from threedgp.depth_check.preview import preview
+
     if target.suffix.lower() != ".png":
         raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")
     pictures, estimator = _inputs(config, Layout.of(config))

@@ -36,8 +36,9 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     """Prepare this process's share; what was written when it is stopped counts."""
     with join_team() as team:
         source = open_source(config.dataset, layout.raw)
-        prepared, workers = scratch / "prepared", config.machine.workers
-        prepare_set(source, prepared, config.prepare, config.dataset.resolution, workers, team)
+        prepared, machine = scratch / "prepared", config.machine
+        resolution, most = config.dataset.resolution, machine.max_reject_fraction
+        prepare_set(source, prepared, config.prepare, resolution, machine.workers, team, most)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
         layout = stage.layout
         prepared, shards = ShardFolder(layout.prepared), ShardFolder(layout.shards)
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
+        details = layout.evaluation / "details.json"
+        metrics |= json.loads(details.read_text(encoding="utf-8")) if details.is_file() else {}
         sources = Sources(
             title=stage.config.report.title,
             facts=run_facts(prepared, shards, metrics, layout.training, layout.evaluation, git_commit()),

@@ -13,15 +13,14 @@ import typer
 from stages.harness import ParamsOption, open_stage
 from stages.layout import Layout
 from stages.processes import share_work
-from threedgp.config import CameraConfig, Config
+from threedgp.config import CameraConfig, Config, batch_problem
+from threedgp.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from threedgp.training.curves import Logger, Record
-    from threedgp.training.distributed import Team
-    from threedgp.training.loop import Measured
+    from threedgp.training.loop import Measure, Measured
     from threedgp.training.trainer import Trainer
 
 app = typer.Typer(add_completion=False)
@@ -64,17 +63,21 @@ def _draw(trainer: Trainer, folder: Path) -> None:
     from threedgp.models.scenes import sample_scenes
     from threedgp.visual.grids import beside, depth_colors, grid, write_png
 
-    generator, config = trainer.average, trainer.config
-    scenes = sample_scenes(generator, GRID[0] * GRID[1], config.train.seed)
-    cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-    seen = generator.render(planes, cameras, config.dataset.resolution)
-    rgb = (seen.rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    tiles = beside(rgb.cpu().numpy(), depth_colors(seen.depth[:, 0].cpu().numpy()))
+    generator, config, count = trainer.average, trainer.config, GRID[0] * GRID[1]
+    pictures, depths = [], []
+    for start in range(0, count, trainer.piece):  # as many at once as a step holds, which fits into memory
+        scenes = sample_scenes(generator, min(trainer.piece, count - start), config.train.seed, start=start)
+        cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
+        planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+        seen = generator.render(planes, cameras, config.dataset.resolution)
+        pictures.append((seen.rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+        depths.append(seen.depth[:, 0].cpu())
+    rgb = torch.cat(pictures).permute(0, 2, 3, 1)
+    tiles = beside(rgb.numpy(), depth_colors(torch.cat(depths).numpy()))
     write_png(folder / f"kimg-{trainer.images / 1000:09.3f}.png", grid(tiles, GRID[1]))
 
 
-def _measure(config: Config, layout: Layout, device: torch.device, team: Team) -> Callable[[Trainer], Measured] | None:
+def _measure(config: Config, layout: Layout, trainer: Trainer) -> Measure | None:
     """What measures the averaged generator at intervals, if the settings ask for it."""
     from threedgp.metrics.monitor import measured_name, open_monitor
     from threedgp.training.loop import Measured
@@ -82,11 +85,14 @@ def _measure(config: Config, layout: Layout, device: torch.device, team: Team) -
     settings = config.train
     if not settings.metric_kimg:
         return None
+    team = trainer.team
     with team.leader_first():  # it may have to fetch weights
-        monitor = open_monitor(config, layout.prepared, layout.features, layout.shards, device)
+        monitor = open_monitor(
+            config, layout.prepared, layout.features, layout.shards, trainer.device, scenes_at_once=trainer.piece
+        )
 
-    def measure(trainer: Trainer) -> Measured:
-        found = monitor(trainer.average, config.dataset.resolution, team)
+    def measure(trainer: Trainer, meanwhile: Callable[[], None]) -> Measured:
+        found = monitor(trainer.average, config.dataset.resolution, team, meanwhile)
         record = {
             f"distance/{measured_name(name, monitor.network, monitor.count)}": value for name, value in found.items()
         }
@@ -106,6 +112,9 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.training.loop import prepare_trainer, train
 
     with join_team(choose_device(config.machine.device)) as (team, device):
+        problem = batch_problem(config, team.size)  # before a process takes its share of a batch
+        if problem:
+            raise UserError(f"{problem}; change the batch, or machine.processes.")
 
         def open_loader(position: int) -> ShardLoader:
             return ShardLoader(
@@ -130,7 +139,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             open_log=lambda: _dvclive(curves, config.camera),
             should_stop=should_stop,
             show=lambda trainer: _draw(trainer, pictures),
-            measure=_measure(config, layout, device, team),
+            measure=_measure(config, layout, trainer),
         )
         if team.leads:
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)

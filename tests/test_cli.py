@@ -49,8 +49,13 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
             "camera.fov: [10.0, 180.0] degrees does not lie inside (0, 180)",
         ),
         ("^  path:", "  path: pictures", "dataset.path: there is no 'pictures'"),
-        ("^  path:", "  path: empty", "dataset.path: the folder 'empty' is empty"),
-        ("^  weights:", "  weights: w.pth", "features.weights: there is no file 'w.pth'"),
+        ("^  path:", "  path: empty", "dataset.path: there is nothing in the folder 'empty'"),
+        (
+            r"network: efficientnet_lite0 .*\n  weights:",
+            "network: inception\n  weights: w.pth",
+            "features.weights: there is no file 'w.pth'",
+        ),
+        ("^  processes: 1", "  processes: 3", "train.batch_size: 8 is no multiple of 12 (processes 3 x "),
         (r"^  r1_gamma:.*\n", "", "key 'train.r1_gamma' is missing"),
         ("^dataset:", "dataset: [", "this is no YAML"),
     ],
@@ -86,9 +91,19 @@ def test_preset_switches_and_lists(project: Path, root: Path) -> None:
 def test_doctor_says_what_is_missing_and_what_to_do(project: Path, root: Path) -> None:
     edit(project, "^  network: efficientnet_lite0 ", "  network: inception ")
     result = threedgp(project, root, "doctor")
+    assert result.returncode == 0, result.stderr
+    assert "ok       Weights of inception" in result.stdout
+    assert "will be fetched from https://github.com/toshas/torch-fidelity/" in " ".join(result.stdout.split())
+    edit(project, "^  weights:", "  weights: w.pth")
+    result = threedgp(project, root, "doctor")
     assert result.returncode == 1, result.stderr
-    assert "lacks    Inception weights   features.weights is null" in result.stdout
-    assert "weights-inception-2015-12-05-6726825d.pth and set features.weights to the file" in result.stdout
+    assert "lacks    Weights of inception" in result.stdout and "there is no file 'w.pth'" in result.stdout
+
+
+def test_check_accepts_what_will_be_fetched(project: Path, root: Path) -> None:
+    edit(project, "^  network: efficientnet_lite0 ", "  network: inception ")
+    edit(project, "^  network: efficientnet_lite0 ", "  network: resnet50.ram_in1k ")
+    assert threedgp(project, root, "check").returncode == 0
 
 
 def test_check_and_preset_do_not_import_torch(root: Path) -> None:

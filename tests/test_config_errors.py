@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from threedgp.config import load_config, parse_config
+from threedgp.config import batch_problem, load_config, parse_config
 from threedgp.errors import UserError
 
 VALID: dict[str, Any] = {
@@ -66,9 +66,9 @@ def test_base_is_valid() -> None:
             "(dataset.resolution is 32).",
         ),
         (
-            "machine.processes",
+            "train.accumulation",
             3,
-            "train.batch_size: 64 is no multiple of 12 (machine.processes 3 x train.accumulation 1 x "
+            "train.batch_size: 64 is no multiple of 12 (processes 1 x train.accumulation 3 x "
             "model.discriminator.minibatch_std_group 4).",
         ),
         (
@@ -96,6 +96,15 @@ def test_sentence_names_the_key(key: str, value: Any, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_config(with_value(key, value), "params.yaml")
     assert str(caught.value) == f"params.yaml: {sentence}"
+
+
+def test_processes_that_cannot_share_a_batch_may_do_the_other_stages() -> None:
+    config = parse_config(with_value("machine.processes", 3))
+    assert batch_problem(config, 2) is None
+    assert batch_problem(config, config.machine.processes) == (
+        "train.batch_size: 64 is no multiple of 12 (processes 3 x train.accumulation 1 x "
+        "model.discriminator.minibatch_std_group 4)"
+    )
 
 
 def test_misspelling_is_told_before_the_key_that_it_leaves_missing() -> None:

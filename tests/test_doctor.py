@@ -24,18 +24,19 @@ def findings(config: Config) -> dict[str, doctor.Finding]:
 
 def test_this_machine_can_run_the_toy() -> None:
     found = findings(settings())
-    assert set(found) >= {"Python", "PyTorch", "DVC", "CUDA GPU", "EfficientNet-Lite0", "Inception weights", "Disk"}
+    assert set(found) >= {"Python", "PyTorch", "DVC", "CUDA GPU", "EfficientNet-Lite0", "Disk"}
     assert [finding.what for finding in found.values() if finding.needed and not finding.fine] == []
     for finding in found.values():
         assert finding.fine or finding.advice or finding.what == "Triton", finding
 
 
-def test_inception_weights(tmp_path: Path) -> None:
+def test_weights_and_pictures_have_lines(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    found = findings(settings(features={"network": "inception", "weights": str(path)}))["Inception weights"]
-    assert found.needed and not found.fine and str(path) in found.found and doctor.INCEPTION_URL in found.advice
+    found = findings(settings(features={"network": "inception", "weights": str(path)}))
+    assert found["Weights of inception"].needed and not found["Weights of inception"].fine
     path.touch()
-    assert findings(settings(features={"network": "inception", "weights": str(path)}))["Inception weights"].fine
+    assert findings(settings(features={"network": "inception", "weights": str(path)}))["Weights of inception"].fine
+    assert "rendered" in found["Pictures (procedural)"].found
 
 
 def test_gpu_is_needed_where_the_settings_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +52,7 @@ def test_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: usage(10, 0, 10))
     disk = findings(settings())["Disk"]
-    assert disk.needed and not disk.fine and "GiB are needed here" in disk.advice
+    assert disk.needed and not disk.fine and "GiB are needed here" in disk.advice and "download.count" in disk.advice
 
 
 def test_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,3 +127,18 @@ def test_wrong_presets_say_so(tmp_path: Path, params: Path) -> None:
         with pytest.raises(UserError, match=message):
             presets.apply_preset(name, params, folder)
     assert params.read_bytes() == before
+
+
+def test_words_and_numbers_are_those_that_dvc_writes(root: Path, params: Path) -> None:
+    # `dvc exp run -S model.depth_adaptor.mode=off` and a preset write the bare word.
+    text = params.read_text()
+    params.write_text(
+        text.replace("    mode: all  ", "    mode: off  ").replace(
+            "covariance_regulariser: 1.0e-05", "covariance_regulariser: 1e-5"
+        )
+    )
+    assert params.read_text().count("mode: off") == 1
+    config = load_config(params)
+    assert config.model.depth_adaptor.mode == "off" and config.select.covariance_regulariser == 1e-5
+    presets.apply_preset("toy", params, root / "presets")
+    assert load_config(params).model.depth_adaptor.mode == "all"

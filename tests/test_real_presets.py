@@ -19,6 +19,8 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors.torch import save_file
+
 from genuine_formats import (
     encoded,
     hub_table,
@@ -29,8 +31,6 @@ from genuine_formats import (
     write_imagenet_tar,
     write_lsun_zip,
 )
-from safetensors.torch import save_file
-
 from threedgp import presets
 from threedgp.data.shards import ShardFolder
 from threedgp.depth.leres import Leres

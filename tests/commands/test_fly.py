@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from films import decode
 
+from films import decode
 from threedgp.camera.trajectories import front_circle, points
 from threedgp.models.scenes import sample_scenes
 from threedgp.progress import progress

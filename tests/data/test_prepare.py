@@ -103,8 +103,9 @@ def test_depth_can_grow() -> None:
     assert large.shape == (8, 8) and large.min() == 0 and large.max() == 3 and (np.diff(large[0]) >= 0).all()
 
 
-def prepared(folder: Path, source: Pictures, workers: int = 1, **settings: object) -> ShardFolder:
-    prepare_set(source, folder, PrepareConfig(**{"shard_rows": 70, **settings}), 16, workers)
+def prepared(folder: Path, source: Pictures, workers: int = 1, *, most: float = 0.2, **settings: object) -> ShardFolder:
+    settings = {"shard_rows": 70, **settings}
+    prepare_set(source, folder, PrepareConfig(**settings), 16, workers, max_reject_fraction=most)
     return ShardFolder(folder)
 
 
@@ -152,17 +153,17 @@ def test_processes_share_the_shards(tmp_path: Path) -> None:
 
 
 def test_shard_without_a_good_picture(tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "prepared", Pictures(6, bad=(2, 3)), shard_rows=2, max_reject_fraction=0.5)
+    folder = prepared(tmp_path / "prepared", Pictures(6, bad=(2, 3)), shard_rows=2, most=0.5)
     assert [file.rows for file in folder.manifest.files] == [2, 0, 2]
 
 
 def test_too_many_rejects(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"3 of 10 .*prepare.max_reject_fraction \(0.2\).*3 times, first 004\): it is bad"
+        UserError, match=r"3 of 10 .*machine.max_reject_fraction \(0.2\).*3 times, first 004\): it is bad"
     ):
         prepared(tmp_path / "prepared", Pictures(10, bad=(4, 5, 6)))
     with pytest.raises(UserError, match="2 of 2 pictures cannot be used"):
-        prepared(tmp_path / "none", Pictures(2, bad=(0, 1)), max_reject_fraction=1)
+        prepared(tmp_path / "none", Pictures(2, bad=(0, 1)), most=1)
 
 
 def test_tiny_pictures_are_rejects(tmp_path: Path) -> None:

@@ -56,10 +56,13 @@ def test_dead_links_have_reasons_and_are_recorded(server: Server, run: Run, tmp_
     server.script("/4.jpg", Answer(b""))
     server.script("/5.jpg", Answer(b"", 500))
     links[6] = Link("k6", "file:///etc/hostname")
-    found = {one.key: one for one in run(links, max_dead=0.5)}
+    for number, url in enumerate(("http://[::1", "http://host:port/", "https:///no/host", "dog.png")):
+        links.insert(7 + number, Link(f"k6.{number}", url))
+    found = {one.key: one for one in run(links, max_dead=0.7)}
     reasons = {key: one.reason for key, one in found.items() if one.data is None}
     assert reasons == recorded(tmp_path)
-    assert list(reasons) == ["k1", "k2", "k3", "k4", "k5", "k6"]
+    assert list(reasons) == ["k1", "k2", "k3", "k4", "k5", "k6", "k6.0", "k6.1", "k6.2", "k6.3"]
+    assert len({reason for key, reason in reasons.items() if key.startswith("k6")}) == 1
     for key, word in (
         ("k1", "HTTP 404"), ("k2", "HTTP 410"), ("k3", "placeholder"), ("k4", "empty"), ("k5", "HTTP 500"),
         ("k6", "no web address"),

@@ -19,6 +19,7 @@ from threedgp.metrics.measuring import measure
 from threedgp.metrics.real_side import Folders, Networks, RealSide, build_networks
 from threedgp.metrics.scene_metrics import depth_consistency, views
 from threedgp.processes import Team
+from threedgp.visual.readings import reading
 
 NETWORKS = Networks(Means(), Corners())
 
@@ -73,6 +74,9 @@ def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path)
         assert isinstance(values[metric], float), metric
     assert {"authenticity_means", "authenticity_means_real", "camera_emd", "camera_emd_prior"} < set(values)
     assert values["fd_means_distilled"] is False
+    assert "kd_means_std" in values
+    for name in [name.removesuffix("_untrained") for name in values if name.endswith("_untrained")]:
+        assert reading(name, distilled=False).title  # the report has words for all that it draws
     assert values["samples"] == 12
     files = {file.name for file in (tmp_path / "shown").iterdir()}
     assert {"neighbours.png", "cameras.tsv", "camera_distances.json", "model.png", "real.png"} <= files

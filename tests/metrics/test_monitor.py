@@ -20,6 +20,7 @@ from threedgp.features.moments import Moments
 from threedgp.metrics.monitor import Monitor, first_pictures, measured_name
 from threedgp.models.generator import Generator
 from threedgp.models.scenes import sample_scenes
+from threedgp.processes import Stopped
 
 RESOLUTION, COUNT = 16, 10
 
@@ -86,13 +87,32 @@ def test_several_processes_find_what_one_finds(tiny_generator: Generator, reals:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     alone = _monitor(reals, statistics)(tiny_generator, RESOLUTION, Alone())
     assert alone["frechet"] > 1 and alone["swd"] > 0.01
-    first = Recorder(0, 3, [])
-    _monitor(reals, statistics)(tiny_generator, RESOLUTION, first)
-    second = Recorder(1, 3, [])
-    _monitor(reals, statistics)(tiny_generator, RESOLUTION, second)
-    last = Recorder(2, 3, [first.sent, second.sent])
-    together = _monitor(reals, statistics)(tiny_generator, RESOLUTION, last)
+    followers = [Recorder(rank, 3, []) for rank in (1, 2)]
+    for follower in followers:
+        _monitor(reals, statistics)(tiny_generator, RESOLUTION, follower)
+    leader = Recorder(0, 3, [follower.sent for follower in followers])
+    together = _monitor(reals, statistics)(tiny_generator, RESOLUTION, leader)
     assert together == pytest.approx(alone, rel=1e-5)  # rounding of products depends on the batch
+    told = Recorder(1, 3, [leader.sent, followers[1].sent])
+    assert _monitor(reals, statistics)(tiny_generator, RESOLUTION, told) == together
+
+
+def test_every_process_asks_equally_often_whether_to_go_on(tiny_generator: Generator, reals: np.ndarray) -> None:
+    statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
+    asked = [0, 0, 0]
+    for rank in range(3):  # shares of 3, 3 and 4 pictures: one batch, or two
+
+        def ask(rank: int = rank) -> None:
+            asked[rank] += 1
+
+        _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Recorder(rank, 3, []), ask)
+    assert asked == [2, 2, 2]
+
+    def stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        _monitor(None, statistics)(tiny_generator, RESOLUTION, Alone(), stop)
 
 
 def test_without_real_pictures_there_is_one_distance(tiny_generator: Generator, reals: np.ndarray) -> None:

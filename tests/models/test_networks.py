@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from golden_arrays import assert_matches, load
 from threedgp.config import CameraConfig, ModelConfig
+from threedgp.conversion.names import convert_names
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator, Synthesis
-from threedgp.models.published import convert_names
 from threedgp.render import RayRandomness
 
 CLASSES, FEATURES, IMAGE, PATCH = 5, 12, 64, 16

@@ -41,6 +41,8 @@ WITHOUT_EFFECT = {
     "threedgp/processes.py",
     "threedgp/progress.py",
 }
+# What only an option such as --preview reaches, which writes no output: a change of one re-runs nothing, too.
+ASIDE = {"threedgp/depth_check"}
 # What each part of the library may import, beside single modules at its top. "The renderer knows no model, the models
 # know no data set."
 DOWNWARDS = {
@@ -48,12 +50,15 @@ DOWNWARDS = {
     "data": {"camera"},
     "render": {"camera"},
     "depth": {"camera", "data"},
+    "depth_check": {"data", "depth"},
     "features": {"data"},
     "models": {"camera", "render"},
+    "conversion": {"models"},
     "training": {"camera", "data", "models", "render"},
     "metrics": {"camera", "data", "depth", "features", "models", "render"},
     "visual": {"camera", "data", "models", "render"},
     "commands": {"camera", "data", "models", "visual"},
+    "needs": {"data"},
 }
 BASIS = {
     "__init__",
@@ -77,8 +82,12 @@ def declared() -> dict[str, Declaration]:
 @functools.cache
 def imports(module: str) -> frozenset[str]:
     """Modules of the project that a file imports, anywhere in it, as paths; with the packages on the way."""
+    return _imported(ast.parse((ROOT / module).read_text()), module)
+
+
+def _imported(tree: ast.AST, module: str = "") -> frozenset[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -109,11 +118,11 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def closure(module: str) -> set[str]:
-    """`module` and everything it imports, transitively."""
+    """`module` and everything it imports, transitively, but for what is aside."""
     found, todo = set(), [module]
     while todo:
         module = todo.pop()
-        if module not in found:
+        if module not in found and not is_aside(module):
             found.add(module)
             todo.extend(imports(module))
     return found
@@ -121,6 +130,10 @@ def closure(module: str) -> set[str]:
 
 def covers(dep: Path, module: str) -> bool:
     return Path(module) == dep or dep in Path(module).parents
+
+
+def is_aside(module: str) -> bool:
+    return any(covers(Path(place), module) for place in ASIDE)
 
 
 def test_stages_are_those_of_the_architecture(root: Path) -> None:
@@ -176,6 +189,28 @@ def test_stage_touches_no_path_that_it_does_not_declare(stage: str) -> None:
     assert {paths[name] for name in touched} <= {*mine.deps, *mine.outs}
     written = {paths[name] for name in touched} & set(mine.outs)
     assert written == set(mine.outs), "declared and never written"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_aside_takes_no_part_in_the_work(stage: str) -> None:
+    """It is imported inside a function that only the command calls, and not while the stage is at work.
+
+    `test_imports_point_downwards` sees to it that no part of the library imports it.
+    """
+    body = ast.parse((ROOT / f"stages/{stage}.py").read_text()).body
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    for node in body:
+        if not any(map(is_aside, _imported(node))):
+            continue
+        assert isinstance(node, ast.FunctionDef) and node.name not in ("main", "_work"), "imported at the top"
+        for caller in functions:
+            work = [inner for inner in ast.walk(caller) if isinstance(inner, ast.With) and _opens_stage(inner)]
+            places = work if caller.name == "main" else [caller] if caller is not node else []
+            assert not any(isinstance(n, ast.Name) and n.id == node.name for p in places for n in ast.walk(p))
+
+
+def _opens_stage(node: ast.With) -> bool:
+    return any("open_stage" in ast.dump(item) for item in node.items)
 
 
 def test_modules_without_effect_import_nothing_else(root: Path) -> None:

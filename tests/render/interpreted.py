@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from render.kernel_checks import SWITCHES, FieldCase, composite_errors, field_errors, importance_error, render_errors
+from render.kernel_checks import (
+    SWITCHES,
+    FieldCase,
+    composite_errors,
+    field_errors,
+    field_inputs,
+    importance_error,
+    planes_far_apart,
+    render_errors,
+)
 
-from threedgp.render import RaySettings, midpoint_randomness, render_rays
+from threedgp.render import (
+    Decoder,
+    RaySettings,
+    composite_union,
+    field_along_rays,
+    midpoint_randomness,
+    render_rays,
+    triton_field_launch,
+)
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
@@ -17,6 +36,7 @@ CASES = {
     "C 16, one sample": FieldCase(channels=16, hidden=16, samples=1, rays=9),
     "C 32, not square": FieldCase(channels=32, hidden=33, height=3, width=12, samples=9, rays=3),
     "C 64": FieldCase(channels=64, hidden=64, batch=1, samples=3, rays=3),
+    "widest decoder, C 16": FieldCase(channels=16, hidden=128, batch=1, samples=3, rays=3),
 }
 
 
@@ -24,6 +44,36 @@ CASES = {
 def test_field_and_every_gradient(name: str) -> None:
     errors = field_errors(CASES[name], "triton")
     assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_float16_planes() -> None:
+    errors = field_errors(FieldCase(dtype=torch.float16), "triton")
+    assert errors["out"] < TOLERANCE
+    assert errors["planes"] < torch.finfo(torch.float16).eps / 2  # rounded once, at the end
+
+
+def test_wide_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_field_launch, "_is_wide", lambda layout, planes: True)
+    assert max(field_errors(CASES["odd sizes"], "triton").values()) < TOLERANCE
+
+
+def test_texels_beyond_2_to_31_elements(tmp_path: Path) -> None:
+    results = []
+    for planes in planes_far_apart(tmp_path, channels=16):
+        _, decoder, origins, directions, distances, _ = field_inputs(FieldCase(batch=1, channels=16), "cpu")
+        out = field_along_rays(planes, decoder, origins, directions, distances, half_width=0.5, backend="triton")
+        results.append(out)
+    assert torch.equal(*results)
+
+
+def test_compositing_keeps_its_inputs_alone() -> None:
+    distances = [torch.rand(2, 3, n).sort(dim=-1).values for n in (4, 5)]
+    samples = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (4, 5)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        composite_union(tuple(samples), tuple(distances), backend="triton")
+    inputs = {x.untyped_storage().data_ptr() for x in (*distances, *samples)}
+    assert {x.untyped_storage().data_ptr() for x in kept} == inputs
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -58,8 +108,6 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stopping_leaves_out_only_what_is_hidden() -> None:
     generator = torch.Generator().manual_seed(0)
     planes = torch.randn(1, 3, 6, 6, 8, generator=generator)
-    from threedgp.render import Decoder
-
     weights = [torch.randn(s, generator=generator) / 4 for s in ((16, 8), (16,), (4, 16), (4,))]
     weights[3][3] += 50
     origins, directions = torch.zeros(1, 3, 3), torch.randn(1, 3, 3, generator=generator)

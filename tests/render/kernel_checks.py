@@ -5,6 +5,7 @@ The relative error of a tensor is the norm of the difference over the norm of th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,6 @@ from threedgp.render import (
     RaySettings,
     composite_union,
     field_along_rays,
-    importance_distances,
-    merge_samples,
     render_rays,
 )
 from threedgp.render import composite as composite_sorted
@@ -109,6 +108,18 @@ def field_errors(case: FieldCase, backend: str, device: str = "cpu", seed: int =
     return errors
 
 
+def planes_far_apart(folder: Path, channels: int) -> tuple[Tensor, Tensor]:
+    """Planes whose two rows lie 2^31 elements apart, and the same in one piece.
+
+    They live in a sparse file in `folder`, of which only a few pages are touched.
+    """
+    height, width, row = 2, 5, 2**31
+    memory = torch.from_file(str(folder / "planes"), shared=True, size=row + 3 * width * channels)
+    far = memory.as_strided((1, 3, height, width, channels), (0, width * channels, row, channels, 1))
+    far.copy_(torch.randn(far.shape, generator=torch.Generator().manual_seed(0)))
+    return far, far.contiguous()
+
+
 SWITCHES = [
     {},
     {"infinite_last_interval": False},
@@ -198,24 +209,3 @@ def render_errors(
     names = ("rgb", "depth", "planes", "weight_1", "bias_1", "weight_2", "bias_2", "origins", "directions")
     pairs = zip(names, run(backend, torch.float32), run("torch", torch.float64), strict=True)
     return {name: error(actual, truth) for name, actual, truth in pairs}
-
-
-def merge_is_stable() -> bool:
-    """Equal distances keep their order, so that the union is the same everywhere."""
-    at = torch.zeros(1, 3)
-    values = torch.arange(6.0).reshape(2, 1, 3, 1)
-    return merge_samples((at, at), (values[0], values[1]))[1].flatten().tolist() == [0, 1, 2, 3, 4, 5]
-
-
-__all__ = [
-    "SWITCHES",
-    "FieldCase",
-    "composite_errors",
-    "error",
-    "field_errors",
-    "field_inputs",
-    "importance_distances",
-    "importance_error",
-    "merge_is_stable",
-    "render_errors",
-]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from render.kernel_checks import FieldCase, field_errors, field_inputs, render_errors
+from render.kernel_checks import FieldCase, field_errors, field_inputs, planes_far_apart, render_errors
 
 from threedgp.render import (
     Decoder,
@@ -27,6 +29,8 @@ CASES = {
     "not square": FieldCase(channels=16, height=2, width=3),
     "more than a block": FieldCase(channels=32, hidden=64, samples=33, rays=70, height=64, width=48),
     "one image": FieldCase(batch=1, channels=64, hidden=100, samples=1, rays=9),
+    "widest decoder": FieldCase(channels=8, hidden=128),
+    "narrowest decoder": FieldCase(channels=32, hidden=16, rays=3),
 }
 
 needs_compiler = pytest.mark.skipif(
@@ -49,10 +53,63 @@ def test_whole_rendering_and_every_gradient(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_low_precision_planes(engine: str) -> None:
-    errors = field_errors(FieldCase(dtype=torch.bfloat16), engine)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_low_precision_planes(engine: str, dtype: torch.dtype) -> None:
+    errors = field_errors(FieldCase(dtype=dtype), engine)
     assert errors["out"] < TOLERANCE
-    assert errors["planes"] < 4e-3  # rounded to bfloat16 once, at the end
+    assert errors["planes"] < torch.finfo(dtype).eps / 2  # rounded to the dtype once, at the end
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("asked", [(0,), (1, 2, 3, 4), (5, 6)], ids=["planes", "decoder", "rays"])
+def test_gradients_asked_for_alone(engine: str, asked: tuple[int, ...]) -> None:
+    planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(channels=16), "cpu")
+    results = []
+    for some in (asked, range(7)):
+        tensors = [x.detach().clone() for x in (planes, *decoder, origins, directions)]
+        leaves = [tensors[k].requires_grad_() for k in some]
+        rays = (tensors[0], Decoder(*tensors[1:5]), *tensors[5:], distances)
+        out = field_along_rays(*rays, half_width=0.5, backend=engine)
+        gradients = torch.autograd.grad(out.square().sum(), leaves)
+        results.append([gradients[list(some).index(k)] for k in asked])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_output_is_written(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *a, **k: real(x, *a, **k).fill_(float("nan")))
+    for case in (CASES["odd sizes"], CASES["more than a block"]):
+        assert max(field_errors(case, engine).values()) < TOLERANCE
+    planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30, spread=0.1), "cpu")
+    rays = (planes, decoder, origins, directions, midpoint_randomness(2, 30, 40, 8, origins))
+    seen = render_rays(*rays, RaySettings(0.1, 0.9, 0.5), stop_when_opaque=True, backend=engine)
+    assert all(torch.isfinite(x).all() for x in seen)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_is_kept_for_every_sample(engine: str) -> None:
+    planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(), "cpu")
+    leaves = [x.detach().requires_grad_() for x in (planes, *decoder, origins, directions)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        field_along_rays(
+            *(leaves[0], Decoder(*leaves[1:5]), leaves[5], leaves[6], distances), half_width=0.5, backend=engine
+        )
+    inputs = {x.untyped_storage().data_ptr() for x in (*leaves, distances)}
+    assert kept
+    assert {x.untyped_storage().data_ptr() for x in kept} <= inputs
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_texels_beyond_2_to_31_elements(engine: str, tmp_path: Path) -> None:
+    _, decoder, origins, directions, distances, _ = field_inputs(FieldCase(batch=1, channels=16), "cpu")
+    results = []
+    for planes in planes_far_apart(tmp_path, channels=16):
+        leaf = directions.clone().requires_grad_()
+        out = field_along_rays(planes, decoder, origins, leaf, distances, half_width=0.5, backend=engine)
+        results.append([out.detach(), *torch.autograd.grad(out.square().sum(), leaf)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_gradcheck_of_the_blocked_engine() -> None:
@@ -150,6 +207,23 @@ def test_chunks_change_nothing(quantile: float) -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts, strict=True))
 
 
+def test_a_million_rays_in_chunks() -> None:
+    count = 1_000_000
+    planes, decoder, *_ = field_inputs(FieldCase(batch=1, hidden=16), "cpu")
+    generator = torch.Generator().manual_seed(0)
+    origins, directions = (torch.randn(1, count, 3, generator=generator) * 0.3 for _ in range(2))
+    settings = RaySettings(0.1, 0.9, 0.5)
+    numbers = midpoint_randomness(1, count, 2, 2, origins)
+    seen = render_rays(planes, decoder, origins, directions, numbers, settings, chunk=123_457)
+    assert seen.rgb.shape == (1, count, 3)
+    some = torch.arange(0, count, 997)  # from every chunk, the last ray of a chunk among them
+    numbers = midpoint_randomness(1, len(some), 2, 2, origins)
+    alone = render_rays(planes, decoder, origins[:, some], directions[:, some], numbers, settings)
+    # Vector instructions may round the last samples of a chunk otherwise.
+    assert torch.allclose(seen.rgb[:, some], alone.rgb, atol=1e-5)
+    assert torch.allclose(seen.depth[:, some], alone.depth, atol=1e-5)
+
+
 def test_no_rays() -> None:
     planes, decoder, *_ = field_inputs(FieldCase(), "cpu")
     assert field_at_points(planes, decoder, torch.zeros(2, 0, 3), half_width=0.5).shape == (2, 0, 4)
@@ -166,5 +240,15 @@ def test_wrong_arguments_are_named() -> None:
         field_along_rays(planes, decoder, origins, directions[:, 1:], distances, half_width=0.5)
     with pytest.raises(ValueError, match="backend: 'triton' needs tensors on a CUDA device"):
         field_along_rays(planes, decoder, *rays, half_width=0.5, backend="triton")
+    with pytest.raises(ValueError, match=r"planes: expected a floating dtype, got torch.int32"):
+        field_along_rays(planes.int(), decoder, *rays, half_width=0.5)
+    with pytest.raises(ValueError, match=r"planes: expected on cpu like distances, got meta"):
+        field_along_rays(planes.to("meta"), decoder, *rays, half_width=0.5)
+    with pytest.raises(ValueError, match=r"decoder.bias_1: expected \[20\], got \[19\]"):
+        field_along_rays(planes, decoder._replace(bias_1=decoder.bias_1[1:]), *rays, half_width=0.5)
+    with pytest.raises(ValueError, match=r"decoder.weight_2: expected torch.float32 like distances, got torch.float64"):
+        field_along_rays(planes, decoder._replace(weight_2=decoder.weight_2.double()), *rays, half_width=0.5)
+    with pytest.raises(ValueError, match=r"noise: expected \[2, 5, 7\], got \[2, 5, 6\]"):
+        field_along_rays(planes, decoder, *rays, half_width=0.5, noise=torch.zeros(2, 5, 6))
     with pytest.raises(ValueError, match=r"samples: expected \[2, 5, 7, 4\], got \[2, 5, 7, 3\]"):
         composite(torch.zeros(2, 5, 7, 3), distances)

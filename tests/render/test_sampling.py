@@ -39,6 +39,12 @@ def test_importance_of_empty_rays_is_uniform_over_the_inner_bins() -> None:
     assert torch.allclose(fine, torch.tensor([[1 / 16, 0.5, 15 / 16]]), atol=1e-5)
 
 
+def test_importance_of_two_distances_is_their_middle() -> None:
+    # The only bin lies between the only midpoint and itself.
+    fine = importance_distances(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.3, 0.7]]), torch.tensor([[0.1, 0.9]]))
+    assert fine.tolist() == [[2.0, 2.0]]
+
+
 def test_importance_carries_no_gradient() -> None:
     weights = torch.rand(2, 6, requires_grad=True)
     assert not importance_distances(torch.linspace(0, 1, 6).expand(2, 6), weights, torch.rand(2, 4)).requires_grad
@@ -50,3 +56,9 @@ def test_merge_sorts_and_keeps_samples_with_their_distances() -> None:
     distances, samples = merge_samples((first, second), (first[..., None] * 2, second[..., None] * 2))
     assert torch.equal(distances, torch.cat([first, second], dim=-1).sort(dim=-1).values)
     assert torch.equal(samples[..., 0], distances * 2)
+
+
+def test_merge_keeps_the_order_of_equal_distances() -> None:
+    at = torch.zeros(1, 3)
+    values = torch.arange(6.0).reshape(2, 1, 3, 1)
+    assert merge_samples((at, at), (values[0], values[1]))[1].flatten().tolist() == [0, 1, 2, 3, 4, 5]

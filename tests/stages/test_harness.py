@@ -284,7 +284,7 @@ def scratch_name() -> str:
         ("params.yaml", SETTINGS.replace("resolution: 32", "resolution: 64"), False),
         ("params.yaml", SETTINGS + "prepare: {encoding: jpeg}", False),
         ("params.yaml", SETTINGS + "train: {kimg: 1}\nmachine: {workers: 5}", True),
-        ("params.yaml", SETTINGS + "prepare: {encoding: png}", True),
+        ("params.yaml", SETTINGS + "prepare: {encoding: webp}", True),
         ("work.py", WORK + "# changed", False),
         ("other.py", "changed", True),
         ("data/tiny/raw/manifest.json", '{"rows": 1}', False),

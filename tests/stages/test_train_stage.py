@@ -119,6 +119,13 @@ def test_bad_shards_are_named(project: Path, damage: str) -> None:
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 
 
+def test_processes_that_cannot_share_the_batch_are_one_sentence(tmp_path: Path, root: Path) -> None:
+    place = _set_up(tmp_path / "a project", root, processes=3)
+    run = subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert "error: train.batch_size: 4 is no multiple of" in run.stderr and "machine.processes" in run.stderr
+
+
 @pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["machine.processes", "torchrun"])
 def test_two_processes_leave_one_model(launcher: list[str], tmp_path: Path, root: Path) -> None:
     place = _set_up(tmp_path / "a project", root, processes=2, kimg=0.008, pictures_kimg=0.008)

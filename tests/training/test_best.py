@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from threedgp.processes import Stopped
 from threedgp.training.best import Best
 from threedgp.training.divergence import Diverged, check_distance
 from threedgp.training.loop import Measured
+from threedgp.training.state import load_state, saved_states
 from threedgp.training.trainer import Trainer
 from training.worlds import tiny_config, train_over, write_shards
 
@@ -69,7 +70,7 @@ def _run(shards: Path, folder: Path, stop_after: int = -1, distances: Any = None
     config = tiny_config(train={"metric_kimg": 0.016, "publish": "best", **changes})
     seen: dict[int, torch.Tensor] = {}
 
-    def measure(trainer: Trainer) -> Measured:
+    def measure(trainer: Trainer, heed: Callable[[], None]) -> Measured:
         seen[trainer.images] = trainer.average.mapping.layers[0].weight.clone()
         distance = next(distances) if distances else DISTANCES[trainer.images]
         return Measured({"distance/given": distance}, distance)
@@ -107,3 +108,58 @@ def test_exploding_distance_takes_the_run_back(shards: Path, tmp_path: Path) -> 
     _, trainer, curves = _run(shards, tmp_path, distances=distances())
     assert trainer.stream == 1 and curves[-1]["rollbacks"] == 1
     assert [line["distance/given"] for line in curves] == [1.0, 1.5, 1.2, 1.3]
+
+
+def test_exploding_distance_gives_up_all_states_since_the_last_good_one(shards: Path, tmp_path: Path) -> None:
+    distances = iter((1.0, 9.0, 2.0))  # after 32, 64 and again 64
+    given: list[list[int]] = []
+
+    def measure(trainer: Trainer, heed: Callable[[], None]) -> Measured:
+        given.append(saved_states(tmp_path))
+        distance = next(distances)
+        return Measured({"distance/given": distance}, distance)
+
+    config = tiny_config(train={"metric_kimg": 0.032, "save_kimg": 0.008, "keep_states": 1, "publish": "best"})
+    images: list[int] = []
+    trainer, curves = train_over(
+        shards, tmp_path, config, measure=measure, after_step=lambda t, s: images.append(t.images)
+    )
+    assert given == [[24], [32, 56], [32, 56]]  # besides the newest, the last that was measured and good
+    assert images == [*range(4, 65, 4), *range(36, 65, 4)]
+    assert trainer.stream == 1 and [line["rollbacks"] for line in curves] == [0, 0, 1, 1]
+
+
+def test_stop_cuts_a_measurement_off_which_is_made_up_for(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(train={"metric_kimg": 0.032, "publish": "best"})
+    measured: list[int] = []
+
+    def run(folder: Path, stop_at: int = 0) -> tuple[Trainer, list[Any]]:
+        signals: list[int] = []
+
+        def measure(trainer: Trainer, heed: Callable[[], None]) -> Measured:
+            if trainer.images == stop_at:
+                signals.append(1)
+            heed()
+            measured.append(trainer.images)
+            distance = float(trainer.average.mapping.w_average.square().sum())
+            return Measured({"distance/given": distance}, distance)
+
+        return train_over(shards, folder, config, measure=measure, should_stop=lambda: bool(signals))
+
+    whole, curves = run(tmp_path / "whole")
+    assert measured == [32, 64]
+    measured.clear()
+    for at in (32, 64):
+        with pytest.raises(Stopped):
+            run(tmp_path / "halves", stop_at=at)
+        state = load_state(tmp_path / "halves", at, torch.device("cpu"))
+        assert state["due"] > 0 and [line["kimg"] for line in state["history"]][-1] == (at - 16) / 1000
+    resumed, again = run(tmp_path / "halves")
+    assert measured == [32, 64]
+    own = ("images_per_second", "memory_gb")
+    assert all(line["images_per_second"] > 0 for line in again)
+    assert [{k: v for k, v in line.items() if k not in own} for line in again] == [
+        {k: v for k, v in line.items() if k not in own} for line in curves
+    ]
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[name]), name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from threedgp.training.patches import Patches
 from threedgp.training.trainer import Trainer
@@ -59,6 +62,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"model": {"class_conditional": False}},
         {"camera": {"learned": False}},
         {"camera": {"prior": "fixed"}},
+        {"camera": {"prior": "normal"}},
         {"camera": {"prior": "truncated_normal"}},
         {"model": {"depth_adaptor": {"mode": "off"}}},
         {"model": {"depth_adaptor": {"mode": "half"}}},
@@ -73,6 +77,9 @@ def test_global_random_state_does_not_matter() -> None:
         {"train": {"fake_labels": "balanced"}},
         {"model": {"depth_axis": "z"}},
         {"model": {"generator": {"contraction": True}}},
+        {"train": {"precision": "tf32"}},
+        {"train": {"precision": "bf16"}},
+        {"train": {"accumulation": 2}},
     ],
     ids=lambda changes: str(changes).translate(str.maketrans("", "", "{}' ")),
 )
@@ -86,6 +93,133 @@ def test_every_switch_trains_all_parameters(changes: dict[str, Any]) -> None:
         still = [name for name, _ in network.named_parameters() if torch.equal(old[name], network.state_dict()[name])]
         # The head of a switched-off regulariser or a never-drawn candidate would show up here.
         assert not still
+
+
+SWITCHES: dict[str, list[Any]] = {
+    "camera.learned": [True, False],
+    "camera.prior": ["uniform", "normal", "truncated_normal", "fixed"],
+    "model.class_conditional": [True, False],
+    "model.depth": [True, False],
+    "model.depth_adaptor.mode": ["off", "half", "all"],
+    "model.depth_axis": ["ray", "z"],
+    "model.generator.contraction": [True, False],
+    "model.generator.noise": [True, False],
+    "train.accumulation": [1, 2],
+    "train.camera_regulariser.kind": ["emd", "gradient"],
+    "train.distillation.loss": ["none", "l2", "kl"],
+    "train.fake_labels": ["data", "balanced"],
+    "train.precision": ["fp32", "bf16"],
+}
+
+
+def _some_combinations(count: int) -> list[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    return [{key: values[random.integers(len(values))] for key, values in SWITCHES.items()} for _ in range(count)]
+
+
+def test_switches_combine() -> None:
+    combinations = _some_combinations(32)
+    values = {(key, value) for combination in combinations for key, value in combination.items()}
+    assert values == {(key, value) for key, values in SWITCHES.items() for value in values}
+    for combination in combinations:
+        changes: dict[str, Any] = {}
+        for key, value in combination.items():
+            *sections, last = key.split(".")
+            inner = changes
+            for section in sections:
+                inner = inner.setdefault(section, {})
+            inner[last] = value
+        trainer = make_trainer(tiny_config(**changes))
+        stats = trainer.step(make_batch(0))
+        assert all(torch.isfinite(value) for value in stats.values()), combination
+        assert stats["generator/gradient_norm"] > 0 and stats["discriminator/gradient_norm"] > 0, combination
+        features = combination["train.distillation.loss"] != "none"
+        assert ("discriminator/distillation" in stats) == features, combination
+        assert ("camera/regulariser" in stats) == combination["camera.learned"], combination
+
+
+def _gradients(images: int = 0, **train: Any) -> list[torch.Tensor]:
+    """Of the discriminator in the step after so many images, of the same weights in any case."""
+    trainer = make_trainer(tiny_config(train=train), dtype=torch.float64)
+    trainer.images = images
+    trainer.discriminator_optimizer.step = lambda: None
+    trainer.step(make_batch(0))
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in trainer.discriminator.parameters()]
+
+
+def test_lazy_penalty_counts_as_often_as_it_is_left_out() -> None:
+    off, every, third = _gradients(r1_gamma=0.0), _gradients(r1_interval=1), _gradients(r1_interval=3)
+    sizes = [(one - none).abs().max() for one, none in zip(every, off, strict=True)]
+    assert max(sizes) > 1e-6
+    for none, one, lazy in zip(off, every, third, strict=True):
+        assert torch.allclose(lazy - none, 3 * (one - none), rtol=1e-9, atol=1e-12)
+
+
+def test_distillation_fades_with_its_schedule() -> None:
+    # 64 images in all, weight 1 to 0: after 32 and at the end. Everything else is kept from changing in between.
+    still = {"start": 1.0, "end": 1.0, "over": "0"}
+    same: dict[str, Any] = {"blur_sigma": still, "density_noise": still, "patch_scale_beta": still, "r1_gamma": 0.0}
+    schedule = {"start": 1.0, "end": 0.0, "over": "100%"}
+    for images, weight in ((32, 0.5), (64, 0.0)):
+        without = _gradients(images, distillation={"loss": "none"}, **same)
+        whole = _gradients(images, distillation={"weight": {**schedule, "end": 1.0}}, **same)
+        faded = _gradients(images, distillation={"weight": schedule}, **same)
+        assert max((a - b).abs().max() for a, b in zip(whole, without, strict=False)) > 1e-6
+        for none, full, part in zip(without, whole, faded, strict=False):  # `none` lacks the head, which comes last
+            assert torch.allclose(part - none, weight * (full - none), rtol=1e-9, atol=1e-12)
+
+
+def test_camera_regulariser_is_ramped_up() -> None:
+    found = {}
+    for images, anneal in ((0, "0.064"), (32, "0.064"), (32, "0.032"), (48, "0.032")):
+        trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": anneal}}), dtype=torch.float64)
+        trainer.images = images
+        found[images, anneal] = float(trainer.step(make_batch(0))["camera/regulariser"])
+    assert found[0, "0.064"] == 0 and found[32, "0.032"] > 0 and found[48, "0.032"] > 0
+    assert found[32, "0.064"] == pytest.approx(found[32, "0.032"] / 2, rel=1e-12)
+
+
+class _Uploads(TorchDispatchMode):
+    """Counts tensors that are made of Python numbers. On a GPU the process waits for each of them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["emd", "gradient"])
+def test_a_step_makes_no_tensor_of_numbers(kind: str) -> None:
+    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"kind": kind}, "r1_interval": 1}))
+    trainer.step(make_batch(0))  # filters and bounds of classes are kept
+    with _Uploads() as uploads:
+        torch.tensor([1.0])
+        assert uploads.count == 1
+        trainer.step(make_batch(4))
+    assert uploads.count == 1
+
+
+def test_curves_hold_every_schedule() -> None:
+    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": "0.064"}}))
+    trainer.images = 32  # half of the run, of which the blur and others take a half
+    found = {name.removeprefix("schedule/"): value for name, value in trainer.schedules().items()}
+    offset = found.pop("generator/near_offset")
+    assert offset == pytest.approx(0.25 * 0.5 / (1 + math.exp(3)), rel=1e-5)
+    assert found == pytest.approx(
+        {
+            "density_noise": 0.0,
+            "blur_sigma": 0.0,
+            "patch_scale_beta": 0.8,
+            "raw_depth_probability": 0.25 - 0.15 * 0.032 / 10_000,
+            "camera_regulariser": 0.5,
+            "distillation_weight": 0.5,
+        }
+    )
+    changes: dict[str, Any] = {"camera": {"learned": False}, "train": {"distillation": {"loss": "none"}}}
+    assert not {"schedule/camera_regulariser", "schedule/distillation_weight"} & set(
+        make_trainer(tiny_config(**changes)).schedules()
+    )
 
 
 def test_average_follows_by_its_decay() -> None:

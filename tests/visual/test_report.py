@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -59,6 +61,11 @@ def sources(tmp_path: Path) -> Sources:
         write_png(tmp_path / "renders" / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "renders" / "flight.mp4").write_bytes(b"film")
     (tmp_path / "renders" / "mesh-000.glb").write_bytes(b"mesh")
+    for name in ("normals", "truncation"):
+        write_png(tmp_path / "renders" / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "renders" / "interpolation.mp4").write_bytes(b"film")
+    write_png(tmp_path / "evaluation" / "neighbours.png", np.zeros((4, 8, 3), np.uint8))
+    (tmp_path / "evaluation" / "classes.tsv").write_text("class\tpictures\trecall\tdiversity\n<cone>\t9\t0.125\t0.75\n")
     for name in ("real", "model", "untrained"):
         write_png(tmp_path / "evaluation" / f"{name}.png", np.zeros((4, 32, 3), np.uint8))
     (tmp_path / "evaluation" / "machine.json").write_text('{"device": "CPU, 2 cores", "torch": "2.15.0"}')
@@ -67,7 +74,11 @@ def sources(tmp_path: Path) -> Sources:
         "\n".join(["set\tyaw\tpitch\tfov\tlook_at_radius", *cameras]) + "\n"
     )
     (tmp_path / "evaluation" / "camera_distances.json").write_text(json.dumps({"yaw": CAMERA, "fov": CAMERA}))
-    (tmp_path / "training").mkdir()
+    for kimg in range(1, 21):
+        write_png(tmp_path / "training" / "pictures" / f"kimg-{kimg:09.3f}.png", np.zeros((4, 4, 3), np.uint8))
+    histograms = {"kimg": np.array([0.1, 0.2]), "yaw": np.ones((2, 4), int), "yaw_edges": np.linspace(-1, 1, 5)}
+    fixed = {"fov": np.ones((2, 4), int), "fov_edges": np.full(5, 20.0)}
+    np.savez(tmp_path / "training" / "camera_histograms.npz", **histograms, **fixed)
     records = [{"kimg": k, "generator/loss": 1 / k, "images_per_second": 20.0} for k in (0.1, 0.2)]
     (tmp_path / "training" / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     return Sources(
@@ -89,8 +100,8 @@ def test_refers_to_nothing_outside(sources):
         assert reference.startswith(("data:", "#")), reference
     assert page.tags["script"] == 0
     assert page.tags["link"] == 1  # the empty icon, which browsers would ask for otherwise
-    assert page.tags["img"] == 4 + 3
-    assert page.tags["video"] == 1
+    assert page.tags["img"] == 4 + 2 + 3 + 1 + 6  # renders, strips, neighbours, stages of training
+    assert page.tags["video"] == 2
     assert "@import" not in page.text
     assert "url(http" not in page.text
 
@@ -108,6 +119,10 @@ def test_shows_numbers_controls_and_words(sources):
         "the file is cut short",
         "Stage depth left out none",
         "mesh-000.glb",
+        "<cone>",
+        "yaw, radians",
+        "1 thousand images",
+        "20 thousand images",
         "train.batch_size",
         "0.125 ± 0.125",
         *(row.model for row in IMAGENET_256),
@@ -120,8 +135,12 @@ def test_same_sources_same_bytes(sources):
 
 
 def test_real_source_without_truth_and_film(sources):
-    (sources.renders / "flight.mp4").unlink()
-    (sources.evaluation / "camera_distances.json").unlink()
+    for file in ("flight.mp4", "interpolation.mp4", "normals.png", "truncation.png"):
+        (sources.renders / file).unlink()
+    for file in ("camera_distances.json", "classes.tsv", "neighbours.png"):
+        (sources.evaluation / file).unlink()
+    (sources.training / "camera_histograms.npz").unlink()
+    shutil.rmtree(sources.training / "pictures")
     metrics = {name: value for name, value in METRICS.items() if name not in ("camera_emd_yaw", "swd_background")}
     page = Page(build_report(Sources(**{**vars(sources), "metrics": metrics})))
     assert page.tags["video"] == 0
@@ -147,3 +166,51 @@ def test_no_commit_outside_of_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_commit() is None
+
+
+def test_without_controls_the_models_own_numbers_are_shown(sources):
+    """Published settings measure no controls."""
+    metrics = {"fid": 19.71, "inception_score": 124.75, "kid": 0.0125, "precision": 0.625, "samples": 50000, "kimg": 1}
+    text = " ".join(Page(build_report(replace(sources, metrics=metrics))).text.split())
+    for words in ("FID", "Inception score", "0.0125", "Precision on vgg16 features", "A <small> run3D19.71 124.8"):
+        assert words in text, words
+    assert "not measured" not in text
+
+
+def test_controls_are_no_metrics_of_their_own(sources):
+    """`precision_untrained` looks like precision on a network called untrained."""
+    metrics = {
+        "precision": 0.5,
+        "precision_untrained": 0.25,
+        "class_recall_net": 0.1,
+        "class_recall_net_other_half": 1.0,
+    }
+    page = Page(build_report(replace(sources, metrics={**METRICS, **metrics})))
+    assert page.text.count("Precision on") == 1 and page.text.count("Recall within a class") == 1
+    assert "features of untrained" not in page.text and "untrained features" not in page.text
+
+
+def test_a_mesh_that_is_large_stays_beside_the_page(sources, monkeypatch):
+    assert any(link.startswith("data:model/gltf-binary") for link in Page(build_report(sources)).references)
+    monkeypatch.setattr("threedgp.visual.report.MOST_MESH_BYTES", 3)
+    page = Page(build_report(sources))
+    assert not any("gltf" in link for link in page.references) and "mesh-000.glb" in page.text
+
+
+def test_changed_code_is_told(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True
+        )
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "train.py").write_text("a")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (tmp_path / "dvc.lock").write_text("every run writes this")
+    commit = git_commit()
+    assert len(commit) == 12
+    (tmp_path / "stages" / "train.py").write_text("b")
+    assert git_commit() == f"{commit}, with changes"

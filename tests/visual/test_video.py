@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
-from films import decode
 
+from films import decode
 from threedgp.errors import UserError
 from threedgp.visual.video import write_video
 

@@ -23,7 +23,7 @@ from threedgp.visual.viewer_cameras import (
 
 CONFIG = CameraConfig()
 RNG = np.random.default_rng(0)
-ANGLES = [(0.0, math.pi / 2), (3.1, 0.1), (-3.1, 3.0), *zip(RNG.uniform(-3.1, 3.1, 40), RNG.uniform(0.1, 3.04, 40))]
+ANGLES = [(0.0, math.pi / 2), (3.1, 0.1), (-3.1, 3.0), *RNG.uniform((-3.1, 0.1), (3.1, 3.04), (40, 2)).tolist()]
 
 
 def camera(yaw: float, pitch: float, **values: float) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_rotation_of_a_quaternion_is_that_of_viser():
 
 
 def test_pitch_stays_off_the_poles():
-    above = viser.transforms.SO3.from_matrix(np.stack([[1, 0, 0], [0, 0, 1], [0, -1, 0]], axis=1)).wxyz
+    above = viser.transforms.SO3.from_matrix(np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])).wxyz
     assert 0 < orbit_angles(above)[1] < 0.1
 
 

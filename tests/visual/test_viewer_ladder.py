@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from threedgp.visual.viewer_ladder import DRAFT_SECONDS, PIECE_SECONDS, SMALLEST, Ladder
@@ -19,7 +21,7 @@ def test_rungs(size, seconds_per_ray):
     rungs = ladder(seconds_per_ray).rungs(size)
     assert rungs[-1] == size
     assert rungs == sorted(set(rungs))
-    assert all(low == high // 2 for low, high in zip(rungs, rungs[1:], strict=False))
+    assert all(low == high // 2 for low, high in pairwise(rungs))
     first = rungs[0]
     assert first == size or first >= SMALLEST
     assert first**2 * seconds_per_ray <= DRAFT_SECONDS or first < 2 * SMALLEST

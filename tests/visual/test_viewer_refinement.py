@@ -18,7 +18,7 @@ PATIENCE = 60
 
 
 def order(seed: int, size: int = 64) -> Order:
-    return Order(Look(SceneKey(seed, None, 1.0), "color", 0.0, 1.5, 20.0, 0.0, 1.57, 0.0), size)
+    return Order(Look(SceneKey(seed, None, 1.0), "color", 0.0, 1.5, 20.0, 0.0, 1.57, 0.0), size, (640, 480))
 
 
 class Studio:

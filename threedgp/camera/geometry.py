@@ -45,7 +45,8 @@ def cam2world(cameras: Tensor) -> Tensor:
     cos, sin = torch.cos(roll)[..., None], torch.sin(roll)[..., None]
     columns = [cos * right + sin * up, cos * up - sin * right, -forward, origin]
     pose = torch.stack(columns, dim=-1)  # [B, 3, 4]
-    last = pose.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*pose.shape[:-2], 1, 4)
+    last = torch.zeros_like(pose[..., :1, :])
+    last[..., 3] = 1
     return torch.cat([pose, last], dim=-2)
 
 

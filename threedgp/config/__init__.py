@@ -17,7 +17,7 @@ from threedgp.config.data import (
 )
 from threedgp.config.model import CameraConfig, DepthAdaptorConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
-from threedgp.config.root import Config, MachineConfig, load_config, parse_config
+from threedgp.config.root import Config, MachineConfig, batch_problem, load_config, parse_config
 from threedgp.config.train import TrainConfig
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "SelectConfig",
     "ShardsConfig",
     "TrainConfig",
+    "batch_problem",
     "load_config",
     "parse_config",
 ]

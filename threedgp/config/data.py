@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from threedgp.config.fields import Fraction, NonNegative, PositiveInt, PowerOfTwo, Section
+from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section
 
 SUBSETS = {"sdip": ("dogs", "elephants"), "lsun": ("horse",)}
 """Parts of the sources that have parts."""
@@ -55,8 +55,6 @@ class PrepareConfig(Section):
     encoding: Literal["webp", "png", "jpeg"] = "webp"
     """WebP and PNG are lossless, WebP is a quarter smaller; JPEG of quality 95 is smaller still and decodes fastest."""
     shard_rows: PositiveInt = 4096
-    max_reject_fraction: Fraction = 0.2
-    """More rejected pictures than this share are an error: the folder is probably not what it should be."""
 
 
 class FeaturesConfig(Section):

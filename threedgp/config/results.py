@@ -8,7 +8,6 @@ from pydantic import Field
 
 from threedgp.config.fields import Fraction, PositiveInt, Section
 
-
 METRICS = (
     "frechet",
     "kernel",
@@ -31,8 +30,9 @@ class EvaluateConfig(Section):
 
     metrics: tuple[Literal[METRICS], ...] = METRICS
     """What to measure. Where a source lacks what a metric needs, such as true cameras, it is left out."""
-    samples: PositiveInt = 50000
-    """Generated pictures; the Frechet distance compares them with all real ones of the unfiltered set."""
+    samples: Annotated[int, Field(ge=10)] = 50000
+    """Generated pictures, at least as many as the score has parts. The Frechet distance compares them with all real
+    ones of the unfiltered set."""
     real_samples: PositiveInt = 50000
     """Real pictures, drawn at random, for the metrics that look at pictures one by one."""
     batch_size: PositiveInt = 32

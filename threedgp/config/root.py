@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from threedgp.config.data import (
@@ -21,6 +20,7 @@ from threedgp.config.data import (
 from threedgp.config.errors import explain
 from threedgp.config.fields import Fraction, PositiveInt, Section
 from threedgp.config.model import CameraConfig, ModelConfig
+from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.train import TrainConfig
 from threedgp.errors import UserError
@@ -31,10 +31,13 @@ class MachineConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: PositiveInt = 1
-    """Processes that `features`, `depth`, `embed` and `train` start on this machine, one for each GPU; under torchrun
-    those that it started count."""
+    """Processes that `prepare`, `features`, `depth`, `embed`, `train`, `evaluate` start on this machine, one for each
+    GPU; under torchrun those that it started count."""
     workers: PositiveInt = 2
     """Threads of each process that read and decode, and compute features where there is no GPU."""
+    max_reject_fraction: Fraction = 0.2
+    """`prepare`: more rejected pictures than this share are an error, for the folder is probably not what it should
+    be."""
     connections: PositiveInt = 4
     """Downloads at once."""
     mirror: str | None = None
@@ -96,13 +99,9 @@ class Config(Section):
             raise ValueError(
                 f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
             )
-        pieces = self.train.accumulation * self.machine.processes
-        if batch % (group * pieces):
-            raise ValueError(
-                f"train.batch_size: {batch} is no multiple of {group * pieces} (machine.processes "
-                f"{self.machine.processes} x train.accumulation {self.train.accumulation} x "
-                f"model.discriminator.minibatch_std_group {group})"
-            )
+        problem = batch_problem(self, processes=1)  # training alone needs more, and sees to it
+        if problem:
+            raise ValueError(problem)
         if self.model.kind == "epigraf":
             for key, value, wanted in (
                 ("model.depth", self.model.depth, False),
@@ -139,6 +138,21 @@ class Config(Section):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def batch_problem(config: Config, processes: int) -> str | None:
+    """Why `train.batch_size` cannot be shared out to so many processes; None if it can.
+
+    Each cuts its share into `train.accumulation` pieces, which hold whole groups of the minibatch standard deviation.
+    """
+    batch, pieces = config.train.batch_size, config.train.accumulation
+    group = config.model.discriminator.minibatch_std_group
+    if batch % (processes * pieces * group) == 0:
+        return None
+    return (
+        f"train.batch_size: {batch} is no multiple of {processes * pieces * group} (processes {processes} x "
+        f"train.accumulation {pieces} x model.discriminator.minibatch_std_group {group})"
+    )
+
+
 def parse_config(values: Any, source: str = "params.yaml") -> Config:
     """Validate the content of a params file.
 
@@ -164,11 +178,9 @@ def load_config(path: Path | str = "params.yaml") -> Config:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the project or pass --params.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); pass a file with --params.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: this is no YAML: {' '.join(str(error).split())}") from None
-    return parse_config(values, str(path))
+    return parse_config(read_yaml(content, str(path)), str(path))

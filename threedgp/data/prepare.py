@@ -75,7 +75,13 @@ def square_depth(depth: NDArray[np.float32], resolution: int) -> NDArray[np.floa
 
 
 def prepare_set(
-    source: Source, folder: Path, settings: PrepareConfig, resolution: int, workers: int, team: Team = ALONE
+    source: Source,
+    folder: Path,
+    settings: PrepareConfig,
+    resolution: int,
+    workers: int,
+    team: Team = ALONE,
+    max_reject_fraction: float = 1.0,
 ) -> None:
     """Prepare all pictures of `source` into shards in `folder`; finished shards are kept.
 
@@ -83,7 +89,8 @@ def prepare_set(
     with `workers` threads.
 
     Raises:
-        UserError: more than `prepare.max_reject_fraction` of the pictures cannot be used.
+        UserError: more than `max_reject_fraction` of the pictures, or all of them, cannot be used. What is done stays,
+            and counts when the same is called again.
     """
     entries = source.entries()
     meta = {
@@ -97,8 +104,8 @@ def prepare_set(
     inputs = [partial(entries.slice, start, settings.shard_rows) for start in starts]
     work = partial(prepare_rows, source, resolution=resolution, encoding=settings.encoding)
     for rejected in job.run(inputs, entries.num_rows, work):
-        if rejected > settings.max_reject_fraction * entries.num_rows or rejected == entries.num_rows:
-            raise _too_many(job.rejects(), entries.num_rows, settings.max_reject_fraction)
+        if rejected > max_reject_fraction * entries.num_rows or rejected == entries.num_rows:
+            raise _too_many(job.rejects(), entries.num_rows, max_reject_fraction)
     job.finish()
 
 
@@ -106,7 +113,7 @@ def _too_many(rejects: pa.Table, total: int, allowed: float) -> UserError:
     reason, count = Counter(rejects.column("reason").to_pylist()).most_common(1)[0]
     example = rejects.column("id")[rejects.column("reason").to_pylist().index(reason)].as_py()
     return UserError(
-        f"{rejects.num_rows} of {total} pictures cannot be used, more than prepare.max_reject_fraction ({allowed:g}) "
+        f"{rejects.num_rows} of {total} pictures cannot be used, more than machine.max_reject_fraction ({allowed:g}) "
         f"allows; the most frequent reason ({count} times, first {example}): {reason}. "
         "Is dataset.path the right folder?"
     )

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from threedgp.depth.network import DepthMap
 from threedgp.errors import UserError
 
-DEFAULT = "depth-anything/DA3MONO-LARGE"
-"""Hub id of the monocular model; it gives depth, not inverse depth."""
 INSTALL = "pip install git+https://github.com/ByteDance-Seed/Depth-Anything-3.git"
 
 

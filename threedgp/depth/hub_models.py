@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,13 @@ from threedgp.errors import UserError
 INSTALL = "pip install -c constraints.txt -e .[estimators]"
 
 
-@dataclass(frozen=True)
-class HubModel:
-    """A kind of model."""
-
-    model_type: str
-    """As its ``config.json`` says."""
-    default: str
-    """Hub id of the best-known weights."""
-
-
-HUB_MODELS = {
-    "zoedepth": HubModel("zoedepth", "Intel/zoedepth-nyu-kitti"),
-    "depth_anything_v2": HubModel("depth_anything", "depth-anything/Depth-Anything-V2-Large-hf"),
-    "dpt": HubModel("dpt", "Intel/dpt-large"),
-    "depth_pro": HubModel("depth_pro", "apple/DepthPro-hf"),
+MODEL_TYPES = {
+    "zoedepth": "zoedepth",
+    "depth_anything_v2": "depth_anything",
+    "dpt": "dpt",
+    "depth_pro": "depth_pro",
 }
+"""What the ``config.json`` of a model says, by `depth.estimator`."""
 
 UNUSED = re.compile(r"neck\.fusion_stage\.layers\.0\.residual_layer1\.")
 """The first fusion layer has one input alone; the weights for a second are missing in some published files."""
@@ -116,7 +106,7 @@ def gives_inverse_depth(config: Any) -> bool:
 
 
 def _check_type(found: str, name: str, folder: Path) -> None:
-    wanted = HUB_MODELS[name].model_type
+    wanted = MODEL_TYPES[name]
     if found != wanted:
         raise UserError(
             f"depth.weights: {folder} holds a model of type '{found}', but depth.estimator '{name}' wants '{wanted}'."

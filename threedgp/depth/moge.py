@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 from threedgp.depth.network import DepthMap
 from threedgp.errors import UserError
 
-DEFAULT = "Ruicheng/moge-2-vitl"
-"""Hub id."""
-FILE = "model.pt"
-"""What the weights are called in MoGe's repositories of the hub."""
 INSTALL = "pip install git+https://github.com/microsoft/MoGe.git"
 
 

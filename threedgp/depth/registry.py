@@ -9,6 +9,7 @@ from threedgp.depth.absent import NoDepth
 from threedgp.depth.base import DepthEstimator
 from threedgp.depth.sidecar import SidecarDepth
 from threedgp.depth.simulated import SimulatedDepth
+from threedgp.fetch.table import DEPTH_MODELS
 from threedgp.fetch.weights import find_model, find_weights, kind_of
 
 if TYPE_CHECKING:
@@ -50,21 +51,22 @@ def _network(config: DepthConfig, device_name: Literal["auto", "cpu", "cuda"], m
         from threedgp.depth.leres_checkpoint import load_leres
 
         return LeresDepth(load_leres(file), device)
+    usual = DEPTH_MODELS[config.estimator]
     if config.estimator == "moge":
         from threedgp.depth import moge
 
         moge.package()  # before gigabytes are fetched
-        given = given or moge.DEFAULT
+        given = given or usual.repo
         if kind_of(given) == "hub" and ":" not in given:
-            given = f"{given}:{moge.FILE}"
+            given = f"{given}:{usual.file}"
         return moge.MogeDepth(find_weights("moge", given, key=KEY, mirror=mirror), device)
     if config.estimator == "depth_anything_3":
         from threedgp.depth import depth_anything_3
 
         depth_anything_3.package()
-        folder = find_model(given or depth_anything_3.DEFAULT, key=KEY, mirror=mirror)
+        folder = find_model(given or usual.repo, key=KEY, mirror=mirror)
         return depth_anything_3.DepthAnything3Depth(folder, device)
-    from threedgp.depth.hub_models import HUB_MODELS, HubDepth
+    from threedgp.depth.hub_models import HubDepth
 
-    folder = find_model(given or HUB_MODELS[config.estimator].default, key=KEY, mirror=mirror)
+    folder = find_model(given or usual.repo, key=KEY, mirror=mirror)
     return HubDepth(folder, config.estimator, device)

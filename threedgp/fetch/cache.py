@@ -65,6 +65,13 @@ def cached(
     return target
 
 
+def is_cached(folder: Path, name: str) -> bool:
+    """Whether `cached` has fetched the file `name` below `folder`; whether it is still whole is not looked at."""
+    target = folder / name
+    files = _recorded(target.with_name(f"{target.name}.fetched.json"))
+    return bool(files) and all((folder / file.name).is_file() for file in files)
+
+
 def _row(file: Remote, path: Path) -> dict[str, object]:
     return asdict(replace(file, size=path.stat().st_size, checksum=file.checksum or checksum_of(path)))
 

@@ -21,6 +21,8 @@ from threedgp.fetch.table import WEIGHTS
 
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
+HUB_FILE = "model.safetensors"
+"""Of a repository, where no other file is named."""
 MODEL_FILE = re.compile(r"[^/]+\.(json|txt|model)|model(-\d+-of-\d+)?\.safetensors")
 """What `from_pretrained` reads; no pickles."""
 
@@ -60,24 +62,23 @@ def find_weights(
     entry = WEIGHTS.get(name)
     key = key or (entry.key if entry else "weights")
 
-    def fetched(folder: str, file_name: str, list_files: Callable[[], list[Remote]]) -> Path:
+    def fetched(list_files: Callable[[], list[Remote]]) -> Path:
         with _naming(key):
-            return cached(cache_folder() / folder, file_name, list_files, mirror, patience)
+            return cached(*cache_place(name, given), list_files, mirror, patience)
 
     if given is None:
         if entry is None:
             raise UserError(f"{key}: no weights of {name!r} are known; name a path, an address or a hub id.")
-        digits = (entry.file.checksum or ":any").partition(":")[2][:8]
-        return fetched(f"weights/{name}-{digits}", entry.file.name, lambda: [entry.file])
+        return fetched(lambda: [entry.file])
     checksum = entry.file.checksum if entry and entry.only else None
     kind = kind_of(given)
     if kind == "path":
         return _checked(given, checksum, key)
     if kind == "url":
         file = _remote(given, checksum, key)
-        return fetched(f"url/{hashlib.sha256(given.encode()).hexdigest()[:16]}", file.name, lambda: [file])
+        return fetched(lambda: [file])
     repo, file_name = _hub_id(given)
-    file_name = file_name or "model.safetensors"
+    file_name = file_name or HUB_FILE
 
     def listed() -> list[Remote]:
         files = list_repository(repo, kind="model", mirror=mirror)
@@ -86,7 +87,23 @@ def find_weights(
             raise UserError(f"{repo} has no {file_name}; name one of its files, as {repo}:FILE.")
         return [replace(file, checksum=checksum or file.checksum) for file in found]
 
-    return fetched("hub", f"{repo}/{file_name}", listed)
+    return fetched(listed)
+
+
+def cache_place(name: str, given: str | None = None) -> tuple[Path, str]:
+    """The folder in which `find_weights` keeps what it fetches for `name` and `given`, and the file's name below it.
+
+    `given` is None for an entry of the table, an address or a hub id.
+    """
+    if given is None:
+        file = WEIGHTS[name].file
+        digits = (file.checksum or ":any").partition(":")[2][:8]
+        return cache_folder() / f"weights/{name}-{digits}", file.name
+    if kind_of(given) == "url":
+        digits = hashlib.sha256(given.encode()).hexdigest()[:16]
+        return cache_folder() / "url" / digits, _file_name(given)
+    repo, file_name = _hub_id(given)
+    return cache_folder() / "hub", f"{repo}/{file_name or HUB_FILE}"
 
 
 def find_model(given: str, *, key: str, mirror: str | None = None, patience: Patience | None = None) -> Path:
@@ -156,4 +173,8 @@ def _remote(given: str, checksum: str | None, key: str) -> Remote:
     stated = fragment.replace("=", ":", 1).lower() or None
     if checksum and stated and stated != checksum:
         raise UserError(f"{key}: {given} states another checksum than {checksum}, which the weights must have.")
-    return Remote(unquote(urlsplit(url).path.rpartition("/")[2]) or "weights", url, checksum=stated or checksum)
+    return Remote(_file_name(url), url, checksum=stated or checksum)
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2]) or "weights"

@@ -96,7 +96,8 @@ def _feature_metrics(evaluation: Evaluation, folder: Path) -> Values:
 
     def add(name: str, found: dict[str, float]) -> None:
         for metric, value in found.items():
-            values.update(named(metric, {name: value}))
+            if name == MODEL or not metric.endswith("_std"):
+                values.update(named(metric, {name: value}))
 
     if "frechet" in settings.metrics:
         for name in evaluation.pictures.contestants:
@@ -139,12 +140,10 @@ def _neighbours(evaluation: Evaluation, training_rows: np.ndarray, folder: Path)
     rows = training_rows[found.nearest.rows[copies]]
     images = evaluation.scenes[MODEL].column("image").head(len(made))[copies]
     exhibits.write_neighbours(folder / "neighbours.png", images, _pictures(evaluation, rows))
-    return {
-        name: float(found.authentic.mean()),
-        f"{name}_real": float(fresh.authentic.mean()),
-        "closest_copy": float(found.closeness.min()),
-        "closest_copy_real": float(fresh.closeness.min()),
-    }
+    values = {name: float(found.authentic.mean()), f"{name}_real": float(fresh.authentic.mean())}
+    closest = {"closest_copy": float(found.closeness.min()), "closest_copy_real": float(fresh.closeness.min())}
+    # Where every training picture is there twice, nothing is close in this sense.
+    return values | {key: value for key, value in closest.items() if np.isfinite(value)}
 
 
 def _pictures(evaluation: Evaluation, rows: np.ndarray) -> np.ndarray:

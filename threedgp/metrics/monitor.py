@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -65,28 +66,43 @@ class Monitor:
         self.count, self.network = count, extractor.name
 
     @torch.inference_mode()
-    def __call__(self, generator: Generator, resolution: int, group: Group) -> dict[str, float]:
+    def __call__(
+        self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
         """Distances `frechet` and, with real pictures, `swd`: the same numbers in every process.
 
         Args:
             generator: in evaluation mode.
             resolution: R.
             group: every one of its processes calls this; each makes its share of the pictures.
+            meanwhile: called before every batch, equally often in every process; may raise to cut this off.
         """
-        pictures = torch.zeros(self.count, 3, resolution, resolution, dtype=torch.uint8)
+        compared = self._reals is not None
+        pictures = torch.zeros(self.count if compared else 0, 3, resolution, resolution, dtype=torch.uint8)
         features = torch.zeros(self.count, self._extractor.feature_dim)
-        bounds = [self.count * rank // group.size for rank in (group.rank, group.rank + 1)]
-        for start in range(*bounds, self._batch_size):
-            mine = slice(start, min(start + self._batch_size, bounds[1]))
-            pictures[mine] = self._pictures(generator, mine, resolution)
-            features[mine] = self._extractor(pictures[mine]).pooled
+        first, end = (self.count * rank // group.size for rank in (group.rank, group.rank + 1))
+        largest_share = math.ceil(self.count / group.size)
+        for done in range(0, largest_share, self._batch_size):
+            meanwhile()
+            mine = slice(first + done, min(first + done + self._batch_size, end))
+            if mine.start >= end:  # a share that is one smaller than another may be a batch shorter
+                continue
+            made = self._pictures(generator, mine, resolution)
+            features[mine] = self._extractor(made).pooled
+            if compared:
+                pictures[mine] = made
         group.sum([features])  # zeros but for one process's share, so this puts the shares together
-        distances = {FRECHET: frechet_distance(self._statistics, Moments.of(features.numpy()))}
-        if self._reals is not None:
+        if compared:
             group.sum([pictures])
-            contest = {SWD: [pictures.numpy()]}
-            distances |= sliced_wasserstein([self._reals], contest, count=self.count, seed=self._seed)
-        return distances
+        # One process computes them, for the sake of the cores that all share and of equality to the last bit.
+        found = torch.zeros(1 + compared, dtype=torch.float64)
+        if group.rank == 0:
+            found[0] = frechet_distance(self._statistics, Moments.of(features.numpy()))
+            if self._reals is not None:
+                contest = {SWD: [pictures.numpy()]}
+                found[1] = sliced_wasserstein([self._reals], contest, count=self.count, seed=self._seed)[SWD]
+        group.sum([found])
+        return dict(zip((FRECHET, SWD), found.tolist(), strict=False))
 
     def _pictures(self, generator: Generator, rows: slice, resolution: int) -> Tensor:
         scenes = sample_scenes(generator, rows.stop - rows.start, self._seed, start=rows.start)
@@ -111,13 +127,16 @@ def first_pictures(shards: ShardFolder, count: int) -> np.ndarray:
     return np.stack(pictures).transpose(0, 3, 1, 2)
 
 
-def open_monitor(config: Config, prepared: Path, features: Path, shards: Path, device: torch.device) -> Monitor:
+def open_monitor(
+    config: Config, prepared: Path, features: Path, shards: Path, device: torch.device, scenes_at_once: int
+) -> Monitor:
     """The monitor that section `train` asks for.
 
     Args:
         config: sections `features`, `train` and `machine`.
         prepared, features, shards: folders of those stages.
         device: where the network runs.
+        scenes_at_once: as many as a training step holds, which fits into memory; no more than 32 are taken.
 
     Raises:
         UserError: the statistics of the real set or the network's weights are missing, or there are too few pictures.
@@ -132,9 +151,8 @@ def open_monitor(config: Config, prepared: Path, features: Path, shards: Path, d
     )
     statistics = Moments.load(features / STATISTICS, statistics_key(ShardFolder(prepared), extractor.identity))
     reals = first_pictures(ShardFolder(shards), settings.metric_samples) if settings.best_by == SWD else None
-    return Monitor(
-        extractor, statistics, reals, count=settings.metric_samples, seed=settings.seed, batch_size=SCENES_AT_ONCE
-    )
+    at_once = min(scenes_at_once, SCENES_AT_ONCE)
+    return Monitor(extractor, statistics, reals, count=settings.metric_samples, seed=settings.seed, batch_size=at_once)
 
 
 def measured_name(distance: str, network: str, count: int) -> str:

@@ -19,12 +19,12 @@ from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
 from threedgp.features.registry import build_extractor
 from threedgp.features.statistics import STATISTICS, statistics_key
-from threedgp.features.vgg16 import Vgg16
 from threedgp.metrics import swd
 from threedgp.metrics.feature_metrics import FeatureReference
 from threedgp.metrics.reals import RealSet, draw_sets, require_pictures, take_rows
 from threedgp.metrics.set_features import SetFeatures, StoredFeatures, extract_features
 from threedgp.metrics.streams import Stream
+from threedgp.metrics.vgg16 import Vgg16
 from threedgp.processes import Team
 
 NEED_FEATURES = {"frechet", "kernel", "inception_score", "neighbours"}

@@ -23,7 +23,8 @@ from threedgp.data.sources.procedural import read_backgrounds
 from threedgp.errors import UserError
 from threedgp.metrics.streams import Stream, chunks
 
-LEAST_PICTURES = 4
+LEAST_PICTURES = 8
+"""Precision and recall need four in each half."""
 BATCH = 256
 """Pictures whose truth is read, or whose background is rendered, at a time."""
 

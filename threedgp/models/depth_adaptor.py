@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +84,7 @@ class DepthAdaptor(nn.Module):
         """
         if u is None:
             return candidates[:, -1]
-        bounds = torch.tensor(self.selection_probabilities(raw_probability), device=u.device).cumsum(0)[:-1]
-        index = torch.bucketize(u, bounds.to(u.dtype), right=True)
+        index = torch.zeros_like(u, dtype=torch.int64)
+        for bound in list(accumulate(self.selection_probabilities(raw_probability)))[:-1]:
+            index += u >= bound
         return candidates[torch.arange(len(index), device=u.device), index]

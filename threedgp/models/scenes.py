@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,15 @@ class Scenes(NamedTuple):
     """`[B, 8]`"""
 
 
+@functools.lru_cache(maxsize=8)
+def _class_bounds(share: tuple[float, ...], device: torch.device) -> Tensor:
+    # Kept, since a GPU would have to wait for it in each phase of every step; made outside of inference mode, whose
+    # tensors could not be used in training later.
+    with torch.inference_mode(False):
+        bounds = torch.tensor(share, dtype=torch.float64).cumsum(0)
+        return (bounds / bounds[-1])[:-1].to(torch.float32).to(device)
+
+
 def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
     """Scenes for the numbers `index`.
 
@@ -36,9 +46,7 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
     """
     count, dtype = len(index), generator.mapping.w_average.dtype
     if generator.num_classes and labels is None:
-        share = generator.class_probabilities or [1.0] * generator.num_classes
-        bounds = torch.tensor(share, dtype=torch.float64).cumsum(0)
-        bounds = (bounds / bounds[-1])[:-1].to(torch.float32).to(index.device)
+        bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
         labels = torch.bucketize(uniform((count,), seed, name, "label", index), bounds, right=True)
     return Scenes(
         normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),

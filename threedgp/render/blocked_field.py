@@ -27,6 +27,9 @@ BLOCK_FLOATS = 1 << 18
 GRID_FLOATS, GRID_CHANNELS = 1 << 21, 16
 """An image's planes up to this size, with up to so many channels, are sampled by `grid_sample`."""
 
+FAR = 4.0
+"""A coordinate on the planes that is more than a texel beyond their border, however few texels they have."""
+
 STOPPING_SAMPLES = 8
 """Samples of a ray between two looks at whether it is opaque."""
 
@@ -80,8 +83,9 @@ class _Rays(NamedTuple):
         return torch.addcmul(origins, directions, distances)
 
     def coordinates(self, points: Tensor) -> Tensor:
-        """On the planes."""
-        return contract(points, dim=0) / 2 if self.contraction else points
+        """On the planes; what is far outside of them, or not a number, is brought to FAR."""
+        coordinates = contract(points, dim=0) / 2 if self.contraction else points
+        return coordinates.nan_to_num(nan=FAR).clamp_(-FAR, FAR)
 
     def point_gradient(self, points: Tensor, gradient: Tensor) -> Tensor:
         """Gradient of points, given that of their coordinates."""
@@ -110,6 +114,12 @@ class _Layers(NamedTuple):
     def outputs(self, hidden: Tensor) -> Tensor:
         return torch.addmm(self.bias_2, hidden, self.weight_2.t())
 
+    def zeros(self) -> _Layers:
+        """Gradients to add to."""
+        # BLAS sums over samples far faster onto few columns that are each in one piece.
+        columns = torch.zeros_like(self.weight_1.t(), memory_format=torch.contiguous_format)
+        return _Layers(columns.t(), *(torch.zeros_like(w) for w in self[1:]))
+
     def add(self, features: Tensor, hidden: Tensor, grad_pre: Tensor, grad_out: Tensor) -> None:
         """Add gradients to these, which hold the sums so far."""
         self.weight_1.addmm_(grad_pre.t(), features)
@@ -119,7 +129,7 @@ class _Layers(NamedTuple):
 
     def decoder_gradient(self) -> Decoder:
         """Gradient of the decoder, where these are the gradient of its layers."""
-        return Decoder(self.weight_1 / 3, self.bias_1, self.weight_2 * LEAKY_GAIN, self.bias_2)
+        return Decoder((self.weight_1 / 3).contiguous(), self.bias_1, self.weight_2 * LEAKY_GAIN, self.bias_2)
 
     def pre_gradient(self, gradient: Tensor, hidden: Tensor) -> Tensor:
         """Gradient before the activation, given that of the outputs."""
@@ -179,28 +189,27 @@ def field_backward(
     sampler = _sampler(inputs.planes.detach().to(dtype), grad_planes)
     layers, rays = _Layers.of(inputs.decoder), _Rays.of(inputs)
     grad_origins, grad_directions = (torch.zeros_like(x) for x in (rays.origins, rays.directions))
-    groups = _blocks(*inputs.origins.shape[:2], max(at.shape[-1] for at in distances), layers.width)
-    grad_layers = [_Layers(*(torch.zeros_like(w) for w in layers)) for _ in groups]
+    groups = _blocks(*inputs.origins.shape[:2], sum(at.shape[-1] for at in distances), layers.width)
+    grad_layers = [layers.zeros() for _ in groups]
 
     def work(k: int) -> None:
-        for at, gradient in zip(distances, gradients, strict=True):
-            for block in groups[k]:
-                t = at[block]
-                points = rays.points(*block, t)
-                seen = sampler.sample(block.images, rays.coordinates(points).flatten(2))
-                features = seen.features()
-                hidden = layers.hidden(features)
-                grad_out = gradient[block].reshape(-1, 4)
-                grad_pre = layers.pre_gradient(grad_out, hidden)
-                if needs.decoder:
-                    grad_layers[k].add(features, hidden, grad_pre, grad_out)
-                if not (needs.planes or needs.rays):
-                    continue
-                to_coordinates = seen.backward(grad_pre @ layers.weight_1, planes=needs.planes, coordinates=needs.rays)
-                if needs.rays:
-                    to_points = rays.point_gradient(points, to_coordinates.view_as(points))
-                    grad_origins[:, *block] += to_points.sum(-1)
-                    grad_directions[:, *block] += (to_points * t).sum(-1)
+        for block in groups[k]:
+            t = torch.cat([at[block] for at in distances], dim=-1)
+            grad_out = torch.cat([g[block] for g in gradients], dim=-2).flatten(0, -2)
+            points = rays.points(*block, t)
+            seen = sampler.sample(block.images, rays.coordinates(points).flatten(2))
+            features = seen.features()
+            hidden = layers.hidden(features)
+            grad_pre = layers.pre_gradient(grad_out, hidden)
+            if needs.decoder:
+                grad_layers[k].add(features, hidden, grad_pre, grad_out)
+            if not (needs.planes or needs.rays):
+                continue
+            to_coordinates = seen.backward(grad_pre @ layers.weight_1, planes=needs.planes, coordinates=needs.rays)
+            if needs.rays:
+                to_points = rays.point_gradient(points, to_coordinates.view_as(points))
+                grad_origins[:, *block] = to_points.sum(-1)
+                grad_directions[:, *block] = (to_points * t).sum(-1)
 
     share(work, len(groups))
     grad_decoder = _Layers(*(sum(w) for w in zip(*grad_layers, strict=True))).decoder_gradient()

@@ -52,8 +52,7 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
     with torch.no_grad():
         bins = (distances[..., 1:] + distances[..., :-1]) / 2
         mass = weights[..., 1:-1] + WEIGHT_FLOOR
-        cdf = torch.cumsum(mass / mass.sum(-1, keepdim=True), dim=-1)
-        cdf = torch.cat([torch.zeros_like(cdf[..., :1]), cdf], dim=-1)
+        cdf = F.pad(torch.cumsum(mass / mass.sum(-1, keepdim=True), dim=-1), (1, 0))
         right = torch.searchsorted(cdf, u.contiguous(), right=True)
         below = (right - 1).clamp(min=0)
         above = right.clamp(max=bins.shape[-1] - 1)

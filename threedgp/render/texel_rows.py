@@ -28,7 +28,7 @@ class _Corners(NamedTuple):
 
 
 def _corners(coordinates: Tensor, size: int) -> _Corners:
-    position = ((coordinates + 1) * ((size - 1) / 2)).nan_to_num_(nan=-2).clamp_(-2, size)  # beyond: both are outside
+    position = ((coordinates + 1) * ((size - 1) / 2)).clamp_(-2, size)  # there, both are outside
     floor = position.floor()
     fraction = position.sub_(floor)
     corner = torch.stack([floor, floor + 1], dim=1)

@@ -1,27 +1,38 @@
-"""Pieces of a tensor's work on threads of our own, where PyTorch's operators are too small to share out."""
+"""Pieces of work on threads of our own, where PyTorch's operators are too small to be shared out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 
 import torch
 
 
-def _begin() -> None:
-    torch.set_num_threads(1)  # the pieces share the processors; no piece's operators need more than one
-
-
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="field", initializer=_begin)
+    """Threads in which an operator uses one thread of PyTorch's: together they already use all processors."""
+    ready = Barrier(threads + 1)
+
+    def begin() -> None:
+        # PyTorch sets a thread's count at its first operator, by what was last set anywhere; asking for it comes first.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        ready.wait()
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="field", initializer=begin)
+    for _ in range(threads):
+        pool.submit(int)
+    ready.wait()
+    torch.set_num_threads(before)  # for threads that PyTorch begins later
+    return pool
 
 
 def share(work: Callable[[int], None], count: int) -> None:
     """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses, without autograd."""
-    total = torch.get_num_threads()
-    threads = min(total, count)
+    threads = min(torch.get_num_threads(), count)
 
     @torch.no_grad()
     def quietly(k: int) -> None:
@@ -30,8 +41,5 @@ def share(work: Callable[[int], None], count: int) -> None:
     if threads <= 1:
         for k in range(count):
             quietly(k)
-        return
-    try:
+    else:
         list(_pool(threads).map(quietly, range(count)))
-    finally:
-        torch.set_num_threads(total)  # `_begin` also set what threads begin with that PyTorch starts later

@@ -32,6 +32,7 @@ class CameraHistograms:
         edges = bin_edges(config)
         low, high = (torch.tensor([edges[field][end] for field in FIELDS], device=device) for end in (0, -1))
         self._low, self._scale = low, BINS / (high - low).clamp(min=1e-12)
+        self._columns = torch.tensor(LEARNED, device=device)
         self._offsets = torch.arange(len(FIELDS), device=device) * BINS
         self.counts = torch.zeros(len(FIELDS) * BINS, dtype=torch.int64, device=device)
         self.kimg: list[float] = []
@@ -41,7 +42,7 @@ class CameraHistograms:
     @torch.no_grad()
     def add(self, cameras: Tensor) -> None:
         """Count posterior cameras `[N, 8]`."""
-        place = ((cameras[:, LEARNED] - self._low) * self._scale).long().clamp(0, BINS - 1) + self._offsets
+        place = ((cameras[:, self._columns] - self._low) * self._scale).long().clamp(0, BINS - 1) + self._offsets
         self.counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
 
     def end_line(self, kimg: float) -> Tensor:

@@ -62,6 +62,6 @@ def gradient_regulariser(
 
 def mean_angle_distance(posterior: Tensor, prior_mean: tuple[float, float, float]) -> Tensor:
     """Euclidean distance between the mean (yaw, pitch, roll) of posterior cameras `[N, 8]` and the prior's mean."""
-    mean = posterior[:, [YAW, PITCH, ROLL]].mean(dim=0)
-    difference = mean - mean.new_tensor(prior_mean)
-    return torch.sqrt(difference.square().sum() + 1e-12)  # the root's derivative is infinite at zero
+    mean = posterior.mean(dim=0)
+    squares = [(mean[index] - angle).square() for index, angle in zip((YAW, PITCH, ROLL), prior_mean, strict=True)]
+    return torch.sqrt(torch.stack(squares).sum() + 1e-12)  # the root's derivative is infinite at zero

@@ -57,6 +57,7 @@ class Means:
         """Sums of the line that is under way."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
-        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Continue from `state_dict`, with scalars that come from `device`."""
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])

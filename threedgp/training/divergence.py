@@ -21,7 +21,12 @@ ENOUGH = 5
 
 
 class Diverged(Exception):
-    """The run has gone wrong since its last saved state; says how."""
+    """The run has gone wrong; says how."""
+
+    def __init__(self, how: str, *, measured: bool = False) -> None:
+        """`measured`: a measurement found it, so that states saved since the one before are no good either."""
+        super().__init__(how)
+        self.measured = measured
 
 
 def check_distance(distance: float, best: float, factor: float) -> None:
@@ -36,9 +41,10 @@ def check_distance(distance: float, best: float, factor: float) -> None:
         Diverged: with both numbers.
     """
     if not math.isfinite(distance):
-        raise Diverged("the distance to the real pictures is not finite")
+        raise Diverged("the distance to the real pictures is not finite", measured=True)
     if factor > 0 and distance > factor * best:
-        raise Diverged(f"the distance to the real pictures is {distance:.3g}, where {best:.3g} was reached")
+        said = f"the distance to the real pictures is {distance:.3g}, where {best:.3g} was reached"
+        raise Diverged(said, measured=True)
 
 
 def check(record: Record, history: Sequence[Record], factor: float) -> None:

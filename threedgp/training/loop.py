@@ -34,6 +34,11 @@ class Measured(NamedTuple):
     """Says which model is best: the lowest; the same in every process."""
 
 
+Measure = Callable[[Trainer, Callable[[], None]], Measured]
+"""Measures the averaged generator. Calls the function that it is given often, equally often in every process; that
+raises `Stopped` when the run is to stop."""
+
+
 class Outcome(NamedTuple):
     """A finished run."""
 
@@ -63,7 +68,7 @@ def train(
     open_log: Callable[[], Logger] = lambda: no_log,
     should_stop: Callable[[], bool] = lambda: False,
     show: Callable[[Trainer], None] = lambda trainer: None,
-    measure: Callable[[Trainer], Measured] | None = None,
+    measure: Measure | None = None,
 ) -> Outcome:
     """Train to the end of the run, from its newest saved state if there is one.
 
@@ -77,7 +82,8 @@ def train(
             the lines up to that state again.
         should_stop: asked after every step; one process that says so stops all.
         show: called at intervals, to draw what the generator makes.
-        measure: called at intervals, in every process; None = nothing is measured.
+        measure: called at intervals, in every process; cut off when the run is to stop, and called again when it goes
+            on. None = nothing is measured.
 
     Returns:
         the curves, and which model `trainer.average` now is: the best or the last, as `train.publish` says.
@@ -105,7 +111,7 @@ class _Run:
         open_log: Callable[[], Logger],
         should_stop: Callable[[], bool],
         show: Callable[[Trainer], None],
-        measure: Callable[[Trainer], Measured] | None,
+        measure: Measure | None,
     ) -> None:
         self.trainer, self.team, self.folder = trainer, trainer.team, folder
         self.open_loader, self.open_log, self.should_stop, self.show = open_loader, open_log, should_stop, show
@@ -118,8 +124,15 @@ class _Run:
         self.best = Best()
         self.distances: Record = {}
         """Measured since the last line of the curves."""
+        self.due: float | None = None
+        """Images a second at a step whose measurement, pictures or line of the curves are still to come; None = all is
+        done."""
+        self.good = -1
+        """Images shown at the newest measurement that was no divergence; a state was saved right after it."""
         self.saved = -1
         """Images shown at the newest saved state."""
+        self.saved_due = False
+        """Whether something was still due there."""
         self.rollbacks = 0
         """How often the run was taken back."""
         self.returns = 0
@@ -133,14 +146,14 @@ class _Run:
         Raises:
             Diverged: instead of saving a state that is no good.
         """
-        if self.saved == self.trainer.images:
+        if self.saved == self.trainer.images and self.saved_due == (self.due is not None):
             return
         check(self.means.gather(self.team), [], 0)
         self.returns = 0
         self._write()
 
     def _write(self) -> None:
-        self.saved = self.trainer.images
+        self.saved, self.saved_due = self.trainer.images, self.due is not None
         if self.team.leads:
             state = {
                 "trainer": self.trainer.state_dict(),
@@ -148,11 +161,13 @@ class _Run:
                 "history": self.history,
                 "best": self.best.state_dict(),
                 "distances": self.distances,
+                "due": self.due,
+                "good": self.good,
                 "rollbacks": self.rollbacks,
                 "returns": self.returns,
             }
-            archive = round(self.settings.archive_kimg * 1000)
-            save_state(self.folder, self.saved, state, keep=self.settings.keep_states, archive=archive)
+            archive, keep = round(self.settings.archive_kimg * 1000), self.settings.keep_states
+            save_state(self.folder, self.saved, state, keep=keep, archive=archive, good=self.good)
 
     def _load(self) -> None:
         """Continue from the leader's newest state; without one, make the first."""
@@ -165,16 +180,20 @@ class _Run:
                     f"{self.folder}: not all processes see the saved state of the first one; "
                     "run on a file system that all nodes share."
                 )
-            state = load_state(self.folder, newest, self.trainer.device)
+            # To main memory: on a GPU that training fills there is no room for everything a second time.
+            state = load_state(self.folder, newest, torch.device("cpu"))
             self.trainer.load_state_dict(state["trainer"])
-            self.means.load_state_dict(state["means"])
+            self.means.load_state_dict(state["means"], self.trainer.device)
             self.history, self.saved = state["history"], newest
             self.rollbacks, self.returns = state["rollbacks"], state["returns"]
             self.best.load_state_dict(state["best"])
-            self.distances = state["distances"]
+            self.distances, self.due, self.good = state["distances"], state["due"], state["good"]
+            self.saved_due = self.due is not None
         self.log = self.open_log() if self.team.leads else no_log
-        for record, cameras in zip(self.history, self.trainer.camera_histograms.lines, strict=True):
-            self.log(record, cameras)
+        for record in self.history[:-1]:
+            self.log(record)
+        if self.history:  # a log shows the newest histograms; writing thousands of older ones takes minutes
+            self.log(self.history[-1], self.trainer.camera_histograms.lines[-1])
 
     def begin(self) -> None:
         """Find out where the run stands."""
@@ -193,8 +212,9 @@ class _Run:
                 f"{where}, and the run was taken back {self.rollbacks} times before (train.max_rollbacks). "
                 "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
             )
-        if self.team.leads and self.returns and len(saved_states(self.folder)) > 1:
-            drop_state(self.folder, self.saved)  # it has led astray twice; the trouble may have begun before it
+        if self.team.leads:
+            for state in self._astray(problem):
+                drop_state(self.folder, state)
         self._load()
         self.trainer.stream, self.rollbacks, self.returns = stream, rollbacks, self.returns + 1
         self.team.any(False)  # nobody may still be reading the state that is written anew
@@ -204,6 +224,14 @@ class _Run:
                 f"{where}: back to {self.saved / 1000:g} thousand images with other random numbers "
                 f"(time {rollbacks} of at most {self.settings.max_rollbacks})"
             )
+
+    def _astray(self, problem: Diverged) -> list[int]:
+        """Saved states that are no good."""
+        states = saved_states(self.folder)
+        if problem.measured and self.good in states:  # losses looked well all the time since
+            return [state for state in states if state > self.good]
+        # The newest that has led astray twice: the trouble may have begun before it.
+        return [self.saved] if self.returns and len(states) > 1 else []
 
     # ---- Steps -------------------------------------------------------------------------------------------------------
 
@@ -226,34 +254,64 @@ class _Run:
             batches = iter(loader)
             with shown as bar:
                 began, began_images = time.monotonic(), trainer.images
-                while trainer.images < total:
-                    self.means.add(trainer.step(next(batches)))
-                    if bar:
-                        bar.advance(settings.batch_size)
-                    ends = trainer.images >= total
-                    speed = (trainer.images - began_images) / (time.monotonic() - began)
+                while trainer.images < total or self.due is not None:
+                    if self.due is None:
+                        self.means.add(trainer.step(next(batches)))
+                        if bar:
+                            bar.advance(settings.batch_size)
+                        self.due = (trainer.images - began_images) / (time.monotonic() - began)
                     paused = time.monotonic()
-                    if self.measure and settings.metric_kimg and (ends or self._passes(settings.metric_kimg)):
-                        self._measure(self.measure)
-                    if self.team.leads and settings.pictures_kimg and (ends or self._passes(settings.pictures_kimg)):
-                        self.show(trainer)
-                    began += time.monotonic() - paused
-                    if ends or self._passes(settings.tick_kimg):
-                        self._tick(bar, speed)
+                    if self._follow_up(self.due, bar):
                         began, began_images = time.monotonic(), trainer.images
-                    if ends or self._passes(settings.save_kimg):
-                        self.save()
-                    if self.team.any(self.should_stop()):
-                        self.save()
-                        raise Stopped
+                    else:
+                        began += time.monotonic() - paused
         finally:
             loader.close()
 
-    def _measure(self, measure: Callable[[Trainer], Measured]) -> None:
-        """Measure the averaged generator, and keep it if it is the best so far."""
-        found = measure(self.trainer)
+    def _follow_up(self, speed: float, bar: Progress | None) -> bool:
+        """All that comes after a step but the next: whether a line of the curves was among it.
+
+        Args:
+            speed: images a second since the line before.
+            bar: the leader's.
+        """
+        settings, ends = self.settings, self.trainer.images >= self.total
+        measures = self.measure and settings.metric_kimg and (ends or self._passes(settings.metric_kimg))
+        ticks = ends or self._passes(settings.tick_kimg)
+        if measures:
+            self._measure(self.measure)
+        if self.team.leads and settings.pictures_kimg and (ends or self._passes(settings.pictures_kimg)):
+            self.show(self.trainer)
+        if ticks:
+            self._tick(bar, speed)
+        self.due = None
+        if ends or measures or self._passes(settings.save_kimg):
+            self.save()
+        if self.team.any(self.should_stop()):
+            self.save()
+            raise Stopped
+        return ticks
+
+    def _measure(self, measure: Measure) -> None:
+        """Measure the averaged generator, and keep it if it is the best so far.
+
+        Raises:
+            Diverged: it is far worse than the best.
+            Stopped: the run was asked to stop meanwhile; the state is saved, the measurement still due.
+        """
+
+        def heed() -> None:
+            if self.team.any(self.should_stop()):
+                raise Stopped
+
+        try:
+            found = measure(self.trainer, heed)
+        except Stopped:
+            self.save()
+            raise
         check_distance(found.distance, self.best.distance, self.settings.metric_explosion_factor)
         self.best.offer(self.trainer.images, found.distance, self.trainer.average)
+        self.good = self.trainer.images
         self.distances = found.record
 
     def outcome(self) -> Outcome:
@@ -271,6 +329,7 @@ class _Run:
         self.distances = {}
         record["rollbacks"] = self.rollbacks
         record["images_per_second"] = images_per_second
+        record["gpus"] = self.team.size if self.trainer.device.type == "cuda" else 0
         record["memory_gb"] = _peak_memory(self.trainer.device) / 1e9
         self.history.append(record)
         self.log(record, self.trainer.camera_histograms.end_line(record["kimg"]))

@@ -32,8 +32,10 @@ def _size(state: Any) -> int:
     return sum(map(_size, state)) if not isinstance(state, str) and hasattr(state, "__iter__") else 0
 
 
-def save_state(folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0) -> None:
-    """Write `state`, and remove older ones but for the `keep` newest and the archive.
+def save_state(
+    folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0, good: int = -1
+) -> None:
+    """Write `state`, and remove older ones but for the `keep` newest, the archive and `good`.
 
     Args:
         folder: made if absent.
@@ -41,6 +43,7 @@ def save_state(folder: Path, images: int, state: dict[str, Any], *, keep: int, a
         state: tensors and plain values.
         keep: number of states to keep, at least 1.
         archive: the first state after every so many images is kept for good; 0 = none.
+        good: images shown at one that is kept, too.
 
     Raises:
         UserError: too little disk is free; the states written before are untouched.
@@ -52,7 +55,7 @@ def save_state(folder: Path, images: int, state: dict[str, Any], *, keep: int, a
     for old in saved_states(folder)[:-keep]:
         if archive and old // archive > before:
             before = old // archive
-        else:
+        elif old != good:
             drop_state(folder, old)
 
 

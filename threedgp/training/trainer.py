@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
 from threedgp.camera.priors import prior_mean_angles
-from threedgp.config import Config
+from threedgp.config import Config, batch_problem
 from threedgp.config.fields import duration_kimg
 from threedgp.data.loader import Batch
 from threedgp.errors import UserError
@@ -99,15 +99,10 @@ class Trainer:
             UserError: the batch cannot be cut into whole groups of the minibatch standard deviation.
         """
         self.config, self.device, self.team = config, device, team
-        batch, group = config.train.batch_size, config.model.discriminator.minibatch_std_group
-        pieces = team.size * config.train.accumulation
-        if batch % (pieces * group):
-            raise UserError(
-                f"train.batch_size: {batch} is no multiple of {pieces * group} (processes {team.size} x "
-                f"train.accumulation {config.train.accumulation} x model.discriminator.minibatch_std_group {group}); "
-                "change the batch, or machine.processes."
-            )
-        self.piece = batch // pieces
+        problem = batch_problem(config, team.size)
+        if problem:
+            raise UserError(f"{problem}; change the batch, or machine.processes.")
+        self.piece = config.train.batch_size // (team.size * config.train.accumulation)
         first = team.rank * config.train.accumulation
         self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
         generator, discriminator = networks
@@ -147,6 +142,14 @@ class Trainer:
     def _schedule(self, name: str) -> float:
         train = self.config.train
         return scheduled(getattr(train, name), self.images / 1000, train.kimg)
+
+    def _distillation_weight(self) -> float:
+        return scheduled(self.config.train.distillation.weight, self.images / 1000, self.config.train.kimg)
+
+    def _camera_ramp(self) -> float:
+        """Of the regulariser `emd`."""
+        anneal = self.config.train.camera_regulariser.anneal
+        return ramp(self.images / 1000, duration_kimg(anneal, self.config.train.kimg))
 
     def _draws(self, phase: str, first: int, count: int) -> Draws:
         """For samples `first` and on, counted from the start of the run."""
@@ -213,8 +216,7 @@ class Trainer:
         if config.kind == "emd":
             # The same prior draws on both sides: still the exact transport cost between the two sets, without the
             # noise that a second set of draws would add to the gradient.
-            weight = ramp(self.images / 1000, duration_kimg(config.anneal, self.config.train.kimg))
-            regulariser = weight * emd_regulariser(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
+            regulariser = self._camera_ramp() * emd_regulariser(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
         else:
             z, labels = scenes.z[:EMD_DRAWS], scenes.labels[:EMD_DRAWS] if scenes.labels is not None else None
             regulariser = gradient_regulariser(
@@ -281,8 +283,7 @@ class Trainer:
                 distance = distillation_loss(
                     features[self.piece :], stored, scales, mean_scale, train.distillation.loss
                 )
-                weight = scheduled(train.distillation.weight, self.images / 1000, train.kimg)
-                loss = loss + weight * distance
+                loss = loss + self._distillation_weight() * distance
                 self._note(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
@@ -315,6 +316,10 @@ class Trainer:
             f"schedule/{name}": self._schedule(name)
             for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
         }
+        if self.generator.camera_generator is not None and self.config.train.camera_regulariser.kind == "emd":
+            values["schedule/camera_regulariser"] = self._camera_ramp()
+        if self.discriminator.feature_head is not None:
+            values["schedule/distillation_weight"] = self._distillation_weight()
         if self.generator.depth_adaptor is not None:
             values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
         return values

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 INK = "#010203"
@@ -16,6 +17,8 @@ INK = "#010203"
 COLORS = ("#3b82f6", "#f59e0b", "#10b981")
 PALE = "#9ca3af"
 """Middle tones, that keep their contrast on white and on black."""
+MOST_LINES = 120
+"""Of a heat map; more would be thinner than a pixel."""
 WIDTH, HEIGHT = 3.6, 2.1
 """Inches; at 100 pixels an inch as wide as a telephone."""
 STYLE = {
@@ -73,6 +76,29 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bi
             axes.stairs(density, edges, label=name, color=color, linewidth=1.6)
             axes.stairs(density, edges, fill=True, color=color, alpha=0.15)
         axes.set_yticks([])
+        axes.locator_params(axis="x", nbins=6)
+
+    return _draw(title, x_label, paint)
+
+
+def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
+    """How the distribution of a number moves along x: the more of it, the stronger the colour.
+
+    Args:
+        x: `[T]`, increasing: where each line of counts was closed, at equal distances.
+        edges: `[B + 1]` of the bins, evenly spaced.
+        counts: `[T, B]`; neighbouring lines are added up where there are more than `MOST_LINES`.
+    """
+    count = min(len(x), MOST_LINES)
+    lines = np.zeros((count, counts.shape[1]))
+    np.add.at(lines, np.arange(len(x)) * count // len(x), counts)
+    share = lines / np.maximum(lines.max(axis=1, keepdims=True), 1)  # of the fullest bin, so that no line fades
+    colors = np.empty((*share.T.shape, 4))
+    colors[..., :3], colors[..., 3] = to_rgb(COLORS[0]), share.T
+
+    def paint(axes: Axes) -> None:
+        extent = (0.0, float(x[-1]), float(edges[0]), float(edges[-1]))
+        axes.imshow(colors, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
 
     return _draw(title, x_label, paint)
 

@@ -15,15 +15,21 @@ from threedgp.data.shards import ShardFolder
 from threedgp.progress import duration
 from threedgp.visual.report import read_curves
 
+CODE = ("stages", "threedgp", "dvc.yaml")
+
 
 def git_commit() -> str | None:
-    """The commit of the working directory, or None outside of a repository."""
+    """The commit of the working directory, and whether its code was changed since; None outside of a repository."""
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{commit}, with changes" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
     return found.stdout.strip()
 
 
@@ -63,9 +69,14 @@ def run_facts(
         "Trained on": f"{shards.manifest.rows:,} pictures after selection, depth by estimator “{about['estimator']}”, "
         f"classifier features by “{about['embedder']}”",
         "Training": f"{metrics['kimg']:g} thousand images in {duration(passed)}, "
-        f"{before * 1000 / passed:.3g} images a second",
+        f"{before * 1000 / passed:.3g} images a second{_cost(metrics)}",
         "Evaluation": f"{metrics['samples']:,} generated pictures, on {machine['device']}, PyTorch {machine['torch']}",
     }
     if commit:
         facts["Code"] = f"commit {commit}"
     return facts
+
+
+def _cost(metrics: Mapping[str, Any]) -> str:
+    days = metrics.get("gpu_days", 0)
+    return f", {days:.3g} GPU days" if days else ""

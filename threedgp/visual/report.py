@@ -4,71 +4,48 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from threedgp.errors import UserError
-from threedgp.visual.charts import bar_chart, histogram_chart, line_chart
+from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_chart
 from threedgp.visual.published import IMAGENET_256
+from threedgp.visual.readings import is_known, rank, reading
 from threedgp.visual.video import MIME, SUFFIX
 
 PICTURES = ("samples", "depth", "real", "views")
+MORE_PICTURES = ("normals", "truncation")
+"""Shown where stage `render` made them."""
+FILMS = ("flight", "interpolation")
+MOST_STAGES = 6
+"""Pictures of how the scenes came about while training."""
+MOST_MESH_BYTES = 4 << 20
+"""Larger meshes stay beside the page."""
+NO_QUALITY = ("view_judged",)
+"""Numbers that say how others were measured; they are listed, not drawn."""
+LEAST_DIVERSE = 10
+"""Classes that are listed."""
 MODEL = "model"
 SETS = {
     MODEL: "this model",
     "untrained": "the same model untrained",
     "other_half": "other half of the real set",
+    "real": "real pictures",
+    "prior": "the prior",
     "blurred": "real set, blurred",
     "background": "backgrounds without objects",
     "flat": "a flat plane",
 }
 """What is compared, in the order of the charts, and its name for people."""
-
-
-class Reading(NamedTuple):
-    """How a metric is introduced to people."""
-
-    title: str
-    lower_is_better: bool
-    how: str
-
-
-def reading(metric: str, distilled: bool) -> Reading:
-    """Title of a metric, and one line on how to read it."""
-    if metric.startswith("fd_"):
-        network = metric.removeprefix("fd_")
-        how = f"Compares what {network} sees in the pictures; the network is not that of FID, so this is no FID."
-        if distilled:
-            how += " Training distils features of the same network, which flatters the model here."
-        return Reading(f"Fréchet distance on {network} features", True, how)
-    return {
-        "swd": Reading(
-            "Sliced Wasserstein distance of pictures",
-            True,
-            "Compares texture and structure at every scale with real pictures, by no network. A perfect model reaches "
-            "the other half of the real set; one that paints scenery and no objects stays at the backgrounds.",
-        ),
-        "depth_swd": Reading(
-            "Sliced Wasserstein distance of depth",
-            True,
-            "The same comparison between rendered and true depth maps, each set scaled by its own spread. "
-            "A model without shape scores like the flat plane.",
-        ),
-        "nfs": Reading(
-            "Non-flatness score",
-            False,
-            "How many of 64 depth levels a frontal view fills: a flat plane scores 1, the most is 64. It shows "
-            "collapsed geometry; noise scores high too.",
-        ),
-    }[metric]
 
 
 @dataclass(frozen=True)
@@ -81,7 +58,7 @@ class Sources:
     parameters: Mapping[str, Any]
     """Settings by dotted key; values may be nested."""
     metrics: Mapping[str, Any]
-    """Content of metrics.json."""
+    """Content of metrics.json, and of the evaluation's details.json."""
     evaluation: Path
     renders: Path
     training: Path
@@ -102,21 +79,52 @@ def build_report(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    flight = sources.renders / f"flight{SUFFIX}"
     cameras = _read_cameras(sources.evaluation / "cameras.tsv")
     return environment.get_template("report.html.j2").render(
         sources=sources,
-        pictures={name: _embed(sources.renders / f"{name}.png", "image/png") for name in PICTURES},
-        flight=_embed(flight, MIME) if flight.is_file() else None,
-        meshes=sorted(file.name for file in sources.renders.glob("mesh-*")),
+        pictures={name: _embed(sources.renders / f"{name}.png", "image/png") for name in PICTURES}
+        | _found(sources.renders, MORE_PICTURES, ".png", "image/png"),
+        films=_found(sources.renders, FILMS, SUFFIX, MIME),
+        meshes=_meshes(sources.renders),
         comparisons=_comparisons(sources.metrics),
         strips=_strips(sources.evaluation),
+        neighbours=_found(sources.evaluation, ("neighbours",), ".png", "image/png").get("neighbours"),
+        classes=_least_diverse(sources.evaluation / "classes.tsv"),
         histograms=_histograms(cameras),
+        heat_maps=_heat_maps(sources.training / "camera_histograms.npz"),
         camera_rows=_camera_rows(sources.evaluation / "camera_distances.json"),
+        stages=_stages(sources.training / "pictures"),
         curves=_curves(read_curves(sources.training)),
         published=IMAGENET_256,
         settings=dict(_flat(sources.parameters)),
     )
+
+
+def _found(folder: Path, names: Sequence[str], suffix: str, mime: str) -> dict[str, str]:
+    """Files among `names` that are there, as links that hold their content."""
+    return {name: _embed(file, mime) for name in names if (file := folder / f"{name}{suffix}").is_file()}
+
+
+def _meshes(folder: Path) -> dict[str, str | None]:
+    """Names of meshes, with a link that holds the file if it is small."""
+    return {
+        file.name: _embed(file, "model/gltf-binary") if file.stat().st_size <= MOST_MESH_BYTES else None
+        for file in sorted(folder.glob("mesh-*.glb"))
+    }
+
+
+def _stages(folder: Path) -> dict[str, str]:
+    """Pictures of the same scenes while training went on, by thousands of images: first, last and some between."""
+    files = sorted(folder.glob("kimg-*.png"))
+    chosen = sorted({round(place) for place in np.linspace(0, len(files) - 1, MOST_STAGES)}) if files else []
+    return {f"{float(files[i].stem.removeprefix('kimg-')):g}": _embed(files[i], "image/png") for i in chosen}
+
+
+def _least_diverse(file: Path) -> list[dict[str, str]]:
+    """Classes whose pictures are most alike, in the order of the file: the least diverse first."""
+    if not file.is_file():
+        return []
+    return list(csv.DictReader(_read(file).decode().splitlines(), delimiter="\t"))[:LEAST_DIVERSE]
 
 
 def _camera_rows(file: Path) -> dict[str, dict[str, float]]:
@@ -136,9 +144,11 @@ def _embed(file: Path, mime: str) -> str:
 
 
 def _comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A chart and a table for each metric that has controls."""
+    """A chart for each metric that there is a reading of, beside the controls that were measured."""
     result = []
-    for metric in sorted((name for name in metrics if f"{name}_untrained" in metrics), key=_rank):
+    for metric in sorted(filter(is_known, metrics), key=rank):
+        if metric in NO_QUALITY or _is_control(metric, metrics):
+            continue
         about = reading(metric, metrics.get(f"{metric}_distilled", False))
         values = {
             label: metrics[key]
@@ -146,14 +156,13 @@ def _comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
             if (key := metric if name == MODEL else f"{metric}_{name}") in metrics
         }
         better = "lower is better" if about.lower_is_better else "higher is better"
-        chart = bar_chart(better, values, highlight=SETS[MODEL])
-        result.append({"about": about, "better": better, "sets": values, "chart": Markup(chart)})
+        result.append({"about": about, "chart": Markup(bar_chart(better, values, highlight=SETS[MODEL]))})
     return result
 
 
-def _rank(metric: str) -> int:
-    known = ("swd", "depth_swd", "nfs")
-    return known.index(metric) if metric in known else len(known)
+def _is_control(metric: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether a name is that of another metric with something behind it: `fd_clip_untrained`, `fd_clip_distilled`."""
+    return any(metric.startswith(f"{other}_") for other in metrics)
 
 
 def _strips(folder: Path) -> dict[str, str]:
@@ -173,11 +182,34 @@ def _read_cameras(file: Path) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-UNITS = {"yaw": "radians", "pitch": "radians", "fov": "degrees", "look_at_radius": "scene units"}
+UNITS = {"fov": "degrees", "look_at_radius": "scene units"}
+"""Of camera parameters; all others are radians."""
 
 
 def _histograms(cameras: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]:
-    return [Markup(histogram_chart(name.replace("_", " "), UNITS[name], sets)) for name, sets in cameras.items()]
+    return [
+        Markup(histogram_chart(name.replace("_", " "), UNITS.get(name, "radians"), sets))
+        for name, sets in cameras.items()
+    ]
+
+
+def _heat_maps(file: Path) -> list[Markup]:
+    """How the distribution of each learned camera parameter moved while training; none where that was not kept."""
+    if not file.is_file():
+        return []
+    with np.load(io.BytesIO(_read(file)), allow_pickle=False) as arrays:
+        kimg = arrays["kimg"]
+        fields = [name.removesuffix("_edges") for name in arrays.files if name.endswith("_edges")]
+        return [
+            Markup(_heat_map(name, kimg, arrays[f"{name}_edges"], arrays[name]))
+            for name in fields
+            if len(kimg) and np.ptp(arrays[f"{name}_edges"]) > 0
+        ]
+
+
+def _heat_map(name: str, kimg: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
+    title = f"{name.replace('_', ' ')}, {UNITS.get(name, 'radians')}"
+    return heat_map(title, "thousands of images", kimg, edges, counts)
 
 
 def read_curves(folder: Path) -> list[dict[str, float]]:
@@ -186,14 +218,14 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[Markup]]:
-    """A chart for each scalar, by group: `generator/loss` belongs to `generator`."""
-    groups: dict[str, list[Markup]] = {}
+    """A chart for each scalar, by group: `generator/loss` belongs to `generator`. Measured distances come first."""
+    groups: dict[str, list[Markup]] = {"distance": []}
     for name in dict.fromkeys(name for record in records for name in record if name != "kimg"):
         points = [(record["kimg"], record[name]) for record in records if name in record]
         group, _, short = name.rpartition("/")
         chart = line_chart(short.replace("_", " "), "thousands of images", *zip(*points, strict=True))
         groups.setdefault(group or "run", []).append(Markup(chart))
-    return groups
+    return {name: charts for name, charts in groups.items() if charts}
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:

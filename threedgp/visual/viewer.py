@@ -70,8 +70,10 @@ def open_server(host: str, port: int) -> viser.ViserServer:
     return server
 
 
-def serve(painter: Painter, class_names: Sequence[str], title: str, size: int, server: viser.ViserServer) -> None:
-    """Show scenes to whoever opens the page; returns at once.
+def serve(
+    painter: Painter, class_names: Sequence[str], title: str, size: int, server: viser.ViserServer
+) -> dict[int, Visit]:
+    """Show scenes to whoever opens the page; returns at once, the open pages by number.
 
     Args:
         painter: of the model.
@@ -102,6 +104,8 @@ def serve(painter: Painter, class_names: Sequence[str], title: str, size: int, s
         if visit:
             visit.refiner.close()
 
+    return visits
+
 
 class Visit:
     """One open page."""
@@ -112,7 +116,7 @@ class Visit:
         self._add_controls(client.gui, painter.generator.camera_config)
         client.camera.on_update(self._ask)
         self._take_camera(painter.own_camera(self._scene()))
-        self.refiner.ask(self._order())
+        self.refiner.ask(self.order())
 
     def _add_controls(self, gui: viser.GuiApi, config: CameraConfig) -> None:
         named = [f"{label} {name}" for label, name in enumerate(self.class_names)]
@@ -141,13 +145,14 @@ class Visit:
 
     async def _ask(self, _: Any) -> None:
         # On the server's event loop, so that what was changed last is asked for last.
-        self.refiner.ask(self._order())
+        self.refiner.ask(self.order())
 
     def _scene(self) -> SceneKey:
         label = None if self.chosen.value == DRAWN else int(self.chosen.value.split()[0])
         return SceneKey(self.seed.value, label, round(self.truncation.value, DECIMALS))
 
-    def _order(self) -> Order:
+    def order(self) -> Order:
+        """What the page asks for, by its camera and controls."""
         yaw, pitch = (round(angle, DECIMALS) for angle in orbit_angles(self.client.camera.wxyz))
         look = Look(
             self._scene(),
@@ -159,8 +164,8 @@ class Visit:
             self.look_at_pitch.value,
             self.look_at_radius.value,
         )
-        camera = self.client.camera
-        return Order(look, max(min(self.size, camera.image_width, camera.image_height), SMALLEST))
+        page = max(self.client.camera.image_width, SMALLEST), max(self.client.camera.image_height, SMALLEST)
+        return Order(look, min(self.size, *page), page)
 
     def _take_camera(self, own: Tensor) -> None:
         """Move the browser's camera and the sliders to a camera `[8]`."""
@@ -173,9 +178,7 @@ class Visit:
                 control.value = min(max(values[name], control.min), control.max)
 
     def _show(self, frame: Frame) -> None:
-        camera = self.client.camera
-        page = on_page(frame.picture, max(camera.image_width, 1), max(camera.image_height, 1))
-        self.client.scene.set_background_image(page, format="png")
+        self.client.scene.set_background_image(on_page(frame.picture, *frame.order.page), format="png")
         self.note.content = self._words(frame)
 
     def _words(self, frame: Frame) -> str:
@@ -204,7 +207,7 @@ class Visit:
 
     def _save_picture(self) -> None:
         """Draw it at full size, whatever the page shows by now."""
-        look = self._order().look
+        look = self.order().look
         picture = self.painter.draw(look, self.size)
         name = self._name(look.scene) + ("" if look.kind == "color" else f"_{look.kind}")
         self.client.send_file_download(f"{name}.png", encode_image(picture, "png"), save_immediately=True)

@@ -14,10 +14,12 @@ from threedgp.visual.viewer_scenes import Look
 
 
 class Order(NamedTuple):
-    """A picture and how large it shall become."""
+    """A picture, how large it shall become, and where it is shown."""
 
     look: Look
     size: int
+    page: tuple[int, int]
+    """Width and height of the page in pixels. A picture for a page of another shape would be shown stretched."""
 
 
 class Frame(NamedTuple):

@@ -124,7 +124,7 @@ class Painter:
         if look.kind == "depth":
             return depth_colors(depth[0])
         if look.kind == "normals":
-            return normal_colors(depth_normals(depth[0], np.array(look.fov)))
+            return normal_colors(depth_normals(depth, np.array([look.fov])))[0]
         return pictures[0]
 
     @torch.inference_mode()

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+
 from genuine_formats import (
     WNIDS,
     decoded,
@@ -22,7 +24,6 @@ from genuine_formats import (
     write_tar,
     write_tree,
 )
-
 from threedgp.config import DatasetConfig
 from threedgp.data.sources import imagenet
 from threedgp.data.sources.base import RawPicture, Source
@@ -236,3 +237,24 @@ def test_files_of_the_hub_are_fetched(opened: Opened, tmp_path: Path) -> None:
     for found, encoded in zip(read_all(source).values(), FILES.values(), strict=True):
         np.testing.assert_array_equal(found.rgb, decoded(encoded))
     assert not list((tmp_path / "scratch").rglob("validation-*"))
+
+
+def test_labels_beyond_all_bounds_cost_their_rows_alone(opened: Opened, tmp_path: Path) -> None:
+    pictures = list(FILES.values())[:4]
+    write_hub_files(tmp_path / "in", [hub_table(pictures, [0, 2**40, -1, 2])])
+    found = list(read_all(opened("imagenet", tmp_path / "in")).values())
+    assert [picture.error for picture in found] == [None, "has no label", "has no label", None]
+    assert [picture.label for picture in found] == [0, 0, 0, 2]
+
+
+def test_labels_that_are_names_are_named(opened: Opened, tmp_path: Path) -> None:
+    table = hub_table(list(FILES.values())[:2]).append_column("label", pa.array(["tench", "stork"]))
+    write_hub_files(tmp_path / "in", [table])
+    with pytest.raises(UserError, match=r"parquet: column 'label' holds string, not the numbers of the classes"):
+        opened("imagenet", tmp_path / "in")
+
+
+def test_class_tars_without_pictures(opened: Opened, tmp_path: Path) -> None:
+    write_tar(tmp_path / "outer.tar", {f"{wnid}.tar": write_tar(tmp_path / "inner.tar", {}) for wnid in WNIDS})
+    with pytest.raises(UserError, match="holds not a single picture"):
+        opened("imagenet", tmp_path / "outer.tar")

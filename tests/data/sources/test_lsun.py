@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
 
+from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
 from threedgp.config import DatasetConfig
 from threedgp.data.sources import lmdb_files, lsun
 from threedgp.data.sources.base import Source

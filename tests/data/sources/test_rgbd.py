@@ -81,7 +81,9 @@ def test_null_labels_mean_one_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"labels": 3}', '{"labels": [["a.jpg", -1]]}', '{"labels": [["a.jpg", "x"]]}']
+    "text",
+    ["", "[]", '{"labels": 3}', '{"labels": [["a.jpg", -1]]}', '{"labels": [["a.jpg", "x"]]}', "[" * 100_000],
+    ids=lambda text: text[:30],
 )
 def test_bad_labels_are_named(tmp_path: Path, text: str) -> None:
     put(tmp_path / "in", "a.jpg")

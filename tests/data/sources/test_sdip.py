@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from genuine_formats import decoded, encoded, hub_table, picture, read_all, write_hub_files
 
+from genuine_formats import decoded, encoded, hub_table, picture, read_all, write_hub_files
 from threedgp.config import DatasetConfig
 from threedgp.data.sources import parquet_files
 from threedgp.data.sources.base import Source
@@ -76,6 +76,30 @@ def test_boxes_and_other_columns(opened: Opened, tmp_path: Path, name: str) -> N
     np.testing.assert_array_equal(pictures[0].rgb, decoded(PICTURES[0])[1:20, 2:30])
     np.testing.assert_array_equal(pictures[1].rgb, decoded(PICTURES[1]))
     assert "does not belong to a picture of 32x32" in pictures[2].error
+
+
+def test_boxes_of_all_kinds_of_numbers(opened: Opened, tmp_path: Path) -> None:
+    """Fractions are rounded; what is no box is one picture less, not the end of the set."""
+    boxes = [[0.4, 19.6, 2.0, 30.0], [float("nan"), 20.0, 1.0, 30.0], [0.0, 1e12, 0.0, 9.0], [1.0, 2.0, 3.0], None]
+    table = hub_table(PICTURES[:5]).append_column("box", pa.array(boxes, pa.list_(pa.float64())))
+    write_hub_files(tmp_path / "in", [table])
+    pictures = list(read_all(opened("sdip", tmp_path / "in", subset="dogs")).values())
+    np.testing.assert_array_equal(pictures[0].rgb, decoded(PICTURES[0])[0:20, 2:30])
+    assert all("is no bounding box" in str(picture.error) for picture in pictures[1:4])
+    np.testing.assert_array_equal(pictures[4].rgb, decoded(PICTURES[4]))
+
+
+@pytest.mark.parametrize("values", [["a", "b"], [{"top": 1}, {"top": 2}]])
+def test_boxes_that_are_no_lists_are_named(opened: Opened, tmp_path: Path, values: list[object]) -> None:
+    write_hub_files(tmp_path / "in", [hub_table(PICTURES[:2]).append_column("box", pa.array(values))])
+    with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet: a column of boxes holds"):
+        opened("sdip", tmp_path / "in", subset="dogs")
+
+
+def test_no_rows(opened: Opened, tmp_path: Path) -> None:
+    write_hub_files(tmp_path / "in", [hub_table(PICTURES[:1]).slice(0, 0)])
+    with pytest.raises(UserError, match="holds not a single picture"):
+        opened("sdip", tmp_path / "in", subset="dogs")
 
 
 def test_rows_without_pictures_are_rejects(opened: Opened, tmp_path: Path) -> None:

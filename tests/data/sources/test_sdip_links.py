@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from genuine_formats import decoded, encoded, picture, read_all
 
+from genuine_formats import decoded, encoded, picture, read_all
 from threedgp.data.sources import sdip_links
 from threedgp.data.sources.base import Source
 from threedgp.errors import UserError
@@ -152,7 +152,9 @@ def test_another_list_starts_over(opened: Opened, site: Site, tmp_path: Path) ->
         '[{"image_name": "http://x", "bounding_box": [0, 99999999999, 0, 1]}]',
         '[{"image_name": "http://x", "bounding_box": [0, NaN, 0, 1]}]',
         "[]",
+        "[" * 100_000,
     ],
+    ids=lambda text: text[:60],
 )
 def test_other_files_are_refused(opened: Opened, tmp_path: Path, text: str) -> None:
     (tmp_path / "dogs.json").write_text(text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from genuine_formats import write_tar
 
+from genuine_formats import write_tar
 from threedgp.data.sources.tars import LARGEST_HEADER, tar_members
 from threedgp.errors import UserError
 
@@ -41,6 +42,20 @@ def test_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
         file.truncate(2 * LARGEST_HEADER + 2**13)
     with (tmp_path / "in.tar").open("rb") as file, pytest.raises(UserError, match=r"^in: is no plain tar.*a header of"):
         list(tar_members(file.fileno(), "in"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_header_that_claims_a_negative_size(tmp_path: Path, kind: bytes) -> None:
+    """tarfile of Python before 3.11.14 goes backwards there, for ever, or reads all of the file into memory."""
+    whole = write_tar(tmp_path / "a.tar", {"first": b"1" * 600})
+    header = bytearray(tarfile.TarInfo("second").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")  # -512 in base 256
+    header[156:157] = kind
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(whole[:1536] + header + whole)
+    with (tmp_path / "a.tar").open("rb") as file, pytest.raises(UserError, match=r"a\.tar: .*damaged .*-512 bytes"):
+        list(islice(tar_members(file.fileno(), "a.tar"), 10))
 
 
 def test_without_its_end(tmp_path: Path) -> None:

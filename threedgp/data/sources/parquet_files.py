@@ -100,21 +100,21 @@ def list_rows(root: Path, names: Sequence[str], number: int, *, labelled: bool =
     columns = [name for name in ("label", *BOX_COLUMNS) if name in opened.schema_arrow.names]
     count = opened.metadata.num_rows
     box_column = next((name for name in BOX_COLUMNS if name in columns), None)
-    boxes, labels = pa.nulls(count, ROWS.field("box").type), pa.array(np.zeros(count, np.int32))
+    boxes, labels = pa.nulls(count, ROWS.field("box").type), pa.array(np.zeros(count, np.int64))
     try:
         table = opened.read(columns=columns, use_threads=False)
-        if labelled and "label" in columns:
-            labels = table["label"].cast(pa.int32())
-        if box_column:
-            boxes = table[box_column].cast(boxes.type)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
+    if labelled and "label" in columns:
+        labels = _whole_numbers(table["label"], path)
+    if box_column:
+        boxes = _boxes(table[box_column], path)
     wrong = pc.fill_null(pc.or_(pc.less(labels, 0), pc.greater_equal(labels, MOST_CLASSES)), True)
     stem = _stem(names[number])
     return pa.table(
         {
             "id": pa.array([f"{stem}{row:07d}" for row in range(count)], pa.string()),
-            "label": pc.if_else(wrong, 0, labels),
+            "label": pc.if_else(wrong, 0, labels).cast(pa.int32()),
             "problem": pc.if_else(wrong, "has no label", pa.scalar(None, pa.string())),
             "file": np.full(count, number, np.int32),
             "row": np.arange(count, dtype=np.int32),
@@ -122,6 +122,27 @@ def list_rows(root: Path, names: Sequence[str], number: int, *, labelled: bool =
         },
         ROWS,
     )
+
+
+def _whole_numbers(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowException:
+        raise UserError(f"{path}: column 'label' holds {column.type}, not the numbers of the classes.") from None
+
+
+def _boxes(column: pa.ChunkedArray, path: Path) -> pa.Array:
+    """Four whole numbers each; fractions are rounded, and what is no number becomes a box that fits no picture."""
+    kind = column.type
+    try:
+        lists = column.cast(pa.list_(pa.float64())).combine_chunks()
+    except pa.ArrowException:
+        raise UserError(f"{path}: a column of boxes holds {kind}, not [top, bottom, left, right].") from None
+    edges = pc.round(lists.flatten())
+    inside = pc.and_(pc.is_finite(edges), pc.less(pc.abs(edges), 2**31))
+    whole = pc.if_else(inside, edges, None).cast(pa.int32())
+    offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, whole, mask=lists.is_null())
 
 
 class ParquetStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from threedgp.config import Config, DatasetConfig
-from threedgp.data.shards import ShardFolder
+from threedgp.data.shards import ShardFolder, read_manifest
 from threedgp.data.sources import folder as folder_source
 from threedgp.data.sources import imagenet, lsun, procedural, rgbd, sdip
 from threedgp.data.sources.base import Source
@@ -32,6 +32,8 @@ def download_source(config: Config, folder: Path) -> None:
         lsun.download(dataset.subset, path, folder, machine)
     else:
         sdip.download(dataset.subset, path, folder, machine)
+    if read_manifest(folder).rows == 0:
+        raise UserError(f"dataset.path: {path or dataset.source} holds not a single picture; correct it.")
 
 
 def open_source(config: DatasetConfig, raw: Path) -> Source:

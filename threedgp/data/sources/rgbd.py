@@ -126,7 +126,7 @@ def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[
     try:
         pairs = json.loads(tree.load(files[0].path))["labels"]
         labels = None if pairs is None else {str(place.parent / name): _class_number(value) for name, value in pairs}
-    except (BadPicture, ValueError, TypeError, KeyError):
+    except (BadPicture, ValueError, TypeError, KeyError, RecursionError):
         raise UserError(
             f'{where}: {place} is not of the form {{"labels": [["name.jpg", 3], ...]}} with class numbers from 0.'
         ) from None

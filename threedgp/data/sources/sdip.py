@@ -59,14 +59,19 @@ def open_sdip(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource
     return ListedSource("sdip", shards, ParquetStore(root, [file["name"] for file in files]))
 
 
+def what_to_fetch(subset: str) -> str:
+    """What a person should do who has none of it."""
+    return (
+        f"set dataset.path to null to have {SDIP[subset].repo} fetched from the Hugging Face hub, or to a folder with "
+        "its Parquet files, or to the .json of the authors "
+        "(github.com/self-distilled-stylegan/self-distilled-internet-photos)"
+    )
+
+
 def _local(subset: str, path: Path) -> list[Reference]:
     names = parquet_files.find_parquet(path) if path.is_dir() else []
     if not names:
         what = "holds no Parquet files" if path.is_dir() else "is neither a folder nor a .json"
         what = what if path.exists() else "does not exist"
-        raise UserError(
-            f"dataset.path: {path} {what}; set it to null to have {SDIP[subset].repo} fetched from the Hugging Face "
-            "hub, or to a folder with its Parquet files, or to the .json of the authors "
-            "(github.com/self-distilled-stylegan/self-distilled-internet-photos)."
-        )
+        raise UserError(f"dataset.path: {path} {what}; {what_to_fetch(subset)}.")
     return refer(path, names)

@@ -65,7 +65,7 @@ def read_list(path: Path) -> list[Photograph]:
         ]
     except FileNotFoundError:
         raise UserError(f"dataset.path: {path} does not exist; name the .json of the authors of SDIP.") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f'dataset.path: {path} is no list of {{"image_name": address, "bounding_box": [top, bottom, left, right]}} '
             f"({type(error).__name__}: {error})."

@@ -49,6 +49,8 @@ def tar_members(descriptor: int, where: str, start: int = 0, size: int | None = 
         with tarfile.open(fileobj=cast(io.BufferedIOBase, window), mode="r:", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # the list would grow with every member
+                if member.size < 0:  # tarfile would go backwards, and find this header again
+                    raise tarfile.ReadError(f"{member.name!r} claims {member.size} bytes")
                 if member.offset_data + member.size > size and member.isreg():
                     raise UserError(
                         f"{where}: cut off: {member.name!r} should end at byte {member.offset_data + member.size}, and "
@@ -102,9 +104,9 @@ class _Window(io.RawIOBase):
         return self._place
 
     def read(self, count: int = -1) -> bytes:
-        if count > LARGEST_HEADER:
+        if not 0 <= count <= LARGEST_HEADER:  # less than 0 would mean all that is left
             raise tarfile.ReadError(f"a header of {count} bytes")
         left = max(self._size - self._place, 0)
-        data = os.pread(self._descriptor, left if count < 0 else min(count, left), self._start + self._place)
+        data = os.pread(self._descriptor, min(count, left), self._start + self._place)
         self._place += len(data)
         return data

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from golden_arrays import assert_matches, load
 from threedgp.cli import app
+from threedgp.conversion.models import convert_snapshot
 from threedgp.errors import UserError
-from threedgp.models.conversion import convert_snapshot
 from threedgp.models.saving import load_model
 from threedgp.models.scenes import sample_scenes
 from threedgp.render import RayRandomness

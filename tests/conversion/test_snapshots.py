@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from threedgp.conversion.snapshots import network_tensors, read_snapshot
 from threedgp.errors import UserError
-from threedgp.models.snapshots import network_tensors, read_snapshot
 
 
 def _state(parameters: dict[str, torch.Tensor] | None = None, **modules: Any) -> dict[str, Any]:

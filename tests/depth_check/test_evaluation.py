@@ -17,12 +17,13 @@ from PIL import Image
 
 from threedgp.config import DepthConfig
 from threedgp.data.sources.base import RawPicture
-from threedgp.depth import evaluation_command, leres
+from threedgp.depth import leres
 from threedgp.depth.base import Rejected
-from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
 from threedgp.depth.leres import Leres
-from threedgp.depth.scores import score
 from threedgp.depth.sidecar import SidecarDepth
+from threedgp.depth_check import evaluation_command
+from threedgp.depth_check.evaluation import evaluate_estimator, find_pairs, mean_score
+from threedgp.depth_check.scores import score
 from threedgp.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -144,8 +145,8 @@ def test_what_cannot_be_scored_has_a_reason(tmp_path: Path) -> None:
 
 
 def test_mean() -> None:
-    from threedgp.depth.evaluation import Result
-    from threedgp.depth.scores import Score
+    from threedgp.depth_check.evaluation import Result
+    from threedgp.depth_check.scores import Score
 
     results = [
         Result("a", Score(0.1, 0.5, 0.2, 1.0)),

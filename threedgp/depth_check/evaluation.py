@@ -14,7 +14,7 @@ from threedgp.data.prepare import centre_crop
 from threedgp.data.sources.base import RawPicture
 from threedgp.data.sources.pictures import SUFFIXES, BadPicture, decode_depth, decode_picture
 from threedgp.depth.base import DepthEstimator, Rejected
-from threedgp.depth.scores import Score, score
+from threedgp.depth_check.scores import Score, score
 from threedgp.errors import UserError
 from threedgp.progress import progress
 

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from threedgp.config import CameraConfig, ModelConfig
+from threedgp.conversion.names import convert_names
+from threedgp.conversion.snapshots import network_tensors, read_snapshot
 from threedgp.errors import UserError
 from threedgp.models.generator import Generator
-from threedgp.models.published import convert_names
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
-from threedgp.models.snapshots import network_tensors, read_snapshot
 
 # What a setting must be for our modules to compute the same; absent means the published default, which it is.
 _REQUIRED = {

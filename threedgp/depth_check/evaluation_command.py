@@ -13,9 +13,9 @@ from rich.table import Table
 
 from threedgp.atomic import write_json
 from threedgp.config import DepthConfig, MachineConfig
-from threedgp.depth.evaluation import Result, evaluate_estimator, find_pairs, mean_score
 from threedgp.depth.registry import build_estimator
-from threedgp.depth.scores import Score
+from threedgp.depth_check.evaluation import Result, evaluate_estimator, find_pairs, mean_score
+from threedgp.depth_check.scores import Score
 from threedgp.errors import UserError
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from threedgp.errors import UserError
-from threedgp.features import vgg16
-from threedgp.features.vgg16 import Vgg16
 from threedgp.fetch.table import WEIGHTS
+from threedgp.metrics import vgg16
+from threedgp.metrics.vgg16 import Vgg16
 
 
 def test_another_file_is_refused(tmp_path):

@@ -18,7 +18,7 @@ from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.sources.base import RawPicture
 from threedgp.depth.base import Rejected
-from threedgp.depth.preview import GAP, NO_DEPTH_COLOR, PAIRS, SMALLEST_TILE
+from threedgp.depth_check.preview import GAP, NO_DEPTH_COLOR, PAIRS, SMALLEST_TILE
 
 SETTINGS = """
 dataset: {name: tiny, source: procedural, resolution: 16}

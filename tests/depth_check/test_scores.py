@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from threedgp.depth.scores import Score, align, score
+from threedgp.depth_check.scores import Score, align, score
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,166 @@
+"""``threedgp view`` in a real browser: it draws what the command line draws, and follows mouse, sliders and buttons."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from threedgp.data.images import decode_image
+from threedgp.visual.viewer import Visit, open_server, serve
+from threedgp.visual.viewer_scenes import Painter, SceneKey
+
+SIZE = 96
+FINISHED = f"{SIZE} × {SIZE} pixels"
+CLASSES = ["box", "<b>ball"]
+CHANGED = 1.0
+"""Mean difference of two pictures, in levels, that is more than noise."""
+PATIENCE = 90.0
+"""Seconds for a picture that the page has and has not drawn yet."""
+
+
+class Open(NamedTuple):
+    """A page and the server's side of it."""
+
+    address: str
+    painter: Painter
+    visits: dict[int, Visit]
+
+
+@pytest.fixture
+def opened(tiny_generator) -> Iterator[Open]:
+    server = open_server("127.0.0.1", 0)
+    painter = Painter(tiny_generator)
+    visits = serve(painter, CLASSES, "tiny", SIZE, server)
+    yield Open(f"http://127.0.0.1:{server.get_port()}", painter, visits)
+    server.stop()
+
+
+@pytest.fixture
+def watched(open_page, opened):
+    """The page, once its first picture is finished."""
+    one = open_page(1280)
+    one.page.goto(opened.address)
+    one.page.get_by_text(FINISHED).wait_for()
+    return one
+
+
+def screen(page) -> np.ndarray:
+    """The square in the middle of the canvas, which shows the picture, at `SIZE` pixels."""
+    box = page.locator("canvas").first.bounding_box()
+    canvas = decode_image(page.screenshot(clip=box))
+    height, width = canvas.shape[:2]
+    side = min(height, width)
+    left = (width - side) // 2
+    return cv2.resize(canvas[:side, left : left + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first.astype(float) - second).mean())
+
+
+def wait_until(page, condition: Callable[[], bool]) -> None:
+    """Let the page work until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        page.wait_for_timeout(100)
+
+
+def settled(page, visit: Visit, painter: Painter) -> np.ndarray:
+    """The screen, once it shows the finished picture of what the page asks for by now."""
+    seen = np.zeros(0)
+
+    def shows_it() -> bool:
+        nonlocal seen
+        seen = screen(page)
+        return difference(seen, painter.draw(visit.order().look, SIZE)) < CHANGED
+
+    wait_until(page, shows_it)
+    return seen
+
+
+def only(visits: dict[int, Visit]) -> Visit:
+    (visit,) = visits.values()
+    return visit
+
+
+def close_notices(page) -> None:
+    """viser warns of WebGL without a GPU, over the picture."""
+    for button in page.locator(".mantine-Notification-closeButton").all():
+        button.click()
+
+
+def test_picture_mouse_sliders_and_views(watched, opened):
+    """One page for all of it: opening one takes longest."""
+    page, painter, visit = watched.page, opened.painter, only(opened.visits)
+    close_notices(page)
+    first = settled(page, visit, painter)
+    scene = SceneKey(0, None, 1.0)
+    own, order = painter.own_camera(scene), visit.order()
+    assert order.look.scene == scene and order.size == SIZE
+    assert (order.look.yaw, order.look.pitch) == pytest.approx((own[0].item(), own[1].item()), abs=1e-3)
+    assert order.look.fov == pytest.approx(own[3].item(), abs=1e-3)
+
+    box = page.locator("canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y - 20, steps=5)
+    page.mouse.up()
+    turned = settled(page, visit, painter)
+    moved = visit.order().look
+    assert moved.yaw > order.look.yaw + 0.05, "what is in front follows the mouse to the right"
+    assert moved.pitch > order.look.pitch + 0.01, "and upwards, as seen from further below"
+    assert difference(turned, first) > CHANGED
+
+    seed = page.get_by_role("textbox").first
+    seed.fill("7")
+    seed.press("Enter")
+    wait_until(page, lambda: visit.order().look.scene.seed == 7)
+    other = settled(page, visit, painter)
+    assert difference(other, turned) > CHANGED
+    assert (visit.order().look.yaw, visit.order().look.pitch) == (moved.yaw, moved.pitch), "the camera stays"
+
+    visit.kind.value = "Depth"
+    assert difference(settled(page, visit, painter), other) > CHANGED
+    visit.fov.value = 80.0
+    page.get_by_text("Outside of the prior: fov").wait_for()
+    visit.chosen.value = "1 <b>ball"
+    page.get_by_text("class 1 <b>ball").wait_for()
+
+    local = (opened.address, opened.address.replace("http", "ws"), f"blob:{opened.address}", "data:")
+    assert watched.requests and all(request.startswith(local) for request in watched.requests), watched.requests
+    assert watched.errors == []
+
+
+def test_saves_picture_and_mesh(watched, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("threedgp.visual.viewer_scenes.MESH_RESOLUTION", 16)
+    page, painter, visit = watched.page, opened.painter, only(opened.visits)
+    label = painter.label(SceneKey(0, None, 1.0))
+    for button, suffix in (("Save picture", "png"), ("Save mesh", "glb")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.suggested_filename == f"seed0000_class{label:03d}.{suffix}"
+        download.value.save_as(tmp_path / f"saved.{suffix}")
+    saved = decode_image(Path(tmp_path / "saved.png").read_bytes())
+    assert (saved == painter.draw(visit.order().look, SIZE)).all()
+    assert trimesh.load(tmp_path / "saved.glb", force="mesh").is_watertight
+
+
+def test_two_visitors_look_at_different_scenes(watched, opened, open_page):
+    second = open_page(400)
+    second.page.goto(opened.address)
+    second.page.get_by_text("96 × 96 pixels").wait_for()
+    first_visit, second_visit = opened.visits.values()
+    second_visit.seed.value = 5
+    assert (first_visit.order().look.scene.seed, second_visit.order().look.scene.seed) == (0, 5)
+    watched.page.close()
+    wait_until(second.page, lambda: len(opened.visits) == 1)
+    assert list(opened.visits.values()) == [second_visit], "a closed page is forgotten"

@@ -1,0 +1,77 @@
+"""Pictures that are there, that will be fetched, and that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from threedgp.config import Config
+from threedgp.needs.data import missing_pictures, pictures_finding
+
+Settings = Callable[..., Config]
+
+
+def at(settings: Settings, path: str | None, **dataset: Any) -> Config:
+    values = {"source": "imagenet", "path": path} | dataset
+    return settings(dataset=values)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "advice"),
+    [
+        ({}, ["ILSVRC2012_img_train.tar", "image-net.org/download-images.php", "HF_TOKEN"]),
+        ({"source": "lsun", "subset": "horse"}, ["http://dl.yf.io/lsun/objects/horse.zip", "null"]),
+        ({"source": "sdip", "subset": "dogs"}, ["rmokady/SDIP_dog", "null"]),
+        ({"source": "folder"}, ["put the pictures there"]),
+        ({"source": "rgbd"}, ["put the pictures there"]),
+    ],
+)
+def test_missing_or_empty_path_says_what_to_fetch(
+    settings: Settings, dataset: dict[str, str], advice: list[str]
+) -> None:
+    config = at(settings, "pictures", **dataset)
+    for what in ("there is no 'pictures'", "there is nothing in the folder 'pictures'"):
+        problem = missing_pictures(config)
+        assert problem is not None and problem.startswith(f"dataset.path: {what}; ") and "\n" not in problem
+        assert all(part in problem for part in advice)
+        finding = pictures_finding(config)
+        assert finding.needed and not finding.fine and finding.advice == problem
+        Path("pictures").mkdir(exist_ok=True)
+    Path("pictures/a.jpg").touch()
+    assert missing_pictures(config) is None and pictures_finding(config).fine
+
+
+def test_home_is_where_the_stage_looks(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.jpg").touch()
+    assert missing_pictures(at(settings, "~/mine")) is None
+
+
+def test_imagenet_of_the_hub_needs_a_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = pictures_finding(at(settings, None))
+    assert finding.needed and not finding.fine and "no token is set" in finding.found
+    assert "HF_TOKEN" in finding.advice and "ILSVRC2012_img_train.tar" in finding.advice
+    assert missing_pictures(at(settings, None)) is None  # a mirror or a later login will do
+    mirrored = settings(machine={"mirror": "/mnt/mirror"})
+    assert pictures_finding(mirrored).fine and "/mnt/mirror" in pictures_finding(mirrored).found
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    finding = pictures_finding(at(settings, None))
+    assert finding.fine and "with your token" in finding.found and "hf_secret" not in finding.found
+
+
+def test_sets_that_anybody_may_fetch(settings: Settings) -> None:
+    dogs = pictures_finding(at(settings, None, source="sdip", subset="dogs"))
+    assert dogs.fine and "https://huggingface.co/datasets/rmokady/SDIP_dog" in dogs.found
+    horse = pictures_finding(at(settings, None, source="lsun", subset="horse"))
+    assert horse.fine and "http://dl.yf.io/lsun/objects/horse.zip (about 69 GB)" in horse.found
+
+
+def test_the_tar_is_recognised(settings: Settings) -> None:
+    Path("sets").mkdir()
+    Path("sets/ILSVRC2012_img_train.tar").touch()
+    for path in ("sets", "sets/ILSVRC2012_img_train.tar"):
+        assert "138 GB, 1,281,167 pictures" in pictures_finding(at(settings, path)).found

@@ -1,0 +1,163 @@
+"""Which weights the settings need, and where they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from threedgp import atomic
+from threedgp.config import Config
+from threedgp.fetch import table
+from threedgp.fetch.hub import list_repository
+from threedgp.fetch.remote import Remote
+from threedgp.fetch.weights import find_model, find_weights
+from threedgp.needs.finding import Finding
+from threedgp.needs.weights import missing_path, networks, weights_findings
+
+Settings = Callable[..., Config]
+
+
+def found(config: Config) -> dict[str, Finding]:
+    return {finding.what: finding for finding in weights_findings(config)}
+
+
+def keys(config: Config) -> list[str]:
+    return [network.key for network in networks(config)]
+
+
+def test_published_settings_need_four_networks(settings: Settings) -> None:
+    assert keys(settings()) == ["features.weights", "embed.weights", "depth.weights", "evaluate.neighbour_weights"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "without"),
+    [
+        ({"features": {"network": "efficientnet_lite0"}}, "features.weights"),
+        ({"embed": {"network": "efficientnet_lite0"}}, "embed.weights"),
+        ({"embed": {"network": "none"}, "train": {"distillation": {"loss": "none"}}}, "embed.weights"),
+        ({"depth": {"estimator": "sidecar"}}, "depth.weights"),
+        ({"evaluate": {"metrics": ["frechet", "neighbours"]}}, "evaluate.neighbour_weights"),
+        ({"evaluate": {"neighbour_network": "features"}}, "evaluate.neighbour_weights"),
+    ],
+)
+def test_what_is_not_used_needs_no_weights(settings: Settings, sections: dict[str, object], without: str) -> None:
+    assert without not in keys(settings(**sections)) and without in keys(settings())
+
+
+def test_the_metrics_of_vgg16_are_those_that_evaluate_gives_it() -> None:
+    from threedgp.metrics.real_side import NEED_NEIGHBOURS
+    from threedgp.needs.weights import BY_VGG16
+
+    assert BY_VGG16 == NEED_NEIGHBOURS
+
+
+def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(settings: Settings) -> None:
+    lines = {what: finding.found for what, finding in found(settings()).items()}
+    assert all(finding.fine for finding in found(settings()).values())
+    leres = table.WEIGHTS["leres"].file.url
+    assert lines["Weights of leres"] == (
+        f"will be fetched from {leres} (530,760,553 bytes; licence: for research only, not to be redistributed)"
+    )
+    assert table.WEIGHTS["inception"].file.url in lines["Weights of inception"]
+    assert "553,433,881 bytes" in lines["Weights of vgg16"]
+    embed = lines["Weights of resnet50.ram_in1k"]
+    assert "https://huggingface.co/timm/resnet50.ram_in1k (licence: apache-2.0)" in embed
+    mirrored = found(settings(machine={"mirror": "/mnt/mirror"}))["Weights of leres"].found
+    assert "looked for in /mnt/mirror first" in mirrored
+
+
+@pytest.mark.parametrize("estimator", table.DEPTH_MODELS)
+def test_depth_models_of_the_hub(settings: Settings, estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    lines = found(settings(depth={"estimator": estimator}))
+    weights = lines[f"Weights of {estimator}"]
+    model = table.DEPTH_MODELS[estimator]
+    assert f"https://huggingface.co/{model.repo} (licence: {model.licence})" in weights.found
+    (package,) = [finding for what, finding in lines.items() if what.startswith("Package ")]
+    assert package.needed and not package.fine and "pip install" in package.advice
+
+
+def test_every_estimator_is_known(settings: Settings) -> None:
+    from typing import get_args
+
+    from threedgp.config import DepthConfig
+
+    for estimator in get_args(DepthConfig.model_fields["estimator"].annotation):
+        if estimator not in ("none", "sidecar", "simulated"):
+            assert f"Weights of {estimator}" in found(settings(depth={"estimator": estimator}))
+
+
+def test_paths(settings: Settings, tmp_path: Path) -> None:
+    """A file where a file is wanted, a folder with a configuration where a model is."""
+    for sections, make in (
+        ({"depth": {"estimator": "leres", "weights": "own.pth"}}, lambda: Path("own.pth").touch()),
+        ({"depth": {"estimator": "dpt", "weights": "./own"}}, lambda: make_model(Path("own"))),
+        ({"features": {"weights": f"file://{tmp_path}/inception.pth"}}, lambda: Path("inception.pth").touch()),
+        ({"evaluate": {"neighbour_weights": "sub/vgg.pth"}}, lambda: touch(Path("sub/vgg.pth"))),
+    ):
+        config, ((section, values),) = settings(**sections), sections.items()
+        (network,) = [one for one in networks(config) if one.given]
+        problem = missing_path(network)
+        assert problem is not None and problem.startswith(f"{section}.") and str(list(values.values())[-1]) in problem
+        line = found(config)[f"Weights of {network.name}"]
+        assert line.needed and not line.fine and line.advice == problem
+        make()
+        assert missing_path(network) is None
+        assert found(config)[f"Weights of {network.name}"].fine
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+
+
+def make_model(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+
+
+@pytest.mark.parametrize("given", ["owner/repo", "owner/repo:file.pth", "https://example.org/w.pth?x=secret"])
+def test_addresses_and_hub_ids_are_no_missing_paths(settings: Settings, given: str) -> None:
+    config = settings(depth={"estimator": "leres", "weights": given})
+    (network,) = [one for one in networks(config) if one.given]
+    assert missing_path(network) is None
+    line = found(config)["Weights of leres"]
+    assert line.fine and "will be fetched from https://" in line.found and "secret" not in line.found
+
+
+def test_what_was_fetched_is_found_where_it_is(settings: Settings, tmp_path: Path) -> None:
+    """The downloader itself fills the cache, from a mirror in a folder."""
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    data = b"weights of one's own"
+    (mirror / "own.pth").write_bytes(data)
+    address = f"https://example.org/own.pth#sha256={hashlib.sha256(data).hexdigest()}"
+    file = find_weights("leres", address, mirror=str(mirror))
+    assert found(settings(depth={"weights": address}))["Weights of leres"].found == str(file)
+    (mirror / "Intel").mkdir()
+    make_model(mirror / "Intel/dpt-large")
+    assert {file.name for file in list_repository("Intel/dpt-large", kind="model", mirror=str(mirror))}
+    folder = find_model("Intel/dpt-large", key="depth.weights", mirror=str(mirror))
+    line = found(settings(depth={"estimator": "dpt"}))["Weights of dpt"]
+    assert line.found == str(folder / "config.json")
+    (folder / "model.safetensors").unlink()
+    assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found
+
+
+def test_half_a_download_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    entry = table.WEIGHTS["leres"].file
+    folder = tmp_path / "cache/weights/leres-1d696b2e"
+    folder.mkdir(parents=True)
+    atomic.write_json(folder / f"{entry.name}.fetched.json", [vars(Remote(entry.name, entry.url, 5))])
+    assert "will be fetched" in found(settings())["Weights of leres"].found
+    (folder / entry.name).write_bytes(b"12345")
+    assert found(settings())["Weights of leres"].found == str(folder / entry.name)
+
+
+def test_network_that_timm_does_not_have(settings: Settings) -> None:
+    line = found(settings(embed={"network": "resnet51"}))["Weights of resnet51"]
+    assert line.needed and not line.fine and line.advice.startswith("embed.weights: timm names no weights")
