@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from threedgp.data.loader import ShardLoader
 from threedgp.errors import UserError
 from threedgp.processes import Stopped, run_processes
 from threedgp.training.distributed import Team
-from threedgp.training.state import saved_states
+from threedgp.training.loop import prepare_trainer
+from threedgp.training.state import load_state, saved_states
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
 
@@ -74,6 +77,24 @@ def test_all_are_taken_back_and_stop_together_and_one_goes_on_alone(tmp_path: Pa
         assert record["generator/loss"] == pytest.approx(expected["generator/loss"], rel=1e-3)
         assert record["discriminator/real_sign"] == pytest.approx(expected["discriminator/real_sign"])
     assert torch.allclose(trainer.average.mapping.w_average, alone.average.mapping.w_average, rtol=1e-2, atol=1e-4)
+
+
+def test_all_measure_together_and_a_stop_cuts_them_off_together(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    write_shards(shards)
+    config = tiny_config(train={"metric_kimg": 0.032, "publish": "best"})
+    with pytest.raises(Stopped):
+        run_processes(2, worlds.work_that_measures, (config, shards, tmp_path), lambda: False)
+    first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and len(first) == 1
+    assert saved_states(tmp_path / "states") == [32, 48, 64]  # the last good one, and the newest two
+    assert load_state(tmp_path / "states", 64, torch.device("cpu"))["due"] > 0
+    # One process finds what two found: the same state, measured again.
+    loader = ShardLoader(shards, config.train.batch_size, config.train.seed)
+    trainer = prepare_trainer(config, loader, torch.device("cpu"))
+    loader.close()
+    trainer.load_state_dict(load_state(tmp_path / "states", 32, torch.device("cpu"))["trainer"])
+    assert worlds.measure_tiny(trainer) == pytest.approx(first[0], rel=1e-5)
 
 
 def test_processes_are_stopped_from_outside_even_while_they_start(tmp_path: Path) -> None:

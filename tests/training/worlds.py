@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -19,9 +20,12 @@ from threedgp.data.images import depth_to_bytes, encode_image
 from threedgp.data.loader import Batch, ShardLoader
 from threedgp.data.shards import ShardWriter
 from threedgp.errors import UserError
+from threedgp.features.extractor import Features
+from threedgp.features.moments import Moments
+from threedgp.metrics.monitor import Monitor
 from threedgp.training.curves import Means, Record
 from threedgp.training.distributed import ALONE, Team, join_team
-from threedgp.training.loop import prepare_trainer, train
+from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.trainer import Trainer, build_networks
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
@@ -179,6 +183,43 @@ def work_until_stopped(should_stop: Callable[[], bool], config: Config, shards: 
 
     with join_team(torch.device("cpu")) as (team, _):
         train_over(shards, folder, config, team, after_step=spoil_and_stop, should_stop=should_stop)
+
+
+class Averages:
+    """Stands in for a network: the mean of every channel."""
+
+    name, identity, feature_dim, input_size, device = "averages", "averages", 3, RESOLUTION, torch.device("cpu")
+
+    def __call__(self, images: torch.Tensor) -> Features:
+        return Features(images.float().mean(dim=(2, 3)), torch.zeros(len(images), 0))
+
+
+def measure_tiny(trainer: Trainer, meanwhile: Callable[[], None] = lambda: None) -> dict[str, float]:
+    """Distances of the averaged generator to pictures of noise, by all processes of the trainer's team."""
+    reals = np.random.default_rng(0).integers(0, 256, (9, 3, RESOLUTION, RESOLUTION), dtype=np.uint8)
+    statistics = Moments.of(reals.mean((2, 3)))
+    monitor = Monitor(Averages(), statistics, reals, count=len(reals), seed=0, batch_size=2)
+    return monitor(trainer.average, RESOLUTION, trainer.team, meanwhile)
+
+
+def work_that_measures(should_stop: Callable[[], bool], config: Config, shards: Path, folder: Path) -> None:
+    """The loop with measurements; in the second, the last process alone is to stop. Each writes what it found."""
+    found: list[dict[str, float]] = []
+    asked = 0
+
+    with join_team(torch.device("cpu")) as (team, _):
+
+        def stops() -> bool:
+            return asked > 0 and team.rank == team.size - 1
+
+        def measure(trainer: Trainer, meanwhile: Callable[[], None]) -> Measured:
+            nonlocal asked
+            asked += len(found)
+            found.append(measure_tiny(trainer, meanwhile))
+            (folder / f"found-{team.rank}.json").write_text(json.dumps(found))
+            return Measured({}, found[-1]["frechet"])
+
+        train_over(shards, folder / "states", config, team, measure=measure, should_stop=stops)
 
 
 def work_that_fails(should_stop: Callable[[], bool]) -> None:
