@@ -18,8 +18,11 @@ def test_only_what_changed_runs_again(imitation: Any) -> None:
     assert imitation.repro() == ["depth", "shards", "train", "evaluate", "render", "report"]
     imitation.set("machine", "workers", 3)
     assert imitation.repro() == []
-    (imitation.root / "threedgp" / "visual" / "module.py").write_text("# another comment\n")
+    visual = imitation.root / "threedgp" / "visual"
+    (visual / "meshes.py").write_text("# another comment\n")
     assert imitation.repro() == ["render", "report"]
+    (visual / "module.py").write_text("# another comment\n")  # nothing that draws uses it
+    assert imitation.repro() == ["report"]
 
 
 def test_switching_presets_and_back_computes_nothing_again(imitation: Any) -> None:
