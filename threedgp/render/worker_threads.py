@@ -33,10 +33,11 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def share(work: Callable[[int], None], count: int) -> None:
     """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses, without autograd."""
     threads = min(torch.get_num_threads(), count)
+    inference = torch.is_inference_mode_enabled()  # each thread has a mode of its own
 
-    @torch.no_grad()
     def quietly(k: int) -> None:
-        work(k)
+        with torch.inference_mode(inference), torch.no_grad():
+            work(k)
 
     if threads <= 1:
         for k in range(count):
