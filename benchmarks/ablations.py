@@ -4,13 +4,16 @@
     PYTHONPATH=. python benchmarks/ablations.py --jobs 1 --seeds 0 --variants full no_depth
 
 Runs the stages of the pipeline in folders below .scratch/ablations, the data once, `train` and `evaluate` for each
-variant and seed; the same command goes on where it was stopped. Prints a table (mean and deviation over seeds) and
-writes it with all numbers to benchmarks/results/ablations.json.
+variant and seed; the same command goes on where it was stopped, and what other code or settings made is made again.
+Prints a table (mean and deviation over seeds); all numbers of a whole set of runs go to
+benchmarks/results/ablations.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import statistics
@@ -45,6 +48,16 @@ COLUMNS = ["swd", "fd_efficientnet_lite0", "nfs", "camera_emd", "depth_swd"]
 DATA_STAGES = ("download", "prepare", "features", "select", "depth", "embed", "shards")
 
 
+@functools.cache
+def code_digest() -> bytes:
+    """Changes with the code of stages and library."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in ("stages", "threedgp") for file in (ROOT / folder).rglob("*")):
+        if file.suffix in (".py", ".cpp"):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest().encode()
+
+
 def write_params(folder: Path, preset: str, overrides: dict[str, Any]) -> None:
     """``params.yaml`` of `preset` with some settings changed, by dotted key."""
     values = preset_values(preset, ROOT / "presets")
@@ -65,20 +78,20 @@ def write_params(folder: Path, preset: str, overrides: dict[str, Any]) -> None:
 def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> None:
     """Run stages in `folder`, their output to ``log.txt``; ends the program where one fails.
 
-    A file ``<stage>.done`` says that a stage has finished with the present settings.
+    A file ``<stage>.done`` says with which code and settings a stage has finished.
     """
-    settings = (folder / "params.yaml").read_bytes()
+    made_with = code_digest() + b"\n" + (folder / "params.yaml").read_bytes()
     environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
     for stage in stages:
         done = folder / f"{stage}.done"
-        if done.is_file() and done.read_bytes() == settings:
+        if done.is_file() and done.read_bytes() == made_with:
             continue
         with (folder / "log.txt").open("ab") as log:
             command = [sys.executable, "-m", f"stages.{stage}"]
             code = subprocess.run(command, cwd=folder, env=environ, stdout=log, stderr=log).returncode
         if code:
             raise SystemExit(f"{folder.name}: stage {stage} ended with code {code}; see {folder / 'log.txt'}")
-        write_bytes(done, settings)
+        write_bytes(done, made_with)
 
 
 def run_variant(preset: str, variant: str, seed: int, threads: int) -> dict[str, Any]:
@@ -125,7 +138,8 @@ def main() -> None:
             rows.append(row)
             bar.advance(1)
     rows.sort(key=lambda row: (list(VARIANTS).index(row["variant"]), row["seed"]))
-    write_json(RESULTS, {"preset": options.preset, "runs": rows, **environment("cpu")})
+    if set(options.variants) == set(VARIANTS) and len(options.seeds) > 1:
+        write_json(RESULTS, {"preset": options.preset, "runs": rows, **environment("cpu")})
     print(table(rows, options.columns))
 
 

@@ -146,6 +146,10 @@ def composite_forward_kernel(
     SIGMOID: tl.constexpr,
     WHITE: tl.constexpr,
 ):
+    """BLOCK_R rays: their samples in order of distance, weighed and summed to colour, depth and transmittance.
+
+    Arguments as in `composite` (see `compositing`); `samples_*` are `[rays, count, 4]`, colour and raw density.
+    """
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     ray, is_ray = row[:, None], (row < rays)[:, None]
     place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
@@ -220,6 +224,8 @@ def composite_backward_kernel(
     WEIGHTS: tl.constexpr,
     TRANSMITTANCE: tl.constexpr,
 ):
+    """Gradients of the samples of BLOCK_R rays, from those of the outputs that RGB, DEPTH, WEIGHTS and TRANSMITTANCE
+    name; weights are computed again rather than kept."""
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     ray, is_ray = row[:, None], (row < rays)[:, None]
     place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
