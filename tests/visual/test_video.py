@@ -61,9 +61,13 @@ def test_is_what_browsers_play(tmp_path, frames):
 
 
 def test_same_bytes(tmp_path, frames):
-    for name in ("a.mp4", "b.mp4"):
-        write_video(tmp_path / name, iter(frames), 24)
-    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    """Thirty films: libx264's own choice of instructions made one in twelve differ."""
+
+    def film() -> bytes:
+        write_video(tmp_path / "film.mp4", iter(frames), 24)
+        return (tmp_path / "film.mp4").read_bytes()
+
+    assert len({film() for _ in range(30)}) == 1
 
 
 def test_quality_is_a_setting(tmp_path, frames):
