@@ -13,6 +13,7 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +70,23 @@ def picture_codecs() -> dict[str, Codec]:
     }
     codecs["WebP lossless, OpenCV"] = by_opencv(".webp", [cv2.IMWRITE_WEBP_QUALITY, 101])
     codecs["JPEG 95, full colour resolution"] = by_opencv(".jpg", JPEG)
-    codecs["`prepare.encoding: webp`"] = Codec(lambda rgb: encode_image(rgb, "webp"), decode_image)
+    for level in (1, 3):
+        codecs[f"differences of rows, less green, Zstandard {level}"] = zstandard(
+            level, less_green_rows, from_less_green_rows, 3
+        )
+    for encoding in ("differences", "webp"):
+        codecs[f"`prepare.encoding: {encoding}`"] = Codec(partial(encode_image, encoding=encoding), decode_image)
     return codecs
+
+
+def less_green_rows(rgb: Array) -> bytes:
+    red, green, blue = rgb.transpose(2, 0, 1)
+    return np.diff(np.stack([green, red - green, blue - green]), axis=1, prepend=np.uint8(0)).tobytes()
+
+
+def from_less_green_rows(data: bytes) -> Array:
+    green, red, blue = np.cumsum(np.frombuffer(data, np.uint8).reshape(3, SIDE, SIDE), axis=1, dtype=np.uint8)
+    return cv2.merge([red + green, green, blue + green])
 
 
 def raw(depth: Array) -> bytes:
@@ -99,11 +115,11 @@ def from_apart(data: bytes) -> Array:
     return high.astype(np.uint16) << 8 | low
 
 
-def zstandard(level: int, pack: Callable[[Array], bytes], unpack: Callable[[bytes], Array]) -> Codec:
+def zstandard(level: int, pack: Callable[[Array], bytes], unpack: Callable[[bytes], Array], planes: int = 2) -> Codec:
     codec = pa.Codec("zstd", level)
     return Codec(
         lambda depth: codec.compress(pack(depth), asbytes=True),
-        lambda data: unpack(codec.decompress(data, 2 * SIDE**2)),
+        lambda data: unpack(codec.decompress(data, planes * SIDE**2)),
     )
 
 

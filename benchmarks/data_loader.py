@@ -24,6 +24,7 @@ import pyarrow as pa
 from data_pictures import textured
 from data_rows import append_row, resident
 
+from threedgp.allocator import keep_freed_memory
 from threedgp.data import schemas
 from threedgp.data.images import Encoding, depth_to_bytes, encode_image
 from threedgp.data.loader import ShardLoader
@@ -113,11 +114,12 @@ def order_ms(shards: int) -> float:
 def main() -> None:
     """Read the options, measure, print and append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoding", nargs="+", default=["webp", "png", "jpeg"])
+    parser.add_argument("--encoding", nargs="+", default=["differences", "webp", "png", "jpeg"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--turns", type=int, default=40, help="stretches of 256 rows")
     options = parser.parse_args()
+    keep_freed_memory()
     for encoding in options.encoding:
         with tempfile.TemporaryDirectory() as place:
             small, large = Path(place) / "small", Path(place) / "large"

@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=32, help="pictures of each size")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--encoding", nargs="+", default=["webp", "png", "jpeg"])
+    parser.add_argument("--encoding", nargs="+", default=["differences", "webp", "png", "jpeg"])
     options = parser.parse_args()
     cv2.setNumThreads(1)
     sizes = {f"{w}x{h}": measure((w, h), options.count, options.turns, options.encoding) for w, h in SIZES}

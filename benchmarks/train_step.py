@@ -21,6 +21,7 @@ import torch
 from measuring import environment, interleaved
 from naive_step import make_naive
 
+from threedgp.allocator import keep_freed_memory
 from threedgp.config import Config, parse_config
 from threedgp.data.loader import Batch
 from threedgp.presets import preset_values
@@ -39,7 +40,7 @@ def random_batch(config: Config) -> Batch:
     random = torch.Generator().manual_seed(0)
     return Batch(
         image=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=random),
-        depth=torch.rand(count, 1, size, size, generator=random) * 2 - 1,
+        depth=torch.randint(-(2**15), 2**15, (count, 1, size, size), dtype=torch.int16, generator=random),
         embedding=torch.randn(count, FEATURES, generator=random),
         label=torch.randint(0, CLASSES, (count,), generator=random),
         index=torch.arange(count),
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
     options = parser.parse_args()
+    keep_freed_memory()
 
     values = preset_values(options.preset)
     if options.batch_size:

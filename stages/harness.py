@@ -24,6 +24,7 @@ import typer
 from stages.declaration import Declaration, DeclaredSettings, declarations
 from stages.layout import Layout
 from threedgp import atomic
+from threedgp.allocator import keep_freed_memory
 from threedgp.config import Config, load_config
 from threedgp.errors import UserError
 from threedgp.progress import silence
@@ -94,6 +95,7 @@ def open_stage(
     Scratch is removed when the body succeeds, and kept otherwise. Of several processes that torchrun started, the first
     holds the lock and removes scratch.
     """
+    keep_freed_memory()
     with clear_errors():
         config = load_config(params)
         declaration = variant(declarations(config)[name])

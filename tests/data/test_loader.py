@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from threedgp.data import loader as loader_module
-from threedgp.data.loader import Batch, ShardLoader
+from threedgp.data.loader import DEPTH_UNIT, Batch, ShardLoader
 from threedgp.data.shards import ShardFolder
 from threedgp.errors import UserError
 
@@ -38,11 +38,12 @@ def test_rows_are_right(training_shards: MakeShards) -> None:
     for batch in batches(folder, 20):
         row = batch.label.numpy()
         assert batch.image.shape == (8, 3, 8, 8) and batch.image.dtype == torch.uint8
-        assert batch.depth.shape == (8, 1, 8, 8) and batch.depth.dtype == torch.float32
+        assert batch.depth.shape == (8, 1, 8, 8) and batch.depth.dtype == torch.int16
         assert batch.embedding.dtype == torch.float32 and batch.label.dtype == batch.index.dtype == torch.int64
         color = np.stack([row % 256, row // 256, np.full(8, 7)], axis=1)
         np.testing.assert_array_equal(batch.image.numpy(), np.broadcast_to(color[..., None, None], (8, 3, 8, 8)))
-        np.testing.assert_allclose(batch.depth[:, 0, 3, 3].numpy(), row * 5 / 65536 * 2 - 1, rtol=1e-6)
+        depth = batch.depth[:, 0, 3, 3].numpy() * DEPTH_UNIT
+        np.testing.assert_array_equal(depth, row * 5 / 65536 * 2 - 1)
         np.testing.assert_array_equal(batch.embedding.numpy(), np.repeat(row[:, None], 3, axis=1))
 
 

@@ -132,7 +132,10 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
 
 
-@pytest.mark.parametrize(("encoding", "mark"), [("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")])
+ENCODINGS = [("differences", b"3DPD"), ("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")]
+
+
+@pytest.mark.parametrize(("encoding", "mark"), ENCODINGS)
 def test_encodings(tmp_path: Path, encoding: str, mark: bytes) -> None:
     folder = prepared(tmp_path / "prepared", Pictures(3), encoding=encoding)
     assert folder.read(0)["image"][0].as_py().startswith(mark)

@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
     "stages/layout.py",
     "stages/processes.py",
     "threedgp/__init__.py",
+    "threedgp/allocator.py",
     "threedgp/atomic.py",
     "threedgp/config",  # DVC tracks the settings by their values
     "threedgp/device.py",
@@ -61,6 +62,7 @@ DOWNWARDS = {
     "needs": {"data"},
 }
 BASIS = {
+    "allocator",
     "__init__",
     "atomic",
     "config",

@@ -259,7 +259,7 @@ def test_flips_mirror_picture_and_depth_together() -> None:
     batch = make_batch(0, 4)
     draws = trainer._draws("real", 0, 4)
     cut, _ = trainer._real_patches(batch, draws)
-    whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth], dim=1)
+    whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth.float() / 2**15], dim=1)
     flipped = draws.uniform("flip") < 0.5
     assert flipped.any() and not flipped.all()
     for i in range(4):

@@ -80,7 +80,7 @@ def make_batch(position: int, count: int = 4) -> Batch:
     draw = lambda name, *shape: uniform((count, *shape), 0, name, index)  # noqa: E731
     return Batch(
         image=(draw("image", 3, RESOLUTION, RESOLUTION) * 256).to(torch.uint8),
-        depth=draw("depth", 1, RESOLUTION, RESOLUTION) * 2 - 1,
+        depth=((draw("depth", 1, RESOLUTION, RESOLUTION) - 0.5) * 2**16).to(torch.int16),
         embedding=draw("embedding", FEATURES),
         label=(draw("label") * CLASSES).long(),
         index=index,

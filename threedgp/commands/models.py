@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from threedgp.allocator import keep_freed_memory
 from threedgp.commands.options import Device, class_list, number_list
 from threedgp.device import choose_device
 from threedgp.errors import UserError
@@ -52,6 +53,7 @@ def open_model(folder: Path, device: Device) -> Model:
     Raises:
         UserError: the folder holds no model, or a damaged one; or the device is not there.
     """
+    keep_freed_memory()
     chosen = choose_device(device, setting="--device")
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; train a model first (dvc repro train) or name its folder.")

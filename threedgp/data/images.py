@@ -1,4 +1,4 @@
-"""How shards store pictures (WebP or PNG, lossless, or JPEG; RGB, 8 bits) and depth maps (16 bits, differences).
+"""How shards store pictures (differences, WebP or PNG, all lossless, or JPEG; RGB, 8 bits) and depth maps (16 bits).
 
 Sizes and rates of all candidates, and why these are the defaults: docs/data_formats.md.
 """
@@ -6,6 +6,7 @@ Sizes and rates of all candidates, and why these are the defaults: docs/data_for
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import Literal
 
 import cv2
@@ -14,8 +15,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-Encoding = Literal["webp", "png", "jpeg"]
-"""WebP and PNG keep every pixel; JPEG has quality 95."""
+from threedgp.data.differences import (
+    MAGIC,
+    along_both_axes,
+    compress,
+    decompress_and_sum,
+    pack_picture,
+    picture_size,
+    unpack_picture,
+)
+
+Encoding = Literal["differences", "webp", "png", "jpeg"]
+"""Differences, WebP and PNG keep every pixel; JPEG has quality 95. All but the first are files of their own."""
 
 PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
 """Of all filters, differences to the row above are undone fastest; on photographs they cost no size."""
@@ -28,14 +39,14 @@ JPEG = [
 WEBP = {"lossless": True, "method": 0, "quality": 0}
 """Least effort: more takes ten times as long for a tenth of the size, and decodes no faster."""
 
-ZSTD = pa.Codec("zstd", 1)
-"""Depth maps hardly shrink further at higher levels."""
 BIAS = 128
 """Makes small differences of either sign positive, so that their high bytes are all zero."""
 
 
 def encode_image(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
     """Encode an RGB picture `[H, W, 3]`; JPEG keeps the full colour resolution."""
+    if encoding == "differences":
+        return pack_picture(image)
     if encoding == "webp":  # by Pillow: OpenCV cannot be told the effort
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, "WEBP", **WEBP)
@@ -50,7 +61,11 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: `data` is no picture.
     """
-    return _decode(data, cv2.IMREAD_COLOR_RGB)
+    if not _is_differences(data):
+        return _decode(data, cv2.IMREAD_COLOR_RGB)
+    planes = np.empty((3, *picture_size(data)), np.uint8)
+    unpack_picture(data, planes)
+    return cv2.merge(list(planes))
 
 
 def decode_planes(data: bytes | pa.Buffer, planes: NDArray[np.uint8]) -> None:
@@ -59,10 +74,19 @@ def decode_planes(data: bytes | pa.Buffer, planes: NDArray[np.uint8]) -> None:
     Raises:
         ValueError: `data` is no picture, or one of another size.
     """
-    bgr = _decode(data, cv2.IMREAD_COLOR)
-    if bgr.shape[:2] != planes.shape[1:]:
-        raise ValueError(f"the picture has {bgr.shape[1]}x{bgr.shape[0]} pixels, not {planes.shape[2]} a side")
-    cv2.mixChannels([bgr], [planes[0], planes[1], planes[2]], [2, 0, 1, 1, 0, 2])
+    packed = _is_differences(data)
+    bgr = None if packed else _decode(data, cv2.IMREAD_COLOR)
+    height, width = picture_size(data) if packed else bgr.shape[:2]
+    if (height, width) != planes.shape[1:]:
+        raise ValueError(f"the picture has {width}x{height} pixels, not {planes.shape[2]} a side")
+    if packed:
+        unpack_picture(data, planes)
+    else:
+        cv2.mixChannels([bgr], [planes[0], planes[1], planes[2]], [2, 0, 1, 1, 0, 2])
+
+
+def _is_differences(data: bytes | pa.Buffer) -> bool:
+    return bytes(memoryview(data)[: len(MAGIC)]) == MAGIC
 
 
 def _decode(data: bytes | pa.Buffer, colours: int) -> NDArray[np.uint8]:
@@ -79,9 +103,8 @@ def depth_to_bytes(depth: NDArray[np.uint16]) -> bytes:
     """
     if not depth.size:
         return b""
-    change = np.diff(np.diff(depth, axis=0, prepend=np.uint16(0)), axis=1, prepend=np.uint16(0)) + np.uint16(BIAS)
-    # All modulo 2^16, so that every map comes back exactly.
-    return ZSTD.compress(np.stack([change & 255, change >> 8]).astype(np.uint8).tobytes(), asbytes=True)
+    change = along_both_axes(depth) + np.uint16(BIAS)
+    return compress(np.stack([change & 255, change >> 8]).astype(np.uint8))
 
 
 def depth_from_bytes(data: bytes | pa.Buffer, resolution: int) -> NDArray[np.uint16]:
@@ -91,13 +114,18 @@ def depth_from_bytes(data: bytes | pa.Buffer, resolution: int) -> NDArray[np.uin
         ValueError: `data` is damaged, or a map of another size.
     """
     try:
-        unpacked = ZSTD.decompress(data, 2 * resolution**2)
-    except OSError:
+        low, high = decompress_and_sum(data, 2, resolution, resolution)
+    except ValueError:
         raise ValueError(f"these bytes are no depth map of {resolution}x{resolution} values") from None
-    low, high = np.frombuffer(unpacked, np.uint8).reshape(2, resolution, resolution)
+    # All modulo 2^16, so that every map comes back exactly.
     depth = high.astype(np.uint16)
     depth <<= 8
-    depth |= low
-    depth -= BIAS
-    np.cumsum(depth, axis=1, out=depth)
-    return np.cumsum(depth, axis=0, out=depth)
+    depth += low.astype(np.uint16)
+    depth -= _summed_bias(resolution)
+    return depth
+
+
+@lru_cache(maxsize=4)
+def _summed_bias(resolution: int) -> NDArray[np.uint16]:
+    count = np.arange(1, resolution + 1, dtype=np.uint16)
+    return np.multiply.outer(count * np.uint16(BIAS), count)

@@ -26,6 +26,8 @@ from threedgp.errors import UserError
 
 CACHE_BYTES = 256 * 2**20
 """Rows that are kept; a set that fits as a whole is decoded once, one that does not is kept as it was read."""
+DEPTH_UNIT = 2.0**-15
+"""Of a batch's depth: brings it to [-1, 1). Half the bytes of float32 go to the device."""
 AHEAD = 2
 """Batches in preparation, for each worker."""
 
@@ -37,7 +39,7 @@ class Batch:
     image: torch.Tensor
     """uint8 `[b, 3, H, W]`"""
     depth: torch.Tensor
-    """float32 `[b, 1, H, W]` in [-1, 1), larger = farther; `[b, 0, H, W]` where the shards hold no depth"""
+    """int16 `[b, 1, H, W]`, larger = farther, to be multiplied by `DEPTH_UNIT`; `[b, 0, H, W]` for shards without"""
     embedding: torch.Tensor
     """float32 `[b, E]`"""
     label: torch.Tensor
@@ -126,7 +128,7 @@ class ShardLoader:
         count, size = self._share, self.resolution
         batch = Batch(
             image=torch.empty((count, 3, size, size), dtype=torch.uint8),
-            depth=torch.empty((count, int(self.has_depth), size, size)),
+            depth=torch.empty((count, int(self.has_depth), size, size), dtype=torch.int16),
             embedding=torch.empty((count, self.embedding_dim)),
             label=torch.empty(count, dtype=torch.int64),
             index=torch.arange(first, first + count),
@@ -162,19 +164,18 @@ class _RowGroup:
             self.embeddings = flat.to_numpy().reshape(count, embedding_dim)
         self._resolution = resolution
         self._images, self._depths = table["image"].combine_chunks(), table["depth"].combine_chunks()
-        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.float32]] | None] | None = [None] * count if keep else None
+        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.int16]] | None] | None = [None] * count if keep else None
         self.bytes = self._images.nbytes + self._depths.nbytes + self.embeddings.nbytes
         self.bytes += count * _decoded_bytes(resolution) if keep else 0
 
-    def show(self, row: int, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> None:
+    def show(self, row: int, image: NDArray[np.uint8], depth: NDArray[np.int16]) -> None:
         """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` for no depth."""
         kept = self._kept[row] if self._kept else None
         if kept is None:
             decode_planes(self._images[row].as_buffer(), image)
             if len(depth):
                 values = depth_from_bytes(self._depths[row].as_buffer(), self._resolution)
-                np.multiply(values, np.float32(2 / 65536), out=depth[0])
-                depth -= 1
+                np.bitwise_xor(values, 0x8000, out=depth[0].view(np.uint16))  # less 2^15, as int16
             if self._kept:
                 self._kept[row] = image.copy(), depth.copy()  # two threads that do the same do no harm
         else:
@@ -182,7 +183,7 @@ class _RowGroup:
 
 
 def _decoded_bytes(resolution: int) -> int:
-    return resolution**2 * (3 + 4)
+    return resolution**2 * (3 + 2)
 
 
 class _RowGroupCache:

@@ -14,7 +14,7 @@ from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config import Config, batch_problem
 from threedgp.config.fields import duration_kimg
-from threedgp.data.loader import Batch
+from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.errors import UserError
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
@@ -248,9 +248,10 @@ class Trainer:
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
     def _real_patches(self, batch: Batch, draws: Draws) -> tuple[Tensor, Patches]:
-        images = batch.image.to(self.device, self.dtype) / 127.5 - 1
+        # First to the device, then to floating point: fewer bytes travel.
+        images = batch.image.to(self.device).to(self.dtype) / 127.5 - 1
         if self.config.model.depth:
-            images = torch.cat([images, batch.depth.to(self.device, self.dtype)], dim=1)
+            images = torch.cat([images, batch.depth.to(self.device).to(self.dtype) * DEPTH_UNIT], dim=1)
         if self.config.train.horizontal_flips:
             flip = draws.uniform("flip") < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(-1), images)
