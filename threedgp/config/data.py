@@ -23,8 +23,8 @@ class DatasetConfig(Section):
     Hugging Face hub, with a token)."""
     subset: str | None = None
     """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
-    resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
-    """Side of the pictures in pixels; metrics look at patches of 7."""
+    resolution: Annotated[PowerOfTwo, Field(ge=8, le=1024)] = 256
+    """Side of the pictures in pixels; metrics look at patches of 7, and shards hold no pictures above 1024."""
 
     @model_validator(mode="after")
     def _path_matches_source(self) -> DatasetConfig:

@@ -2,8 +2,8 @@
 
 A value less those to its left and above it, plus the one above left of it, is near zero wherever planes are smooth; all
 modulo 256, so that every value comes back. Summing along both axes undoes it, and that is a summed-area table (Crow
-1984), which OpenCV computes in a few microseconds. Of photographs this makes files as small as lossless WebP, in a
-seventh of its time, and reads them three times as fast (docs/data_formats.md).
+1984), which OpenCV computes in a few microseconds. Photographs become as small as under lossless WebP, in less than
+half of its time, and are read four times as fast (docs/data_formats.md).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ZSTD = pa.Codec("zstd", 1)
 MAGIC = b"3DPD"
 _HEADER = struct.Struct("<4sHH")
 """Of a picture: magic, height, width."""
-MOST_PIXELS = 2**23
-"""Of a picture: sums of its bytes stay below 2^31."""
+MOST_PIXELS = 2**21
+"""Of a picture: sums over its three planes stay below 2^31."""
 
 
 def along_both_axes(values: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
@@ -34,35 +34,39 @@ def along_both_axes(values: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedi
 
 
 def compress(differences: NDArray[np.uint8]) -> bytes:
-    """Planes of differences under Zstandard."""
+    """Under Zstandard."""
     return ZSTD.compress(differences.tobytes(), asbytes=True)
 
 
-def decompress_and_sum(data: bytes | pa.Buffer, planes: int, height: int, width: int) -> list[NDArray[np.int32]]:
-    """What went into `compress`, each plane `[H, W]` summed along both axes.
+def decompress(data: bytes | pa.Buffer, height: int, width: int) -> NDArray[np.uint8]:
+    """What went into `compress`, `[H, W]`.
 
     Raises:
-        ValueError: `data` is damaged, or planes of another size.
+        ValueError: `data` is damaged, or of another size.
     """
     try:
-        unpacked = ZSTD.decompress(data, planes * height * width)
+        unpacked = ZSTD.decompress(data, height * width)
     except OSError:
-        raise ValueError(f"these bytes are no {planes} planes of {height}x{width} values") from None
-    differences = np.frombuffer(unpacked, np.uint8).reshape(planes, height, width)
-    return [cv2.integral(plane)[1:, 1:] for plane in differences]
+        raise ValueError(f"these bytes are no {height}x{width} differences") from None
+    return np.frombuffer(unpacked, np.uint8).reshape(height, width)
+
+
+def summed(differences: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """The sum of all above and left of each place, itself included: `[H, W]`, rows apart in memory by one more."""
+    return cv2.integral(differences)[1:, 1:]
 
 
 def pack_picture(image: NDArray[np.uint8]) -> bytes:
-    """An RGB picture `[H, W, 3]`, with its size. Red and blue are kept as what they have more than green.
+    """An RGB picture `[H, W, 3]`, with its size: its planes one below the other, red and blue less green.
 
     Raises:
-        ValueError: it has more than 2^23 pixels, or a side of more than 65535.
+        ValueError: it has more than 2^21 pixels, or a side of more than 65535.
     """
     height, width = image.shape[:2]
     if height * width > MOST_PIXELS or max(height, width) > 0xFFFF:
         raise ValueError(f"a picture of {width}x{height} pixels is too large for differences")
     red, green, blue = image.transpose(2, 0, 1)
-    planes = np.stack([green, red - green, blue - green])
+    planes = np.concatenate([red - green, green, blue - green])
     return _HEADER.pack(MAGIC, height, width) + compress(along_both_axes(planes))
 
 
@@ -87,8 +91,9 @@ def unpack_picture(data: bytes | pa.Buffer, planes: NDArray[np.uint8]) -> None:
     Raises:
         ValueError: `data` is no picture, or one of another size.
     """
-    sums = decompress_and_sum(pa.py_buffer(data)[_HEADER.size :], 3, *planes.shape[1:])
-    for plane, values in zip((1, 0, 2), sums, strict=True):
-        np.copyto(planes[plane], values, casting="unsafe")  # modulo 256
+    _, height, width = planes.shape
+    sums = summed(decompress(pa.py_buffer(data)[_HEADER.size :], 3 * height, width))
+    for number, plane in enumerate(planes):
+        np.copyto(plane, sums[number * height : (number + 1) * height], casting="unsafe")  # modulo 256
     planes[0] += planes[1]
     planes[2] += planes[1]

@@ -19,9 +19,10 @@ from threedgp.data.differences import (
     MAGIC,
     along_both_axes,
     compress,
-    decompress_and_sum,
+    decompress,
     pack_picture,
     picture_size,
+    summed,
     unpack_picture,
 )
 
@@ -114,13 +115,13 @@ def depth_from_bytes(data: bytes | pa.Buffer, resolution: int) -> NDArray[np.uin
         ValueError: `data` is damaged, or a map of another size.
     """
     try:
-        low, high = decompress_and_sum(data, 2, resolution, resolution)
+        low, high = np.split(decompress(data, 2 * resolution, resolution), 2)
     except ValueError:
         raise ValueError(f"these bytes are no depth map of {resolution}x{resolution} values") from None
     # All modulo 2^16, so that every map comes back exactly.
-    depth = high.astype(np.uint16)
+    depth = summed(high).astype(np.uint16)
     depth <<= 8
-    depth += low.astype(np.uint16)
+    depth += summed(low).astype(np.uint16)
     depth -= _summed_bias(resolution)
     return depth
 
