@@ -45,21 +45,28 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
         with clear_errors():
             show(load_config(params), picture, rows)
         return
-    with open_stage("depth", params) as stage:
+    with open_stage("depth", params, shared=True) as stage:
         share_work(stage, _work)
         if stage.leads:
             stage.publish(stage.scratch / "depth", stage.layout.depth)
 
 
 def show(config: Config, target: Path, rows: int) -> None:
-    """Write the preview to `target`; say which pictures have no depth, and why."""
+    """Write the preview to `target`; say which pictures have no depth, and why.
+
+    Raises:
+        UserError: `target` is no PNG or cannot be written, or the estimator or its pictures cannot be had.
+    """
     from threedgp.depth_check.preview import preview
+    from threedgp.depth_check.target import require_writable, writing
 
     if target.suffix.lower() != ".png":
         raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")
+    require_writable(target, "--preview")
     pictures, estimator = _inputs(config, Layout.of(config))
     sheet, reasons = preview(pictures, estimator, config.depth.clip_percentile, rows)
-    write_bytes(target, encode_image(sheet, "png"))
+    with writing(target, "--preview"):
+        write_bytes(target, encode_image(sheet, "png"))
     for name, reason in reasons.items():
         print(f"no depth of {name}: {reason}")
     print(f"{target}: photographs beside their depth by '{estimator.name}'.")

@@ -48,7 +48,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     where `embed.network` is none. A stopped run goes on with the first shard that is missing. machine.processes shares
     the shards out, one process for each GPU; torchrun, too. Their number changes nothing in the result.
     """
-    with open_stage("embed", params) as stage:
+    with open_stage("embed", params, shared=True) as stage:
         share_work(stage, _work)
         if stage.leads:
             stage.publish(stage.scratch / "embed", stage.layout.embed)

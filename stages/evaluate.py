@@ -67,7 +67,7 @@ def main(
         with open_stage("evaluate", params, _for_samples) as stage:
             score_samples(stage, images, depth, labels, depth_range, out)
         return
-    with open_stage("evaluate", params) as stage:
+    with open_stage("evaluate", params, shared=True) as stage:
         if depth or labels or out:
             raise UserError("--depth, --labels, --out: go with samples; name these with --images.")
         share_work(stage, _work)

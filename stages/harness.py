@@ -7,7 +7,6 @@ a run with any other settings, code or data cannot find it.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import signal
@@ -27,6 +26,7 @@ from threedgp import atomic
 from threedgp.allocator import keep_freed_memory
 from threedgp.config import Config, load_config
 from threedgp.errors import UserError
+from threedgp.processes import FULL_DISK, disk_is_full
 from threedgp.progress import silence
 
 SCRATCH = Path(".scratch")
@@ -84,7 +84,11 @@ class Stage:
 
 @contextmanager
 def open_stage(
-    name: str, params: Path, variant: Callable[[Declaration], Declaration] = lambda declared: declared
+    name: str,
+    params: Path,
+    variant: Callable[[Declaration], Declaration] = lambda declared: declared,
+    *,
+    shared: bool = False,
 ) -> Iterator[Stage]:
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
 
@@ -93,8 +97,10 @@ def open_stage(
 
     The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
     Scratch is removed when the body succeeds, and kept otherwise. Of several processes that torchrun started, the first
-    holds the lock and removes scratch.
+    holds the lock and removes scratch; unless the stage is `shared` among them, the others leave at once.
     """
+    if not shared and not _leads():
+        raise typer.Exit()
     keep_freed_memory()
     with clear_errors():
         config = load_config(params)
@@ -122,14 +128,9 @@ def clear_errors() -> Iterator[None]:
         silence(sys.stdout.fileno())
         _leave("", 128 + signal.SIGPIPE)
     except Exception as error:
-        if not _disk_is_full(error):
+        if not disk_is_full(error):
             raise
-        _leave("error: the disk is full; free some space and run the same command again, it goes on from here.", 2)
-
-
-def _disk_is_full(error: Exception) -> bool:
-    # Some writers (safetensors, torch) wrap the operating system's error in their own.
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+        _leave(f"error: {FULL_DISK}", 2)
 
 
 def _leave(message: str, code: int) -> None:

@@ -26,7 +26,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     shard that is missing. machine.workers threads share the pictures, machine.processes (or torchrun) the shards; their
     numbers change nothing in the result.
     """
-    with open_stage("prepare", params) as stage:
+    with open_stage("prepare", params, shared=True) as stage:
         share_work(stage, _work)
         if stage.leads:
             stage.publish(stage.scratch / "prepared", stage.layout.prepared)

@@ -108,13 +108,11 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.data.loader import ShardLoader
     from threedgp.device import choose_device
     from threedgp.models.saving import save_model
+    from threedgp.processes import cut_off
     from threedgp.training.distributed import join_team
     from threedgp.training.loop import prepare_trainer, train
 
     with join_team(choose_device(config.machine.device)) as (team, device):
-        problem = batch_problem(config, team.size)  # before a process takes its share of a batch
-        if problem:
-            raise UserError(f"{problem}; change the batch, or machine.processes.")
 
         def open_loader(position: int) -> ShardLoader:
             return ShardLoader(
@@ -127,10 +125,16 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 workers=config.machine.workers,
             )
 
-        loader = open_loader(0)
-        class_names = loader.class_names
-        trainer = prepare_trainer(config, loader, device, team)
-        loader.close()
+        with cut_off(should_stop):  # there is nothing to save yet, and a slow download must not keep it
+            problem = batch_problem(config, team.size)  # before a process takes its share of a batch
+            if problem:
+                raise UserError(f"{problem}; change the batch, or machine.processes.")
+            loader = open_loader(0)
+            class_names = loader.class_names
+            trainer = prepare_trainer(config, loader, device, team)
+            loader.close()
+            measure = _measure(config, layout, trainer)
+            team.wait()  # whoever went on alone would wait in vain for one that is cut off
         curves, pictures = scratch / "curves", scratch / "pictures"
         outcome = train(
             trainer,
@@ -139,7 +143,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             open_log=lambda: _dvclive(curves, config.camera),
             should_stop=should_stop,
             show=lambda trainer: _draw(trainer, pictures),
-            measure=_measure(config, layout, trainer),
+            measure=measure,
         )
         if team.leads:
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
@@ -158,7 +162,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     goes on from the newest one, also with another number of processes. With one process on a CPU the final model is
     the same, byte for byte, however often that happened. machine.processes trains with several; torchrun, too.
     """
-    with open_stage("train", params) as stage:
+    with open_stage("train", params, shared=True) as stage:
         share_work(stage, _work, saves_itself=True)
         if stage.leads:
             stage.publish(stage.scratch / "curves", stage.layout.training)

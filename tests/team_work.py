@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from threedgp.processes import join_team
+from threedgp.processes import cut_off, join_team
 
 
 def meet(should_stop: Callable[[], bool], folder: Path) -> None:
@@ -45,3 +46,17 @@ def hang_and_tell(should_stop: Callable[[], bool], folder: Path) -> None:
             (folder / f"pid-{os.getpid()}").touch()
             time.sleep(60)
         team.wait()
+
+
+def hang_until_cut_off(should_stop: Callable[[], bool], folder: Path) -> None:
+    """As `hang_and_tell`, in work that saves itself."""
+    with cut_off(should_stop):
+        hang_and_tell(should_stop, folder)
+
+
+def fill_the_disk(should_stop: Callable[[], bool]) -> None:
+    """A write fails, and what is raised for it does not say why."""
+    try:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    except OSError:
+        raise RuntimeError("unexpected pos 768 vs 662")  # noqa: B904

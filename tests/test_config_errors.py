@@ -83,11 +83,47 @@ def test_base_is_valid() -> None:
             "tf_efficientnet_lite0.",
         ),
         ("model.kind", "epigraf", "model.kind: 'epigraf' has no such part; set model.depth to false."),
+        ("train.seed", -1, "train.seed: input should be greater than or equal to 0, but it is -1."),
+        (
+            "render.seed",
+            2**70,
+            f"render.seed: input should be less than or equal to {2**62}, but it is {2**70}.",
+        ),
+        (
+            "model.generator.channel_base",
+            256,
+            "model.generator.channel_base: 256 leaves layers without channels; set it to 512 or more "
+            "(model.generator.plane_resolution).",
+        ),
+        (
+            "model.discriminator.channel_base",
+            31,
+            "model.discriminator.channel_base: 31 leaves layers without channels; set it to 32 or more "
+            "(dataset.resolution).",
+        ),
+        (
+            "dataset.resolution",
+            2048,
+            "prepare.encoding: 'differences' takes pictures of up to 1024 pixels a side (dataset.resolution is 2048); "
+            "set it to 'webp', 'png' or 'jpeg'.",
+        ),
         ("train", None, "train: expected a section with keys such as 'kimg', 'batch_size', but it is None."),
         (
             "train.blur_sigma",
             3,
             "train.blur_sigma: expected a section with keys such as 'start', 'end', but it is 3.",
+        ),
+        (
+            "machine.mirror",
+            "http://host:port/",
+            "machine.mirror: 'http://host:port/' is no address; write it as https://host/path or "
+            "https://host:8080/path, or give a path.",
+        ),
+        (
+            "machine.mirror",
+            "ftp://host/x",
+            "machine.mirror: 'ftp://host/x' is of no known kind; give an address that begins with https://, http:// "
+            "or file://, or a path.",
         ),
         ("train.density_noise", {"start": 1, "end": 0}, "key 'train.density_noise.over' is missing; add it."),
     ],

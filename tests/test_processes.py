@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from team_work import die, hang_and_tell, meet
+from team_work import die, fill_the_disk, hang_and_tell, hang_until_cut_off, meet
 
-from threedgp.processes import ALONE, Stopped, join_team, run_processes
+from threedgp.errors import UserError
+from threedgp.processes import ALONE, CutOff, Stopped, Work, cut_off, join_team, run_processes
 
 
 def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
@@ -31,7 +32,8 @@ def test_a_killed_process_is_no_orderly_stop() -> None:
         run_processes(2, die, (), lambda: False, at_once=True)
 
 
-def test_one_process_that_is_told_to_stop_stops_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("work", "at_once"), [(hang_and_tell, True), (hang_until_cut_off, False)])
+def test_one_process_that_is_told_to_stop_stops_all(work: Work, at_once: bool, tmp_path: Path) -> None:
     """As when a person or a scheduler signals a single one of them."""
 
     def signal_one() -> None:
@@ -41,4 +43,27 @@ def test_one_process_that_is_told_to_stop_stops_all(tmp_path: Path) -> None:
 
     threading.Thread(target=signal_one, daemon=True).start()
     with pytest.raises(Stopped):
-        run_processes(2, hang_and_tell, (tmp_path,), lambda: False, at_once=True)
+        run_processes(2, work, (tmp_path,), lambda: False, at_once=at_once)
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="the disk is full; free some space"):
+        run_processes(2, fill_the_disk, (), lambda: False)
+
+
+def test_a_signal_cuts_off_what_would_hide_it_and_is_heard_outside() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with pytest.raises(CutOff), cut_off(lambda: False):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            except Exception:
+                pytest.fail("taken for a damaged file")
+        os.kill(os.getpid(), signal.SIGTERM)  # now only heard again
+        assert heard == [signal.SIGTERM] * 2
+        with pytest.raises(CutOff), cut_off(lambda: True):
+            pytest.fail("it was to stop before")
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,12 +1,14 @@
 """The C library's allocator, told to keep what is freed.
 
-By default glibc gives large blocks back to the kernel at once, and gets them again a page at a time, zeroed. Keeping
-them makes the loader a quarter faster (docs/data_formats.md) and a training step on a CPU a twentieth.
+By default glibc gives large blocks back to the kernel at once, and gets them again a page at a time, zeroed: a tenth of
+the processor time of a training step at the scale of `toy` (docs/results.md). What a user set by MALLOC_TRIM_THRESHOLD_
+or MALLOC_MMAP_THRESHOLD_ is left alone.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
@@ -17,6 +19,8 @@ MOST_KEPT = 2**31 - 1
 
 def keep_freed_memory() -> None:
     """From now on, reuse freed blocks of up to 32 MB. Does nothing where the C library is another one."""
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

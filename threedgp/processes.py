@@ -6,6 +6,7 @@ stages start fast.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from threedgp.allocator import keep_freed_memory
 from threedgp.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +35,62 @@ STORE = "THREEDGP_STORE"
 
 class Stopped(Exception):
     """The work was asked to stop; what is finished is saved."""
+
+
+class CutOff(Stopped):
+    """This process left its work wherever it was, without the others, which may wait for it."""
+
+
+class _Heard(BaseException):
+    """A signal came. No Exception, so that no handler for damaged files eats it."""
+
+
+@contextmanager
+def cut_off(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM, which otherwise only make `should_stop` say so, end the body wherever it is.
+
+    Raises:
+        CutOff: the process was asked to stop, now or before.
+    """
+    inside = True
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal inside
+        earlier = before[number]
+        if callable(earlier):
+            earlier(number, frame)
+        if inside:
+            inside = False
+            raise _Heard
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, hear)
+        if should_stop():
+            raise CutOff
+        yield
+        inside = False
+    except _Heard:
+        raise CutOff from None
+    finally:
+        inside = False
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
+FULL_DISK = "the disk is full; free some space and run the same command again, it goes on from here."
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether `error` is a full disk's, or was raised while one was handled."""
+    while error is not None:
+        # Some writers (safetensors, torch) wrap the operating system's error in their own.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @dataclass(frozen=True)
@@ -113,6 +171,7 @@ def _begin(
 ) -> None:
     import torch
 
+    keep_freed_memory()  # the parent's choice does not come along
     os.environ.update(RANK=str(local), LOCAL_RANK=str(local), WORLD_SIZE=str(count))
     os.environ[STORE] = store
     if "OMP_NUM_THREADS" not in os.environ:
@@ -131,10 +190,15 @@ def _begin(
         work(stop.is_set, *arguments)
     except Stopped as stopped:
         reports.put(stopped)
-        if at_once:  # the others would wait for this one
+        if at_once or isinstance(stopped, CutOff):  # the others would wait for this one
             raise SystemExit(STOPPED_CODE) from None
     except UserError as error:
         reports.put(error)
+        raise SystemExit(2) from None
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        reports.put(UserError(FULL_DISK))
         raise SystemExit(2) from None
 
 
@@ -156,7 +220,7 @@ def run_processes(
 
     Raises:
         Stopped: the work did.
-        UserError: the work did, in any process.
+        UserError: the work did, in any process, or the disk is full.
         ProcessExitedException, ProcessRaisedException: a process was killed, or failed in another way.
     """
     from torch import multiprocessing as mp

@@ -30,12 +30,17 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     class EasyDict(dict):
         pass
 
-    for name in ("src", "src.torch_utils", "src.dnnlib"):
+    class TensorGroup:
+        def __init__(self, **tensors: torch.Tensor) -> None:
+            self.__dict__.update(tensors)
+
+    for name in ("src", "src.torch_utils", "src.dnnlib", "src.training"):
         monkeypatch.setitem(sys.modules, name, _module(name))
     persistence = _module("src.torch_utils.persistence", _reconstruct_persistent_obj=_reconstruct_persistent_obj)
     util = _module("src.dnnlib.util", EasyDict=EasyDict)
-    monkeypatch.setitem(sys.modules, persistence.__name__, persistence)
-    monkeypatch.setitem(sys.modules, util.__name__, util)
+    rendering = _module("src.training.rendering", TensorGroup=TensorGroup)
+    for module in (persistence, util, rendering):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
     class Persistent:
         def __init__(self, class_name: str, state: dict[str, Any]) -> None:
@@ -48,6 +53,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
             return persistence._reconstruct_persistent_obj, (self.record,), None, None, None
 
     Persistent.easy_dict = EasyDict
+    Persistent.tensor_group = TensorGroup
     Persistent.nested = classmethod(_nested)
     yield Persistent
 

@@ -57,9 +57,10 @@ def _weights(arrays: dict[str, Tensor], without: str = "never") -> dict[str, Ten
     return {short: arrays[name] for short, name in names.items() if without not in short}
 
 
-def _snapshot(path: Path, published: Any, weights: dict[str, Tensor], settings: Any) -> Path:
+def _snapshot(path: Path, published: Any, weights: dict[str, Tensor], settings: Any, **content: Any) -> Path:
     network = published.nested("Generator", weights, cfg=settings, img_resolution=64)
-    path.write_bytes(pickle.dumps({"G": None, "D": None, "G_ema": network, "cur_nimg": 25_000_000}))
+    content = content or {"stats": {"cur_nimg": 25_000_000}}
+    path.write_bytes(pickle.dumps({"G": None, "D": None, "G_ema": network, **content}))
     return path
 
 
@@ -154,6 +155,13 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
         ("camera.fov", {"dist": "normal", "mean": 12.0, "std": 2.0}, r"camera\.fov is normal with a deviation"),
         ("camera.cube_scale", None, r"lack the number camera\.cube_scale"),
         ("num_ray_steps", "${steps}", "lack the number num_ray_steps"),
+        ("num_ray_steps", math.nan, "num_ray_steps is nan, not a finite number"),
+        ("num_ray_steps", math.inf, "num_ray_steps is inf, not a finite number"),
+        ("num_ray_steps", 10**400, "num_ray_steps is a huge number, not a finite number"),
+        ("camera.origin.angles.dist", ["uniform"], "follow the law a list; ours are"),
+        ("camera.origin.angles.dist", {"uniform": 1}, "follow the law a dict; ours are"),
+        ("camera.origin.angles.yaw.std", math.nan, "yaw_std: Input should be "),
+        ("camera.ray", [0.75, 1.25], r"lack the number ray\.start"),
         ("camera.ray.end", 0.1, "0.1 is not beyond ray_start"),
     ],
 )
@@ -176,9 +184,42 @@ def test_odd_parameters_are_refused_with_a_sentence(arrays: dict[str, Tensor], t
         (more, r"model\.2\.weight' is no parameter of a published 3DGP generator"),
         (fewer, r"are not those of our generator: .*decoder\.output\.bias"),
         (wider, r"are not min\(cbase / resolution, cmax\)"),
+        (weights | {"mapping.w_avg": torch.zeros(())}, r"w_average has shape \[\], not 1 positive sizes"),
+        # Parameters of this w would take 256 GiB.
+        (
+            weights | {"mapping.w_avg": torch.zeros(1 << 18), "mapping.fc0.weight": torch.zeros(1, 1 << 19)},
+            "are not those of our generator: .*size mismatch",
+        ),
+        (weights | {"mapping.embed.weight": torch.zeros(0, 1 << 40)}, r"embed\.linear\.weight has shape \[0, "),
+        (
+            weights | {"synthesis.depth_adaptor.layers.0.weight": torch.zeros(1)},
+            r"depth_adaptor\.layers\.0\.weight has shape \[1\], not 4",
+        ),
+        (
+            weights | {"synthesis.camera_adaptor.origin_adaptor.main.0.weight": torch.zeros(())},
+            "settings or parameters are not those of a generator",
+        ),
+        ({"mapping.w_avg": torch.zeros(4)}, "its generator has no parameters of blocks"),
     ):
         with pytest.raises(UserError, match=words):
             convert_snapshot(_snapshot(tmp_path / "odd.pkl", published, odd, SETTINGS), tmp_path / "model")
+
+
+def test_settings_within_themselves_are_no_settings(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    settings = copy.deepcopy(SETTINGS)
+    settings["camera"]["origin"]["angles"] = settings
+    with pytest.raises(UserError, match="follow the law None"):
+        convert_snapshot(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), settings), tmp_path / "model")
+
+
+def test_images_are_counted_in_either_place(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    path = _snapshot(tmp_path / "a.pkl", published, _weights(arrays), SETTINGS, cur_nimg=3000)
+    convert_snapshot(path, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["kimg"] == 3
+    for value, words in (("abc", "'abc'"), (None, "None"), (-1, "-1"), (10**400, "a huge number"), ([1], "a list")):
+        _snapshot(path, published, {}, SETTINGS, stats={"cur_nimg": value})
+        with pytest.raises(UserError, match=rf"a\.pkl: its cur_nimg is {words}, not a number of images"):
+            convert_snapshot(path, tmp_path / "other")
 
 
 def test_a_model_is_not_overwritten(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:

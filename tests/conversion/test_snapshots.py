@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from threedgp.conversion.snapshots import network_tensors, read_snapshot
+from threedgp.conversion.snapshots import Network, Plain, network_tensors, read_snapshot
 from threedgp.errors import UserError
 
 
@@ -98,11 +98,81 @@ def _legacy(root: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_lies_about_sizes_are_refused(tmp_path: Path, published: Any) -> None:
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_everything_that_a_published_file_holds_is_read(tmp_path: Path, published: Any, protocol: int) -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.Adam([parameter], lr=0.1)
+    parameter.sum().backward()
+    optimiser.step()
+    network = published("Generator", _state({"weight": parameter.detach()}))
+    labels = np.arange(6, dtype=np.int64).reshape(2, 3).T
+    vis = published.easy_dict(grid_c=labels, grid_z=labels.astype(">f4"), empty=np.zeros((4, 0), np.float32))
+    vis.camera = published.tensor_group(angles=torch.zeros(2, 3), fov=torch.zeros(2, 0))
+    content = {
+        "G": network, "D": published("Discriminator", _state()), "G_ema": network, "G_opt": optimiser,
+        "D_opt": torch.optim.SGD([parameter]), "augment_pipe": published("AugmentPipe", _state()), "vis": vis,
+        "pl_mean": torch.zeros([]), "stats": {"cur_nimg": np.int64(9), "cur_tick": 3, "augment_p": np.float32(0.5)},
+        "training_set_kwargs": published.easy_dict(path="data", names={"a"}),
+    }  # fmt: skip
+    path = tmp_path / "all.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    read = read_snapshot(path)
+    assert read["stats"] == {"cur_nimg": 9, "cur_tick": 3, "augment_p": 0.5}
+    assert torch.equal(network_tensors(read["G_ema"])["weight"], parameter)
+    for record in (read["G_opt"], read["D_opt"], read["vis"], read["vis"]["camera"], read["vis"]["grid_c"]):
+        assert isinstance(record, Plain)
+    assert torch.equal(read["G_opt"]["param_groups"][0]["params"][0], parameter)
+
+
+def _array(name: str, shape: tuple[int, ...], data: bytes) -> Any:
+    class Array(np.ndarray):
+        def __reduce__(self) -> Any:
+            call, _, _ = super().__reduce__()
+            return call, (np.ndarray, (0,), b"b"), (1, shape, np.dtype(name), False, data)
+
+    return np.zeros(0).view(Array)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (_array("f4", (1 << 40,), b"1234"), "a NumPy array of another size than its data"),
+        (_array("f4", (-1,), b"1234"), "a NumPy array of another size than its data"),
+        (np.array([os.system], dtype=object), "not of plain numbers"),
+        (np.array(["text"]), "not of plain numbers"),
+    ],
+    ids=["large", "negative", "objects", "text"],
+)
+def test_odd_arrays_are_refused(tmp_path: Path, array: Any, words: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.pkl: refused .*{words}"):
+        read_snapshot(_write(tmp_path / "a.pkl", {"vis": array}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x03Nr\xff\xff\xff\x7f.",
+        b"\x80\x03Np2147483647\n.",
+        b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b"abc.",
+        b"\x80\x04\x95" + (1 << 62).to_bytes(8, "little") + b"N.",
+        b"\x80\x04\x96" + (1 << 62).to_bytes(8, "little") + b"abc.",
+    ],
+    ids=["memo", "memo in text", "bytes", "frame", "bytearray"],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_lengths_beyond_the_file_are_refused(tmp_path: Path, content: bytes, nested: bool) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(_Call(torch.storage._load_from_bytes, content)) if nested else content)
+    with pytest.raises(UserError, match=r"a\.pkl: refused .*(beyond|longer|but only)"):
+        read_snapshot(path)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((1 << 20,), (1,)), ((10**6, 10**7), (0, 0)), ((0, 1 << 70), (1, 1))])
+def test_lies_about_sizes_are_refused(tmp_path: Path, published: Any, size: Any, stride: Any) -> None:
     storage = torch.zeros(4)
-    huge = _Call(torch._utils._rebuild_tensor_v2, storage.storage(), 0, (1 << 20,), (1,), False, {})
+    huge = _Call(torch._utils._rebuild_tensor_v2, storage.storage(), 0, size, stride, False, {})
     path = _write(tmp_path / "a.pkl", {"G_ema": published("Generator", _state()), "x": huge})
-    with pytest.raises(UserError, match="a tensor larger than its storage"):
+    with pytest.raises(UserError, match=r"a tensor larger than its storage|Overflow"):
         read_snapshot(path)
 
 
@@ -117,3 +187,24 @@ def test_other_files_are_refused_with_a_sentence(tmp_path: Path, content: bytes)
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pkl: no such file"):
         read_snapshot(tmp_path / "none.pkl")
+
+
+def test_a_folder_is_no_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read it \(Is a directory\); give the path of a published snapshot"):
+        read_snapshot(tmp_path)
+
+
+def test_odd_trees_of_modules_are_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["_modules"] = {"a": loop}
+    doubling: dict[str, Any] = {}
+    for _ in range(40):
+        doubling = {"_modules": {"a": doubling, "b": doubling}}
+    for state, words in (
+        (loop, "contain themselves"),
+        (doubling, "contain themselves"),
+        ({"_modules": {"a": {"_parameters": [1]}}}, "_parameters of its network part a is no table of names"),
+        ({"_buffers": {1: torch.zeros(1)}}, "_buffers of its network is no table of names"),
+    ):
+        with pytest.raises(UserError, match=words):
+            network_tensors(Network(state=state))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from threedgp.config.root import LARGEST_DIFFERENCES
 from threedgp.data.differences import MOST_PIXELS, along_both_axes, pack_picture, picture_size, summed, unpack_picture
 from threedgp.data.images import decode_image, decode_planes, encode_image
 
@@ -28,13 +29,22 @@ def test_sums_undo_differences() -> None:
 
 
 def test_the_largest_picture_comes_back() -> None:
-    """Where sums are largest; 255 everywhere in the differences of three planes stays below 2^31."""
-    side = 1024
-    assert 3 * MOST_PIXELS * 255 < 2**31
-    picture = RNG.integers(0, 256, (side, side, 3), dtype=np.uint8)
+    height, width = 2048, 1024
+    largest = np.full((3 * height, width), 255, np.uint8)
+    assert summed(largest)[-1, -1] == 3 * MOST_PIXELS * 255  # no overflow
+    assert LARGEST_DIFFERENCES**2 <= MOST_PIXELS
+    picture = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode_image(encode_image(picture, "differences")), picture)
     with pytest.raises(ValueError, match="2048x1025 pixels is too large"):
         pack_picture(np.zeros((1025, 2048, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((4, 4, 3), np.int16), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_no_picture_is_not_packed(picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected a picture"):
+        pack_picture(picture)
 
 
 def test_not_square() -> None:

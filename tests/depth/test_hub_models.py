@@ -247,6 +247,58 @@ def test_damaged_folder(name: str, content: bytes | None, folder: Path) -> None:
         HubDepth(folder, "dpt", CPU)
 
 
+ODD_VALUES = [
+    ("config.json", None, "TypeError"),
+    ("config.json", {"hidden_size": "x"}, "StrictDataclassFieldValidationError"),
+    ("config.json", {"hidden_size": 0}, "ZeroDivisionError"),
+    ("config.json", {"hidden_act": "x"}, "KeyError: 'x'"),
+    ("preprocessor_config.json", [], "AttributeError"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize(("name", "content", "reason"), ODD_VALUES)
+def test_odd_values_are_one_sentence(name: str, content: Any, reason: str, folder: Path) -> None:
+    if isinstance(content, dict):
+        content = json.loads((folder / name).read_text()) | content
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"^depth.weights: .*model cannot be loaded as 'dpt': {reason}") as caught:
+        HubDepth(folder, "dpt", CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_is_cut_short_is_refused(folder: Path) -> None:
+    """The config asks for three of the four layers."""
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"num_hidden_layers": 3, "backbone_out_indices": [0, 1, 2, 2]}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"holds \d+ weights that its config.json has no place for, such as dpt\..*3\."):
+        HubDepth(folder, "dpt", CPU)
+
+
+SPARE = {
+    "dpt": ["auxiliary_head.head.0.weight", "dpt.pooler.dense.weight", "dpt.embeddings.position_ids"],
+    "depth_anything_v2 metric": ["backbone.pooler.dense.weight"],
+    "zoedepth": [
+        "backbone.encoder.layer.0.attention.attention.relative_position_bias.relative_position_index",
+        "backbone.embeddings.mask_token",
+        "metric_head.conditional_log_binomial.log_binomial_transform.k_idx",
+    ],
+    "depth_pro": ["depth_pro.encoder.image_encoder.model.embeddings.position_ids"],
+}
+
+
+@pytest.mark.parametrize("kind", SPARE)
+def test_spare_weights_without_a_part_in_depth_are_left_out(kind: str, models: Path, tmp_path: Path) -> None:
+    folder, name = shutil.copytree(models / kind, tmp_path / "model"), kind.split()[0]
+    change(folder, lambda weights: weights.update({key: torch.ones(2) for key in SPARE[kind]}))
+    found, expected = (HubDepth(place, name, CPU)(pictures()[:1])[0].depth for place in (folder, models / kind))
+    np.testing.assert_array_equal(found, expected)
+    change(folder, lambda weights: weights.update({"neck.more.weight": torch.ones(2)}))
+    with pytest.raises(UserError, match=r"holds 1 weights .* such as neck.more.weight; both files must be"):
+        HubDepth(folder, name, CPU)
+
+
 def test_transformers_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"'dpt' needs the package transformers; run `pip install .*\[estimators\]`"):

@@ -144,6 +144,22 @@ def test_what_cannot_be_scored_has_a_reason(tmp_path: Path) -> None:
     assert mean_score([result for result in results if not result.score]) is None
 
 
+@pytest.mark.parametrize("damage", ["npz", "zip", "header"])
+def test_an_odd_map_is_a_bad_picture(damage: str, tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        draw(tmp_path, name, scene())
+        np.save(tmp_path / f"{name}_depth.npy", scene().astype(np.float32))
+    file = tmp_path / "bad_depth.npy"
+    if damage == "npz":
+        with file.open("wb") as stream:
+            np.savez(stream, depth=np.ones((30, 40), np.float32))
+    else:
+        broken = file.read_bytes().replace(b"}", b" ")
+        file.write_bytes(broken if damage == "header" else b"PK\x03\x04" + bytes(30))
+    results = evaluate_estimator(Reader(), find_pairs(tmp_path))
+    assert [result.reason for result in results] == ["bad_depth.npy is no array of numbers", None]
+
+
 def test_mean() -> None:
     from threedgp.depth_check.evaluation import Result
     from threedgp.depth_check.scores import Score
@@ -188,6 +204,49 @@ def test_command_prints_and_writes(
     assert {key: written[key] for key in given} == given
     assert [one["picture"] for one in written["pictures"]] == ["one", "two"] and written["mean"]["delta1"] == 1
     assert written["rejected"] == [{"picture": "black", "reason": "too dark"}]
+
+
+def test_names_and_reasons_are_printed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path, "a[/b]", scene())
+    np.save(tmp_path / "a[/b]_depth.npy", scene())
+    draw(tmp_path, "[red]c:100:", scene())
+    (tmp_path / "[red]c:100:_depth.npy").touch()
+    monkeypatch.setattr(evaluation_command, "build_estimator", lambda config, device: Reader())
+    evaluation_command.compare(tmp_path, None, None, {"estimator": "dpt"}, "cpu")
+    printed = capsys.readouterr().out
+    assert "a[/b] " in printed and "[red]c:100: " in printed and "[red]c:100:_depth.npy" in printed
+
+
+@pytest.mark.parametrize("target", ["folder", "one.png/out.json", "/proc/out.json"])
+def test_a_target_that_cannot_be_written_costs_no_work(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path, "one", scene())
+    np.save(tmp_path / "one_depth.npy", scene())
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(evaluation_command, "build_estimator", lambda *arguments: pytest.fail("work began"))
+    with pytest.raises(UserError, match=rf"^--json: .*{target} (is not a file|cannot be written)"):
+        evaluation_command.compare(tmp_path, None, tmp_path / target, {"estimator": "dpt"}, "cpu")
+    assert not list(tmp_path.glob("tmp*"))
+
+
+@pytest.mark.parametrize("printed", [True, False])
+def test_a_failure_at_the_end_costs_not_both_file_and_table(
+    printed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    draw(tmp_path, "one", scene())
+    np.save(tmp_path / "one_depth.npy", scene())
+    monkeypatch.setattr(evaluation_command, "build_estimator", lambda config, device: Reader())
+    monkeypatch.setattr(evaluation_command, *(("write_json", fail) if printed else ("_table", fail)))
+    error, message = (UserError, r"--json: .*out.json cannot be written \(No space") if printed else (OSError, "space")
+    with pytest.raises(error, match=message):
+        evaluation_command.compare(tmp_path, None, tmp_path / "out.json", {"estimator": "dpt"}, "cpu")
+    assert ("mean of 1" in capsys.readouterr().out) == printed and (tmp_path / "out.json").exists() != printed
 
 
 def test_leres_on_a_real_picture(

@@ -147,6 +147,32 @@ def test_one_sentence_when_it_cannot_work(prepare, message: str, project: Path, 
     assert end.value.code == 2 and line.startswith("error: ") and message in line
 
 
+@pytest.mark.parametrize("target", ["dd.png", "params.yaml/out.png", "/proc/out.png"])
+def test_a_target_that_cannot_be_written_costs_no_work(
+    target: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("dd.png").mkdir()
+    monkeypatch.setattr(stages.depth, "build_estimator", lambda *arguments: pytest.fail("estimates were made"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        stages.depth.main(Path("params.yaml"), Path(target), 1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.startswith(f"error: --preview: {target} ")
+
+
+def test_a_target_that_fails_after_the_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(stages.depth, "write_bytes", fail)
+    with pytest.raises(SystemExit) as end:
+        show(1)
+    assert end.value.code == 2
+    assert "error: --preview: out.png cannot be written (Permission denied); name a file" in capsys.readouterr().err
+
+
 def test_only_png(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         stages.depth.main(Path("params.yaml"), Path("out.jpg"), 1)

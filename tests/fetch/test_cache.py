@@ -37,6 +37,12 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
         find_weights("inception")
 
 
+def test_cache_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREEDGP_CACHE", "~nouser/there")
+    with pytest.raises(UserError, match="'~nouser' is no home folder; set THREEDGP_CACHE"):
+        cache_folder()
+
+
 def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREEDGP_CACHE", "~/there")
     assert cache_folder() == Path.home() / "there"

@@ -12,7 +12,7 @@ from fetch.misbehaving import Answer, Server
 
 from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
-from threedgp.fetch.hub import list_repository
+from threedgp.fetch.hub import endpoint, list_repository
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote
 
@@ -81,6 +81,22 @@ def test_hub_that_cannot_be_reached(start_server: Callable[[], Server], monkeypa
     monkeypatch.setenv("HF_ENDPOINT", gone.url(""))
     with pytest.raises(UserError, match=r"owner/set: http://127.* does not list it \(.*refused"):
         list_repository("owner/set")
+
+
+@pytest.mark.parametrize("page", [b"<html>Welcome</html>", b"[]", b"{}", b'"x"', b'{"id": "owner/set"}'])
+def test_endpoint_that_is_no_hub(hub: Server, page: bytes) -> None:
+    hub.script("/api/datasets/owner/set", Answer(page))
+    hub.script("/api/datasets/owner/set/tree/main", Answer(page))
+    with pytest.raises(UserError, match=r"^owner/set: http://127\S* does not answer as the hub does; .*HF_ENDPOINT"):
+        list_repository("owner/set")
+
+
+def test_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://[bad")
+    with pytest.raises(UserError, match=r"HF_ENDPOINT is 'http://\[bad', which is no address"):
+        list_repository("owner/set")
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert endpoint() == "https://huggingface.co"
 
 
 def test_no_repository() -> None:

@@ -71,6 +71,13 @@ def test_dead_links_have_reasons_and_are_recorded(server: Server, run: Run, tmp_
     assert found["k7"].data == b"7"
 
 
+@pytest.mark.parametrize("target", ["http://h:999999/", "http://[bad", "http://h\xff/"])
+def test_link_that_leads_to_no_address_is_one_dead_link(server: Server, run: Run, target: str) -> None:
+    links = alive(server, 3)
+    server.script("/1.jpg", Answer(b"", 302, {"Location": target}))
+    assert [one.data for one in run(links)] == [b"0", None, b"2"]
+
+
 def test_next_run_asks_no_dead_link(server: Server, run: Run) -> None:
     links = alive(server, 10)
     server.script("/1.jpg", Answer(b"", 404))

@@ -13,6 +13,7 @@ from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
 from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
+from threedgp.fetch.hub import list_repository
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote
 
@@ -88,6 +89,28 @@ def test_useless_mirror(start_server: Callable[[], Server], get: Fetch, answer: 
     mirror, server = start_server(), start_server()
     mirror.script("/a.bin", answer)
     assert get(server.script("/a.bin", Answer(DATA)), mirror.url(""), checksum=sha256(DATA)) == DATA
+
+
+@pytest.mark.parametrize("ask", ["fetch", "list"])
+@pytest.mark.parametrize(
+    ("mirror", "words"),
+    [
+        ("/no/where", "there is no folder '/no/where'; correct it"),
+        ("file:///no/where", "there is no folder"),
+        ("~nouser", "there is no folder '~nouser'"),
+        ("s3://me:secret@bucket", "'s3://bucket' is of no known kind"),
+        ("http://host:port/", "'http://host:port/' is no address"),
+    ],
+)
+def test_mirror_that_can_have_nothing(server: Server, get: Fetch, ask: str, mirror: str, words: str) -> None:
+    url = server.script("/a.bin", Answer(DATA))
+    with pytest.raises(UserError, match=f"^machine.mirror: {words}"):
+        get(url, mirror) if ask == "fetch" else list_repository("owner/set", mirror=mirror)
+    assert server.seen == []
+
+
+def test_mirror_folder_may_lack_a_file(server: Server, get: Fetch, tmp_path: Path) -> None:
+    assert get(server.script("/a.bin", Answer(DATA)), str(tmp_path)) == DATA
 
 
 def test_mirror_without_the_file_does_not_lose_the_part(

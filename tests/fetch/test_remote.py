@@ -45,6 +45,12 @@ def test_unknown_addresses(url: str) -> None:
         Remote("a", url)
 
 
+@pytest.mark.parametrize("url", ["", "https://host:abc/x.pth", "https://[x/x.pth", "http://h:999999/", "http:///x"])
+def test_malformed_addresses(url: str) -> None:
+    with pytest.raises(UserError, match=r"^a: '.*' is no address; write it as https://host/path"):
+        Remote("a", url)
+
+
 @pytest.mark.parametrize(
     "checksum", ["", "abc", "sha256:", f"sha256:{'0' * 63}", f"sha256:{'A' * 64}", f"md5:{'0' * 64}", f"crc:{'0' * 8}"]
 )
@@ -59,8 +65,11 @@ def test_places() -> None:
     assert local_path("~/c") == Path.home() / "c"
     assert local_path("file:///a%20b/c") == Path("/a b/c")
     assert local_path("https://host/a") is None
+    assert local_path("~nouser/c") == Path("~nouser/c"), "which does not exist"
+    assert local_path("file://[bad/a?b") == Path("/a")
 
 
 def test_shown_addresses_keep_secrets() -> None:
     assert shown("https://me:pass@host:8080/a/b?X-Signature=1#x") == "https://host:8080/a/b"
     assert shown("/a?b") == "/a?b"
+    assert shown("https://me:pa/ss?@host:port/a?X-Signature=1") == "https://host:port/a"

@@ -14,8 +14,9 @@ from fetch.payload import DATA, OTHER, Fetch, sha256
 
 from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
-from threedgp.fetch.patience import Patience
+from threedgp.fetch.patience import Patience, Refused
 from threedgp.fetch.remote import Remote
+from threedgp.fetch.web import Web
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -99,6 +100,28 @@ def test_redirect_to_a_file_is_refused(server: Server, get: Fetch, tmp_path: Pat
     url = server.script("/a.bin", Answer(b"", 302, {"Location": f"file://{tmp_path}/secret"}))
     with pytest.raises(UserError, match="which is no web address"):
         get(url)
+
+
+@pytest.mark.parametrize("target", ["http://h:999999/", "http://host:port/", "http://[bad", "http://h\xff/"])
+def test_redirect_to_no_address_is_refused(server: Server, get: Fetch, target: str) -> None:
+    url = server.script("/a.bin", Answer(b"", 302, {"Location": target}))
+    with pytest.raises(UserError, match=r"the server redirects to http://h?.*, which is no web address"):
+        get(url)
+    assert len(server.gets()) == 1
+
+
+@pytest.mark.parametrize("url", ["http://host..name/a", "http://*/a", "http://h:999999/"])
+def test_no_address_is_not_tried_again(patience: Patience, url: str) -> None:
+    with pytest.raises(Refused, match=r"^this is no address$"):
+        Web(patience).open(url)
+
+
+def test_hub_at_no_address(get: Fetch, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It concerns files of the hub, and no others."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://[bad")
+    with pytest.raises(UserError, match=r"huggingface\.co/o/a: HF_ENDPOINT makes it what is no address"):
+        get("https://huggingface.co/o/a")
+    assert get(server.script("/a.bin", Answer(DATA))) == DATA
 
 
 def test_token_is_for_the_hub_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,9 +95,22 @@ def test_path_must_be_the_very_file_where_the_table_says_so(find: Find, known: s
     assert find("leres", str(tmp_path / "w.pth")) == tmp_path / "w.pth"
 
 
-@pytest.mark.parametrize("given", ["weights/res101.pth", "/nowhere/x", "./a/b", "file:///nowhere"])
+@pytest.mark.parametrize("given", ["weights/res101.pth", "/nowhere/x", "./a/b", "file:///nowhere", "~nouser/x"])
 def test_absent_path(find: Find, given: str) -> None:
     with pytest.raises(UserError, match=r"^depth\.weights: .* does not exist"):
+        find("leres", given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("https://host:abc/x.pth", "is no address"),
+        ("https://[x/x.pth", "is no address"),
+        ("ftp://host/x.pth", "is of no known kind"),
+    ],
+)
+def test_malformed_address(find: Find, given: str, words: str) -> None:
+    with pytest.raises(UserError, match=rf"^depth\.weights: '{re.escape(given)}' {words}"):
         find("leres", given)
 
 

@@ -75,3 +75,15 @@ def test_the_tar_is_recognised(settings: Settings) -> None:
     Path("sets/ILSVRC2012_img_train.tar").touch()
     for path in ("sets", "sets/ILSVRC2012_img_train.tar"):
         assert "138 GB, 1,281,167 pictures" in pictures_finding(at(settings, path)).found
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        ({"machine": {"mirror": "/no/where"}}, "machine.mirror: there is no folder '/no/where'"),
+        ({"dataset": {"source": "folder", "path": "~nouser/x"}}, "dataset.path: there is no '~nouser/x'"),
+    ],
+)
+def test_folders_that_are_not_there(settings: Settings, sections: dict[str, object], sentence: str) -> None:
+    problem = missing_pictures(settings(**{"depth": {"estimator": "leres"}} | sections))
+    assert problem is not None and problem.startswith(sentence)

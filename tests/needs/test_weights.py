@@ -161,3 +161,19 @@ def test_half_a_download_is_not_there(settings: Settings, tmp_path: Path) -> Non
 def test_network_that_timm_does_not_have(settings: Settings) -> None:
     line = found(settings(embed={"network": "resnet51"}))["Weights of resnet51"]
     assert line.needed and not line.fine and line.advice.startswith("embed.weights: timm names no weights")
+
+
+@pytest.mark.parametrize("given", ["https://host:abc/x.pth", "https://[x/x.pth", "ftp://host/x.pth", "~nouser/x.pth"])
+@pytest.mark.parametrize("estimator", ["leres", "dpt"])
+def test_what_can_be_no_weights(settings: Settings, estimator: str, given: str) -> None:
+    config = settings(depth={"estimator": estimator, "weights": given})
+    (network,) = [one for one in networks(config) if one.given]
+    problem = missing_path(network)
+    assert problem is not None and problem.startswith("depth.weights: ") and given in problem
+    assert found(config)[f"Weights of {estimator}"].advice == problem
+
+
+def test_mirror_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    line = found(settings(machine={"mirror": "~nouser"}))["Mirror"]
+    assert line.needed and not line.fine and line.advice.startswith("machine.mirror: there is no folder '~nouser'")
+    assert "Mirror" not in found(settings(machine={"mirror": str(tmp_path)}))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from stages import harness
 from stages.harness import Interrupted, open_stage
@@ -191,6 +192,17 @@ def test_reader_that_goes_away(project: Path, start: Start) -> None:
 
 def open_prepare() -> Iterator[harness.Stage]:
     return open_stage("prepare", Path("params.yaml"))
+
+
+def test_torchrun_starts_only_one_process_of_a_stage_that_is_not_shared(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(typer.Exit) as exit, open_prepare():
+        pytest.fail("the second process works, too")
+    assert exit.value.exit_code == 0
+    with open_stage("prepare", Path("params.yaml"), shared=True) as stage:
+        assert not stage.leads
 
 
 def test_user_error_is_one_line_and_code_2(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

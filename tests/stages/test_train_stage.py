@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stages.train import main
 from threedgp.models.saving import load_model
 from training.worlds import tiny_config, write_shards
 
@@ -93,6 +95,24 @@ def test_stopped_it_saves_says_so_and_ends_the_same(project: Path, finished: Pat
     assert errors.splitlines()[-1] == "train: stopped; run the same command again to continue."
     subprocess.run(COMMAND, cwd=project, check=True, stdout=subprocess.DEVNULL)
     _assert_same_result(project, finished)
+
+
+def test_a_stop_cuts_off_what_comes_before_the_first_step(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = _set_up(tmp_path / "a project", root, metric_kimg=0.016)
+
+    def download(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        pytest.fail("it was not cut off")
+
+    monkeypatch.setattr("threedgp.metrics.monitor.open_monitor", download)
+    monkeypatch.chdir(place)
+    with pytest.raises(SystemExit) as exit:
+        main(Path("params.yaml"))
+    assert exit.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "train: stopped; run the same command again to continue.\n"
 
 
 def test_curves_are_what_dvc_plots(finished: Path) -> None:

@@ -75,7 +75,7 @@ def _run(shards: Path, folder: Path, stop_after: int = -1, distances: Any = None
         distance = next(distances) if distances else DISTANCES[trainer.images]
         return Measured({"distance/given": distance}, distance)
 
-    stop = dict(should_stop=lambda: trainers[0].images == stop_after) if stop_after > 0 else {}
+    stop = dict(should_stop=lambda: bool(trainers) and trainers[0].images == stop_after) if stop_after > 0 else {}
     trainers: list[Trainer] = []
     trainer, curves = train_over(
         shards, folder, config, measure=measure, after_step=lambda t, s: trainers.insert(0, t), **stop

@@ -68,6 +68,10 @@ def test_all_are_taken_back_and_stop_together_and_one_goes_on_alone(tmp_path: Pa
     with pytest.raises(Stopped):
         run_processes(2, worlds.work_until_stopped, (tiny_config(), shards, folder), lambda: False)
     assert saved_states(folder) == [32, 44]
+    (folder / "state-000000044.pt").write_bytes(b"")  # both go on from the state that the first can read
+    with pytest.raises(Stopped):
+        run_processes(2, worlds.work_until_stopped, (tiny_config(), shards, folder), lambda: False)
+    assert saved_states(folder) == [32, 44]
     trainer, history = train_over(shards, folder, tiny_config())
     alone, alone_history = train_over(shards, tmp_path / "alone", tiny_config(), after_step=worlds.spoil_once)
     assert trainer.stream == alone.stream == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import torch
 from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
 from threedgp.errors import UserError
-from threedgp.processes import Stopped
+from threedgp.processes import Stopped, disk_is_full
 from threedgp.training.curves import Logger, Record
 from threedgp.training.divergence import Diverged, check
 from threedgp.training.loop import prepare_trainer, train
@@ -82,8 +84,8 @@ def test_states_are_pruned(shards: Path, tmp_path: Path) -> None:
 def test_a_state_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=2)
 
-    def half(state: object, path: Path) -> None:
-        path.write_bytes(b"half a state")
+    def half(state: object, file: IO[bytes]) -> None:
+        file.write(b"half a state")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half)
@@ -91,6 +93,57 @@ def test_a_state_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pytes
         save_state(tmp_path, 8, {"images": 8}, keep=2)
     assert saved_states(tmp_path) == [4]
     assert load_state(tmp_path, 4, torch.device("cpu")) == {"images": 4}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_while_saving_is_told_and_nothing_is_lost(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_state(tmp_path, 4, {"images": 4}, keep=1)
+    save = torch.save
+
+    class Full:
+        def __init__(self, file: IO[bytes]) -> None:
+            self.file, self.flush = file, file.flush
+
+        def write(self, data: bytes) -> int:
+            if self.file.tell() + len(data) > 10_000:
+                raise OSError(number, os.strerror(number))
+            return self.file.write(data)
+
+    monkeypatch.setattr(torch, "save", lambda state, file: save(state, Full(file)))
+    with pytest.raises((OSError, RuntimeError)) as caught:
+        save_state(tmp_path, 8, {"weights": torch.zeros(4000)}, keep=1)
+    assert disk_is_full(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["state-000000004.pt"]
+    assert load_state(tmp_path, 4, torch.device("cpu")) == {"images": 4}
+
+
+@pytest.mark.parametrize("left", [lambda size: size // 2, lambda size: 0], ids=["half", "empty"])
+def test_a_damaged_state_is_set_aside_for_the_one_before(
+    left: Callable[[int], int], shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Stopped):
+        _train(shards, tmp_path, stop_after=40)
+    assert saved_states(tmp_path) == [32, 40]
+    newest, older = tmp_path / "state-000000040.pt", tmp_path / "state-000000032.pt"
+    os.truncate(newest, left(newest.stat().st_size))
+    capsys.readouterr()
+    with pytest.raises(Stopped):
+        _train(shards, tmp_path, stop_after=0)
+    assert f"train: {newest} is damaged: set aside as state-000000040.pt.damaged" in capsys.readouterr().out
+    assert saved_states(tmp_path) == [32]
+    os.truncate(older, left(older.stat().st_size))
+    for _ in range(2):  # nothing is set aside, so that the next try does not begin anew
+        with pytest.raises(UserError, match=r"none of the saved states can be read \(state-000000032\.pt\); put back"):
+            _train(shards, tmp_path)
+
+
+def test_asked_to_stop_before_the_first_step_it_takes_none(shards: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            _train(shards, tmp_path, stop_after=0)
+        assert saved_states(tmp_path) == [0]
 
 
 def test_a_full_disk_is_found_before_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

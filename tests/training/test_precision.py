@@ -31,7 +31,22 @@ def _gradients(network: nn.Module) -> Tensor:
 def test_flags() -> None:
     for precision, tf32, dtype in (("fp32", False, None), ("tf32", True, None), ("bf16", False, torch.bfloat16)):
         assert use_precision(precision) == dtype
-        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+        assert torch.backends.cudnn.allow_tf32 == tf32
+        assert not torch.backends.cuda.matmul.allow_tf32  # mapping, demodulation, rays
+
+
+def test_tf32_spares_r1() -> None:
+    """The flag when the discriminator runs, forward and backward: fakes, both halves, and then the penalty's pass."""
+    trainer = _trainer("tf32")
+    seen: list[tuple[str, bool]] = []
+    note = lambda when: seen.append((when, torch.backends.cudnn.allow_tf32))  # noqa: E731
+    layer = trainer.discriminator.blocks[0]
+    layer.register_forward_hook(lambda *_: note("forward"))
+    layer.register_full_backward_hook(lambda *_: note("backward"))
+    trainer.step(make_batch(0))
+    assert seen[:4] == [("forward", True), ("backward", True)] * 2
+    assert seen[4:] and not any(flag for _, flag in seen[4:])
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_activations_are_bfloat16_and_all_else_is_not() -> None:

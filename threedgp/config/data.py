@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section
+from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section, Seed
 
 SUBSETS = {"sdip": ("dogs", "elephants"), "lsun": ("horse",)}
 """Parts of the sources that have parts."""
@@ -23,8 +23,8 @@ class DatasetConfig(Section):
     Hugging Face hub, with a token)."""
     subset: str | None = None
     """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
-    resolution: Annotated[PowerOfTwo, Field(ge=8, le=1024)] = 256
-    """Side of the pictures in pixels; metrics look at patches of 7, and shards hold no pictures above 1024."""
+    resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
+    """Side of the pictures in pixels; metrics look at patches of 7."""
 
     @model_validator(mode="after")
     def _path_matches_source(self) -> DatasetConfig:
@@ -45,7 +45,7 @@ class DownloadConfig(Section):
     """Procedural pictures."""
     resolution: PowerOfTwo = 64
     """Side of the procedural pictures."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the procedural world."""
 
 
@@ -53,8 +53,8 @@ class PrepareConfig(Section):
     """Stage `prepare`: square crops at `dataset.resolution`."""
 
     encoding: Literal["differences", "webp", "png", "jpeg"] = "differences"
-    """The first three are lossless; differences decode fastest of all and are as small as WebP, a quarter below PNG.
-    WebP and PNG are for shards that other programs read. JPEG of quality 95 is smaller by more than half."""
+    """The first three are lossless. Differences are read three times as fast as WebP and PNG, by this project only; of
+    photographs they are as small as WebP, a quarter below PNG. JPEG of quality 95 is smaller by more than half."""
     shard_rows: PositiveInt = 4096
 
 
@@ -101,7 +101,7 @@ class DepthConfig(Section):
     """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
     """Percentile cut at both ends before the min-max scaling; 0 is the published protocol."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class EmbedConfig(Section):
@@ -130,4 +130,4 @@ class ShardsConfig(Section):
 
     rows_per_shard: PositiveInt = 4096
     row_group_rows: PositiveInt = 32
-    seed: int = 0
+    seed: Seed = 0

@@ -18,6 +18,8 @@ PositiveInt = Annotated[int, Field(ge=1)]
 OddInt = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, le=2**62)]
+"""NumPy takes no negative ones, PyTorch none beyond 64 bits, and some are counted on."""
 
 
 def _power_of_two(value: int) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threedgp.config.fields import Fraction, PositiveInt, Section
+from threedgp.config.fields import Fraction, PositiveInt, Section, Seed
 
 METRICS = (
     "frechet",
@@ -36,7 +36,7 @@ class EvaluateConfig(Section):
     real_samples: PositiveInt = 50000
     """Real pictures, drawn at random, for the metrics that look at pictures one by one."""
     batch_size: PositiveInt = 32
-    seed: int = 0
+    seed: Seed = 0
     neighbour_network: Literal["vgg16", "features"] = "vgg16"
     """Whose features precision, recall and what goes by classes take: VGG16's, or those of section `features`."""
     neighbour_weights: str | None = None
@@ -56,7 +56,7 @@ class EvaluateConfig(Section):
 class RenderConfig(Section):
     """Stage `render`: what people look at."""
 
-    seed: int = 0
+    seed: Seed = 0
     grid: tuple[PositiveInt, PositiveInt] = (4, 8)
     """Rows and columns of the picture grid."""
     truncation: Fraction = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from threedgp.config.data import (
     DatasetConfig,
@@ -24,6 +24,17 @@ from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.train import TrainConfig
 from threedgp.errors import UserError
+from threedgp.fetch.remote import address_problem
+
+LARGEST_DIFFERENCES = 1024
+"""Side of a picture that `prepare.encoding: differences` takes (`threedgp.data.differences.MOST_PIXELS`)."""
+
+
+def _fetchable(place: str) -> str:
+    problem = address_problem(place)
+    if problem:
+        raise ValueError(problem)
+    return place
 
 
 class MachineConfig(Section):
@@ -40,7 +51,7 @@ class MachineConfig(Section):
     be."""
     connections: PositiveInt = 4
     """Downloads at once."""
-    mirror: str | None = None
+    mirror: Annotated[str, AfterValidator(_fetchable)] | None = None
     """Folder or URL below which files are looked for by name before their own addresses are tried."""
     requests_per_second: Annotated[float, Field(gt=0)] = 20.0
     """`sdip` from the authors' list of URLs: to one host, at most."""
@@ -94,6 +105,21 @@ class Config(Section):
                 f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
                 f"(dataset.resolution is {image})"
             )
+        if self.prepare.encoding == "differences" and image > LARGEST_DIFFERENCES:
+            raise ValueError(
+                f"prepare.encoding: 'differences' takes pictures of up to {LARGEST_DIFFERENCES} pixels a side "
+                f"(dataset.resolution is {image}); set it to 'webp', 'png' or 'jpeg'"
+            )
+        planes = self.model.generator.plane_resolution
+        for key, base, size, what in (
+            ("generator", self.model.generator.channel_base, planes, "model.generator.plane_resolution"),
+            ("discriminator", self.model.discriminator.channel_base, image, "dataset.resolution"),
+        ):
+            if base < size:  # a layer of that resolution has base // size channels
+                raise ValueError(
+                    f"model.{key}.channel_base: {base} leaves layers without channels; set it to {size} "
+                    f"or more ({what})"
+                )
         group, batch = self.model.discriminator.minibatch_std_group, self.train.batch_size
         if batch % group:
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt, Section
+from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt, Section, Seed
 
 
 class CameraRegulariserConfig(Section):
@@ -50,7 +50,7 @@ class TrainConfig(Section):
     """Pieces into which each process cuts its share of a batch, one after the other, to save memory."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """tf32: rounded products on GPUs. bf16: activations of backbone and discriminator; the rest is float32."""
-    seed: int = 0
+    seed: Seed = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
     r1_gamma: NonNegative = 0.05

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.conversion.names import convert_names
-from threedgp.conversion.snapshots import network_tensors, read_snapshot
+from threedgp.conversion.snapshots import MALFORMED, network_tensors, read_snapshot
 from threedgp.errors import UserError
 from threedgp.models.generator import Generator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
@@ -54,14 +54,26 @@ def convert_snapshot(snapshot: Path, folder: Path) -> None:
         if (folder / name).exists():
             raise UserError(f"{folder / name}: this folder already holds a model; name another one.")
     content = read_snapshot(snapshot)
-    state = content["G_ema"]["state"]
     try:
-        generator, resolution = _build(network_tensors(content["G_ema"]), state)
+        images = _images(content)
+        generator, resolution = _build(network_tensors(content["G_ema"]), content["G_ema"]["state"])
     except UserError as error:
         raise UserError(f"{snapshot}: {error}") from None
+    except (ArithmeticError, MemoryError, *MALFORMED) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{snapshot}: its settings or parameters are not those of a generator: {reason}") from None
     classes = [str(number) for number in range(generator.num_classes)]
-    images = content.get("cur_nimg") or 0
-    write_model(folder, generator, resolution=resolution, class_names=classes, seed=0, kimg=float(images) / 1000)
+    write_model(folder, generator, resolution=resolution, class_names=classes, seed=0, kimg=images / 1000)
+
+
+def _images(content: Mapping[str, Any]) -> float:
+    """How many images the model was trained on: among `stats` in 3DGP, at the top in its relatives."""
+    stats = content.get("stats")
+    place = stats if isinstance(stats, Mapping) and "cur_nimg" in stats else content
+    images = _finite(place.get("cur_nimg", 0))
+    if images is None or images < 0:
+        raise UserError(f"its cur_nimg is {_shown(place['cur_nimg'])}, not a number of images.")
+    return images
 
 
 def _build(tensors: dict[str, Tensor], state: Mapping[str, Any]) -> tuple[Generator, int]:
@@ -69,15 +81,20 @@ def _build(tensors: dict[str, Tensor], state: Mapping[str, Any]) -> tuple[Genera
     for key, expected in _REQUIRED.items():
         value = settings.get(key, expected)
         if value != expected:
-            raise UserError(f"its setting {key} is {value!r}, and our generator only has {expected!r}.")
+            raise UserError(f"its setting {key} is {_shown(value)}, and our generator only has {expected!r}.")
     weights = convert_names(tensors, network="generator")
     resolution = state.get("img_resolution") or settings.get("dataset.resolution")
-    if not isinstance(resolution, int):
+    if not isinstance(resolution, int) or isinstance(resolution, bool) or not 0 < resolution < 1 << 16:
         raise UserError("its settings do not say the resolution of pictures (dataset.resolution).")
     camera = _camera(weights, settings)
     model, classes = _model(weights, settings)
     try:
-        generator = Generator(CameraConfig(**camera), ModelConfig.model_validate(model), classes)
+        sizes = CameraConfig(**camera), ModelConfig.model_validate(model), classes
+        # Shapes are compared before memory is asked for: the sizes of a damaged file may be anything.
+        with torch.device("meta"):
+            trial = Generator(*sizes)
+        trial.load_state_dict({name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()})
+        generator = Generator(*sizes)
         generator.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except ValidationError as error:
         first = error.errors()[0]
@@ -87,17 +104,35 @@ def _build(tensors: dict[str, Tensor], state: Mapping[str, Any]) -> tuple[Genera
     return generator.eval(), resolution
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
     """Settings as nested dictionaries: EasyDict and OmegaConf nodes without what they are wrapped in."""
-    if isinstance(value, Mapping):
-        if "_content" in value:
-            return _plain(value["_content"])
-        if "_val" in value:
-            return _plain(value["_val"])
-        return {key: _plain(inner) for key, inner in value.items()}
+    seen = {} if seen is None else seen
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
+        return []  # no setting that is read here is a list
+    if not isinstance(value, Mapping):
+        return value
+    # Each node once: a damaged file may repeat them without end, or in themselves.
+    if id(value) not in seen:
+        seen[id(value)] = None
+        if wrapped := {"_content", "_val"} & set(value):
+            seen[id(value)] = _plain(value[min(wrapped)], seen)
+        else:
+            seen[id(value)] = {key: _plain(inner, seen) for key, inner in value.items()}
+    return seen[id(value)]
+
+
+def _shown(value: Any) -> str:
+    """A value for a sentence: short whatever it is."""
+    if isinstance(value, str | int | float | bool | None):
+        return repr(value)[:80] if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
+    return f"a {type(value).__name__}"
+
+
+def _finite(value: Any) -> float | None:
+    """`value` as a number; None where it is none, or too large for one."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if -1e300 < value < 1e300 else None
 
 
 class _Settings:
@@ -119,38 +154,43 @@ class _Settings:
         """The first of `keys` that is there, as a number."""
         for key in keys:
             value = self.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
+            if isinstance(value, int | float) and _finite(value) is None:
+                raise UserError(f"its setting {key} is {_shown(value)}, not a finite number.")
+            if (number := _finite(value)) is not None:
+                return number
         raise UserError(f"its settings lack the number {keys[0]}, without which it cannot be rendered.")
 
 
 def _model(weights: dict[str, Tensor], settings: _Settings) -> tuple[dict[str, Any], int]:
     """Section `model` and the number of classes."""
 
-    def shape(name: str) -> torch.Size:
+    def shape(name: str, rank: int) -> torch.Size:
         if name not in weights:
             raise UserError(f"it lacks the parameter that we call {name}.")
-        return weights[name].shape
+        size = weights[name].shape
+        if len(size) != rank or 0 in size:
+            raise UserError(f"the parameter that we call {name} has shape {list(size)}, not {rank} positive sizes.")
+        return size
 
-    w_dim = shape("mapping.w_average")[0]
-    classes = shape("mapping.embed.linear.weight")[1] if "mapping.embed.linear.weight" in weights else 0
+    w_dim = shape("mapping.w_average", 1)[0]
+    classes = shape("mapping.embed.linear.weight", 2)[1] if "mapping.embed.linear.weight" in weights else 0
     blocks = _count(weights, r"backbone\.blocks\.(\d+)\.")
-    channels = {4 << index: shape(f"backbone.blocks.{index}.conv1.bias")[0] for index in range(blocks)}
+    channels = {4 << index: shape(f"backbone.blocks.{index}.conv1.bias", 1)[0] for index in range(blocks)}
     base, largest = _channels(channels)
     samples = int(settings.number("num_ray_steps"))
     model: dict[str, Any] = {
         "class_conditional": classes > 0,
         "depth": "depth_adaptor.near_offset_raw" in weights,
         "generator": {
-            "z_dim": shape("mapping.layers.0.weight")[1] - (w_dim if classes else 0),
+            "z_dim": shape("mapping.layers.0.weight", 2)[1] - (w_dim if classes else 0),
             "w_dim": w_dim,
             "mapping_layers": _count(weights, r"mapping\.layers\.(\d+)\."),
             "plane_resolution": max(channels),
-            "plane_channels": shape("backbone.blocks.0.output.bias")[0] // 3,
+            "plane_channels": shape("backbone.blocks.0.output.bias", 1)[0] // 3,
             "channel_base": base,
             "channel_max": largest,
             "noise": "backbone.blocks.0.conv1.noise_strength" in weights,
-            "decoder_hidden": shape("decoder.hidden.bias")[0],
+            "decoder_hidden": shape("decoder.hidden.bias", 1)[0],
             "cube_half_width": settings.number("camera.cube_scale", "dataset.camera.cube_scale", "dataset.cube_scale"),
             "coarse_samples": samples,
             "fine_samples": samples,
@@ -161,7 +201,7 @@ def _model(weights: dict[str, Tensor], settings: _Settings) -> tuple[dict[str, A
     if model["depth"]:
         adaptor: dict[str, Any] = {"mode": "off"}
         if "depth_adaptor.layers.0.weight" in weights:
-            width, _, kernel, _ = shape("depth_adaptor.layers.0.weight")
+            width, _, kernel, _ = shape("depth_adaptor.layers.0.weight", 4)
             layers = _count(weights, r"depth_adaptor\.layers\.(\d+)\.")
             adaptor = {"mode": "all", "layers": layers, "channels": width, "kernel_size": kernel}
         adaptor["near_offset_share"] = settings.get("depth_adaptor.near_plane_offset_max_fraction", 0.25)
@@ -198,8 +238,9 @@ def _camera(weights: dict[str, Tensor], settings: _Settings) -> dict[str, Any]:
 
 
 def _prior(name: Any) -> str:
-    if name not in _PRIORS:
-        raise UserError(f"its cameras follow the law {name!r}; ours are {', '.join(sorted(set(_PRIORS.values())))}.")
+    if not isinstance(name, str) or name not in _PRIORS:
+        ours = ", ".join(sorted(set(_PRIORS.values())))
+        raise UserError(f"its cameras follow the law {_shown(name)}; ours are {ours}.")
     return _PRIORS[name]
 
 

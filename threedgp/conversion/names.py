@@ -63,10 +63,12 @@ def convert_names(state: dict[str, Tensor], *, network: str) -> dict[str, Tensor
         network: `generator` or `discriminator`.
 
     Raises:
-        UserError: a name that 3DGP does not have.
+        UserError: a name that 3DGP does not have, or no block of a resolution.
     """
     rules = _GENERATOR_RULES if network == "generator" else _DISCRIMINATOR_RULES
-    largest = max(int(m[1]) for name in state if (m := re.search(r"\bb(\d+)\.", name)))
+    largest = max((int(m[1]) for name in state if (m := re.search(r"\bb(\d{1,6})\.", name))), default=0)
+    if not largest:
+        raise UserError(f"its {network} has no parameters of blocks (b4, b8 and so on); is this another model?")
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if _NOT_STORED.fullmatch(name):

@@ -75,15 +75,18 @@ def decode_planes(data: bytes | pa.Buffer, planes: NDArray[np.uint8]) -> None:
     Raises:
         ValueError: `data` is no picture, or one of another size.
     """
-    packed = _is_differences(data)
-    bgr = None if packed else _decode(data, cv2.IMREAD_COLOR)
-    height, width = picture_size(data) if packed else bgr.shape[:2]
-    if (height, width) != planes.shape[1:]:
-        raise ValueError(f"the picture has {width}x{height} pixels, not {planes.shape[2]} a side")
-    if packed:
+    if _is_differences(data):
+        _expect_size(planes, *picture_size(data))
         unpack_picture(data, planes)
     else:
+        bgr = _decode(data, cv2.IMREAD_COLOR)
+        _expect_size(planes, *bgr.shape[:2])
         cv2.mixChannels([bgr], [planes[0], planes[1], planes[2]], [2, 0, 1, 1, 0, 2])
+
+
+def _expect_size(planes: NDArray[np.uint8], height: int, width: int) -> None:
+    if (height, width) != planes.shape[1:]:
+        raise ValueError(f"the picture has {width}x{height} pixels, not {planes.shape[2]} a side")
 
 
 def _is_differences(data: bytes | pa.Buffer) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from threedgp.depth.network import DepthMap
 from threedgp.errors import UserError
@@ -28,6 +27,16 @@ MODEL_TYPES = {
 
 UNUSED = re.compile(r"neck\.fusion_stage\.layers\.0\.residual_layer1\.")
 """The first fusion layer has one input alone; the weights for a second are missing in some published files."""
+SPARE = re.compile(
+    rf"{UNUSED.pattern}"
+    r"|(.*\.)?(pooler|auxiliary_head)\."
+    r"|(.*\.)?(mask_token|position_ids|relative_position_index|relative_coords_table|attn_mask|k_idx|k_minus_1)$"
+)
+"""What a file may hold beyond what the network takes, for it has no part in depth: heads of other tasks (DPT's for
+segmentation, a pooled vector) and the token of masked pre-training, which are built only if the config asks; and
+constants that follow from the config, which older releases of transformers saved and newer ones compute (indices of
+positions in BEiT, Swin and ViT, of bins in ZoeDepth). What transformers itself ignores (BEiT's indices, Depth Pro's
+field of view) it does not report. Any other weight belongs to a network that is not the one of the config."""
 DEPTH_PRO_FARTHEST = 250.0
 """Metres, beyond which depth by Depth Pro counts as sky. Its inverse depth nears zero, so that rounding comes to move
 depth by kilometres, and a single pixel at 10 km would make each of the 65536 levels 15 cm thick. Apple's own pictures
@@ -49,7 +58,8 @@ class HubDepth:
         """Load the model in `folder`: ``config.json``, ``preprocessor_config.json`` and safetensors.
 
         Raises:
-            UserError: transformers is not installed, or the folder holds no such model, or not all of its weights.
+            UserError: transformers is not installed, or the folder holds no such model, not all of its weights, or
+                weights of another network.
         """
         try:
             import transformers
@@ -64,17 +74,25 @@ class HubDepth:
             # The type is named, for the default is that of the file: half precision, with some.
             loaded = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
             model, report = transformers.AutoModelForDepthEstimation.from_pretrained(folder, **safe, **loaded)
-        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
+            self._inverse = gives_inverse_depth(config)
+            # ZoeDepth with heads for indoors and outdoors lets a whole batch vote for one of them.
+            self.batches = len(getattr(config, "bin_configurations", None) or []) <= 1
+        except UserError:
+            raise
+        except Exception as error:  # any value of a config is used as it is: what that raises is not documented
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"depth.weights: {folder} cannot be loaded as '{name}': {reason}") from None
         lacking = sorted(key for key in report["missing_keys"] if not UNUSED.match(key))
         if lacking:  # transformers would go on with random numbers
             raise UserError(f"depth.weights: {folder} lacks {len(lacking)} weights of '{name}', such as {lacking[0]}.")
+        spare = sorted(key for key in report["unexpected_keys"] if not SPARE.match(key))
+        if spare:  # transformers would leave them out, and run what is left
+            raise UserError(
+                f"depth.weights: {folder} holds {len(spare)} weights that its config.json has no place for, such as "
+                f"{spare[0]}; both files must be of the same model."
+            )
         self._model = model.eval().requires_grad_(False).to(device)
         self._name, self._device = name, device
-        self._inverse = gives_inverse_depth(config)
-        # ZoeDepth with heads for indoors and outdoors lets a whole batch vote for one of them.
-        self.batches = len(getattr(config, "bin_configurations", None) or []) <= 1
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:

@@ -141,8 +141,11 @@ def _read_depth(file: Path) -> NDArray[np.float32]:
     if file.suffix == ".png":
         return decode_depth(file.read_bytes())
     try:
-        depth = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+        # Unlike np.load it takes arrays alone: no zip, no pickle. Mapped, for a header may promise any size.
+        depth = np.lib.format.open_memmap(file, mode="r")
+    except OSError:
+        raise
+    except Exception:  # a broken header raises whatever Python's own parser does
         raise BadPicture(f"{file.name} is no array of numbers") from None
     if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "fiu":
         raise BadPicture(f"{file.name} holds {depth.dtype} of shape {depth.shape}, not depth [H, W]")

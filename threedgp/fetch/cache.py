@@ -15,13 +15,20 @@ from threedgp.errors import UserError
 from threedgp.fetch.checksums import checksum_of, problem_of
 from threedgp.fetch.download import fetch
 from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote
+from threedgp.fetch.remote import Remote, expanded
 from threedgp.progress import say
 
 
 def cache_folder() -> Path:
-    """Where fetched weights stay: $THREEDGP_CACHE, or ~/.cache/threedgp."""
-    return Path(os.environ.get("THREEDGP_CACHE") or "~/.cache/threedgp").expanduser()
+    """Where fetched weights stay: $THREEDGP_CACHE, or ~/.cache/threedgp.
+
+    Raises:
+        UserError: it lies in the home folder of an unknown user.
+    """
+    folder = expanded(os.environ.get("THREEDGP_CACHE") or "~/.cache/threedgp")
+    if folder.parts[0].startswith("~"):
+        raise UserError(f"{folder}: '{folder.parts[0]}' is no home folder; set THREEDGP_CACHE to a folder for weights.")
+    return folder
 
 
 def cached(

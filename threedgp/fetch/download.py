@@ -12,7 +12,7 @@ from threading import Event
 from threedgp.atomic import require_free
 from threedgp.errors import UserError
 from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote
+from threedgp.fetch.remote import Remote, require_mirror
 from threedgp.fetch.transfer import Transfer
 from threedgp.fetch.web import Web
 from threedgp.fetch.workers import Workers
@@ -45,8 +45,10 @@ def fetch(
         where each file is, in the order of `files`.
 
     Raises:
-        UserError: a file cannot be had, is another one than expected, or does not fit on the disk. The parts stay.
+        UserError: a file cannot be had, is another one than expected, or does not fit on the disk; the parts stay.
+            Or `mirror` cannot serve.
     """
+    require_mirror(mirror)
     if not files:
         return []
     patience, stop = patience or Patience(), Event()

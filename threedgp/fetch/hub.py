@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from threedgp.errors import UserError
-from threedgp.fetch.remote import Remote, local_path
+from threedgp.fetch.remote import Remote, is_web_address, local_path, require_mirror, shown
 
 HUB = "https://huggingface.co"
 Kind = Literal["dataset", "model"]
@@ -21,7 +21,7 @@ Kind = Literal["dataset", "model"]
 
 def endpoint() -> str:
     """Address of the hub, or of the stand-in that HF_ENDPOINT names."""
-    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
 def at_endpoint(url: str) -> str:
@@ -31,7 +31,7 @@ def at_endpoint(url: str) -> str:
 
 def token_for(url: str) -> str | None:
     """The token of the environment (HF_TOKEN, or `hf auth login`) for addresses of the hub; None for all others."""
-    if _origin(url) != _origin(endpoint()):
+    if _origin(url) is None or _origin(url) != _origin(endpoint()):
         return None
     from huggingface_hub import get_token
 
@@ -60,8 +60,9 @@ def list_repository(repo: str, *, kind: Kind = "dataset", mirror: str | None = N
         mirror: a folder that holds `owner/repo/` is listed instead of the hub.
 
     Raises:
-        UserError: there is none, its terms were not accepted, or the hub does not answer.
+        UserError: there is none, its terms were not accepted, the hub does not answer, or is none.
     """
+    require_mirror(mirror)
     copy = _mirrored(repo, mirror)
     if copy is not None:
         # Hidden folders hold the books of git and of the hub's own downloader.
@@ -75,6 +76,8 @@ def list_repository(repo: str, *, kind: Kind = "dataset", mirror: str | None = N
     from huggingface_hub import errors
     from huggingface_hub.hf_api import RepoFile
 
+    if not is_web_address(endpoint()):
+        raise UserError(f"{repo}: HF_ENDPOINT is '{shown(endpoint())}', which is no address; correct or unset it.")
     api, page = hub.HfApi(endpoint=endpoint()), f"{'datasets/' if kind == 'dataset' else ''}{repo}"
     try:
         commit = api.repo_info(repo, repo_type=kind).sha
@@ -93,6 +96,11 @@ def list_repository(repo: str, *, kind: Kind = "dataset", mirror: str | None = N
         raise UserError(
             f"{repo}: {endpoint()} does not list it ({reason}); run the same command again later."
         ) from None
+    except (ValueError, TypeError, KeyError, AttributeError):  # of pages or JSON that huggingface_hub cannot read
+        raise UserError(
+            f"{repo}: {shown(endpoint())} does not answer as the hub does; correct HF_ENDPOINT if it is set, "
+            "and see whether a proxy answers instead."
+        ) from None
     return [
         Remote(
             f"{repo}/{entry.path}",
@@ -110,7 +118,10 @@ def _mirrored(repo: str, mirror: str | None) -> Path | None:
     return copy / repo if copy is not None and (copy / repo).is_dir() else None
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """What decides who may see the token; None of what is no address."""
+    if not is_web_address(url):
+        return None
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
 
 from threedgp import atomic
 from threedgp.errors import UserError
 from threedgp.fetch.limiter import Limiter
 from threedgp.fetch.patience import Patience, Refused, Trouble
+from threedgp.fetch.remote import is_web_address
 from threedgp.fetch.web import Web
 from threedgp.fetch.workers import Workers
 from threedgp.progress import progress
@@ -178,17 +178,9 @@ def _ask(patience: Patience, limiter: Limiter, stop: Event, link: Link, web: Web
         return Fetched(link.key, None, str(reason), reason.unreachable)
 
 
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a bad port, or of half an IPv6 address
-        return False
-
-
 def _read(url: str, web: Web, stop: Event) -> bytes:
     """All bytes of a small file."""
-    if not _is_web_address(url):
+    if not is_web_address(url):
         raise Refused("this is no web address")
     content = web.open(url)
     try:

@@ -20,7 +20,7 @@ from threedgp import __version__
 from threedgp.fetch import hub
 from threedgp.fetch.content import CHUNK, Version
 from threedgp.fetch.patience import Changed, Patience, Refused, Trouble
-from threedgp.fetch.remote import scheme
+from threedgp.fetch.remote import is_web_address, shown
 
 MOST_REDIRECTS = 10
 PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -29,6 +29,13 @@ ABSENT = {404, 410}
 LOGIN = {401, 403, 407}
 READ_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 """What reading raises; ValueError when another thread has closed the connection."""
+NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+"""What asking raises at an address that cannot be one."""
 
 
 class Web:
@@ -40,7 +47,7 @@ class Web:
 
     def __init__(self, patience: Patience, before_request: Callable[[str], None] = lambda url: None) -> None:
         self._patience, self._before = patience, before_request
-        self._session = requests.Session()
+        self._session = _Session()
         # Ranges and lengths must count the bytes of the file, not those of a compressed form of it.
         self._session.headers.update({"User-Agent": f"threedgp/{__version__}", "Accept-Encoding": "identity"})
         self._open: requests.Response | None = None
@@ -95,6 +102,8 @@ class Web:
     def _follow(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
         """Redirects are followed here: who gets the token, and where it may lead, is decided anew at each step."""
         place = hub.at_endpoint(url)
+        if not is_web_address(place):
+            raise Refused("this is no address" if place == url else "HF_ENDPOINT makes it what is no address")
         for _ in range(MOST_REDIRECTS + 1):
             response = self._ask(method, place, headers)
             target = self._session.get_redirect_target(response)
@@ -102,9 +111,7 @@ class Web:
                 self._judge(response, url)
                 return response
             response.close()
-            place = urljoin(place, target)
-            if scheme(place) not in ("http", "https"):
-                raise Refused(f"the server redirects to {place}, which is no web address")
+            place = target
         raise Refused(f"more than {MOST_REDIRECTS} redirects")
 
     def _ask(self, method: str, url: str, headers: dict[str, str]) -> requests.Response:
@@ -121,7 +128,7 @@ class Web:
                 timeout=(self._patience.connect, self._patience.silence),
             )
         except (requests.ConnectionError, requests.Timeout, *READ_ERRORS) as error:
-            if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
+            if isinstance(error, NO_ADDRESS):
                 raise Refused("this is no address") from None
             reason = _why(error, self._patience)
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -176,6 +183,27 @@ class WebContent:
 
     def close(self) -> None:
         self._response.close()
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """The whole address that an answer leads to, if it does.
+
+        `request` asks for it too, and fails in several ways at what is no address; so it is refused here.
+
+        Raises:
+            Refused: it leads to no web address.
+        """
+        if not resp.is_redirect:
+            return None
+        try:
+            place = urljoin(resp.url, super().get_redirect_target(resp))
+            if is_web_address(place):
+                return place
+        except ValueError:  # of bytes that are not UTF-8, or of half an IPv6 address
+            place = resp.headers["Location"]
+        resp.close()
+        raise Refused(f"the server redirects to {shown(place)}, which is no web address")
 
 
 class _Bearer(requests.auth.AuthBase):

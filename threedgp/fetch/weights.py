@@ -16,7 +16,7 @@ from threedgp.fetch.cache import cache_folder, cached
 from threedgp.fetch.checksums import problem_of
 from threedgp.fetch.hub import list_repository
 from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote, local_path, scheme
+from threedgp.fetch.remote import Remote, address_problem, expanded, local_path, scheme
 from threedgp.fetch.table import WEIGHTS
 
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
@@ -29,9 +29,9 @@ MODEL_FILE = re.compile(r"[^/]+\.(json|txt|model)|model(-\d+-of-\d+)?\.safetenso
 
 def kind_of(given: str) -> Literal["path", "url", "hub"]:
     """What a setting for weights names. What exists on this machine is a path, whatever it looks like."""
-    if scheme(given) in ("http", "https"):
+    if scheme(given) not in (None, "file"):
         return "url"
-    if scheme(given) == "file" or Path(given).expanduser().exists() or not HUB_ID.fullmatch(given):
+    if scheme(given) == "file" or expanded(given).exists() or not HUB_ID.fullmatch(given):
         return "path"
     return "path" if ":" not in given and given.endswith(SUFFIXES) else "hub"
 
@@ -169,6 +169,9 @@ def _checked(given: str, checksum: str | None, key: str) -> Path:
 
 def _remote(given: str, checksum: str | None, key: str) -> Remote:
     """The file at an address, whose fragment may state a checksum."""
+    problem = address_problem(given)
+    if problem:
+        raise UserError(f"{key}: {problem}.")
     url, fragment = urldefrag(given)
     stated = fragment.replace("=", ":", 1).lower() or None
     if checksum and stated and stated != checksum:

@@ -6,16 +6,22 @@ from pathlib import Path
 
 from threedgp.config import Config
 from threedgp.fetch.hub import HUB, endpoint, token_for
+from threedgp.fetch.remote import expanded, mirror_problem, shown
 from threedgp.fetch.table import IMAGENET_HUB, IMAGENET_TAR, LSUN, SDIP
 from threedgp.needs.finding import Finding
 
 
 def missing_pictures(config: Config) -> str | None:
-    """Why `dataset.path` cannot serve, with what to fetch and where to put it; None if it can, or is null."""
+    """Why `dataset.path` or `machine.mirror` cannot serve, with what to do; None if both can, or are null."""
+    return _missing_path(config) or mirror_problem(config.machine.mirror)
+
+
+def _missing_path(config: Config) -> str | None:
+    """Why `dataset.path` cannot serve, with what to fetch and where to put it."""
     data = config.dataset
     if data.path is None:
         return None
-    place = Path(data.path).expanduser()
+    place = expanded(data.path)
     if not place.exists():
         what = "there is no"
     elif place.is_dir() and not any(place.iterdir()):
@@ -41,11 +47,11 @@ def _what_to_fetch(config: Config) -> str | None:
 def pictures_finding(config: Config) -> Finding:
     """Where the pictures are, or come from, and whether a token for them is there."""
     data, what = config.dataset, f"Pictures ({config.dataset.source})"
-    problem = missing_pictures(config)
+    problem = _missing_path(config)
     if problem:
         return Finding(what, "missing", False, True, problem)
     if data.path is not None:
-        tar = data.source == "imagenet" and _holds_tar(Path(data.path).expanduser())
+        tar = data.source == "imagenet" and _holds_tar(expanded(data.path))
         return Finding(what, f"{data.path} ({IMAGENET_TAR.about})" if tar else data.path, True, True)
     if data.source == "procedural":
         return Finding(what, f"{config.download.count} are rendered by stage download", True, True)
@@ -59,7 +65,7 @@ def pictures_finding(config: Config) -> Finding:
         return Finding(what, f"{source}, with your token", True, True)
     if config.machine.mirror:
         return Finding(
-            what, f"looked for in {config.machine.mirror}, else {source}, for which no token is set", True, True
+            what, f"looked for in {shown(config.machine.mirror)}, else {source}, for which no token is set", True, True
         )
     return Finding(what, f"{source}, but no token is set", False, True, _token_or_tar())
 

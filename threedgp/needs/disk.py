@@ -10,6 +10,7 @@ from pathlib import Path
 from threedgp.config import Config
 from threedgp.data.shards import MANIFEST, read_manifest
 from threedgp.fetch.hub import HUB
+from threedgp.fetch.remote import expanded
 
 FIGURES_SIDE = 256
 PICTURE_BYTES = {"differences": 69_800, "webp": 67_200, "png": 91_900, "jpeg": 26_300}
@@ -97,7 +98,7 @@ def _download(config: Config, count: int) -> StageRoom | None:
         if data.path is None:
             return StageRoom("download", "raw", LSUN_BYTES, LSUN_BYTES)  # the zip, beside what is in it
         # A folder may hold the zip alone, which is unpacked; the LMDB is used where it lies.
-        lmdb = any(Path(data.path).expanduser().rglob("*.mdb")) or data.path.endswith(".mdb")
+        lmdb = any(expanded(data.path).rglob("*.mdb")) or data.path.endswith(".mdb")
         return StageRoom("download", "raw", 0 if lmdb else LSUN_BYTES)
     listed = data.path is not None and not data.path.endswith(".json")
     return StageRoom("download", "raw", 0) if listed else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threedgp.config import Config
 from threedgp.fetch.cache import is_cached
 from threedgp.fetch.hub import HUB
-from threedgp.fetch.remote import local_path, shown
+from threedgp.fetch.remote import address_problem, local_path, mirror_problem, shown
 from threedgp.fetch.table import DEPTH_MODELS, WEIGHTS
 from threedgp.fetch.weights import cache_place, kind_of
 from threedgp.needs.finding import Finding
@@ -65,11 +65,14 @@ def networks(config: Config) -> list[Network]:
 
 
 def missing_path(network: Network) -> str | None:
-    """Why the path that a setting names cannot serve; None if it can, or if none is named."""
+    """Why the path or address that a setting names cannot serve; None if it can, or if none is named."""
     given = network.given
-    if given is None or kind_of(given) != "path":
+    if given is None or kind_of(given) == "hub":
         return None
     path = local_path(given)
+    if path is None:
+        problem = address_problem(given)
+        return problem and f"{network.key}: {problem}"
     if network.whole and not (path / "config.json").is_file():
         return f"{network.key}: {given} is no folder with a config.json; correct it, or set it to null or a hub id"
     if not network.whole and not path.is_file():
@@ -78,7 +81,13 @@ def missing_path(network: Network) -> str | None:
 
 
 def weights_findings(config: Config) -> Iterator[Finding]:
-    """A line for each network, and for the packages that they come in; imports timm where a model of it is used."""
+    """A line for each network, the packages that they come in, and a mirror that is not there.
+
+    Imports timm where a model of it is used.
+    """
+    problem = mirror_problem(config.machine.mirror)
+    if problem:
+        yield Finding("Mirror", "missing", False, True, problem)
     there = importlib.util.find_spec(LITE0_PACKAGE) is not None
     if "efficientnet_lite0" in (config.features.network, config.embed.network):
         advice = "" if there else "run `pip install -c constraints.txt -e .`"

@@ -21,7 +21,7 @@ from threedgp.training.best import Best
 from threedgp.training.curves import Logger, Means, Record, no_log
 from threedgp.training.distributed import ALONE, Team
 from threedgp.training.divergence import Diverged, check, check_distance
-from threedgp.training.state import drop_state, load_state, save_state, saved_states
+from threedgp.training.state import drop_state, load_newest, load_state, save_state, saved_states
 from threedgp.training.trainer import Trainer, build_networks
 
 
@@ -80,7 +80,7 @@ def train(
         folder: for saved states; outlives the process, and all processes see it.
         open_log: an empty log. Asked for at the start and after every return to an earlier state; it then first takes
             the lines up to that state again.
-        should_stop: asked after every step; one process that says so stops all.
+        should_stop: asked before every step; one process that says so stops all.
         show: called at intervals, to draw what the generator makes.
         measure: called at intervals, in every process; cut off when the run is to stop, and called again when it goes
             on. None = nothing is measured.
@@ -90,7 +90,7 @@ def train(
 
     Raises:
         Stopped: `should_stop` said so; the state is saved.
-        UserError: the run has diverged too often, or the disk is full.
+        UserError: the run has diverged too often, no saved state can be read, or too little disk is free.
     """
     run = _Run(trainer, open_loader, folder, open_log, should_stop, show, measure)
     run.begin()
@@ -170,8 +170,15 @@ class _Run:
             save_state(self.folder, self.saved, state, keep=keep, archive=archive, good=self.good)
 
     def _load(self) -> None:
-        """Continue from the leader's newest state; without one, make the first."""
-        newest = self.team.follow(max(saved_states(self.folder), default=-1))
+        """Continue from the newest state that the leader can read; without one, make the first.
+
+        Raises:
+            UserError: no state can be read, or not all processes see the same.
+        """
+        # To main memory: on a GPU that training fills there is no room for everything a second time.
+        memory = torch.device("cpu")
+        found = load_newest(self.folder, memory) if self.team.leads else None
+        newest = self.team.follow(found[0] if found else -1)
         if newest < 0:
             self._write()
         else:
@@ -180,8 +187,7 @@ class _Run:
                     f"{self.folder}: not all processes see the saved state of the first one; "
                     "run on a file system that all nodes share."
                 )
-            # To main memory: on a GPU that training fills there is no room for everything a second time.
-            state = load_state(self.folder, newest, torch.device("cpu"))
+            state = found[1] if found else load_state(self.folder, newest, memory)
             self.trainer.load_state_dict(state["trainer"])
             self.means.load_state_dict(state["means"], self.trainer.device)
             self.history, self.saved = state["history"], newest
@@ -256,7 +262,9 @@ class _Run:
                 began, began_images = time.monotonic(), trainer.images
                 while trainer.images < total or self.due is not None:
                     if self.due is None:
-                        self.means.add(trainer.step(next(batches)))
+                        batch = next(batches)  # the first takes its time, as the state before it did
+                        self._heed()
+                        self.means.add(trainer.step(batch))
                         if bar:
                             bar.advance(settings.batch_size)
                         self.due = (trainer.images - began_images) / (time.monotonic() - began)
@@ -287,10 +295,13 @@ class _Run:
         self.due = None
         if ends or measures or self._passes(settings.save_kimg):
             self.save()
+        return ticks
+
+    def _heed(self) -> None:
+        """Save and raise `Stopped` if the run is to stop."""
         if self.team.any(self.should_stop()):
             self.save()
             raise Stopped
-        return ticks
 
     def _measure(self, measure: Measure) -> None:
         """Measure the averaged generator, and keep it if it is the best so far.

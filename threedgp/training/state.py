@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,14 @@ import torch
 from torch import Tensor
 
 from threedgp.atomic import atomic_path, require_free
+from threedgp.errors import UserError
+from threedgp.progress import say
 
 _NAME = re.compile(r"state-(\d{9})\.pt")
+
+
+class DamagedState(UserError):
+    """A saved state that cannot be read."""
 
 
 def _path(folder: Path, images: int) -> Path:
@@ -47,10 +55,12 @@ def save_state(
 
     Raises:
         UserError: too little disk is free; the states written before are untouched.
+        OSError: it was filled by others meanwhile; they are untouched, too. PyTorch may hide it in a RuntimeError.
     """
     require_free(folder, int(_size(state) * 1.1))
-    with atomic_path(_path(folder, images)) as temporary:
-        torch.save(state, temporary)
+    # Given a path, PyTorch writes by itself, and its error does not say that the disk is full.
+    with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
     before = 0
     for old in saved_states(folder)[:-keep]:
         if archive and old // archive > before:
@@ -65,5 +75,44 @@ def drop_state(folder: Path, images: int) -> None:
 
 
 def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any]:
-    """A saved state, on `device`. Loads tensors and plain values only, never code."""
-    return torch.load(_path(folder, images), map_location=device, weights_only=True)
+    """A saved state, on `device`. Loads tensors and plain values only, never code.
+
+    Raises:
+        DamagedState: it cannot be read.
+    """
+    path = _path(folder, images)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # PyTorch raises nearly everything on damaged files
+        if os.strerror(errno.ENOMEM) in str(error):
+            raise
+        raise DamagedState(f"{path}: the saved state is damaged; remove it to go on from the one before.") from None
+
+
+def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+    """The newest state that can be read, and how many images it had shown; None where nothing was saved.
+
+    Newer ones, which are damaged, are set aside under another name, and that is said.
+
+    Raises:
+        UserError: none of the states can be read; all are left where they are.
+    """
+    states = saved_states(folder)[::-1]
+    for number, images in enumerate(states):
+        try:
+            state = load_state(folder, images, device)
+        except DamagedState:
+            continue
+        for damaged in states[:number]:
+            path = _path(folder, damaged)
+            aside = path.rename(f"{path}.damaged")
+            say(f"train: {path} is damaged: set aside as {aside.name}; an older state goes on ({images} images)")
+        return images, state
+    if states:
+        raise UserError(
+            f"{folder}: none of the saved states can be read ({', '.join(_path(folder, n).name for n in states)}); "
+            "put back a copy, or remove them and run the same command again to train from the start."
+        )
+    return None

@@ -33,7 +33,7 @@ from threedgp.training.distributed import ALONE, Team
 from threedgp.training.draws import Draws
 from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
 from threedgp.training.patches import Patches
-from threedgp.training.precision import use_precision
+from threedgp.training.precision import exact_convolutions, use_precision
 from threedgp.training.schedules import ema_decay, ramp, scheduled
 
 Stats = dict[str, Tensor]
@@ -288,10 +288,11 @@ class Trainer:
                 self._note(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
-                reals = reals.requires_grad_()
-                real_logits, _ = self._judge(reals, patches, labels, None)  # squares of gradients: full precision
-                penalty = r1_penalty(real_logits, reals, train.r1_gamma)
-                (penalty * (train.r1_interval * self._share)).backward()
+                with exact_convolutions():  # squares of gradients: full precision
+                    reals = reals.requires_grad_()
+                    real_logits, _ = self._judge(reals, patches, labels, None)
+                    penalty = r1_penalty(real_logits, reals, train.r1_gamma)
+                    (penalty * (train.r1_interval * self._share)).backward()
                 self._note(stats, "discriminator/r1", penalty)
         self._update("discriminator", self.discriminator, self.discriminator_optimizer, stats)
 

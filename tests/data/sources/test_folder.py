@@ -135,6 +135,26 @@ def test_zip_is_read_in_place(tmp_path: Path) -> None:
     assert [path for path in sorted(tmp_path.rglob("*")) if "raw" not in str(path)] == before
 
 
+@pytest.mark.parametrize("place", [6, 46], ids=["unknown version", "name that is no UTF-8"])
+def test_damaged_zip(tmp_path: Path, place: int) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("ä.png", b"")
+    data = bytearray((tmp_path / "in.zip").read_bytes())
+    data[data.index(b"PK\1\2") + place] = 255
+    (tmp_path / "in.zip").write_bytes(data)
+    with pytest.raises(UserError, match="neither a folder nor a zip file, or is damaged"):
+        opened(tmp_path / "in.zip", tmp_path / "raw")
+
+
+def test_zip_member_without_a_name(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+        archive.writestr(zipfile.ZipInfo(""), b"")
+    pictures = read_all(opened(tmp_path / "in.zip", tmp_path / "raw"))
+    assert "unsafe name" in pictures[""].error and pictures["a.png"].error is None
+
+
 def test_damaged_zip_member_is_a_reject(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:

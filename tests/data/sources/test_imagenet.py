@@ -258,3 +258,8 @@ def test_class_tars_without_pictures(opened: Opened, tmp_path: Path) -> None:
     write_tar(tmp_path / "outer.tar", {f"{wnid}.tar": write_tar(tmp_path / "inner.tar", {}) for wnid in WNIDS})
     with pytest.raises(UserError, match="holds not a single picture"):
         opened("imagenet", tmp_path / "outer.tar")
+
+
+def test_path_below_the_home_of_nobody(opened: Opened) -> None:
+    with pytest.raises(UserError, match=r"^dataset\.path: ~nouser/x does not exist"):
+        opened("imagenet", "~nouser/x")

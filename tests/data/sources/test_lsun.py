@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
@@ -117,9 +119,41 @@ def test_bad_places(opened: Opened, tmp_path: Path, kind: str) -> None:
         opened("lsun", path, subset="horse")
 
 
+LEAF = 2
+"""Flag of a page, a number at byte 10; where the offsets of its nodes end is at byte 12."""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda page: bytes(len(page)), "IS_LEAF"),  # would abort the process
+        (lambda page: b"\xff" * len(page), "CORRUPTED"),
+        (lambda page: page[:12] + (struct.unpack("<H", page[12:14])[0] - 2).to_bytes(2, "little") + page[14:], "keys"),
+    ],
+    ids=["zeros", "ones", "a key less"],
+)
+def test_damaged_leaves(opened: Opened, tmp_path: Path, change: Callable[[bytes], bytes], reason: str) -> None:
+    write_lmdb(tmp_path / "horse", {f"{number:040d}".encode(): b"x" for number in range(300)})
+    file = tmp_path / "horse/data.mdb"
+    pages = [file.read_bytes()[start : start + 4096] for start in range(0, file.stat().st_size, 4096)]
+    number = [struct.unpack("<H", page[10:12])[0] for page in pages].index(LEAF, 3)
+    file.write_bytes(b"".join([*pages[:number], change(pages[number]), *pages[number + 1 :]]))
+    with pytest.raises(UserError, match=rf"data\.mdb: is damaged \(.*{reason}.*\); fetch it again"):
+        opened("lsun", tmp_path / "horse", subset="horse")
+
+
+def test_damaged_value_is_a_reject(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "horse", {b"damaged": bytes(5000), b"good": b"x"})
+    file = tmp_path / "horse/data.mdb"
+    data = file.read_bytes()
+    place = data.index(b"damaged") + len(b"damaged")  # the number of the page where a large value begins
+    file.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
+    bad, good = lmdb_files.LmdbStore(file).load(pa.table({"id": ["damaged", "good"]}))
+    assert "cannot be read from the LMDB" in str(bad) and good == b"x"
+
+
 def test_many_keys_make_several_shards(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lmdb_files, "KEYS_AT_ONCE", 4)
-    monkeypatch.setattr(lmdb_files, "VALUES_AT_ONCE", 5)
     write_lmdb(tmp_path / "horse", VALUES)
     assert_all_there(opened("lsun", tmp_path / "horse", subset="horse"))
     assert len(list((tmp_path / "scratch/raw").glob("part-*"))) == -(-len(VALUES) // 4)

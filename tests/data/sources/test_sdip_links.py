@@ -151,6 +151,8 @@ def test_another_list_starts_over(opened: Opened, site: Site, tmp_path: Path) ->
         '[{"image_name": "http://x", "bounding_box": [1, 2, 3, "4"]}]',
         '[{"image_name": "http://x", "bounding_box": [0, 99999999999, 0, 1]}]',
         '[{"image_name": "http://x", "bounding_box": [0, NaN, 0, 1]}]',
+        '[{"image_name": null, "bounding_box": [0, 1, 0, 1]}]',
+        '[{"image_name": "http://x/\\ud800", "bounding_box": [0, 1, 0, 1]}]',
         "[]",
         "[" * 100_000,
     ],

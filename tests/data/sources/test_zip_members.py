@@ -55,6 +55,24 @@ def test_damage_is_found_and_leaves_nothing(tmp_path: Path, compression: int) ->
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_other_damage(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("ä/data.mdb", CONTENT)
+    good = (tmp_path / "in.zip").read_bytes()
+    entry = good.index(b"PK\1\2")
+    for place, bad in {
+        entry + 6: b"\xff",  # the version that is needed
+        entry + 46: b"\xff",  # the name, flagged as UTF-8
+        30: b"\xff",  # the same before the content
+        entry + 10: bytes([zipfile.ZIP_LZMA]),
+        entry + 42: b"\xff\xff\xff\xff",  # where it begins
+        good.index(b"PK\5\6") + 16: b"\xff\xff",  # where the table of contents does; places count from there
+    }.items():
+        (tmp_path / "in.zip").write_bytes(good[:place] + bad + good[place + len(bad) :])
+        with pytest.raises(UserError, match="is no zip file, or damaged"):
+            extract_member(tmp_path / "in.zip", "data.mdb", tmp_path / "out")
+
+
 def test_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data.mdb", bytes(2**24))

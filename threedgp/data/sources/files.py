@@ -13,6 +13,7 @@ from typing import Protocol
 
 from threedgp.data.sources.pictures import LARGEST_FILE, BadPicture
 from threedgp.data.sources.references import changed
+from threedgp.data.sources.zip_members import DAMAGE
 from threedgp.errors import UserError
 
 
@@ -126,20 +127,23 @@ class Zip:
     """A zip file. Names that would leave a folder if extracted are refused.
 
     Raises:
-        UserError: the file is no zip.
+        UserError: the file is no zip, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile):
-            raise UserError(f"dataset.path: {path} is neither a folder nor a zip file.") from None
+        except DAMAGE as error:
+            raise UserError(
+                f"dataset.path: {path} is neither a folder nor a zip file, or is damaged ({error}); fetch or pack it "
+                "again."
+            ) from None
         self._lock = threading.Lock()
 
     def files(self) -> Iterator[Listed]:
         for member in {member.filename: member for member in self._archive.infolist()}.values():
             hidden = PurePosixPath(member.filename).name.startswith(".") or member.filename.startswith("__MACOSX/")
-            if not (member.is_dir() or hidden):
+            if not (member.filename.endswith("/") or hidden):  # is_dir() fails on an empty name
                 yield self._listed(member)
 
     def look(self, path: str) -> Listed | None:

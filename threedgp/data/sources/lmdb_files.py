@@ -1,16 +1,20 @@
-"""LMDB files that map names to encoded pictures: read-only, without locks, from several threads and processes."""
+"""LMDB files that map names to encoded pictures: read-only, without locks, from several threads and processes.
+
+Listing (`lmdb_keys`) finds damaged tree pages. One kind of damage is not found: LMDB does not compare the size that a
+leaf page claims for a value with the end of the file, so loading such a value may end the process.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import lmdb
 import pyarrow as pa
 
+from threedgp.data.sources.lmdb_keys import open_unlocked, walk_keys
 from threedgp.data.sources.pictures import LARGEST_FILE, BadPicture
 from threedgp.errors import UserError
 
@@ -23,7 +27,6 @@ KEYS = pa.schema(
     ]
 )
 KEYS_AT_ONCE = 2**16
-VALUES_AT_ONCE = 32
 
 _OPENED: dict[tuple[int, int, int], lmdb.Environment] = {}
 """By process and file (device, inode): none may be opened twice in a process, and none survives a fork."""
@@ -41,9 +44,7 @@ def open_lmdb(file: Path) -> lmdb.Environment:
     with _OPENING:
         if key not in _OPENED:
             try:
-                environment = lmdb.open(
-                    str(file), subdir=False, readonly=True, lock=False, readahead=False, create=False
-                )
+                environment = open_unlocked(file)
             except (lmdb.Error, OSError) as error:
                 raise UserError(f"{file}: is no LMDB, or damaged ({error}); fetch it again.") from None
             # LMDB maps the file into memory: a page that is not there would end the process without a word.
@@ -64,19 +65,17 @@ def list_keys(file: Path, label: int) -> Iterator[pa.Table]:
     """Rows of the schema KEYS, in the order of the keys, some at a time; no value is read.
 
     Raises:
-        UserError: a key is no UTF-8.
+        UserError: the LMDB is damaged, or a key is no UTF-8.
     """
-    with open_lmdb(file).begin() as transaction, transaction.cursor() as cursor:
-        keys = cursor.iternext(keys=True, values=False)
-        while some := list(islice(keys, KEYS_AT_ONCE)):
-            try:
-                names = pa.array(some, pa.binary()).cast(pa.string())
-            except pa.ArrowInvalid:
-                raise UserError(
-                    f"{file}: has keys that are no text; it is no LMDB of pictures as LSUN's are."
-                ) from None
-            count = len(names)
-            yield pa.table([names, pa.array([label] * count, pa.int32()), pa.nulls(count, pa.string())], schema=KEYS)
+    for keys in walk_keys(file, KEYS_AT_ONCE):
+        try:
+            names = keys.cast(pa.string())
+        except pa.ArrowInvalid:
+            raise UserError(
+                f"{file}: has keys that are no text; it is damaged, or no LMDB of pictures as LSUN's are."
+            ) from None
+        count = len(names)
+        yield pa.table([names, pa.array([label] * count, pa.int32()), pa.nulls(count, pa.string())], schema=KEYS)
 
 
 class LmdbStore:
@@ -87,15 +86,19 @@ class LmdbStore:
         open_lmdb(file)
 
     def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
-        for rows in entries.select(["id"]).to_batches(max_chunksize=VALUES_AT_ONCE):
-            with open_lmdb(self._file).begin(buffers=True) as transaction:
-                found = [_copied(transaction.get(name.encode())) for name in rows["id"].to_pylist()]
-            yield from found
+        environment = open_lmdb(self._file)
+        for name in entries["id"]:
+            yield _value(environment, name.as_py().encode())
 
 
-def _copied(value: memoryview | None) -> bytes | BadPicture:
-    if value is None:
-        return BadPicture("the key is no longer there")
-    if len(value) > LARGEST_FILE:
-        return BadPicture(f"the file has {len(value)} bytes, more than the limit of {LARGEST_FILE}")
-    return bytes(value)
+def _value(environment: lmdb.Environment, key: bytes) -> bytes | BadPicture:
+    try:
+        with environment.begin(buffers=True) as transaction:  # a damaged page spoils its whole transaction
+            value = transaction.get(key)
+            if value is None:
+                return BadPicture("the key is no longer there")
+            if len(value) > LARGEST_FILE:
+                return BadPicture(f"the file has {len(value)} bytes, more than the limit of {LARGEST_FILE}")
+            return bytes(value)
+    except lmdb.Error as error:
+        return BadPicture(f"cannot be read from the LMDB: {error}")

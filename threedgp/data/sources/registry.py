@@ -10,6 +10,7 @@ from threedgp.data.sources import folder as folder_source
 from threedgp.data.sources import imagenet, lsun, procedural, rgbd, sdip
 from threedgp.data.sources.base import Source
 from threedgp.errors import UserError
+from threedgp.fetch.remote import expanded
 
 
 def download_source(config: Config, folder: Path) -> None:
@@ -58,4 +59,4 @@ def open_source(config: DatasetConfig, raw: Path) -> Source:
 
 
 def _path(config: DatasetConfig) -> Path | None:
-    return None if config.path is None else Path(config.path).expanduser()
+    return None if config.path is None else expanded(config.path)

@@ -60,7 +60,7 @@ def read_list(path: Path) -> list[Photograph]:
         if not isinstance(entries, list) or not entries:
             raise ValueError("nothing is listed")
         return [
-            Photograph(f"{number:06d}", str(entry["image_name"]), _box(entry["bounding_box"]))
+            Photograph(f"{number:06d}", _address(entry["image_name"]), _box(entry["bounding_box"]))
             for number, entry in enumerate(entries)
         ]
     except FileNotFoundError:
@@ -70,6 +70,13 @@ def read_list(path: Path) -> list[Photograph]:
             f'dataset.path: {path} is no list of {{"image_name": address, "bounding_box": [top, bottom, left, right]}} '
             f"({type(error).__name__}: {error})."
         ) from None
+
+
+def _address(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value} is no address")
+    value.encode()  # half of a surrogate pair, which JSON can name, raises a ValueError
+    return value
 
 
 def _box(value: object) -> Box:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from threedgp.atomic import atomic_path, require_free
@@ -13,6 +16,16 @@ from threedgp.progress import progress
 BLOCK = 16 * 2**20
 ENCRYPTED = 1
 """Bit of a member's flags."""
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,  # of a version or a compression that no zip has
+    ValueError,  # of a name that is not the UTF-8 that it claims
+    EOFError,
+    OSError,
+)
+"""What the standard library raises on damaged zips."""
 
 
 def extract_member(archive: Path, name: str, target: Path) -> int:
@@ -39,8 +52,8 @@ def extract_member(archive: Path, name: str, target: Path) -> int:
                     sink.write(block)
                     bar.advance(BLOCK >> 20)
             return member.CRC
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: of a place before the file
             raise
         raise UserError(f"{archive}: is no zip file, or damaged ({error}); fetch it again.") from None
 
