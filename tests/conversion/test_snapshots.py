@@ -176,6 +176,17 @@ def test_lies_about_sizes_are_refused(tmp_path: Path, published: Any, size: Any,
         read_snapshot(path)
 
 
+def test_the_state_of_a_tensor_cannot_be_set(tmp_path: Path, published: Any) -> None:
+    """PyTorch's own way to take a state would give the tensor 4 TB."""
+    storage = torch.zeros(4).storage()
+    shape = (0, (4,), (1,))
+    grown = _Call(torch._utils._rebuild_tensor_v2, storage, *shape, False, {})
+    grown.call = (*grown.call, (torch.zeros(4), 0, (10**12,), (1,)))
+    path = _write(tmp_path / "a.pkl", {"G_ema": published("Generator", _state()), "x": grown})
+    with pytest.raises(UserError, match="sets the state of a tensor"):
+        read_snapshot(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps({"G_ema": 3})])
 def test_other_files_are_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.pkl"

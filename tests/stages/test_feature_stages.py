@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pyarrow as pa
 import pytest
+from held_writing import HOLD
 
 import stages.embed
 import stages.features
@@ -144,27 +145,6 @@ def test_one_of_two_processes_is_killed_and_the_same_command_goes_on(project: Pa
     assert contents(DATA / "embed") == alone
     assert ShardFolder(DATA / "embed").meta["embedding_dim"] == 96
     assert not any(Path(".scratch/embed").iterdir())
-
-
-# Python runs this when it starts: from the fifth shard on, writing waits while there is a file `hold`.
-HOLD = """
-import importlib.abc, sys, time
-from pathlib import Path
-
-class Hold(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "threedgp.data.shardwise":
-            import threedgp.data.shards as shards
-            real = shards.ShardWriter.write
-            def write(self, index, table):
-                while index >= 4 and Path("hold").exists():
-                    time.sleep(0.01)
-                real(self, index, table)
-            shards.ShardWriter.write = write
-        return None
-
-sys.meta_path.insert(0, Hold())
-"""
 
 
 @pytest.mark.parametrize(

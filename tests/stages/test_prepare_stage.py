@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held_writing import HOLD
 from PIL import Image
 
 import stages.download
@@ -118,27 +119,6 @@ def test_a_killed_process_loses_no_finished_shard(project: Path, alone: dict[str
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)  # without the hold
     assert run.returncode == 0, run.stderr
     assert contents(OUT) == alone
-
-
-# Python runs this when it starts: from the fifth shard on, writing waits while there is a file `hold`.
-HOLD = """
-import importlib.abc, sys, time
-from pathlib import Path
-
-class Hold(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "threedgp.data.shardwise":
-            import threedgp.data.shards as shards
-            real = shards.ShardWriter.write
-            def write(self, index, table):
-                while index >= 4 and Path("hold").exists():
-                    time.sleep(0.01)
-                real(self, index, table)
-            shards.ShardWriter.write = write
-        return None
-
-sys.meta_path.insert(0, Hold())
-"""
 
 
 def test_a_higher_limit_of_rejects_goes_on_with_what_is_done(

@@ -69,6 +69,13 @@ def _network(record: Any) -> Network:
     return Network(class_name=str(record.get("class_name")), state=record["state"])
 
 
+class _Rebuilt(Tensor):
+    """A tensor that the pickle cannot change: PyTorch's own `__setstate__` would let it grow without bounds."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a tensor")
+
+
 def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
         raise pickle.UnpicklingError("a tensor without a storage")
@@ -78,7 +85,7 @@ def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tu
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) > storage.numel() or (0 not in size and last >= storage.numel()):
         raise pickle.UnpicklingError("a tensor larger than its storage")
-    return torch.as_strided(storage, size, stride, offset)
+    return torch.as_strided(storage, size, stride, offset).as_subclass(_Rebuilt)
 
 
 def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
@@ -228,7 +235,7 @@ class _Reader(pickle.Unpickler):
             if not 0 <= count * dtype.itemsize <= self._largest:
                 raise pickle.UnpicklingError("a storage larger than the file")
             self._largest -= count * dtype.itemsize
-            self._storages[key] = torch.empty(count, dtype=dtype)
+            self._storages[key] = torch.empty(count, dtype=dtype).as_subclass(_Rebuilt)
         return self._storages[key]
 
 
@@ -272,7 +279,7 @@ def network_tensors(network: Network) -> dict[str, Tensor]:
                     inner = member.get("state", member)
                     places.append((inner if isinstance(inner, dict) else {}, f"{prefix}{name}."))
                 elif kind != "_modules" and isinstance(member, Tensor):
-                    tensors[prefix + name] = member
+                    tensors[prefix + name] = member.as_subclass(Tensor)
         if len(places) > _LARGEST_TREE or prefix.count(".") > 50:
             raise UserError("its network has parts that contain themselves.")
     return tensors
