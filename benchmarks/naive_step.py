@@ -9,6 +9,7 @@ parameters. Eager, float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from naive_render import naive_render
 from torch import Tensor, nn
 
 from threedgp.camera.geometry import rays
-from threedgp.models.backbone import OutputLayer, SynthesisBlock, SynthesisLayer
+from threedgp.models.backbone import Backbone, OutputLayer, SynthesisBlock, SynthesisLayer
 from threedgp.models.discriminator import Discriminator, ResidualBlock
 from threedgp.models.generator import Generator, Synthesis
 from threedgp.models.layers import EqualizedConv, EqualizedLinear, activate
@@ -52,8 +53,7 @@ def _per_sample(x: Tensor, weight: Tensor, *, up: bool, padding: int) -> Tensor:
 class NaiveSynthesisLayer(SynthesisLayer):
     """Modulates and demodulates weights."""
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        styles = self.affine(w)
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
         weight = self.weight[None] * styles[:, None, :, None, None]
         weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
         x = _per_sample(x, weight, up=self.up, padding=1)
@@ -67,8 +67,8 @@ class NaiveSynthesisLayer(SynthesisLayer):
 class NaiveOutputLayer(OutputLayer):
     """Modulates weights."""
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        styles = self.affine(w) * self.style_gain
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        styles = styles * self.style_gain
         weight = self.weight[None] * styles[:, None, :, None, None]
         return _per_sample(x, weight, up=False, padding=0) + self.bias[:, None, None]
 
@@ -77,15 +77,20 @@ class NaiveSynthesisBlock(SynthesisBlock):
     """Puts zeros between the pixels of the image below."""
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor] | None, dtype: torch.dtype
+        self, x: Tensor, image: Tensor | None, styles: Iterator[Tensor], noise: Iterator[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        if self.first:
-            x = self.const[None].repeat(w.shape[0], 1, 1, 1)
-        else:
-            x = self.conv0(x, w, noise.pop(0) if noise is not None else None)
-        x = self.conv1(x, w, noise.pop(0) if noise is not None else None)
-        output = self.output(x, w)
+        if not self.first:
+            x = self.conv0(x, next(styles), next(noise))
+        x = self.conv1(x, next(styles), next(noise))
+        output = self.output(x, next(styles))
         return x, output if image is None else _doubled(image) + output
+
+
+class NaiveBackbone(Backbone):
+    """Each layer makes its own styles."""
+
+    def styles(self, w: Tensor) -> Sequence[Tensor]:
+        return [layer.affine(w) for block in self.blocks for layer in block.layers()]
 
 
 def _activated(layer: EqualizedConv | EqualizedLinear, x: Tensor) -> Tensor:
@@ -98,8 +103,8 @@ class NaiveLinear(EqualizedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         gain = math.sqrt(2) if self.activation == "leaky_relu" else 1.0
-        bias = None if self.bias is None else self.bias * (self.bias_gain / gain)
-        return _activated(self, F.linear(x, self.weight * (self.weight_gain / gain), bias))
+        weight, bias = self.weight * (self.weight_gain / gain), self.bias * (self.bias_gain / gain)
+        return _activated(self, F.linear(x, weight, bias))
 
 
 class NaiveConv(EqualizedConv):
@@ -173,6 +178,7 @@ _NAIVE = {
     SynthesisLayer: NaiveSynthesisLayer,
     OutputLayer: NaiveOutputLayer,
     SynthesisBlock: NaiveSynthesisBlock,
+    Backbone: NaiveBackbone,
     EqualizedConv: NaiveConv,
     EqualizedLinear: NaiveLinear,
     ResidualBlock: NaiveResidualBlock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ BoundsOption = Annotated[
     tuple[float, float], typer.Option("--depth-range", help="Nearest and farthest depth, for nfs; a PNG has 0 to 1.")
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Where the numbers go; results/external/<name>.json if not given.")
+    Path | None, typer.Option("--out", help="JSON file for the numbers; results/external/<name>.json if not given.")
 ]
 
 
@@ -110,6 +111,8 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     with join_team() as team:
         with team.leader_first():  # it fetches the weights
             evaluation = _open(config, layout, scratch)
+            if team.leads:
+                _pixel_estimator(config)  # needed in the end; what it lacks is better told now
         evaluation.make(team)
 
 
@@ -158,12 +161,15 @@ def score_samples(
     from threedgp.progress import say
 
     near, far = depth_range
-    if not near < far:
+    if not -math.inf < near < far < math.inf:
         raise UserError(f"--depth-range: {near:g} is not nearer than {far:g}; give the nearest depth first.")
     config, layout = stage.config, stage.layout
-    target = out or EXTERNAL / f"{images.resolve().stem}.json"
-    if target in (layout.metrics, layout.evaluation) or layout.evaluation in target.parents:
+    target = out or EXTERNAL / f"{images.resolve().name.removesuffix('.npz')}.json"
+    if any(place.resolve() in (target.resolve(), *target.resolve().parents) for place in vars(layout).values()):
         raise UserError(f"--out: {target} belongs to the pipeline; name another file.")
+    if target.suffix != ".json":
+        raise UserError(f"--out: the numbers are JSON, so call the file .json, not {target.name}.")
+    external.require_writable(target)
     scratch = stage.scratch / external.listing_key(images, depth)
     scratch.mkdir(exist_ok=True)
     samples = open_samples(images, depth, labels, config.dataset.resolution, scratch)
@@ -171,7 +177,8 @@ def score_samples(
     values = external.score(real, samples, scratch, bounds=depth_range, estimator=_pixel_estimator(config))
     networks = real.feature_reference
     head, details = split(values, (networks.network, networks.neighbourhood_network))
-    write_json(target, {"about": external.about(real, images, depth), **head, **details})
+    with external.writing(target):
+        write_json(target, {"about": external.about(real, images, depth), **head, **details})
     say(f"{target}: {len(samples.pictures)} samples against {real.prepared.manifest.rows} real pictures.")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
 from films import decode
-from threedgp.camera.trajectories import front_circle, points
+from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.models.scenes import sample_scenes
 from threedgp.progress import progress
 from threedgp.visual.grids import depth_colors
+from threedgp.visual.normals import normal_colors
 from threedgp.visual.styles import interpolate_styles, scene_styles
 from threedgp.visual.views import own_cameras, render_styles
 
@@ -57,6 +59,24 @@ def test_given_cameras_one_a_frame_and_smooth(threedgp, model_folder, tiny_gener
     assert difference(exact, smooth[::2]) < TOLERANCE
 
 
+def test_truncation_normals_and_speed(threedgp, model_folder, tiny_generator, tmp_path):
+    options = ("--seeds", 2, "--classes", 1, "--path", "line", "--frames", 3, "--truncation", 0.3, "--towards", "class")
+    outcome = threedgp("fly", model_folder, *options, "--normals", "--fps", 10, *FINE, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    film = tmp_path / "seed0002_class001_line.mp4"
+    scenes = sample_scenes(tiny_generator, 1, 0, start=2, labels=[1])
+    path = line(tiny_generator.camera_config, 3, own_cameras(tiny_generator, scenes)[0])
+    seen = rendered(tiny_generator, scene_styles(tiny_generator, scenes, 0.3, "class"), path[None])
+    found = decode(film)
+    assert difference(found[:, :, :SIZE], seen.pictures[0]) < 1.5 * TOLERANCE  # noise beside it takes the bits
+    plain = rendered(tiny_generator, scene_styles(tiny_generator, scenes), path[None])
+    assert difference(found[:, :, :SIZE], plain.pictures[0]) > 4 * TOLERANCE
+    assert difference(found[:, :, SIZE:], normal_colors(seen.normals)[0]) < 2 * TOLERANCE
+    assert difference(found[:, :, SIZE:], seen.pictures[0]) > 4 * TOLERANCE
+    with av.open(str(film)) as opened:
+        assert opened.streams.video[0].average_rate == 10
+
+
 def test_interpolation_passes_all_scenes(threedgp, model_folder, tiny_generator, tmp_path):
     options = ("--seeds", "0-2", "--classes", 0, "--interpolate", "--frames", 6, *FINE)
     outcome = threedgp("fly", model_folder, *options, "--out", tmp_path)
@@ -88,6 +108,7 @@ def test_run_again_makes_nothing_and_other_settings_anew(threedgp, model_folder,
     [
         (("--path", "line", "--cameras", "c.csv"), "--path and --cameras: only one of them"),
         (("--cameras", "c.csv"), "c.csv: the cameras cannot be read (No such file or directory)"),
+        (("--seeds", "0-3", "--interpolate", "--frames", 3), "--frames: 3 cannot pass 4 scenes"),
         (("--frames", 100_000, "--size", 256), "--frames: 100,000 of 256 x 256 pixels are too long a film"),
     ],
 )

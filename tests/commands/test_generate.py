@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.commands import generate as command
 from threedgp.models.scenes import sample_scenes
@@ -62,6 +63,14 @@ def test_sweep_front_camera_size_and_class_centre(threedgp, model_folder, tiny_g
     assert read(tmp_path / "grid.png").shape[0] > read(tmp_path / "grid.png").shape[1]  # a row for each truncation
 
 
+def test_normals_are_those_of_the_depth(threedgp, model_folder, tiny_generator, tmp_path):
+    threedgp("generate", model_folder, "--seeds", 3, "--classes", 1, "--normals", "--out", tmp_path)
+    scenes = sample_scenes(tiny_generator, 1, 0, start=3, labels=[1])
+    _, depth = expected(tiny_generator, 1, 3, 1.0)
+    normals = depth_normals(depth[None], own_cameras(tiny_generator, scenes)[:, 3].numpy())[0]
+    assert np.abs(read(tmp_path / "seed0003_class001_normals.png") - (normals + 1) * 127.5).mean() < 1
+
+
 def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model_folder, tmp_path, monkeypatch):
     threedgp("generate", model_folder, "--seeds", "0-3", "--out", tmp_path / "all")
     pictures = {file.name: file.read_bytes() for file in (tmp_path / "all").glob("*.png")}
@@ -84,6 +93,20 @@ def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model
     assert drawn[4:] == [True]  # other settings: drawn anew
     records = [json.loads(line) for line in (tmp_path / "some" / "made.jsonl").read_text().splitlines()]
     assert records[-1]["truncation"] == 0.5 and len(records[-1]["model"]) == 64
+
+
+@pytest.mark.parametrize("kind", ["", "_depth", "_normals"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()]
+)
+def test_a_picture_that_somebody_spoilt_is_named(threedgp, refused, model_folder, tmp_path, kind, content):
+    command = ("generate", model_folder, "--seeds", "0-1", "--classes", 0, "--depth", "--normals", "--out", tmp_path)
+    threedgp(*command)
+    spoilt = tmp_path / f"seed0001_class000{kind}.png"
+    spoilt.write_bytes(content)
+    assert refused(*command, "--grid").startswith(f"{spoilt}: this is not the picture that was drawn; remove it")
+    spoilt.unlink()
+    assert threedgp(*command, "--grid").code == 0
 
 
 def test_output_that_cannot_be_written(refused, model_folder, tmp_path):

@@ -26,6 +26,17 @@ def test_says_what_the_model_is(threedgp, model_folder, tiny_generator):
         assert words in out, words
 
 
+def test_odd_words_in_the_configuration_are_shown_as_they_are(threedgp, model_folder, tmp_path):
+    content = json.loads((model_folder / "config.json").read_text())
+    odd = {"kimg": "many", "dataset": "[red]a[/red]", "class_names": ["[b]", ":cat:"]}
+    (tmp_path / "config.json").write_text(json.dumps(content | odd))
+    (tmp_path / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes())
+    outcome = threedgp("info", tmp_path)
+    out = " ".join(outcome.out.split())
+    assert outcome.code == 0
+    assert "many thousand images, seed 0" in out and "data set [red]a[/red]" in out and "2: [b], :cat:" in out
+
+
 def test_json_is_for_programs(threedgp, model_folder, tiny_generator):
     content = json.loads(threedgp("info", model_folder, "--json").out)
     assert content["class_names"] == ["box", "ball"] and content["kimg"] == 1.5

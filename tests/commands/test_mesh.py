@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import trimesh
+
+from threedgp.camera.trajectories import front_circle
+from threedgp.models.saving import load_model, write_model
+from threedgp.models.scenes import sample_scenes
+from threedgp.progress import Silent
+from threedgp.visual import meshes
+from threedgp.visual.meshes import CAMERAS, scene_mesh
+from threedgp.visual.views import make_planes, own_cameras
 
 
 def test_formats_read_back_closed_and_colored(threedgp, model_folder, tmp_path):
@@ -33,6 +43,52 @@ def test_run_again_makes_what_is_missing_only(threedgp, model_folder, tmp_path):
     assert first.stat().st_mtime_ns > made
 
 
+def test_options_are_those_of_the_mesh(threedgp, model_folder, tmp_path):
+    generator = load_model(model_folder)  # `tiny_generator` lies otherwise in memory, and its last bits differ
+    scenes = sample_scenes(generator, 1, 0, start=1, labels=[1])
+    planes = make_planes(generator, scenes, 0.5, "class")
+    around = front_circle(generator.camera_config, CAMERAS, own_cameras(generator, scenes)[0])
+    options = ("--seeds", 1, "--classes", 1, "--resolution", 16, "--format", "ply", "--truncation", 0.5)
+    ways = ({}, {"whole_cube": True}, {"level": 0.6})
+    for number, (way, extra) in enumerate(zip(ways, ((), ("--whole-cube",), ("--level", 0.6)), strict=True)):
+        out = tmp_path / str(number)
+        outcome = threedgp("mesh", model_folder, *options, "--towards", "class", *extra, "--out", out)
+        assert outcome.code == 0, outcome.err
+        found = trimesh.load(out / "seed0001_class001.ply", process=False)
+        wanted = scene_mesh(generator, planes, around, 16, Silent(), **way)
+        np.testing.assert_allclose(found.vertices, wanted.vertices, atol=1e-4)
+        colors = [mesh.visual.vertex_colors.astype(int) for mesh in (found, wanted)]
+        assert np.abs(colors[0] - colors[1]).max() <= 1
+
+
+def test_a_scene_without_surface_does_not_stop_the_others(refused, threedgp, model_folder, tmp_path, monkeypatch):
+    made = meshes.scene_mesh
+    calls = []
+
+    def second_is_empty(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise meshes.NoSurface("the scene is empty, so it has no surface.")
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(meshes, "scene_mesh", second_is_empty)
+    command = ("mesh", model_folder, "--seeds", "0-2", "--classes", 0, "--resolution", 12, "--out", tmp_path)
+    told = refused(*command)
+    assert told == "seed0001_class000: the scene is empty, so it has no surface. (1 of 3 scenes have none.)"
+    assert {file.name for file in tmp_path.glob("*.glb")} == {f"seed000{seed}_class000.glb" for seed in (0, 2)}
+    assert threedgp(*command).code == 0 and len(calls) == 4  # only what is missing
+    assert len(list(tmp_path.glob("*.glb"))) == 3
+
+
+def test_an_empty_model_says_so(refused, tiny_generator, tmp_path):
+    generator = copy.deepcopy(tiny_generator)
+    generator.decoder.output.bias[3] = -1e6
+    write_model(tmp_path / "empty", generator, resolution=8, class_names=["a", "b"], seed=0, kimg=0.0)
+    told = refused("mesh", tmp_path / "empty", "--seeds", 0, "--classes", 0, "--resolution", 8, "--out", tmp_path)
+    assert told == "seed0000_class000: the scene is empty, so it has no surface."
+    assert not list(tmp_path.glob("*.glb"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -42,6 +98,7 @@ def test_run_again_makes_what_is_missing_only(threedgp, model_folder, tmp_path):
         (("--truncation", "nan"), "--truncation: nan does not lie between 0 and 1"),
         (("--truncation", "1.5"), "--truncation: 1.5 does not lie between 0 and 1"),
         (("--level", "1e9"), "nothing in the scene is as dense as level 1e+09"),
+        (("--level", "1e300"), "nothing in the scene is as dense as level 1e+300"),
     ],
 )
 def test_options_that_cannot_be(refused, model_folder, tmp_path, options, message):

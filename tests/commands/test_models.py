@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from threedgp.commands.models import choose, make_subject, open_model
 from threedgp.models.scenes import sample_scenes
@@ -42,6 +44,21 @@ def test_truncated_weights(refused, copy, size):
     assert "model.safetensors: these are no weights for" in refused("info", copy)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("command", [*COMMANDS, "view"])
+def test_weights_that_are_no_numbers(refused, copy, command, value):
+    weights = load_file(copy / "model.safetensors")
+    weights["decoder.output.bias"][1] = value
+    save_file(weights, copy / "model.safetensors")
+    assert "'decoder.output.bias' holds values that are no numbers" in refused(command, copy)
+
+
+def test_configuration_that_is_a_folder(refused, copy):
+    (copy / "config.json").unlink()
+    (copy / "config.json").mkdir()
+    assert "config.json: cannot be read (Is a directory)" in refused("info", copy)
+
+
 def test_missing_and_foreign_weights(refused, copy):
     (copy / "model.safetensors").unlink()
     assert "model.safetensors: no such file" in refused("info", copy)
@@ -53,6 +70,7 @@ def test_missing_and_foreign_weights(refused, copy):
     ("text", "message"),
     [
         ("{", "config.json: this is no JSON"),
+        ("[" * 100_000, "config.json: this is no JSON"),
         ("[]", "config.json: this is no configuration of a model"),
         ("{}", "config.json: this is no configuration of a model"),
         ('"model"', "config.json: this is no configuration of a model"),
@@ -68,8 +86,18 @@ def test_broken_config(refused, copy, text, message):
     [
         ("resolution", "large", "key 'resolution' is 'large', which is no number of pixels"),
         ("resolution", None, "key 'resolution' is None"),
-        ("num_classes", 3, "these are no weights for"),
+        ("resolution", 1, "key 'resolution' is 1, which is no number of pixels from 8 to 4096"),
+        ("resolution", 1 << 16, "key 'resolution' is 65536, which is no number of pixels from 8 to 4096"),
+        ("resolution", True, "key 'resolution' is True"),
+        ("num_classes", 3, "class_probabilities: expected 3 numbers"),
         ("num_classes", "two", "this is no configuration of a model"),
+        ("num_classes", -2, "this is no configuration of a model"),
+        ("num_classes", 10**15, "this is no configuration of a model"),
+        ("class_probabilities", [0.5], "class_probabilities: expected 2 numbers"),
+        ("class_probabilities", ["a", "b"], "class_probabilities: expected 2 numbers"),
+        ("class_probabilities", [-1, 2], "class_probabilities: expected 2 numbers"),
+        ("class_probabilities", [math.nan, 1], "class_probabilities: expected 2 numbers"),
+        ("class_probabilities", [0, 0], "class_probabilities: they are all 0"),
         ("seed", "one", "this is no configuration of a model"),
         ("camera", {"radius": "far"}, "this is no configuration of a model"),
     ],

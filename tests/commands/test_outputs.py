@@ -47,6 +47,16 @@ def test_a_line_cut_short_is_passed_over(tmp_path):
     assert OutputFolder(tmp_path).holds("c.png", ORIGIN)
 
 
+def test_a_record_that_is_no_text_is_passed_over(tmp_path):
+    add(OutputFolder(tmp_path), "a.png", ORIGIN)
+    with (tmp_path / RECORD).open("ab") as record:
+        record.write(b"\xff\xfe{\x00\n")
+    folder = OutputFolder(tmp_path)
+    assert folder.holds("a.png", ORIGIN)
+    add(folder, "b.png", ORIGIN)
+    assert OutputFolder(tmp_path).holds("b.png", ORIGIN)
+
+
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):

@@ -26,10 +26,44 @@ def test_port_taken(refused, model_folder, taken_port):
     assert f"--port: cannot listen on 127.0.0.1:{taken_port}" in sentence and "name another one" in sentence
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b", "x" * 70 + ".local"])
 def test_an_address_that_is_not_ours(refused, model_folder, host):
     """192.0.2.0/24 is reserved for documentation (RFC 5737)."""
     assert f"cannot listen on {host}:7860" in refused("view", model_folder, "--host", host, "--no-browser")
+
+
+def test_options_reach_the_page(threedgp, model_folder, monkeypatch):
+    """A server that nobody looks at: told to stop as soon as it would sleep."""
+    from threedgp.visual import viewer
+
+    served = []
+
+    def serve(painter, class_names, title, size, server):
+        served.append((painter.towards, class_names, title, size, server.get_host()))
+
+    def sleep(server):
+        served.append(socket.create_connection((server.get_host(), server.get_port())))  # it does listen
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(viewer, "serve", serve)
+    monkeypatch.setattr(viewer.LocalServer, "sleep_forever", sleep)
+    outcome = threedgp("view", model_folder, "--port", 0, "--size", 384, "--towards", "class", "--no-browser")
+    assert outcome.code == 0 and outcome.err == ""
+    listening = served.pop()
+    assert served == [("class", ["box", "ball"], "tiny", 384, "127.0.0.1")]
+    assert f"http://127.0.0.1:{listening.getpeername()[1]} shows {model_folder}" in outcome.out
+    listening.close()
+
+
+def test_the_page_is_never_led_through_a_relay(monkeypatch):
+    import viser
+
+    from threedgp.visual.viewer import open_server
+
+    monkeypatch.setattr(viser.ViserServer, "request_share_url", lambda *_, **__: "https://relay.example")
+    server = open_server("127.0.0.1", 0)
+    assert server.request_share_url() is None
+    server.stop()
 
 
 def test_no_such_model(refused, tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from metrics.networks import Means
+from metrics.networks import Corners, Means
 
 from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
 from threedgp.data import schemas
@@ -16,6 +17,8 @@ from threedgp.data.sources.base import Source
 from threedgp.data.sources.procedural import download
 from threedgp.data.sources.registry import open_source
 from threedgp.features.extraction import write_features
+from threedgp.metrics.evaluation import Evaluation
+from threedgp.metrics.real_side import Folders, Networks, RealSide
 from threedgp.models.saving import write_model
 
 
@@ -70,3 +73,26 @@ def evaluation_config(**evaluate: object) -> Config:
             "machine": {"device": "cpu"},
         }
     )
+
+
+NETWORKS = Networks(Means(), Corners())
+
+
+@pytest.fixture
+def open_evaluation(world, studio, tmp_path) -> Callable[..., Evaluation]:
+    """Opens an evaluation of the studio's model, in folders of a name."""
+
+    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
+        folders = Folders(world.raw, world.prepared.folder, studio.features)
+        real = RealSide(config, folders, networks, tmp_path / f"{name}-kept")
+        return Evaluation(real, studio.model, tmp_path / name)
+
+    return opened
+
+
+@pytest.fixture
+def evaluation(open_evaluation) -> Evaluation:
+    """Whose scenes and features are made."""
+    made = open_evaluation(evaluation_config())
+    made.make()
+    return made

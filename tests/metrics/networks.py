@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from threedgp.features.extractor import Features
@@ -32,3 +33,12 @@ class Corners(Means):
         self.seen += len(images)
         corners = images[..., [0, 0, -1, -1], [0, -1, 0, -1]].float()
         return Features(corners.flatten(1), torch.zeros(len(images), 0))
+
+
+class Brightness:
+    """An estimator that sees depth in the red channel."""
+
+    name, looks_at_pixels = "brightness", True
+
+    def estimate(self, pictures):
+        return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]

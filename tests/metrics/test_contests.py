@@ -44,6 +44,19 @@ def test_picture_distances(pictures):
     assert metrics["swd_other_half"] < metrics["swd"]
 
 
+def test_controls_are_what_their_names_say(pictures, halves):
+    """Each made of the other half, so that none shares a picture with the reference."""
+    other = halves[1].pictures().head(12)
+    sets = {name: stream.head(12) for name, stream in pictures.contestants.items()}
+    np.testing.assert_array_equal(sets["other_half"], other)
+    for name in ("blurred", "background"):
+        assert sets[name].shape == other.shape and (sets[name] != other).any(axis=(1, 2, 3)).all(), name
+    steps = {name: np.abs(np.diff(made.astype(float))).mean() for name, made in sets.items()}
+    assert steps["blurred"] < 0.85 * steps["other_half"]
+    assert np.abs(sets["blurred"].astype(float).mean(axis=(2, 3)) - other.mean(axis=(2, 3))).max() < 6
+    assert not set(halves[0].ids()) & set(halves[1].ids())
+
+
 def test_depth_distances(halves, fakes):
     metrics = swd_metrics("depth_swd", depth_contest(*halves, fakes), seed=0)
     assert set(metrics) == {"depth_swd", "depth_swd_untrained", "depth_swd_other_half", "depth_swd_flat"}

@@ -9,45 +9,15 @@ import numpy as np
 import pytest
 import torch
 from metrics.conftest import evaluation_config
-from metrics.networks import Corners, Means
+from metrics.networks import Brightness, Corners, Means
 
-from threedgp.config import Config
 from threedgp.features.moments import Moments
-from threedgp.metrics.evaluation import Evaluation
 from threedgp.metrics.frechet import frechet_distance
 from threedgp.metrics.measuring import measure
-from threedgp.metrics.real_side import Folders, Networks, RealSide, build_networks
+from threedgp.metrics.real_side import Networks, build_networks
 from threedgp.metrics.scene_metrics import depth_consistency, views
 from threedgp.processes import Team
 from threedgp.visual.readings import reading
-
-NETWORKS = Networks(Means(), Corners())
-
-
-class Brightness:
-    """An estimator that sees depth in the red channel."""
-
-    name, looks_at_pixels = "brightness", True
-
-    def estimate(self, pictures):
-        return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
-
-
-@pytest.fixture
-def open_evaluation(world, studio, tmp_path):
-    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
-        folders = Folders(world.raw, world.prepared.folder, studio.features)
-        real = RealSide(config, folders, networks, tmp_path / f"{name}-kept")
-        return Evaluation(real, studio.model, tmp_path / name)
-
-    return opened
-
-
-@pytest.fixture
-def evaluation(open_evaluation) -> Evaluation:
-    made = open_evaluation(evaluation_config())
-    made.make()
-    return made
 
 
 def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path):

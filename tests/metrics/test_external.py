@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from metrics.conftest import evaluation_config
 from metrics.networks import Corners, Means
 from PIL import Image
@@ -14,6 +16,7 @@ from threedgp.data.images import decode_image
 from threedgp.errors import UserError
 from threedgp.metrics.evaluation import Evaluation
 from threedgp.metrics.external import listing_key, score
+from threedgp.metrics.frechet_extrapolation import extrapolated_distance
 from threedgp.metrics.measuring import measure
 from threedgp.metrics.picture_folder import Samples, open_samples
 from threedgp.metrics.real_side import Folders, Networks, RealSide
@@ -89,6 +92,27 @@ def test_depth(world, open_real, tmp_path):
     assert scored(images[:, :1].astype(np.float32))["depth_consistency"] == pytest.approx(0, abs=1e-6)
 
 
+def test_settings_of_the_frechet_distance_hold_for_samples(world, open_real, tmp_path):
+    images = world.prepared.column("image")
+    pictures = np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
+    samples = Samples(Stream(24, [lambda: pictures]), None, None)
+    real = open_real(metrics=["frechet"], extrapolate=True, controls=False)
+    found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))
+    features = Means()(torch.from_numpy(pictures)).pooled.numpy()
+    line = extrapolated_distance(features, real.statistics, seed=0)
+    assert (found["fd_means_infinite"], found["fd_means_bias"]) == pytest.approx(line, rel=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 6, 10**30])
+def test_classes_that_the_real_set_does_not_have(label, open_real, tmp_path):
+    images = Stream(12, [lambda: np.zeros((12, 3, 16, 16), np.uint8)])
+    samples = Samples(images, np.array([0] * 11 + [label]), None)
+    with pytest.raises(UserError, match=rf"there is no class {label}, the real set has 0 to 5; mend the labels"):
+        score(open_real(), samples, tmp_path, bounds=(0, 1))
+    assert not list(tmp_path.glob("means/*"))
+    score(open_real(metrics=["swd"]), samples, tmp_path, bounds=(0, 1))  # which asks for no classes
+
+
 def test_too_few_samples(open_real, tmp_path):
     few = Samples(Stream(3, [lambda: np.zeros((3, 3, 16, 16), np.uint8)]), None, None)
     with pytest.raises(UserError, match="3 pictures are too few"):
@@ -100,4 +124,14 @@ def test_the_key_knows_the_files(tmp_path: Path):
     before = listing_key(tmp_path, None)
     assert listing_key(tmp_path, None) == before
     (tmp_path / "a.png").write_bytes(b"22")
-    assert listing_key(tmp_path, None) != before
+    longer = listing_key(tmp_path, None)
+    assert longer != before
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    assert listing_key(tmp_path, None) not in (before, longer)
+    images, depth = tmp_path / "images", tmp_path / "depth"
+    for place in (images, depth):
+        place.mkdir()
+        (place / "a.png").write_bytes(b"1")
+    before = listing_key(images, depth)
+    (depth / "a.png").write_bytes(b"22")
+    assert listing_key(images, depth) != before != listing_key(images, None)

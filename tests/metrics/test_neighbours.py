@@ -31,6 +31,13 @@ def test_against_all_distances(monkeypatch):
         np.testing.assert_allclose(found.distances, np.sort(apart, axis=1)[:, :3], rtol=1e-12)
 
 
+def test_as_far_as_its_neighbour_is_not_authentic():
+    """On a line: the nearest of 0 is 1, whose own nearest is as far away as 0 is."""
+    line = np.array([[1.0], [2.0], [10.0]], np.float32)
+    found = memory(np.array([[0.0]], np.float32), lambda: iter([line]))
+    assert found.closeness.tolist() == [1] and found.authentic.tolist() == [False]
+
+
 def test_a_copy_has_no_distance():
     """Distances by products would leave the rounding error of the square root, 1e-3 here."""
     found = memory(TRAINING[[5, 33]], batches)

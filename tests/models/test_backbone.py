@@ -17,7 +17,7 @@ def test_layer_equals_modulated_weights(up: bool) -> None:
     layer.noise_strength.data.fill_(0.3)
     layer.bias.data.normal_()
     x, w = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 7).double()
-    out = layer(x, w, None)
+    out = layer(x, layer.affine(w), None)
     for i in range(2):
         style = F.linear(w[i], layer.affine.weight / 7**0.5, layer.affine.bias)
         weight = layer.weight * style[None, :, None, None]
@@ -40,7 +40,7 @@ def test_output_layer_is_not_demodulated() -> None:
     x, w = torch.randn(1, 3, 4, 4).double(), torch.randn(1, 7).double()
     style = F.linear(w[0], layer.affine.weight / 7**0.5, layer.affine.bias) / 3**0.5
     expected = F.conv2d(x, layer.weight * style[None, :, None, None])
-    assert torch.allclose(layer(x, w), expected, atol=1e-12)
+    assert torch.allclose(layer(x, layer.affine(w)), expected, atol=1e-12)
 
 
 def test_noise_inputs_are_taken_in_the_stated_order() -> None:
@@ -57,3 +57,14 @@ def test_noise_inputs_are_taken_in_the_stated_order() -> None:
     assert torch.equal(backbone(w, given), backbone(w))
     given[2] = given[2] + 1
     assert not torch.equal(backbone(w, given), backbone(w))
+
+
+def test_styles_are_those_of_each_layer() -> None:
+    torch.manual_seed(0)
+    backbone = Backbone(4, 16, 6, channel_base=64, channel_max=8).double()
+    w = torch.randn(3, 4).double()
+    layers = [layer for block in backbone.blocks for layer in block.layers()]
+    assert len(layers) == 8  # two of the first block, three of each other
+    for layer, styles in zip(layers, backbone.styles(w), strict=True):
+        expected = F.linear(w, layer.affine.weight / 4**0.5, layer.affine.bias)
+        assert torch.allclose(styles, expected, rtol=1e-12)

@@ -70,6 +70,7 @@ BASIS = {
     "device",
     "errors",
     "fetch",
+    "native",
     "processes",
     "progress",
 }

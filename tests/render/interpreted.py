@@ -30,6 +30,8 @@ from threedgp.render import (
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
 
+EG3D = {"midpoint": True, "density_bias": -1.0, "sigmoid_color": True, "white_background": True}
+
 CASES = {
     "odd sizes": FieldCase(),
     "contraction, noise, contiguous": FieldCase(contraction=True, noise=True, channels_last=False, spread=1.5),
@@ -83,6 +85,24 @@ def test_compositing_and_every_gradient(counts: tuple[int, ...], switches: dict[
     assert max(errors.values()) < TOLERANCE, errors
 
 
+@pytest.mark.parametrize("infinite", [False, True])
+@pytest.mark.parametrize("raw", [-20.0, -12.0, -6.0])
+def test_thin_samples_weigh_what_they_should(raw: float, infinite: bool) -> None:
+    """1 - exp(-x) and log(1 + exp(x)) lose all digits of small numbers, which an interval of 1e10 makes large again."""
+    distances = torch.linspace(0.5, 1.0, 6).expand(3, 6).contiguous()
+    results = []
+    for dtype, backend in ((torch.float32, "triton"), (torch.float64, "torch")):
+        samples = torch.ones(3, 6, 4, dtype=dtype)
+        samples[..., 3] = raw
+        samples.requires_grad_()
+        switches = dict(infinite_last_interval=infinite, backend=backend)
+        seen = composite_union((samples,), (distances.to(dtype),), **switches)
+        seen.weights[..., :5].sum().backward()
+        results.append((seen.weights.detach().double(), samples.grad[..., 3].double()))
+    for actual, truth in zip(*results, strict=True):
+        assert torch.allclose(actual, truth, rtol=1e-5, atol=0)
+
+
 def test_one_sample() -> None:
     assert max(composite_errors((1,), 2, {}).values()) < TOLERANCE
 
@@ -92,9 +112,31 @@ def test_importance(count: int, fine: int, rays: int) -> None:
     assert importance_error(count, fine, rays) < 1e-5
 
 
-def test_whole_rendering_and_every_gradient() -> None:
-    errors = render_errors("triton")
+def test_importance_of_biased_densities() -> None:
+    assert importance_error(6, 5, 3, bias=-2.0) < 1e-5
+
+
+@pytest.mark.parametrize("switches", [{}, EG3D | {"contraction": True, "far": 3.0}], ids=["3dgp", "eg3d, contracted"])
+def test_whole_rendering_and_every_gradient(switches: dict[str, object]) -> None:
+    errors = render_errors("triton", **switches)
     assert max(errors.values()) < 2e-5, errors
+
+
+def test_second_derivatives_of_compositing_are_refused() -> None:
+    samples = torch.randn(3, 4, 4, requires_grad=True)
+    seen = composite_union((samples,), (torch.linspace(0, 1, 4).expand(3, 4),), backend="triton")
+    (gradient,) = torch.autograd.grad(seen.rgb.square().sum(), samples, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once; use backend='torch'"):
+        gradient.sum().backward()
+
+
+def test_no_rays_render_to_nothing() -> None:
+    planes, decoder, origins, directions, *_ = field_inputs(FieldCase(hidden=16), "cpu")
+    leaf = planes.requires_grad_()
+    rays = (origins[:, :0], directions[:, :0], midpoint_randomness(2, 0, 4, 6, origins))
+    seen = render_rays(leaf, decoder, *rays, RaySettings(0.1, 1.0, 0.5), backend="triton")
+    assert [tuple(x.shape) for x in seen] == [(2, 0, 3), (2, 0), (2, 0, 10), (2, 0)]
+    assert not torch.autograd.grad(seen.rgb.sum(), leaf)[0].any()
 
 
 def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +145,20 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty_like", lambda x, **k: torch.full_like(x, float("nan")))
     assert max(field_errors(CASES["odd sizes"], "triton").values()) < TOLERANCE
     assert max(composite_errors((3, 5), 6, {}).values()) < TOLERANCE
+
+
+@pytest.mark.parametrize(("raw", "bias", "noise"), [(1.5, -1.5, 0.0), (1.5, 0.0, -1.5)])
+def test_stopping_counts_all_that_is_added_to_densities(raw: float, bias: float, noise: float) -> None:
+    """Fog of density softplus(0) over a length of 40, opaque after 13 of them."""
+    generator = torch.Generator().manual_seed(0)
+    decoder = Decoder(torch.zeros(16, 8), torch.zeros(16), torch.zeros(4, 16), torch.tensor([0.5, 0.5, 0.5, raw]))
+    directions = torch.randn(1, 4, 3, generator=generator)
+    numbers = midpoint_randomness(1, 4, 32, 0, directions)._replace(coarse_noise=torch.full((1, 4, 32), noise))
+    rays = (torch.zeros(1, 3, 4, 4, 8), decoder, torch.zeros(1, 4, 3), directions, numbers)
+    settings = RaySettings(0.0, 40.0, 0.5, infinite_last_interval=False, density_bias=bias)
+    whole = render_rays(*rays, settings, backend="triton")
+    stopped = render_rays(*rays, settings, backend="triton", stop_when_opaque=True)
+    assert 0 < (whole.transmittance - stopped.transmittance).abs().max() < 1.02e-4
 
 
 def test_stopping_leaves_out_only_what_is_hidden() -> None:

@@ -132,7 +132,13 @@ SWITCHES = [
 
 
 def composite_errors(
-    counts: tuple[int, ...], rays: int, switches: dict[str, object], device: str = "cpu", seed: int = 0
+    counts: tuple[int, ...],
+    rays: int,
+    switches: dict[str, object],
+    device: str = "cpu",
+    seed: int = 0,
+    *,
+    backend: str = "triton",
 ) -> dict[str, float]:
     """Errors of fused compositing of one or two sets: equal distances, empty and opaque samples among them."""
     generator = torch.Generator().manual_seed(seed)
@@ -144,20 +150,20 @@ def composite_errors(
         distances[-1][:, 2] = distances[0][:, 2, :1]  # equal
     weights = None
 
-    def run(dtype: torch.dtype, backend: str) -> tuple[list[Tensor], list[Tensor]]:
+    def run(dtype: torch.dtype, engine: str) -> tuple[list[Tensor], list[Tensor]]:
         nonlocal weights
         leaves = [s.detach().clone().to(device, dtype).requires_grad_() for s in samples]
         at = tuple(d.to(device, dtype) for d in distances)
         if len(counts) > 1:
-            seen = composite_union(tuple(leaves), at, backend=backend, **switches)
+            seen = composite_union(tuple(leaves), at, backend=engine, **switches)
         else:
-            seen = composite_sorted(leaves[0], at[0], backend=backend, **switches)
+            seen = composite_sorted(leaves[0], at[0], backend=engine, **switches)
         if weights is None:
             weights = [torch.randn(x.shape, generator=generator) for x in seen]
         sum((x * w.to(x)).sum() for x, w in zip(seen, weights, strict=True)).backward()
         return [x.detach() for x in seen], [leaf.grad for leaf in leaves]
 
-    actual, gradients = run(torch.float32, "triton")
+    actual, gradients = run(torch.float32, backend)
     truth, true_gradients = run(torch.float64, "torch")
     errors = {n: error(a, t) for n, a, t in zip(("rgb", "depth", "weights", "light"), actual, truth, strict=True)}
     for k, (gradient, true) in enumerate(zip(gradients, true_gradients, strict=True)):
@@ -166,19 +172,21 @@ def composite_errors(
     return errors
 
 
-def importance_error(count: int, fine: int, rays: int, device: str = "cpu") -> float:
+def importance_error(
+    count: int, fine: int, rays: int, device: str = "cpu", *, bias: float = 0.0, backend: str = "triton"
+) -> float:
     """Largest difference of fine distances, over the length of a ray."""
     generator = torch.Generator().manual_seed(count)
     distances = torch.rand(2, rays, count, generator=generator).sort(dim=-1).values.to(device)
     samples = (torch.randn(2, rays, count, 4, generator=generator) * 3).to(device)
     u = torch.rand(2, rays, fine, generator=generator).to(device)
-    actual = fine_distances(distances, samples, u, 0.0, "triton")
-    truth = fine_distances(distances.double(), samples.double(), u.double(), 0.0, "torch")
+    actual = fine_distances(distances, samples, u, bias, backend)
+    truth = fine_distances(distances.double(), samples.double(), u.double(), bias, "torch")
     return (actual - truth).abs().max().item()
 
 
 def render_errors(
-    backend: str, device: str = "cpu", *, rays: int = 6, coarse: int = 5, fine: int = 6
+    backend: str, device: str = "cpu", *, rays: int = 6, coarse: int = 5, fine: int = 6, **switches: object
 ) -> dict[str, float]:
     """Errors of whole rendering and every gradient, both engines given the same fine distances by the same numbers."""
     case = FieldCase(rays=rays, samples=coarse, channels=16, hidden=16, spread=0.2)
@@ -190,7 +198,7 @@ def render_errors(
         torch.randn(2, rays, coarse, generator=generator),
         torch.randn(2, rays, fine, generator=generator),
     )
-    settings = RaySettings(near=0.2, far=0.9, half_width=HALF_WIDTH)
+    settings = RaySettings(near=0.2, far=0.9, half_width=HALF_WIDTH)._replace(**switches)
 
     def run(backend: str, dtype: torch.dtype) -> list[Tensor]:
         leaves = [x.detach().to(dtype).requires_grad_() for x in (planes, *decoder, origins, directions)]

@@ -63,6 +63,17 @@ def test_constant_density_has_a_closed_form() -> None:
     assert seen.transmittance.item() == pytest.approx(1 - expected, rel=1e-5)
 
 
+def test_the_last_interval_is_ten_thousand_million_long() -> None:
+    # softplus(-20) = 2.06e-9 over 1e10: a depth of 20.6, after which 1e-9 of the light is left
+    samples = torch.tensor([[[1.0, 1.0, 1.0, -20.0]]]).double()
+    depth = math.log1p(math.exp(-20.0)) * 1e10
+    for raw, expected in ((-20.0, depth), (-25.0, math.log1p(math.exp(-25.0)) * 1e10)):
+        samples[..., 3] = raw
+        seen = composite(samples, torch.ones(1, 1).double())
+        assert seen.transmittance.item() == pytest.approx(math.exp(-expected) + 1e-10, rel=1e-6)
+        assert seen.weights.item() == pytest.approx(1 - math.exp(-expected), rel=1e-9)
+
+
 def test_opaque_first_sample_hides_the_rest_without_bad_gradients() -> None:
     samples = torch.tensor([[[1.0, 0.0, 0.0, 1e4], [0.0, 1.0, 0.0, 1e4], [0.0, 0.0, 1.0, 0.0]]], requires_grad=True)
     seen = composite(samples, torch.tensor([[1.0, 2.0, 3.0]]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ from threedgp.render import (
     composite,
     field_along_rays,
     field_at_points,
+    field_operators,
     midpoint_randomness,
     native_field,
     render_rays,
+    renderer,
 )
+from threedgp.render.field import decode
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
+
+EG3D = {"midpoint": True, "density_bias": -1.0, "sigmoid_color": True, "white_background": True}
 
 CASES = {
     "odd sizes": FieldCase(channels=24),
@@ -47,8 +53,9 @@ def test_field_and_every_gradient(engine: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_whole_rendering_and_every_gradient(engine: str) -> None:
-    errors = render_errors(engine)
+@pytest.mark.parametrize("switches", [{}, EG3D | {"contraction": True, "far": 3.0}], ids=["3dgp", "eg3d, contracted"])
+def test_whole_rendering_and_every_gradient(engine: str, switches: dict[str, object]) -> None:
+    errors = render_errors(engine, **switches)
     assert max(errors.values()) < 2e-5, errors
 
 
@@ -61,7 +68,7 @@ def test_low_precision_planes(engine: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("asked", [(0,), (1, 2, 3, 4), (5, 6)], ids=["planes", "decoder", "rays"])
+@pytest.mark.parametrize("asked", [*((k,) for k in range(7)), (1, 2, 3, 4), (5, 6), (0, 4), (3, 5)], ids=str)
 def test_gradients_asked_for_alone(engine: str, asked: tuple[int, ...]) -> None:
     planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(channels=16), "cpu")
     results = []
@@ -179,6 +186,88 @@ def test_compiles_without_a_graph_break(engine: str) -> None:
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("engine", ["torch", *ENGINES])
+@pytest.mark.parametrize("place", [math.nan, math.inf, -math.inf, 1e18])
+def test_rays_that_lead_nowhere_see_empty_space(engine: str, place: float) -> None:
+    planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(channels=16), "cpu")
+    leaf = planes.requires_grad_()
+    out = field_along_rays(
+        leaf, decoder, torch.full_like(origins, place), directions, distances, half_width=0.5, backend=engine
+    )
+    expected = decode(torch.zeros(1, 16), decoder).expand_as(out)
+    assert torch.allclose(out, expected, atol=1e-6)
+    assert not torch.autograd.grad(out.sum(), leaf)[0].any()
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch", *ENGINES])
+def test_compiles_for_any_size(engine: str) -> None:
+    """Sizes that change from call to call, numbers of channels and hidden units among them."""
+
+    def run(*tensors: torch.Tensor) -> torch.Tensor:
+        decoder = Decoder(*tensors[1:5])
+        return field_along_rays(tensors[0], decoder, *tensors[5:], half_width=0.5, backend=engine)
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager", dynamic=True)
+    for case in (FieldCase(), FieldCase(batch=3, rays=4, samples=6, height=4, channels=16, hidden=24)):
+        planes, decoder, origins, directions, distances, _ = field_inputs(case, "cpu")
+        tensors = (planes, *decoder, origins, directions, distances)
+        assert torch.allclose(compiled(*tensors), run(*tensors), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("hidden", [16, 20])
+def test_operators_make_what_they_tell_the_compiler(engine: str, hidden: int) -> None:
+    case = FieldCase(hidden=hidden)
+    planes, decoder, origins, directions, distances, _ = field_inputs(case, "cpu")
+    scene = (planes, *decoder, origins, directions)
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    for needs in ((True, True, True), (False, True, False)):
+        gradients = [torch.ones(*distances.shape, 4)]
+        arguments = (*scene, [distances], gradients, 0.5, False, engine, *needs)
+        torch.library.opcheck(field_operators.field_backward, arguments, test_utils=checks)
+    leaves = [x.detach().requires_grad_() for x in scene]
+    arguments = (*leaves, distances, None, 0.5, False, 0.0, 0.0, engine)
+    torch.library.opcheck(field_operators.field, arguments, test_utils=checks)
+    arguments = (*leaves, distances, distances, distances, None, 0.5, True, -1.0, 0.0, engine)
+    torch.library.opcheck(field_operators.field_in_two_passes, arguments, test_utils=checks)
+
+
+@pytest.mark.parametrize("engine", ["torch", *ENGINES])
+@pytest.mark.parametrize("count", [1, 2])
+def test_autocast_changes_nothing(engine: str, count: int) -> None:
+    """Coordinates and compositing in bfloat16 would be wrong by per cents, and in some threads only."""
+    planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30, spread=0.1), "cpu")
+    scene = (planes.requires_grad_(), decoder, origins, directions, midpoint_randomness(2, 30, 6, 7, origins))
+    threads, results = torch.get_num_threads(), []
+    torch.set_num_threads(count)
+    try:
+        for enabled in (False, True):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                seen = render_rays(*scene, RaySettings(0.1, 0.9, 0.5), backend=engine)
+                # Autocast reaches PyTorch's own backward passes, of the plain composition, where it is on in them.
+                with torch.autocast("cpu", enabled=enabled and engine != "torch", dtype=torch.bfloat16):
+                    samples = field_along_rays(
+                        *scene[:4], seen.depth[..., None].detach(), half_width=0.5, backend=engine
+                    )
+                    (gradient,) = torch.autograd.grad(samples.square().sum(), planes)
+            results.append([*seen, samples, gradient])
+    finally:
+        torch.set_num_threads(threads)
+    for plain, cast in zip(*results, strict=True):
+        assert cast.dtype is torch.float32
+        assert torch.equal(plain, cast)
+
+
+@needs_compiler
+def test_without_a_home_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert "home directory" in native_field.reason_against(8, 17)  # sizes that nobody has asked for so far
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_stopping_leaves_out_only_what_is_hidden(engine: str) -> None:
     planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30, spread=0.1), "cpu")
@@ -205,6 +294,15 @@ def test_chunks_change_nothing(quantile: float) -> None:
     rays = (planes, decoder, origins, directions, midpoint_randomness(2, 30, 6, 7, origins), settings)
     whole, parts = render_rays(*rays), render_rays(*rays, chunk=7)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts, strict=True))
+
+
+def test_chunks_are_as_small_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30), "cpu")
+    real, sizes = renderer.sample_rays, []
+    monkeypatch.setattr(renderer, "sample_rays", lambda *a, **k: sizes.append(a[2].shape[1]) or real(*a, **k))
+    numbers = midpoint_randomness(2, 30, 6, 7, origins)
+    render_rays(planes, decoder, origins, directions, numbers, RaySettings(0.1, 0.9, 0.5), chunk=7)
+    assert sizes == [7, 7, 7, 7, 2]
 
 
 def test_a_million_rays_in_chunks() -> None:

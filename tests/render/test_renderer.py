@@ -35,12 +35,20 @@ def _inputs(coarse: int = 5, fine: int = 6) -> tuple[Tensor, Decoder, Tensor, Te
 
 
 def _naive(
-    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, numbers: RayRandomness
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    numbers: RayRandomness,
+    settings: RaySettings = SETTINGS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distances, colour and raw density of both passes, sorted: one `grid_sample` a plane, everything written out."""
 
     def field(distances: Tensor, noise: Tensor) -> Tensor:
-        points = (origins[:, :, None] + distances[..., None] * directions[:, :, None]) / SETTINGS.half_width
+        points = (origins[:, :, None] + distances[..., None] * directions[:, :, None]) / settings.half_width
+        if settings.contraction:  # planes reach to radius 2
+            radius = points.norm(dim=-1, keepdim=True)
+            points = torch.where(radius > 1, (2 - 1 / radius) * points / radius, points) / 2
         features = sum(
             F.grid_sample(planes[:, k].permute(0, 3, 1, 2), points[..., axes], align_corners=True)
             for k, axes in enumerate(([0, 1], [0, 2], [1, 2]))
@@ -49,9 +57,10 @@ def _naive(
         out = hidden @ decoder.weight_2.t() + decoder.bias_2
         return torch.cat([out[..., :3], out[..., 3:] + noise[..., None]], dim=-1)
 
-    coarse = stratified_distances(numbers.coarse, SETTINGS.near, SETTINGS.far)
+    coarse = stratified_distances(numbers.coarse, settings.near, settings.far)
     samples = field(coarse, numbers.coarse_noise)
-    fine = importance_distances(coarse, composite(samples, coarse, backend="torch").weights, numbers.fine)
+    weights = composite(samples, coarse, density_bias=settings.density_bias, backend="torch").weights
+    fine = importance_distances(coarse, weights, numbers.fine)
     distances, order = torch.cat([coarse, fine], dim=-1).sort(dim=-1)
     samples = torch.cat([samples, field(fine, numbers.fine_noise)], dim=-2)
     samples = samples.gather(-2, order[..., None].expand_as(samples))
@@ -70,6 +79,25 @@ def test_matches_a_naive_composition(backend: str) -> None:
     assert torch.allclose(seen.rgb, expected.rgb, atol=2e-5)
     assert torch.allclose(seen.depth, expected.depth, atol=2e-5)
     assert torch.allclose(seen.weights, expected.weights, atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "blocked"])
+@pytest.mark.parametrize("fine", [0, 6])
+@pytest.mark.parametrize(
+    "switches",
+    [{"density_bias": -3.0}, {"contraction": True, "far": 5.0}, {"midpoint": True, "density_bias": 2.0}],
+    ids=str,
+)
+def test_settings_of_the_field_reach_both_passes(backend: str, fine: int, switches: dict[str, object]) -> None:
+    inputs, settings = _inputs(fine=fine), SETTINGS._replace(infinite_last_interval=False, **switches)
+    distances, rgb, raw = _naive(*inputs, settings)
+    how = dict(midpoint=settings.midpoint, density_bias=settings.density_bias, infinite_last_interval=False)
+    expected = _seen(distances, rgb, raw, **how)
+    seen = render_rays(*inputs, settings, backend=backend)
+    assert torch.allclose(seen.rgb, expected.rgb, atol=5e-5)
+    assert torch.allclose(seen.depth, expected.depth, atol=5e-5)
+    without = render_rays(*inputs, settings._replace(density_bias=0.0, contraction=False), backend=backend)
+    assert not torch.allclose(seen.rgb, without.rgb, atol=1e-2)
 
 
 @pytest.mark.parametrize("quantile", [0.25, 0.9])

@@ -137,6 +137,7 @@ def test_several_processes_give_the_same_numbers(project: Path, finished: Path) 
 def test_samples_of_another_system(project: Path, finished: Path) -> None:
     """The real pictures, as if a system had made them, without any model about."""
     shutil.rmtree("results")
+    Path("params.yaml").write_text(SETTINGS.replace("real_samples: 24", "real_samples: 48"))  # some classes have enough
     folder = project / "samples"
     folder.mkdir()
     prepared = ShardFolder(Path("data/tiny/prepared"))
@@ -153,7 +154,8 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     assert found["about"]["dataset"] == "tiny"
     assert found["about"]["real_pictures"] == found["samples"] == 48
     assert found["fd_efficientnet_lite0"] == pytest.approx(0, abs=1e-3)
-    assert found["recall_efficientnet_lite0"] == 1
+    assert found["recall_efficientnet_lite0"] == found["class_recall_efficientnet_lite0"] == 1
+    assert found["class_diversity_efficientnet_lite0"] == pytest.approx(1, rel=1e-4)
     assert found["nfs"] == 1
     assert found["shape_distance"] == 1
     assert [path.name for path in Path("results").iterdir()] == ["external"]
@@ -180,24 +182,90 @@ def test_archive_goes_in_and_out(project: Path) -> None:
         ({"images": Path("data")}, "data: holds no picture"),
         ({"depth": Path("data")}, "--depth, --labels, --out: go with samples"),
         ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not nearer than 1"),
-        ({"images": Path("data"), "out": Path("results/metrics.json")}, "--out: results/metrics.json belongs to"),
+        ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not nearer than inf"),
+        *(
+            ({"images": Path("data"), "out": Path(out)}, f"--out: {out} belongs to the pipeline")
+            for out in (
+                "results/metrics.json",
+                "results/../results/metrics.json",
+                "results/model/config.json",
+                "results/report.html",
+                "results/evaluation/a.json",
+                "data/tiny/prepared/manifest.json",
+            )
+        ),
+        ({"images": Path("data"), "out": Path("params.yaml")}, "--out: the numbers are JSON"),
+        ({"images": Path("data"), "out": Path("data.json")}, "--out: data.json is not a file"),
+        ({"images": Path("data"), "out": Path("dvc.yaml/x.json")}, "--out: dvc.yaml/x.json cannot be written"),
+        ({"images": Path("data"), "out": Path("/proc/x.json")}, "--out: /proc/x.json cannot be written"),
     ],
 )
 def test_bad_input(arguments: dict, sentence: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data.json").mkdir()
+    before = {file: file.read_bytes() for file in Path("results").rglob("*") if file.is_file()}
     with pytest.raises(SystemExit) as left:
         stages.evaluate.main(Path("params.yaml"), **arguments)
     assert left.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {sentence}")
     assert error.count("\n") == 1
+    assert {file: file.read_bytes() for file in Path("results").rglob("*") if file.is_file()} == before
+    assert not list(Path(".").glob(".data*")) and Path("params.yaml").read_text() == SETTINGS
 
 
-def test_missing_weights_are_told_before_anything_is_generated(
-    project: Path, capsys: pytest.CaptureFixture[str]
+def measure_only(metric: str) -> None:
+    settings = yaml.safe_load(SETTINGS)
+    settings["evaluate"]["metrics"] = [metric]
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+
+
+def grey_pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(12):
+        Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_numbers_that_cannot_be_written_are_told_and_the_features_stay(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("params.yaml").write_text(SETTINGS.replace("neighbour_network: features", "neighbour_weights: nowhere.pth"))
+    """The disk may change its mind while the pictures are looked at."""
+    measure_only("frechet")
+    samples = grey_pictures(Path("samples"))
+
+    def refuse(target: Path, value: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("threedgp.atomic.write_json", refuse)
+    with pytest.raises(SystemExit) as left:
+        stages.evaluate.main(Path("params.yaml"), images=samples, out=Path("mine.json"))
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --out: mine.json cannot be written (Permission denied); name a file in another folder.\n"
+    )
+    assert list(Path(".scratch/evaluate-samples").rglob("*.npz"))
+
+
+def test_folders_whose_names_differ_behind_a_dot_have_a_file_each(project: Path) -> None:
+    measure_only("swd")
+    for name in ("run.1", "run.2"):
+        stages.evaluate.main(Path("params.yaml"), images=grey_pictures(Path(name)))
+    assert {file.name for file in Path("results/external").iterdir()} == {"run.1.json", "run.2.json"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("neighbour_network: features", "neighbour_weights: nowhere.pth", "evaluate.neighbour_weights"),
+        ("estimator: simulated", "estimator: leres, weights: nowhere.pth", "depth.weights"),
+    ],
+)
+def test_missing_weights_are_told_before_anything_is_generated(
+    old: str, new: str, key: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("params.yaml").write_text(SETTINGS.replace(old, new))
     with pytest.raises(SystemExit) as left:
         stages.evaluate.main(Path("params.yaml"))
     assert left.value.code == 2
-    assert capsys.readouterr().err.startswith("error: evaluate.neighbour_weights: ")
+    assert capsys.readouterr().err.startswith(f"error: {key}: ")
     assert scratch_files(project) == 0

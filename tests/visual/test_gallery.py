@@ -7,12 +7,20 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import trimesh
 
+from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.config import RenderConfig
 from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.models.scenes import sample_scenes
+from threedgp.progress import Silent
+from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_pictures
 from threedgp.visual.grids import GAP
+from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
+from threedgp.visual.styles import interpolate_styles, scene_styles
+from threedgp.visual.views import make_planes, own_cameras, render_styles
 
 SETTINGS = RenderConfig(
     grid=(2, 4),
@@ -54,6 +62,83 @@ def test_same_bytes(gallery, tmp_path, tiny_generator, training_shards):
     draw_gallery(tiny_generator, 16, training_shards, SETTINGS, tmp_path / "again")
     for file in gallery.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def picture(folder, name) -> np.ndarray:
+    return cv2.imread(str(folder / f"{name}.png"))[..., ::-1].astype(int)
+
+
+def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
+    """A picture of 16 pixels from a sheet of pictures that were enlarged to 96."""
+    factor = 96 // 16
+    top, left = (place * factor * (16 + GAP) + factor * GAP for place in (row, column))
+    return sheet[top : top + 96 : factor, left : left + 96 : factor]
+
+
+def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monkeypatch):
+    """Scenes of the seed, truncated towards their class; its flight path; as many meshes as asked for, each another."""
+    films = {}
+
+    def film(target, frames, frames_per_second, crf):
+        films[target.stem] = list(frames), frames_per_second, crf
+
+    monkeypatch.setattr("threedgp.visual.gallery.write_video", film)
+    changed = {"seed": 5, "truncation": 0.4, "truncate_towards": "class", "flight_path": "line", "crf": 30, "meshes": 2}
+    settings = SETTINGS.model_copy(update=changed)
+    draw_gallery(tiny_generator, 16, training_shards, settings, tmp_path)
+
+    scenes = sample_scenes(tiny_generator, 8, 5)
+    cameras = own_cameras(tiny_generator, scenes)
+    styles = scene_styles(tiny_generator, scenes, 0.4, "class")
+
+    def look(w, paths) -> np.ndarray:
+        return render_styles(tiny_generator, w, paths, 16, Silent()).pictures.astype(int)
+
+    wanted = look(styles, cameras[:, None])[:, 0]
+    for index in range(8):
+        assert np.abs(tile(picture(tmp_path, "samples"), *divmod(index, 4)) - wanted[index]).max() <= 1
+    half = look(scene_styles(tiny_generator, scenes, 0.5, "class")[:4], cameras[:4, None])[:, 0]
+    for index in range(4):
+        assert np.abs(tile(picture(tmp_path, "truncation"), 1, index) - half[index]).max() <= 1
+
+    frames, speed, crf = films["flight"]
+    assert (speed, crf, len(frames)) == (24, 30, 4)
+    paths = torch.stack([line(tiny_generator.camera_config, 4, camera) for camera in cameras[:2]])
+    flown, factor = look(styles[:2], paths), 192 // 16
+    place = slice(factor * GAP, factor * (GAP + 16), factor)
+    for found, expected in zip(frames, flown[0], strict=True):
+        assert np.abs(found[place, place].astype(int) - expected).max() <= 1
+
+    frames, _, _ = films["interpolation"]
+    turned = look(interpolate_styles(styles[:3], 6), points(cameras[:3], 6, closed=True)[:, None])[:, 0]
+    for found, expected in zip(frames, turned, strict=True):
+        assert np.abs(found[place, place].astype(int) - expected).max() <= 1
+
+    for number in (0, 1):
+        planes = make_planes(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
+        around = front_circle(tiny_generator.camera_config, CAMERAS, cameras[number])
+        solid = scene_mesh(tiny_generator, planes, around, 12, Silent())
+        found = trimesh.load(tmp_path / f"mesh-00{number}.glb", force="mesh", process=False)
+        np.testing.assert_allclose(found.vertices, solid.vertices, atol=1e-4)
+
+
+def test_a_scene_without_surface_leaves_out_its_mesh_alone(
+    tmp_path, tiny_generator, training_shards, monkeypatch, capsys
+):
+    """A model that has learned little must not cost the stage."""
+    made = gallery_module.scene_mesh
+    calls = []
+
+    def first_is_empty(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise NoSurface("the scene is empty, so it has no surface.")
+        return made(*arguments)
+
+    monkeypatch.setattr(gallery_module, "scene_mesh", first_is_empty)
+    draw_gallery(tiny_generator, 16, training_shards, SETTINGS.model_copy(update={"meshes": 2}), tmp_path)
+    assert [file.name for file in tmp_path.glob("*.glb")] == ["mesh-001.glb"]
+    assert "mesh-000.glb is left out: the scene is empty, so it has no surface." in capsys.readouterr().out
 
 
 def test_one_scene_without_film_or_mesh(tmp_path, tiny_generator, training_shards):

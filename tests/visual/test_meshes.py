@@ -15,7 +15,7 @@ from threedgp.config import CameraConfig
 from threedgp.errors import UserError
 from threedgp.models.scenes import sample_scenes
 from threedgp.progress import Progress, progress
-from threedgp.visual.meshes import extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
+from threedgp.visual.meshes import NoSurface, extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
 from threedgp.visual.surfaces import slabs_of
 from threedgp.visual.views import make_planes, own_cameras
 
@@ -87,6 +87,24 @@ def test_solid_cube_is_closed_at_its_sides(bar, tmp_path):
 def test_nothing_dense_enough_is_told(bar):
     with pytest.raises(UserError, match="nothing in the scene is as dense as level 20"):
         extract_mesh(lambda points: torch.ones(len(points)), position_as_color, 0.5, 8, 20.0, bar)
+
+
+def test_a_level_beyond_single_precision_is_a_level(bar):
+    """All matter is denser than a tiny level, none than a huge one."""
+    ball = extract_mesh(
+        lambda points: (points.norm(dim=1) < RADIUS).float(), position_as_color, 0.5, RESOLUTION, 1e-300, bar
+    )
+    assert ball.is_watertight and np.abs(np.linalg.norm(ball.vertices, axis=1) - RADIUS).max() < 2 * SPACING
+    with pytest.raises(NoSurface, match=r"as dense as level 1e\+300"):
+        extract_mesh(soft_sphere, position_as_color, 0.5, 8, 1e300, bar)
+
+
+def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
+    scenes = sample_scenes(tiny_generator, 1, seed=0)
+    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    monkeypatch.setattr(tiny_generator, "density", lambda planes, points: torch.zeros(points.shape[:2]))
+    with pytest.raises(NoSurface, match="the scene is empty"):
+        scene_mesh(tiny_generator, planes, cameras, 8, bar)
 
 
 def test_scene_mesh_is_the_scene(bar, tiny_generator):

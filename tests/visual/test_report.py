@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from threedgp.errors import UserError
+from threedgp.metrics.class_diversity import ClassScore
+from threedgp.metrics.exhibits import write_classes
 from threedgp.visual.facts import git_commit, run_facts
 from threedgp.visual.grids import write_png
 from threedgp.visual.published import IMAGENET_256
@@ -160,6 +163,66 @@ def test_facts(sources, training_shards):
     assert facts["Training"] == "0.2 thousand images in 10 s, 20 images a second"
     assert facts["Evaluation"] == "2,048 generated pictures, on CPU, 2 cores, PyTorch 2.15.0"
     assert facts["Code"] == "commit abc123"
+
+
+def test_facts_of_a_run_whose_best_model_came_before_its_end(sources, training_shards):
+    training_shards.meta["source"] = "procedural"
+    metrics = METRICS | {"kimg": 0.1, "gpu_days": 12.34}
+    facts = run_facts(training_shards, training_shards, metrics, sources.training, sources.evaluation, None)
+    assert facts["Training"] == (
+        "0.2 thousand images in 10 s, 20 images a second, 12.3 GPU days; the model is the best one, after 0.1 thousand"
+    )
+    assert "Code" not in facts
+
+
+def test_names_of_classes_that_hold_ends_of_lines(sources):
+    names = ["a\u2028b", "c\x85d", "e\x0bf", "g\nh", 'i"j', "k\tl"]
+    write_classes(sources.evaluation / "classes.tsv", [ClassScore(i, 9, 0.5, i / 9) for i in range(6)], names)
+    page = Page(build_report(sources))
+    for name in names:
+        assert name in page.text
+
+
+def test_text_of_users_stays_text(sources):
+    """Wherever it comes from: nothing of it becomes a tag."""
+    evil = "</code><script>alert(1)</script><img src=https://outside.example/x.png>"
+    usual = Page(build_report(sources)).tags
+    write_classes(sources.evaluation / "classes.tsv", [ClassScore(0, 9, 0.5, 0.5)], [evil])
+    page = Page(
+        build_report(
+            replace(
+                sources,
+                title=evil,
+                facts={evil: evil},
+                parameters={evil: {"key": evil}},
+                metrics=METRICS | {evil: evil},
+                rejects={"prepare": Counter({evil: 3})},
+            )
+        )
+    )
+    assert page.tags["script"] == 0 and page.tags["img"] == usual["img"]
+    assert page.text.count(evil) >= 8
+    assert all(reference.startswith(("data:", "#")) for reference in page.references)
+
+
+def test_tables_hold_their_numbers(sources):
+    rejects = {"prepare": Counter({"cut short": 31, "too small": 7}), "depth": Counter()}
+    page = build_report(replace(sources, rejects=rejects))
+    cells = re.findall(r"<td>(?:<code>)?([^<]*)(?:</code>)?</td>", page)
+    for row in (("cut short", "31"), ("too small", "7"), ("train.kimg", "16"), ("dataset.name", "&#34;toy&#34;")):
+        place = cells.index(row[0])
+        assert tuple(cells[place : place + 2]) == row
+    assert cells[cells.index("swd_background") + 1] == "0.18"
+    histograms = page.split("<h2>Cameras</h2>")[1].split("<h2>Training</h2>")[0]
+    found = re.findall(
+        r">(radians|degrees|scene units)</text>.*?>(yaw|pitch|fov|look at radius)</text>", histograms, re.S
+    )
+    assert dict((name, unit) for unit, name in found) == {
+        "yaw": "radians",
+        "pitch": "radians",
+        "fov": "degrees",
+        "look at radius": "scene units",
+    }
 
 
 def test_no_commit_outside_of_a_repository(tmp_path, monkeypatch):

@@ -103,6 +103,8 @@ def fly(
     count, pixels = len(given) if given else frames or FRAMES, size or opened.resolution
     if count * pixels**2 > MOST_PIXELS:
         raise UserError(f"--frames: {count:,} of {pixels} x {pixels} pixels are too long a film; make it in pieces.")
+    if interpolate and count < len(chosen):
+        raise UserError(f"--frames: {count:,} cannot pass {len(chosen):,} scenes; ask for one for each at least.")
     flight = Flight(way, given, count, interpolate, truncation, towards, pixels, depth, normals, fps, crf)
     films = [chosen] if interpolate else [[one] for one in chosen]
     folder = OutputFolder(out)

@@ -132,10 +132,19 @@ def _draw_sheet(folder: OutputFolder, sheet: str, files: list[str], across: int,
     from threedgp.visual.depth_files import read_depth
     from threedgp.visual.grids import depth_colors, enlarge, enlargement, grid, write_png
 
-    paths = [folder.folder / file for file in files]
+    found: list[np.ndarray] = []
+    for path in (folder.folder / file for file in files):
+        try:
+            one = read_depth(path, bounds) if sheet == "grid_depth.png" else decode_image(path.read_bytes())
+        except (OSError, ValueError):
+            one = None
+        if one is None or (found and one.shape != found[0].shape):
+            raise UserError(
+                f"{path}: this is not the picture that was drawn; remove it and run the same command again."
+            )
+        found.append(one)
+    tiles = np.stack(found)
     if sheet == "grid_depth.png":
-        tiles = depth_colors(np.stack([read_depth(path, bounds) for path in paths]))
-    else:
-        tiles = np.stack([decode_image(path.read_bytes()) for path in paths])
+        tiles = depth_colors(tiles)
     with folder.adding(sheet, {"of": files}) as path:
         write_png(path, enlarge(grid(tiles, across), enlargement(tiles.shape[1], TILE)))

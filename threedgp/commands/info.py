@@ -37,7 +37,7 @@ def info(
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(opened).items():
         table.add_row(name, value)
-    Console(markup=False, highlight=False).print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 def _counts(model: Model) -> dict[str, int]:
@@ -61,12 +61,13 @@ def _facts(model: Model) -> dict[str, str]:
     yaw, pitch, fov = camera.yaw, camera.pitch, camera.fov
     side, channels = sizes.plane_resolution, sizes.plane_channels
     kimg = model.about.get("kimg")
+    shown_kimg = f"{kimg:g}" if isinstance(kimg, int | float) else kimg
     return {
         "model": f"{settings.kind}, {'with' if settings.depth else 'without'} depth, in {model.folder}",
         "data set": str(model.about.get("dataset") or "not known"),
         "pictures": f"{model.resolution} x {model.resolution} pixels",
         "classes": f"{len(names)}: {shown}" if names else "none",
-        "training": "not known" if kimg is None else f"{kimg:g} thousand images, seed {model.about.get('seed')}",
+        "training": "not known" if kimg is None else f"{shown_kimg} thousand images, seed {model.about.get('seed')}",
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
         "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",

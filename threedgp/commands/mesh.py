@@ -48,7 +48,7 @@ def mesh(
     from threedgp.commands.models import choose, make_subject, open_model
     from threedgp.commands.outputs import OutputFolder
     from threedgp.progress import progress
-    from threedgp.visual.meshes import CAMERAS, FORMATS, scene_mesh, write_mesh
+    from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
     from threedgp.visual.surfaces import slabs_of
     from threedgp.visual.views import make_planes, own_cameras
 
@@ -62,7 +62,7 @@ def mesh(
     generator = opened.generator
     chosen = choose(opened, seeds, classes)
     folder = OutputFolder(out)
-    slabs = len(slabs_of(resolution))
+    slabs, without = len(slabs_of(resolution)), []
     with progress("mesh", len(chosen) * slabs, unit="slabs") as bar:
         for seed, label in chosen:
             subject = make_subject(opened, seed, label)
@@ -81,8 +81,15 @@ def mesh(
                 continue
             planes = make_planes(generator, subject.scenes, truncation, towards)
             around = front_circle(generator.camera_config, CAMERAS, own_cameras(generator, subject.scenes)[0])
-            solid = scene_mesh(generator, planes, around, resolution, bar, level=level, whole_cube=whole_cube)
+            try:
+                solid = scene_mesh(generator, planes, around, resolution, bar, level=level, whole_cube=whole_cube)
+            except NoSurface as reason:  # the others are made all the same
+                without.append(f"{subject.name}: {reason}")
+                continue
             for name in missing:
                 with folder.adding(name, origin) as target:
                     write_mesh(target, solid)
+    if without:
+        rest = f" ({len(without)} of {len(chosen)} scenes have none.)" if len(chosen) > 1 else ""
+        raise UserError(f"{without[0]}{rest}")
     print(f"{out} now holds {len(chosen)} {'scene' if len(chosen) == 1 else 'scenes'} as {', '.join(suffixes)}.")

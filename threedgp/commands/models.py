@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from threedgp.allocator import keep_freed_memory
-from threedgp.commands.options import Device, class_list, number_list
+from threedgp.commands.options import LEAST_SIZE, MOST_SIZE, Device, class_list, number_list
 from threedgp.device import choose_device
 from threedgp.errors import UserError
 from threedgp.models.generator import Generator
@@ -60,8 +60,11 @@ def open_model(folder: Path, device: Device) -> Model:
     generator = load_model(folder, chosen)
     about = read_model_config(folder)
     resolution, names = about.get("resolution"), about.get("class_names")
-    if type(resolution) is not int or not 1 <= resolution <= 1 << 16:
-        raise UserError(f"{folder / CONFIG}: key 'resolution' is {resolution!r}, which is no number of pixels.")
+    if type(resolution) is not int or not LEAST_SIZE <= resolution <= MOST_SIZE:
+        raise UserError(
+            f"{folder / CONFIG}: key 'resolution' is {resolution!r}, which is no number of pixels from {LEAST_SIZE} to "
+            f"{MOST_SIZE}."
+        )
     if not isinstance(names, list) or len(names) != generator.num_classes:
         names = range(generator.num_classes)
     with (folder / WEIGHTS).open("rb") as stream:

@@ -12,6 +12,8 @@ from threedgp.errors import UserError
 
 MODEL = Path("results/model")
 MOST_SEEDS = 1_000_000
+LEAST_SIZE, MOST_SIZE = 8, 4096
+"""Pixels along the side of a picture."""
 
 
 def _share(value: float) -> float:
@@ -44,7 +46,11 @@ TowardsOption = Annotated[
 SizeOption = Annotated[
     int | None,
     typer.Option(
-        "--size", metavar="PIXELS", min=8, max=4096, help="Side of a picture. Without: as in training; any will do."
+        "--size",
+        metavar="PIXELS",
+        min=LEAST_SIZE,
+        max=MOST_SIZE,
+        help="Side of a picture. Without: as in training; any will do.",
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto = the GPU where there is one.")]

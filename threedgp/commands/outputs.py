@@ -30,7 +30,7 @@ class OutputFolder:
         self._made: dict[str, Any] = {}
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / RECORD).open("a+", encoding="utf-8") as record:
+            with (folder / RECORD).open("a+", encoding="utf-8", errors="replace") as record:
                 record.seek(0)
                 text = record.read()
                 self._read(text)

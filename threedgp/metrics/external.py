@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,35 @@ def listing_key(images: Path, depth: Path | None) -> str:
     ]
     listing = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+
+
+def require_writable(target: Path) -> None:
+    """Make sure, before the work and without leaving a trace, that the file of the numbers can be written.
+
+    Raises:
+        UserError: it is no file, or its folder takes none.
+    """
+    with writing(target):
+        if target.exists() and not target.is_file():
+            raise UserError(f"--out: {target} is not a file; name a file to write.")
+        # Missing parents are made when the file is written. A trial knows more than the mode bits.
+        existing = next(place for place in target.absolute().parents if place.exists())
+        tempfile.TemporaryFile(dir=existing).close()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Say in one sentence that the body cannot write the file of the numbers.
+
+    Raises:
+        UserError: the body raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--out: {target} cannot be written ({error.strerror or error}); name a file in another folder."
+        ) from None
 
 
 def about(real: RealSide, images: Path, depth: Path | None) -> dict[str, Any]:
@@ -67,13 +99,15 @@ def score(
         estimator: of depth, that looks at pixels; None = there is none.
 
     Raises:
-        UserError: there are too few samples.
+        UserError: there are too few samples, or they have classes that the real set does not have.
     """
     count = len(samples.pictures)
     if count < LEAST:
         raise UserError(f"--images: {count} pictures are too few to compare; give at least {LEAST}.")
     settings, values = real.config.evaluate, {"samples": count}
     wanted = set(settings.metrics)
+    if "class_diversity" in wanted and samples.labels is not None:
+        _require_classes(samples.labels, len(real.class_names))
     if "swd" in wanted:
         values |= _swd("swd", real.reference.pictures(), samples.pictures, settings.seed)
     networks = [network for network in dict.fromkeys((real.networks.main, real.networks.neighbour)) if network]
@@ -93,6 +127,15 @@ def score(
     if samples.depth:
         values |= _depth(real, samples, samples.depth, bounds, estimator)
     return values
+
+
+def _require_classes(labels: np.ndarray, count: int) -> None:
+    """Labels that count from 1, say, would compare every class with another one."""
+    if unknown := [label for label in labels.tolist() if not 0 <= label < count]:
+        raise UserError(
+            f"--images, --labels: there is no class {unknown[0]}, the real set has 0 to {count - 1}; "
+            "mend the labels, or take class_diversity out of evaluate.metrics."
+        )
 
 
 def _swd(metric: str, reference: Stream, some: Stream, seed: int) -> dict[str, float]:

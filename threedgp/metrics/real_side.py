@@ -15,12 +15,14 @@ from threedgp.config import Config
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources.registry import open_source
 from threedgp.device import choose_device
+from threedgp.errors import UserError
 from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
 from threedgp.features.registry import build_extractor
 from threedgp.features.statistics import STATISTICS, statistics_key
 from threedgp.metrics import swd
 from threedgp.metrics.feature_metrics import FeatureReference
+from threedgp.metrics.precision_recall import NEIGHBOURHOOD
 from threedgp.metrics.reals import RealSet, draw_sets, require_pictures, take_rows
 from threedgp.metrics.set_features import SetFeatures, StoredFeatures, extract_features
 from threedgp.metrics.streams import Stream
@@ -29,6 +31,9 @@ from threedgp.processes import Team
 
 NEED_FEATURES = {"frechet", "kernel", "inception_score", "neighbours"}
 NEED_NEIGHBOURS = {"precision_recall", "class_diversity"}
+NEED_SAMPLE = {"kernel", *NEED_NEIGHBOURS}
+LEAST_SAMPLE = NEIGHBOURHOOD + 1
+"""Real pictures without which none has its third neighbour, and a set no spread."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class RealSide:
             UserError: there are too few pictures, or the statistics belong to other ones.
         """
         settings = config.evaluate
+        if NEED_SAMPLE & set(settings.metrics) and settings.real_samples < LEAST_SAMPLE:
+            raise UserError(
+                f"evaluate.real_samples: {settings.real_samples} are too few to compare with; take {LEAST_SAMPLE} at "
+                "least."
+            )
         self.config, self.networks, self.kept = config, networks, kept
         self.prepared, self.stored = ShardFolder(folders.prepared), ShardFolder(folders.features)
         require_pictures(self.prepared)

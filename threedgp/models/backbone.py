@@ -8,6 +8,8 @@ and keeps styles and demodulation in float32 where activations are bfloat16.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from threedgp.models.layers import GAINS, LEAKY_SLOPE, EqualizedLinear
 from threedgp.models.resample import smooth, upsample
+from threedgp.models.winograd import convolve
 
 _GAIN = GAINS["leaky_relu"]
 
@@ -39,13 +42,12 @@ class SynthesisLayer(nn.Module):
     def _convolve(self, x: Tensor) -> Tensor:
         weight = self.weight.to(x.dtype)
         if not self.up:
-            return F.conv2d(x, weight, padding=1)
+            return convolve(x, weight)
         # Transposed convolution, then the filter; the published order, and the one with the fewest multiplications.
         return smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0, padding=1)
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]`, noise `[B, 1, H', W']` (None = the stored constant); result like x."""
-        styles = self.affine(w)
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """x `[B, in, H, W]`, styles `[B, in]`, noise `[B, 1, H', W']` (None = the stored constant); result like x."""
         demodulation = torch.rsqrt(styles.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
         x = self._convolve(x * styles[:, :, None, None].to(x.dtype))
         # The activation's gain goes into the small factors: three passes over the activations instead of six.
@@ -67,11 +69,11 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.style_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]` to `[B, out, H, W]`, in the dtype of w: these are summed over blocks."""
-        styles = self.affine(w) * self.style_gain
-        x = F.conv2d(x * styles[:, :, None, None].to(x.dtype), self.weight.to(x.dtype), self.bias.to(x.dtype))
-        return x.to(w.dtype)
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        """x `[B, in, H, W]`, styles `[B, in]` to `[B, out, H, W]`, in their dtype: these are summed over blocks."""
+        weight = self.weight * self.style_gain
+        x = F.conv2d(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype), self.bias.to(x.dtype))
+        return x.to(styles.dtype)
 
 
 class SynthesisBlock(nn.Module):
@@ -89,16 +91,18 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, up=False, noise=noise)
         self.output = OutputLayer(out_channels, image_channels, w_dim)
 
+    def layers(self) -> list[SynthesisLayer | OutputLayer]:
+        """In the order in which they are used."""
+        return [self.conv1, self.output] if self.first else [self.conv0, self.conv1, self.output]
+
     def forward(
-        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: list[Tensor] | None, dtype: torch.dtype
+        self, x: Tensor, image: Tensor | None, styles: Iterator[Tensor], noise: Iterator[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """Activations and image of the resolution below to those of this one; takes its noise off the list's front."""
-        if self.first:
-            x = self.const.to(dtype).expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        else:
-            x = self.conv0(x, w, noise.pop(0) if noise is not None else None)
-        x = self.conv1(x, w, noise.pop(0) if noise is not None else None)
-        output = self.output(x, w)
+        """Activations and image of the resolution below to those of this one; takes what styles and noise are next."""
+        if not self.first:
+            x = self.conv0(x, next(styles), next(noise))
+        x = self.conv1(x, next(styles), next(noise))
+        output = self.output(x, next(styles))
         return x, output if image is None else upsample(image) + output
 
 
@@ -128,6 +132,14 @@ class Backbone(nn.Module):
         """Size of each noise input, in the order in which `forward` takes them."""
         return [(size, size) for size in self.resolutions for _ in range(1 if size == 4 else 2)]
 
+    def styles(self, w: Tensor) -> Sequence[Tensor]:
+        """w `[B, w_dim]` to the styles `[B, in]` of each layer, in the order in which they are used."""
+        # One product for all layers: a product of its own for each would be short of work on any device.
+        affines = [layer.affine for block in self.blocks for layer in block.layers()]
+        weight, bias = (torch.cat([getattr(affine, name) for affine in affines]) for name in ("weight", "bias"))
+        styles = torch.addmm(bias, w, weight.t(), alpha=affines[0].weight_gain)
+        return styles.split([len(affine.bias) for affine in affines], dim=1)
+
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.
 
@@ -135,8 +147,9 @@ class Backbone(nn.Module):
             noise: `[B, 1, H, W]` for each of `noise_shapes`; None = the stored constants.
             dtype: of the activations; None = that of w. The result has that of w in any case.
         """
-        noise = None if noise is None else list(noise)
-        x = image = None
+        const = self.blocks[0].const.to(dtype or w.dtype)
+        x = const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        image, styles, noises = None, iter(self.styles(w)), repeat(None) if noise is None else iter(noise)
         for block in self.blocks:
-            x, image = block(x, image, w, noise, dtype or w.dtype)
+            x, image = block(x, image, styles, noises)
         return image

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.models.resample import downsample, smooth
+from threedgp.models.winograd import convolve
 
 Activation = Literal["linear", "leaky_relu", "softplus"]
 LEAKY_SLOPE = 0.2
@@ -43,25 +44,25 @@ class EqualizedLinear(nn.Module):
         out_features: int,
         *,
         activation: Activation = "linear",
-        bias: bool = True,
         bias_init: float = 0.0,
         lr_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier)) if bias else None
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_multiplier))
         self.weight_gain = lr_multiplier / math.sqrt(in_features) * GAINS[activation]
         self.bias_gain = lr_multiplier * GAINS[activation]
 
     def effective(self) -> tuple[Tensor, Tensor]:
-        """Weight `[out, in]` and bias `[out]` with all gains, that of the activation too (the layer has a bias)."""
+        """Weight `[out, in]` and bias `[out]` with all gains, that of the activation too."""
         return self.weight * self.weight_gain, self.bias * self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in]` to `[..., out]`."""
-        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
-        return activate(F.linear(x, self.weight * self.weight_gain, bias), self.activation)
+        """`[B, in]` to `[B, out]`."""
+        # The product applies the gains as it goes.
+        x = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
+        return activate(x, self.activation)
 
 
 class EqualizedConv(nn.Module):
@@ -92,7 +93,7 @@ class EqualizedConv(nn.Module):
         weight, padding = (self.weight * self.weight_gain).to(x.dtype), self.weight.shape[-1] // 2
         bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
         if not self.down:
-            x = F.conv2d(x, weight, bias, padding=padding)
+            x = convolve(x, weight, bias) if padding == 1 else F.conv2d(x, weight, bias, padding=padding)
         elif padding == 0:
             x = F.conv2d(downsample(x), weight, bias)
         else:

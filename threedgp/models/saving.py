@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
-    except ValueError:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore the file.") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: this is no JSON; restore the file or train the model again.") from None
 
 
@@ -98,6 +101,7 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
     """
     config = read_model_config(folder)
     try:
+        _require_probabilities(config["class_probabilities"], config["num_classes"])
         generator = seeded_generator(
             CameraConfig(**config["camera"]),
             ModelConfig(**config["model"]),
@@ -105,17 +109,32 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
             config["class_probabilities"],
             config["seed"],
         )
-    except (KeyError, TypeError, ValueError) as error:  # ValidationError is a ValueError
+    # ValidationError is a ValueError; the last two come of sizes that no network can have.
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / CONFIG}: this is no configuration of a model ({reason}).") from None
     return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _require_probabilities(values: Any, num_classes: int) -> None:
+    """Numbers, one for each class, of which scenes can be drawn; none at all = equally often.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not values:
+        return
+    if len(values) != num_classes or not all(isinstance(value, int | float) and value >= 0 for value in values):
+        raise ValueError(f"class_probabilities: expected {num_classes} numbers, none negative")
+    if not 0 < sum(values) < math.inf:
+        raise ValueError("class_probabilities: they are all 0, or infinite")
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
     """The trained generator (averaged weights), ready for use.
 
     Raises:
-        UserError: a file is missing, damaged, or does not fit the configuration.
+        UserError: a file is missing, damaged, does not fit the configuration, or holds what is no number.
     """
     generator = load_untrained(folder, device)
     path = folder / WEIGHTS
@@ -126,4 +145,10 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: these are no weights for {folder / CONFIG} ({reason}).") from None
+    for name, values in generator.state_dict().items():
+        if not values.isfinite().all():
+            raise UserError(
+                f"{path}: '{name}' holds values that are no numbers, so every picture would be black; take an earlier "
+                "model or train again."
+            )
     return generator

@@ -61,7 +61,7 @@ def _sampler(planes: Tensor, gradient: Tensor | None = None) -> PlaneGrids | Tex
 
     `grid_sample` takes time for each channel, rows take most of theirs for each sample.
     """
-    fits = planes.shape[-1] <= GRID_CHANNELS and planes[0].numel() <= GRID_FLOATS
+    fits = planes.shape[-1] <= GRID_CHANNELS and planes[:1].numel() <= GRID_FLOATS
     return PlaneGrids(planes, gradient) if fits else TexelRows(planes, gradient)
 
 
@@ -136,8 +136,16 @@ class _Layers(NamedTuple):
         return torch.ops.aten.leaky_relu_backward(gradient @ self.weight_2, hidden, LEAKY_SLOPE, True)
 
 
-def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0) -> Tensor:
+def field_forward(
+    inputs: FieldInputs,
+    distances: Tensor,
+    noise: Tensor | None,
+    opaque_depth: float = 0.0,
+    density_bias: float = 0.0,
+) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; `opaque_depth` > 0: samples behind that depth stay empty."""
+    if not distances.numel():
+        return distances.new_empty(*distances.shape, 4)
     sampler = _sampler(inputs.planes.detach().to(distances.dtype))
     layers, rays = _Layers.of(inputs.decoder), _Rays.of(inputs)
     batch, count, samples = distances.shape
@@ -160,8 +168,11 @@ def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, 
             part = slice(first, min(first + STOPPING_SAMPLES, samples))
             seen = evaluate(block.images, first_ray + alive, t[None, alive, part])[0]
             values[alive, part] = seen
+            raw = seen[..., 3] + density_bias
+            if noise is not None:
+                raw = raw + noise[image, block.rays][alive, part]
             deltas = t[alive, first : part.stop + 1].diff(dim=-1)
-            gathered[alive] += (F.softplus(seen[:, : deltas.shape[1], 3]) * deltas).sum(1)
+            gathered[alive] += (F.softplus(raw[:, : deltas.shape[1]]) * deltas).sum(1)
 
     def work(k: int) -> None:
         if opaque_depth > 0:
@@ -190,11 +201,13 @@ def field_backward(
     layers, rays = _Layers.of(inputs.decoder), _Rays.of(inputs)
     grad_origins, grad_directions = (torch.zeros_like(x) for x in (rays.origins, rays.directions))
     groups = _blocks(*inputs.origins.shape[:2], sum(at.shape[-1] for at in distances), layers.width)
-    grad_layers = [layers.zeros() for _ in groups]
+    grad_layers = [layers.zeros() for _ in groups or [None]]
 
     def work(k: int) -> None:
         for block in groups[k]:
             t = torch.cat([at[block] for at in distances], dim=-1)
+            if not t.numel():
+                continue
             grad_out = torch.cat([g[block] for g in gradients], dim=-2).flatten(0, -2)
             points = rays.points(*block, t)
             seen = sampler.sample(block.images, rays.coordinates(points).flatten(2))

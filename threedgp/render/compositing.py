@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.render.arguments import check_samples
+from threedgp.render.arguments import check_samples, check_sets
 from threedgp.render.compositing_operators import composite_sets
-from threedgp.render.engines import Backend, compositing_engine
+from threedgp.render.engines import Backend, compositing_engine, own_precision
 from threedgp.render.sampling import merge_samples
 
 INFINITE_INTERVAL = 1e10
@@ -57,7 +57,7 @@ def composite(
         density_bias: added to raw density (EG3D: -1).
         sigmoid_color: squash colour to sigmoid(c) * 1.002 - 0.001 and scale the pixel from [0, 1] to [-1, 1] (EG3D).
         white_background: light that passes all samples is white, 1.
-        backend: see `Backend`; `triton` is differentiable once.
+        backend: see `Backend`; `native` and `triton` are differentiable once.
 
     Raises:
         ValueError: naming the argument whose shape, dtype or device is wrong.
@@ -90,17 +90,20 @@ def composite_union(
 ) -> Composite:
     """Compositing of one set of samples, or of the union of two, sorted by distance (a single set must be sorted).
 
-    Takes sets of samples `[..., R, S_k, 4]` at distances `[..., R, S_k]`; the rest is as in `composite`. The kernels
-    sort in registers and never write the union out.
+    Takes sets of samples `[..., R, S_k, 4]` at distances `[..., R, S_k]`; the rest is as in `composite`. `native` and
+    `triton` never write the union out.
+
+    Raises:
+        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    for values, at in zip(samples, distances, strict=True):
-        check_samples(values, at)
+    check_sets(samples, distances, infinite_last_interval and not midpoint)
     if midpoint and sum(at.shape[-1] for at in distances) < 2:
         raise ValueError("distances: midpoint compositing needs at least 2 samples, got 1")
     last = INFINITE_INTERVAL if infinite_last_interval else FINITE_LAST_INTERVAL
-    if compositing_engine(backend, samples[0]) == "triton":
+    name = compositing_engine(backend, samples[0])
+    if name != "torch":
         values, at = [s.contiguous() for s in samples], [d.detach().contiguous() for d in distances]
-        switches = (last, density_bias, midpoint, last_back, sigmoid_color, white_background)
+        switches = (last, density_bias, midpoint, last_back, sigmoid_color, white_background, name)
         return Composite(*composite_sets(at, values, *switches))
     if len(distances) > 1:
         merged, values = merge_samples(distances, samples)
@@ -120,7 +123,8 @@ def composite_union(
     if last_back:
         rest = 1 - weights.sum(-1, keepdim=True)
         weights = torch.cat([weights[..., :-1], weights[..., -1:] + rest], dim=-1)
-    rgb = (weights[..., None, :] @ rgb).squeeze(-2)
+    with own_precision(weights.device):
+        rgb = (weights[..., None, :] @ rgb).squeeze(-2)
     if white_background:
         rgb = rgb + (1 - weights.sum(-1, keepdim=True))
     if sigmoid_color:

@@ -1,4 +1,4 @@
-"""Compositing kernels as operators of PyTorch: functional, once differentiable, keeping nothing but their inputs."""
+"""Fused compositing as operators of PyTorch: functional, once differentiable, keeping nothing but their inputs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def composite_sets(
     last_back: bool,
     sigmoid_color: bool,
     white_background: bool,
+    engine_name: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights, transmittance of one or two sets of samples. Arguments as in `composite_union`."""
-    return engine("triton compositing").composite_forward(
+    return engine(f"{engine_name} compositing").composite_forward(
         list(distances), list(samples), last, density_bias, midpoint, last_back, sigmoid_color, white_background
     )
 
@@ -50,9 +51,10 @@ def composite_sets_backward(
     last_back: bool,
     sigmoid_color: bool,
     white_background: bool,
+    engine_name: str,
 ) -> list[Tensor]:
     """Gradients of the sets of samples."""
-    return engine("triton compositing").composite_backward(
+    return engine(f"{engine_name} compositing").composite_backward(
         list(distances),
         list(samples),
         (grad_rgb, grad_depth, grad_weights, grad_transmittance),
@@ -88,7 +90,7 @@ def _backward(
     made: list[Tensor] | list[None] = [None] * sets
     if any(g is not None for g in gradients):
         made = composite_sets_backward(distances, samples, *gradients, *ctx.switches)
-    return [None] * sets, made, *(None,) * 6
+    return [None] * sets, made, *(None,) * 7
 
 
 composite_sets.register_autograd(_backward, setup_context=_keep)

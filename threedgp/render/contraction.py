@@ -8,9 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from threedgp.render.arguments import expect_three_coordinates
+
 
 def contract(points: Tensor, dim: int = -1) -> Tensor:
-    """x where |x| <= 1, else (2 - 1/|x|) x/|x|: all of space into the open ball of radius 2."""
+    """x where |x| <= 1, else (2 - 1/|x|) x/|x|: all of space into the open ball of radius 2.
+
+    Raises:
+        ValueError: unless `points` are floating numbers, three along `dim`.
+    """
+    expect_three_coordinates("points", points, dim)
     norm = points.square().sum(dim, keepdim=True)
     norm = torch.where(norm > 1, norm, 1).sqrt()  # the clamp comes first: the root has no gradient at the origin
     return points * (2 - 1 / norm) / norm
@@ -21,7 +28,11 @@ def uncontract(points: Tensor, dim: int = -1) -> Tensor:
 
     Radius 2 stands for infinity: on and beyond it the result is infinite, or NaN where a coordinate is zero. What is
     found on a grid of contracted space, such as the vertices of a mesh, comes back to the scene by this.
+
+    Raises:
+        ValueError: unless `points` are floating numbers, three along `dim`.
     """
+    expect_three_coordinates("points", points, dim)
     norm = points.square().sum(dim, keepdim=True)
     norm = torch.where(norm > 1, norm, 1).sqrt()
     return points / (norm * (2 - norm).clamp(min=0))

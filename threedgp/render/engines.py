@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from operator import index
 from types import ModuleType
 from typing import Literal, get_args
 
@@ -18,7 +20,7 @@ Backend = Literal["auto", "torch", "blocked", "native", "triton"]
 
 - `torch`: the plain composition, differentiable any number of times;
 - `blocked`: PyTorch for CPUs, recomputing in the backward pass instead of keeping;
-- `native`: the same in C++, for CPUs, compiled on first use where there is a compiler;
+- `native`: the same in C++ with compositing, for CPUs, compiled on first use where there is a compiler;
 - `triton`: fused GPU kernels (on CPU tensors only in Triton's interpreter).
 """
 
@@ -31,6 +33,7 @@ _MODULES = {
     "triton compositing": "threedgp.render.triton_compositing_launch",
     "blocked": "threedgp.render.blocked_field",
     "native": "threedgp.render.native_field",
+    "native compositing": "threedgp.render.native_compositing",
 }
 
 
@@ -38,6 +41,14 @@ _MODULES = {
 def engine(name: str) -> ModuleType:
     """The module of an engine; Triton is imported only when it is asked for."""
     return importlib.import_module(_MODULES[name])
+
+
+def own_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Products in the dtype of their operands, whatever `torch.autocast` a caller is in.
+
+    Whoever wants to save hands over 16-bit planes; coordinates and compositing would be wrong by too much.
+    """
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
 
 
 # What is installed is constant to `torch.compile`, which cannot trace imports.
@@ -55,7 +66,13 @@ def _runs_kernels(device_type: str) -> bool:
 
 @torch.compiler.assume_constant_result
 def _reason_against_native(channels: int, hidden: int) -> str | None:
-    return engine("native").reason_against(channels, hidden)
+    # The field's second pass draws its samples by the compositing's code.
+    return engine("native").reason_against(channels, hidden) or engine("native compositing").reason_against()
+
+
+@torch.compiler.assume_constant_result
+def _reason_against_native_compositing() -> str | None:
+    return engine("native compositing").reason_against()
 
 
 def _check_name(backend: str) -> None:
@@ -75,7 +92,8 @@ def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: 
         ValueError: naming what the asked for backend does not take.
     """
     _check_name(backend)
-    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
+    # Plain numbers under `torch.compile` with dynamic shapes too: engines are chosen, and compiled, by them.
+    channels, hidden = index(planes.shape[-1]), index(decoder.bias_1.shape[0])
     if backend == "triton":
         _require_kernels(planes.device)
         if channels not in KERNEL_CHANNELS:
@@ -107,16 +125,25 @@ def field_engine(backend: Backend, planes: Tensor, decoder: Decoder, distances: 
 
 
 def compositing_engine(backend: Backend, samples: Tensor) -> str:
-    """`torch` or `triton`; on a CPU compositing is the plain composition under every other name.
+    """`torch`, `native` or `triton`; `blocked` composites by the plain composition.
 
     Raises:
         ValueError: naming what the asked for backend does not take.
     """
     _check_name(backend)
+    single = samples.dtype is torch.float32
     if backend == "triton":
         _require_kernels(samples.device)
-        if samples.dtype is not torch.float32:
+        if not single:
             raise ValueError(f"samples: backend 'triton' takes float32, got {samples.dtype}")
-        return "triton"
-    fits = backend == "auto" and samples.device.type == "cuda" and samples.dtype is torch.float32 and _has_triton()
-    return "triton" if fits else "torch"
+    if backend == "native":
+        reason = _reason_against_native_compositing()
+        if reason is None and (samples.device.type != "cpu" or not single):
+            reason = f"it takes float32 samples on a CPU, got {samples.dtype} on {samples.device}"
+        if reason:
+            raise ValueError(f"backend: 'native' is not to be had: {reason}")
+    if backend != "auto":
+        return "torch" if backend == "blocked" else backend
+    if samples.device.type == "cuda":
+        return "triton" if single and _has_triton() else "torch"
+    return "native" if samples.device.type == "cpu" and single and not _reason_against_native_compositing() else "torch"

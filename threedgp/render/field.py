@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from threedgp.render.arguments import check_field
-from threedgp.render.engines import Backend, field_engine
+from threedgp.render.arguments import check_field, check_noise, check_planes, expect_shape
+from threedgp.render.engines import Backend, field_engine, own_precision
 from threedgp.render.field_operators import field
 from threedgp.render.field_reference import (
     EMPTY_RAW_DENSITY,
@@ -56,13 +56,16 @@ def field_along_rays(
     Raises:
         ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    check_field(planes, decoder, origins, directions, distances, noise)
+    check_field(planes, decoder, origins, directions, distances, half_width)
+    check_noise("noise", noise, distances)
     name = field_engine(backend, planes, decoder, distances)
+    distances, noise = distances.detach(), None if noise is None else noise.detach()
     if name == "torch":
-        return field_reference(planes, decoder, origins, directions, distances, noise, half_width, contraction)
-    rays = (x.contiguous() for x in (*decoder, origins, directions, distances.detach()))
-    noise = None if noise is None else noise.detach().contiguous()
-    return field(planes, *rays, noise, half_width, contraction, 0.0, name)
+        with own_precision(planes.device):
+            return field_reference(planes, decoder, origins, directions, distances, noise, half_width, contraction)
+    rays = (x.contiguous() for x in (*decoder, origins, directions, distances))
+    noise = None if noise is None else noise.contiguous()
+    return field(planes, *rays, noise, half_width, contraction, 0.0, 0.0, name)
 
 
 def field_at_points(
@@ -79,8 +82,9 @@ def field_at_points(
     Raises:
         ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    if points.ndim != 3 or points.shape[0] != planes.shape[0] or points.shape[-1] != 3:
-        raise ValueError(f"points: expected [{planes.shape[0]}, N, 3], got {list(points.shape)}")
+    check_planes(planes)
+    expect_shape("points", points, (planes.shape[0], "N", 3))
+    check_field(planes, decoder, points, points, points, half_width, like_name="points")
     nowhere = torch.zeros_like(points)
     distances = points.new_zeros((*points.shape[:2], 1))
     out = field_along_rays(

@@ -32,17 +32,21 @@ def field(
     noise: Tensor | None,
     half_width: float,
     contraction: bool,
+    density_bias: float,
     opaque_depth: float,
     engine_name: str,
 ) -> Tensor:
-    """The field along rays: `[B, R, S, 4]`. Arguments as in `field_along_rays`, contiguous but for the planes."""
+    """The field along rays: `[B, R, S, 4]`. Arguments as in `field_along_rays`, contiguous but for the planes.
+
+    `opaque_depth` > 0 leaves out samples behind that optical depth, for which alone `density_bias` counts.
+    """
     decoder = Decoder(weight_1, bias_1, weight_2, bias_2)
     inputs = FieldInputs(planes, decoder, origins, directions, half_width, contraction)
-    return engine(engine_name).field_forward(inputs, distances, noise, opaque_depth)
+    return engine(engine_name).field_forward(inputs, distances, noise, opaque_depth, density_bias)
 
 
 @field.register_fake
-def _(planes, w1, b1, w2, b2, origins, directions, distances, noise, half_width, contraction, opaque_depth, name):
+def _(planes, w1, b1, w2, b2, origins, directions, distances, *_):
     return distances.new_empty((*distances.shape, 4))
 
 
@@ -72,7 +76,7 @@ def field_in_two_passes(
     """
     code, decoder = engine(engine_name), Decoder(weight_1, bias_1, weight_2, bias_2)
     inputs = FieldInputs(planes, decoder, origins, directions, half_width, contraction)
-    samples = code.field_forward(inputs, distances, noise, opaque_depth)
+    samples = code.field_forward(inputs, distances, noise, opaque_depth, density_bias)
     fine = fine_distances(distances, samples, u, density_bias, engine_name)
     return samples, fine, code.field_forward(inputs, fine, fine_noise)
 
@@ -151,11 +155,11 @@ def _differentiate(
 def _keep(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:8])
-    ctx.settings = (inputs[9], inputs[10], inputs[12])
+    ctx.settings = (inputs[9], inputs[10], inputs[13])
 
 
 def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
-    return *_differentiate(ctx, [ctx.saved_tensors[7]], [gradient]), *(None,) * 6
+    return *_differentiate(ctx, [ctx.saved_tensors[7]], [gradient]), *(None,) * 7
 
 
 field.register_autograd(_backward, setup_context=_keep)

@@ -196,9 +196,11 @@ struct Block {
 
 extern "C" {
 
-// Samples of rays [first, last) of the flattened batch; opaque_depth > 0 leaves those behind that depth `empty`.
+// Samples of rays [first, last) of the flattened batch; opaque_depth > 0 leaves those behind that depth `empty`
+// (`bias` is added to raw density for that depth alone).
 void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-                   const float* noise, float* out, int64_t first, int64_t last, float opaque_depth, float empty) {
+                   const float* noise, float* out, int64_t first, int64_t last, float opaque_depth, float bias,
+                   float empty) {
   Block block;
   const int64_t n = rays->samples;
   if (opaque_depth > 0) {
@@ -215,7 +217,9 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
         block.first_layer(*decoder);
         block.second_layer(*decoder, to);
         for (int k = 0; k < size && s + k + 1 < n; ++k) {
-          const float raw = to[k * 4 + 3], delta = rays->distances[ray * n + s + k + 1] - rays->distances[ray * n + s + k];
+          const int64_t at = ray * n + s + k;
+          const float raw = to[k * 4 + 3] + bias + (noise ? noise[at] : 0.0f);
+          const float delta = rays->distances[at + 1] - rays->distances[at];
           depth += (std::max(raw, 0.0f) + std::log1p(std::exp(-std::fabs(raw)))) * delta;
         }
       }

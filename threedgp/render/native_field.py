@@ -1,19 +1,12 @@
 """The field on CPUs, compiled: the fastest path where a C++ compiler is found.
 
-`native_field.cpp` is compiled on first use, for one number of channels and hidden units, and kept in the user's cache.
-It is plain C++ behind a C interface, so it needs no headers of PyTorch and compiles in about a second. Results do not
-depend on the number of threads: threads share out images backward, whose sums are then added in order.
+`native_field.cpp` is compiled for one number of channels and hidden units. Results do not depend on the number of
+threads: these share out images backward, whose sums are then added in order.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -21,19 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from threedgp.native.building import NativeError, compiled, pointer
+from threedgp.native.threads import share
 from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
 from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
 from threedgp.render.plane_layout import addressable, zeros_like_planes
-from threedgp.render.worker_threads import share
 
 SOURCE = Path(__file__).with_name("native_field.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
-SWITCH = "THREEDGP_NATIVE"
-"""Environment variable; 0 keeps the renderer from compiling anything."""
-
-
-class NativeError(RuntimeError):
-    """The compiled field is not to be had; the message says why."""
 
 
 class _Planes(ctypes.Structure):
@@ -53,46 +40,8 @@ class _Decoder(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("w1", "w1t", "b1", "w2", "b2"))
 
 
-def _compiler() -> str | None:
-    names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
-    return next((path for name in names if name and (path := shutil.which(name))), None)
-
-
-def _processor() -> str:
-    """What `-march=native` depends on, so that machines that share a home do not share code."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-
-
-@cache
 def _library(channels: int, hidden: int) -> ctypes.CDLL:
-    """The compiled source for these sizes.
-
-    Raises:
-        NativeError: saying why it is not to be had.
-    """
-    if os.environ.get(SWITCH) == "0":
-        raise NativeError(f"{SWITCH} is 0")
-    compiler = _compiler()
-    if compiler is None:
-        raise NativeError("no C++ compiler (c++, g++ or clang++) was found")
-    command = [compiler, *FLAGS, f"-DCHANNELS={channels}", f"-DHIDDEN={hidden}"]
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), *command, platform.machine(), _processor()]).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threedgp"
-    target = folder / f"field-{key.hexdigest()[:20]}.so"
-    try:
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                built = Path(scratch) / target.name
-                subprocess.run([*command, str(SOURCE), "-o", str(built)], check=True, capture_output=True, text=True)
-                built.replace(target)
-        return ctypes.CDLL(str(target))
-    except subprocess.CalledProcessError as problem:
-        raise NativeError(f"{compiler} failed: {problem.stderr[-500:]}") from problem
-    except OSError as problem:
-        raise NativeError(f"cannot build or load {target}: {problem}") from problem
+    return compiled(SOURCE, f"CHANNELS={channels}", f"HIDDEN={hidden}")
 
 
 @cache
@@ -137,11 +86,13 @@ def _rays(inputs: FieldInputs, distances: Tensor) -> _Rays:
     )
 
 
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0) -> Tensor:
+def field_forward(
+    inputs: FieldInputs,
+    distances: Tensor,
+    noise: Tensor | None,
+    opaque_depth: float = 0.0,
+    density_bias: float = 0.0,
+) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; `opaque_depth` > 0: samples behind that depth stay empty."""
     decoder = inputs.decoder
     library = _library(inputs.planes.shape[-1], decoder.bias_1.shape[0])
@@ -155,10 +106,10 @@ def field_forward(inputs: FieldInputs, distances: Tensor, noise: Tensor | None, 
 
     def work(k: int) -> None:
         library.field_forward(
-            *(_pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
-            *(_pointer(noise), _pointer(out)),
+            *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
+            *(pointer(noise), pointer(out)),
             *(ctypes.c_int64(total * k // pieces), ctypes.c_int64(total * (k + 1) // pieces)),
-            *(ctypes.c_float(opaque_depth), ctypes.c_float(EMPTY_RAW_DENSITY)),
+            *(ctypes.c_float(x) for x in (opaque_depth, density_bias, EMPTY_RAW_DENSITY)),
         )
 
     share(work, pieces)
@@ -187,10 +138,10 @@ def field_backward(
     def work(image: int) -> None:
         for rays, gradient in zip(sets, gradients, strict=True):
             library.field_backward(
-                *(_pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
-                *(_pointer(gradient), _pointer(grad_planes), ctypes.byref(grad_strides)),
-                _pointer(None if grad_decoder is None else grad_decoder[image]),
-                *(_pointer(grad_origins), _pointer(grad_directions)),
+                *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
+                *(pointer(gradient), pointer(grad_planes), ctypes.byref(grad_strides)),
+                pointer(None if grad_decoder is None else grad_decoder[image]),
+                *(pointer(grad_origins), pointer(grad_directions)),
                 *(ctypes.c_int64(image * count), ctypes.c_int64((image + 1) * count)),
             )
 
@@ -201,7 +152,7 @@ def field_backward(
     decoder = Decoder(
         w1t.view(channels, padded)[:, :hidden].t().contiguous(),
         b1[:hidden].clone(),
-        w2.view(4, padded)[:, :hidden].contiguous(),
+        w2.view(4, padded)[:, :hidden].clone(memory_format=torch.contiguous_format),
         b2.clone(),
     )
     return FieldGradients(grad_planes, decoder, grad_origins, grad_directions)

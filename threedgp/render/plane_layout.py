@@ -18,7 +18,9 @@ def addressable(planes: Tensor) -> Tensor:
 
     The channels-last output of a backbone, viewed as `[B, 3, H, W, C]`, is so already; other planes are copied.
     """
-    return planes if _rows_are_dense(planes) and planes.data_ptr() % 16 == 0 else planes.contiguous()
+    if _rows_are_dense(planes) and planes.data_ptr() % 16 == 0:
+        return planes
+    return planes.clone(memory_format=torch.contiguous_format)
 
 
 def zeros_like_planes(planes: Tensor, dtype: torch.dtype) -> Tensor:

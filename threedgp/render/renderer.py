@@ -7,7 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from threedgp.render.arguments import check_field, check_noise, check_second_pass, expect_shape
+from threedgp.render.arguments import (
+    check_field,
+    check_noise,
+    check_planes,
+    check_second_pass,
+    expect_floating,
+    expect_interval,
+    expect_shape,
+)
 from threedgp.render.compositing import Composite, composite_union
 from threedgp.render.engines import Backend, field_engine
 from threedgp.render.field import EMPTY_RAW_DENSITY, Decoder, field_along_rays
@@ -54,7 +62,15 @@ class RayRandomness(NamedTuple):
 
 
 def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Tensor) -> RayRandomness:
-    """The deterministic choice for evaluation: middle of every cell, evenly spaced quantiles."""
+    """The deterministic choice for evaluation: middle of every cell, evenly spaced quantiles.
+
+    Raises:
+        ValueError: for a negative number of something, or a `like` that cannot hold halves.
+    """
+    expect_floating("like", like)
+    for name, number in (("batch", batch), ("count", count), ("coarse", coarse), ("fine", fine)):
+        if number < 0:
+            raise ValueError(f"{name}: expected 0 or more, got {number}")
     middle = like.new_full((1, 1, 1), 0.5).expand(batch, count, coarse)
     quantiles = (torch.arange(fine, dtype=like.dtype, device=like.device) + 0.5) / max(fine, 1)
     return RayRandomness(middle, quantiles.expand(batch, count, fine))
@@ -63,6 +79,8 @@ def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Te
 def _cut(samples: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ...]:
     """Raw densities under the `quantile` of each image, over rays and samples, become empty."""
     ranked = torch.cat([s[..., 3].flatten(1) for s in samples], dim=1).sort(dim=1).values
+    if not ranked.numel():
+        return samples
     # torch.quantile refuses more than 2^24 values
     threshold = ranked[:, min(int(quantile * ranked.shape[1]), ranked.shape[1] - 1), None, None]
 
@@ -86,14 +104,12 @@ def sample_rays(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Distances and samples of both passes: each `[B, R, S]` and `[B, R, S, 4]`, not yet merged.
 
-    First-pass evaluations are used twice, for the proposal and in the union. Arguments as in `render_rays`.
+    First-pass evaluations are used twice, for the proposal and in the union. Arguments as in `render_rays`, which
+    checks them.
     """
-    expect_shape("randomness.coarse", randomness.coarse, (planes.shape[0], "R", "S_c"))
+    randomness = RayRandomness(*(None if x is None else x.detach() for x in randomness))
     distances = stratified_distances(randomness.coarse, settings.near, settings.far)
     u, noises = randomness.fine, (randomness.coarse_noise, randomness.fine_noise)
-    check_field(planes, decoder, origins, directions, distances, None)
-    check_noise("randomness.coarse_noise", noises[0], distances, "randomness.coarse")
-    check_second_pass(distances, u, noises[1])
     name = field_engine(backend, planes, decoder, distances)
     opaque_depth = OPAQUE_DEPTH if stop_when_opaque else 0.0
     space = (settings.half_width, settings.contraction)
@@ -108,11 +124,31 @@ def sample_rays(
     rays = (planes, *(x.contiguous() for x in (*decoder, origins, directions, distances)))
     first_noise, second_noise = (None if n is None else n.contiguous() for n in noises)
     if not u.shape[-1]:
-        return (distances,), (field(*rays, first_noise, *space, opaque_depth, name),)
+        return (distances,), (field(*rays, first_noise, *space, settings.density_bias, opaque_depth, name),)
     samples, fine, fine_samples = field_in_two_passes(
         *(*rays, u.contiguous(), first_noise, second_noise, *space, settings.density_bias, opaque_depth, name)
     )
     return (distances, fine), (samples, fine_samples)
+
+
+def _check(
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    randomness: RayRandomness,
+    settings: RaySettings,
+) -> None:
+    """Raise ValueError for the first argument of `render_rays` that does not fit the others."""
+    check_planes(planes)
+    coarse, fine, coarse_noise, fine_noise = randomness
+    expect_shape("randomness.coarse", coarse, (planes.shape[0], "R", "S_c"))
+    check_field(planes, decoder, origins, directions, coarse, settings.half_width, like_name="randomness.coarse")
+    check_noise("randomness.coarse_noise", coarse_noise, coarse, "randomness.coarse")
+    check_second_pass(coarse, fine, fine_noise)
+    expect_interval(settings.near, settings.far)
+    if not 0 <= settings.cut_quantile <= 1:
+        raise ValueError(f"cut_quantile: expected a share from 0 to 1, got {settings.cut_quantile}")
 
 
 def render_rays(
@@ -137,7 +173,9 @@ def render_rays(
         settings: bounds and switches.
         chunk: rays of each image that are sampled at once, to bound memory at inference; None = all.
         stop_when_opaque: for inference: leave out first-pass samples behind which no more than 0.01 % of the light
-            gets (every engine but `torch`, which evaluates all; not where a gradient is asked for).
+            gets, as far as the first pass can tell. None is left out by engine `torch`, with `cut_quantile` (which
+            needs all densities), or with `midpoint` (whose intervals need both ends). Not where a gradient is asked
+            for.
         backend: see `Backend`.
 
     Returns:
@@ -145,8 +183,11 @@ def render_rays(
         carry no gradient.
 
     Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
+        ValueError: naming the argument whose shape, dtype, device or value is wrong.
     """
+    _check(planes, decoder, origins, directions, randomness, settings)
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk: expected at least 1 ray, or None, got {chunk}")
     if (
         stop_when_opaque
         and torch.is_grad_enabled()
@@ -160,16 +201,17 @@ def render_rays(
         density_bias=settings.density_bias,
         sigmoid_color=settings.sigmoid_color,
         white_background=settings.white_background,
-        # Compositing is a small share of the work on a CPU, where there is no engine of its own for it.
-        backend="auto" if backend in ("blocked", "native") else backend,
+        backend=backend,
     )
+    stop = stop_when_opaque and not settings.cut_quantile and not settings.midpoint
     pieces = []
-    for start in range(0, origins.shape[1], chunk or max(origins.shape[1], 1)):
+    count = max(origins.shape[1], 1)  # of no rays there is one piece, too
+    for start in range(0, count, chunk or count):
         part = slice(start, start + chunk if chunk else None)
         numbers = RayRandomness(*(None if x is None else x[:, part] for x in randomness))
         rays = (origins[:, part], directions[:, part])
         distances, samples = sample_rays(
-            *(planes, decoder, *rays, numbers, settings), stop_when_opaque=stop_when_opaque, backend=backend
+            *(planes, decoder, *rays, numbers, settings), stop_when_opaque=stop, backend=backend
         )
         # A quantile is over the whole image, so its samples have to be together; else a chunk is done with.
         pieces.append(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from threedgp.render.arguments import expect_along_rays, expect_interval, expect_like, expect_shape
 from threedgp.render.engines import engine
 
 WEIGHT_FLOOR = 2e-5
@@ -22,7 +23,12 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
 
     Returns:
         increasing distances in scene units, `[..., S]`.
+
+    Raises:
+        ValueError: naming the argument whose shape, dtype or value is wrong.
     """
+    expect_along_rays("u", u, least=0)
+    expect_interval(near, far)
     centres = torch.linspace(near, far, u.shape[-1], dtype=u.dtype, device=u.device)
     middles = (centres[1:] + centres[:-1]) / 2
     lower = torch.cat([centres[:1], middles])
@@ -45,10 +51,13 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
         distances in the order of `u`, `[..., F]`.
 
     Raises:
-        ValueError: for fewer than 2 distances.
+        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    if distances.shape[-1] < 2:
-        raise ValueError(f"distances: expected [..., S] with at least 2 samples, got {list(distances.shape)}")
+    expect_along_rays("distances", distances, least=2)
+    expect_shape("weights", weights, tuple(distances.shape))
+    expect_shape("u", u, (*distances.shape[:-1], "F"))
+    expect_like("weights", weights, distances, "distances")
+    expect_like("u", u, distances, "distances")
     with torch.no_grad():
         bins = (distances[..., 1:] + distances[..., :-1]) / 2
         mass = weights[..., 1:-1] + WEIGHT_FLOOR
@@ -72,7 +81,20 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
 
     Returns:
         increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 + S_2.
+
+    Raises:
+        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
+    if len(distances) != 2 or len(samples) != 2:
+        raise ValueError(f"distances, samples: expected two sets of each, got {len(distances)} and {len(samples)}")
+    expect_along_rays("distances[0]", distances[0], least=0)
+    expect_shape("distances[1]", distances[1], (*distances[0].shape[:-1], "S"))
+    expect_like("distances[1]", distances[1], distances[0], "distances[0]")
+    expect_shape("samples[0]", samples[0], (*distances[0].shape, "K"))
+    expect_shape("samples[1]", samples[1], (*distances[1].shape, samples[0].shape[-1]))
+    expect_like("samples[1]", samples[1], samples[0], "samples[0]")
+    if samples[0].device != distances[0].device:
+        raise ValueError(f"samples[0]: expected on {distances[0].device} like distances, got {samples[0].device}")
     merged, order = torch.sort(torch.cat(distances, dim=-1), dim=-1, stable=True)
     values = torch.cat(samples, dim=-2)
     return merged, values.gather(-2, order[..., None].expand_as(values))
@@ -84,8 +106,8 @@ def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: 
     The proposal is always the classical one. Only the weights of inner samples count in it, so neither the length of
     the last interval nor `last_back` matters.
     """
-    if engine_name == "triton" and distances.shape[-1] > 2:
-        return engine("triton compositing").importance(distances, samples, u, 1.0, density_bias)
+    if engine_name in ("native", "triton") and distances.shape[-1] > 2:
+        return engine(f"{engine_name} compositing").importance(distances, samples, u, 1.0, density_bias)
     with torch.no_grad():
         depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
         alpha = -torch.expm1(-depth)

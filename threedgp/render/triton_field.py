@@ -108,6 +108,7 @@ def field_forward_kernel(
     stride_w,
     inverse_half_width,
     opaque_depth,
+    bias,
     empty,
     tiles,
     C: tl.constexpr,
@@ -124,8 +125,8 @@ def field_forward_kernel(
 ):
     """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample.
 
-    With STOP, a tile ends once all its rays have gathered the optical depth `opaque_depth`; raw density `empty` and
-    black are written for the samples behind.
+    With STOP, a tile ends once all its rays have gathered the optical depth `opaque_depth` (for which alone `bias` is
+    added to raw density); raw density `empty` and black are written for the samples behind.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -160,7 +161,9 @@ def field_forward_kernel(
                     base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
                     C, WIDE, DOT, PRECISION,
                 )  # fmt: skip
-                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1)
+                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
+                if NOISE:
+                    raw += tl.load(noise + at, mask=valid, other=0.0)
                 density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
                 t_next = tl.load(distances + at + 1, mask=valid & (sample + 1 < samples), other=0.0)
                 depth = tl.where(valid & (sample + 1 < samples), density * (t_next - t), 0.0)

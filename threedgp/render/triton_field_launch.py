@@ -97,7 +97,12 @@ def _processors(device: torch.device) -> int:
 
 
 def field_forward(
-    inputs: FieldInputs, distances: Tensor, noise: Tensor | None, opaque_depth: float = 0.0, tile: Tile | None = None
+    inputs: FieldInputs,
+    distances: Tensor,
+    noise: Tensor | None,
+    opaque_depth: float = 0.0,
+    density_bias: float = 0.0,
+    tile: Tile | None = None,
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; `opaque_depth` > 0: samples behind that depth stay empty."""
     planes, decoder, origins, directions, half_width, contraction = inputs
@@ -124,6 +129,7 @@ def field_forward(
         *layout,
         1 / half_width,
         opaque_depth,
+        density_bias,
         EMPTY_RAW_DENSITY,
         tiles,
         BLOCK_R=block_r,

@@ -31,12 +31,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def share(work: Callable[[int], None], count: int) -> None:
-    """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses, without autograd."""
+    """Run `work(0)` to `work(count - 1)` on as many threads as PyTorch uses, without autograd and autocast."""
     threads = min(torch.get_num_threads(), count)
     inference = torch.is_inference_mode_enabled()  # each thread has a mode of its own
 
     def quietly(k: int) -> None:
-        with torch.inference_mode(inference), torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad(), torch.autocast("cpu", enabled=False):
             work(k)
 
     if threads <= 1:

@@ -27,8 +27,15 @@ def _weights(config: CameraRegulariserConfig) -> dict[int, float]:
 
 
 def transport_cost(a: Tensor, b: Tensor) -> Tensor:
-    """Squared-distance optimal transport between equally weighted numbers `[N]`: sorted against sorted."""
-    return (a.sort().values - b.sort().values).square().mean()
+    """Squared-distance optimal transport between equally weighted numbers, sorted against sorted.
+
+    Args:
+        a, b: `[N, K]`, K sets of N numbers.
+
+    Returns:
+        `[K]`.
+    """
+    return (a.sort(dim=0).values - b.sort(dim=0).values).square().mean(dim=0)
 
 
 def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserConfig) -> Tensor:
@@ -36,8 +43,8 @@ def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserC
 
     Field of view in degrees, the rest in radians and scene units.
     """
-    costs = [weight * transport_cost(posterior[:, i], prior[:, i]) for i, weight in _weights(config).items()]
-    return torch.stack(costs).sum()
+    costs = transport_cost(posterior, prior).unbind()
+    return torch.stack([weight * costs[index] for index, weight in _weights(config).items()]).sum()
 
 
 def gradient_regulariser(

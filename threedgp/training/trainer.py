@@ -223,10 +223,10 @@ class Trainer:
                 lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
             )
         stats["camera/regulariser"], stats["camera/mean_angle_distance"] = regulariser.detach(), distance.detach()
+        means, deviations = posterior.detach().mean(dim=0), posterior.detach().std(dim=0)
         for index, field in enumerate(CAMERA_FIELDS):
             if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
-                column = posterior[:, index].detach()
-                stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = column.mean(), column.std()
+                stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
         self.camera_histograms.add(posterior)
         return regulariser + config.mean_angle_weight * distance
 

@@ -20,7 +20,14 @@ def write_depth(target: Path, depth: np.ndarray, bounds: tuple[float, float]) ->
 
 
 def read_depth(file: Path, bounds: tuple[float, float]) -> np.ndarray:
-    """What `write_depth` wrote, float32 `[R, R]`, to 1/65535 of the bounds' distance."""
+    """What `write_depth` wrote, float32 `[R, R]`, to 1/65535 of the bounds' distance.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     near, far = bounds
-    values = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if values is None or values.ndim != 2 or values.dtype != np.uint16:
+        raise ValueError(f"{file}: no depth map")
     return (near + values.astype(np.float64) / LARGEST * (far - near)).astype(np.float32)

@@ -68,13 +68,19 @@ def run_facts(
         "Classes": ", ".join(about["class_names"]),
         "Trained on": f"{shards.manifest.rows:,} pictures after selection, depth by estimator “{about['estimator']}”, "
         f"classifier features by “{about['embedder']}”",
-        "Training": f"{metrics['kimg']:g} thousand images in {duration(passed)}, "
-        f"{before * 1000 / passed:.3g} images a second{_cost(metrics)}",
+        "Training": f"{before:g} thousand images in {duration(passed)}, "
+        f"{before * 1000 / passed:.3g} images a second{_cost(metrics)}{_published(metrics['kimg'], before)}",
         "Evaluation": f"{metrics['samples']:,} generated pictures, on {machine['device']}, PyTorch {machine['torch']}",
     }
     if commit:
         facts["Code"] = f"commit {commit}"
     return facts
+
+
+def _published(kimg: float, trained: float) -> str:
+    """Which model the numbers and pictures are of, where training went on after its best one."""
+    model = f"{kimg:g}"  # six digits, as metrics.json has them
+    return "" if model == f"{trained:g}" else f"; the model is the best one, after {model} thousand"
 
 
 def _cost(metrics: Mapping[str, Any]) -> str:

@@ -14,9 +14,9 @@ from threedgp.data.images import decode_image, depth_from_bytes
 from threedgp.data.shards import ShardFolder
 from threedgp.models.generator import Generator
 from threedgp.models.scenes import sample_scenes
-from threedgp.progress import Progress, progress
+from threedgp.progress import Progress, progress, say
 from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, write_png
-from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
+from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh, write_mesh
 from threedgp.visual.normals import normal_colors
 from threedgp.visual.styles import interpolate_styles, scene_styles, truncation_sweep
 from threedgp.visual.surfaces import slabs_of
@@ -35,7 +35,7 @@ def draw_gallery(
 
     samples.png, depth.png, normals.png, pairs.png: the grid of scenes. real.png: training pictures. views.png: scenes
     from several cameras. truncation.png: scenes under several truncations, a row each. flight.mp4: cameras that move.
-    interpolation.mp4: a scene that turns into others. mesh-*.glb.
+    interpolation.mp4: a scene that turns into others. mesh-*.glb: of the scenes that have a surface.
 
     Args:
         generator: in evaluation mode.
@@ -147,5 +147,10 @@ def _draw_mesh(
     scene = sample_scenes(generator, 1, settings.seed, start=number)
     planes = make_planes(generator, scene, settings.truncation, settings.truncate_towards)
     around = front_circle(generator.camera_config, CAMERAS, camera)
-    mesh = scene_mesh(generator, planes, around, settings.mesh_resolution, bar)
-    write_mesh(folder / f"mesh-{number:03d}.glb", mesh)
+    name = f"mesh-{number:03d}.glb"
+    try:
+        mesh = scene_mesh(generator, planes, around, settings.mesh_resolution, bar)
+    except NoSurface as reason:  # of a model that has learned little; all else is there to be seen
+        say(f"{name} is left out: {reason}")
+        return
+    write_mesh(folder / name, mesh)

@@ -19,13 +19,17 @@ from threedgp.errors import UserError
 from threedgp.models.generator import Generator
 from threedgp.progress import Progress
 from threedgp.visual.levels import Field, surface_level
-from threedgp.visual.surfaces import evaluate, level_set
+from threedgp.visual.surfaces import evaluate, level_set, slabs_of
 
 FORMATS = ("glb", "ply", "obj")
 CAMERAS = 16
 """Around a scene: what they see is what a mesh shows."""
 LEVEL_STRIDE = 4
 """Every fourth of them is enough to choose the level of the surface."""
+
+
+class NoSurface(UserError):
+    """A scene that has no mesh."""
 
 
 def seen_points(cameras: Tensor, points: Tensor, near: float, far: float) -> Tensor:
@@ -57,12 +61,13 @@ def extract_mesh(
         density, half_width, resolution, level, bar, device: as in `level_set`.
 
     Raises:
-        UserError: nothing in the cube is as dense as `level`.
+        NoSurface: nothing in the cube is as dense as `level`.
     """
     vertices, faces = level_set(density, half_width, resolution, level, bar, device)
     if not len(faces):
-        raise UserError(
-            f"nothing in the scene is as dense as level {level:.4g}, so it has no surface; lower the level."
+        raise NoSurface(
+            f"nothing in the scene is as dense as level {level:.4g} at any of the {resolution} grid points a side, so "
+            "it has no surface; lower the level or take more points."
         )
     colors = evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
     colors = (colors * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
@@ -92,7 +97,7 @@ def scene_mesh(
         whole_cube: keep also what no camera sees.
 
     Raises:
-        UserError: nothing in the cube is as dense as the level.
+        NoSurface: nothing in the cube is as dense as the level, or the scene is empty.
     """
     bounds, cameras = generator.ray_settings, cameras.to(planes.device)
 
@@ -111,6 +116,9 @@ def scene_mesh(
 
     if level is None:
         level = surface_level(everywhere, cameras[::LEVEL_STRIDE], bounds.near, bounds.far)
+        if level == 0:
+            bar.advance(len(slabs_of(resolution)))
+            raise NoSurface("the scene is empty, so it has no surface.")
     chosen = everywhere if whole_cube else density
     return extract_mesh(chosen, color, bounds.half_width, resolution, level, bar, device=str(planes.device))
 

@@ -124,7 +124,8 @@ def _least_diverse(file: Path) -> list[dict[str, str]]:
     """Classes whose pictures are most alike, in the order of the file: the least diverse first."""
     if not file.is_file():
         return []
-    return list(csv.DictReader(_read(file).decode().splitlines(), delimiter="\t"))[:LEAST_DIVERSE]
+    # No splitlines(): names may hold what it takes for the end of a line.
+    return list(csv.DictReader(io.StringIO(_read(file).decode(), newline=""), delimiter="\t"))[:LEAST_DIVERSE]
 
 
 def _camera_rows(file: Path) -> dict[str, dict[str, float]]:

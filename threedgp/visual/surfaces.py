@@ -107,7 +107,8 @@ def _slab(
             values[0] = known
         elif 0 < plane < planes - 1:
             points = torch.stack([line[plane - 1].expand_as(y), y, z], dim=-1).reshape(-1, 3)
-            sigma = evaluate(density, points).reshape(resolution, resolution)
+            # Double precision, for in float32 a tiny level would be 0 and a huge one infinite.
+            sigma = evaluate(density, points).reshape(resolution, resolution).astype(np.float64)
             share = sigma / (sigma + level)
             share[np.abs(share - 0.5) < MARGIN] = 0.5 + MARGIN
             values[plane - bounds[0], 1:-1, 1:-1] = share

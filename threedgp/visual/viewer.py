@@ -59,8 +59,8 @@ def open_server(host: str, port: int) -> viser.ViserServer:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:  # the second: no name of a machine can be so
+        reason = getattr(error, "strerror", None) or error
         raise UserError(f"--port: cannot listen on {host}:{port} ({reason}); name another one.") from None
     with contextlib.redirect_stdout(io.StringIO()):  # viser announces itself
         server = LocalServer(host=host, port=port, label="3DGP", verbose=False)

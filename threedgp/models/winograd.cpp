@@ -1,0 +1,330 @@
+// 3x3 convolutions on a CPU with a quarter of the multiplications: F(4x4, 3x3) of Lavin and Gray (2016), section 4.3.
+//
+// Pictures are cut into tiles of 4x4 results, each from 6x6 inputs. Tiles and weights go through small linear maps
+// (interpolation at 0, 1, -1, 2, -2 and infinity), after which a convolution is 36 independent products of matrices
+// over channels. Tiles are worked off in blocks that stay in the nearest caches. All memory is channels last, channels
+// are multiples of 16, and every number is summed in a fixed order: results do not depend on the number of threads.
+// winograd.py says what the arguments mean.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "team.h"
+
+namespace {
+
+typedef float Lanes __attribute__((vector_size(64), aligned(4)));
+constexpr int L = 16;          // channels of a vector
+constexpr int POINTS = 36;     // of a transformed tile
+constexpr int TILES = 24;      // of a block
+constexpr int ROWS = 6;        // tiles whose sums share the registers; divides TILES
+constexpr int PIECE = 2 * L;   // channels that a thread takes at a time where it takes all tiles
+
+Lanes load(const float* p) {
+  Lanes v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+void store(float* p, Lanes v) { std::memcpy(p, &v, sizeof v); }
+
+// Memory of this thread, aligned to a cache line.
+float* scratch(int which, int64_t floats) {
+  static thread_local std::vector<float> memory[2];
+  if (int64_t(memory[which].size()) < floats + L) memory[which].resize(floats + L);
+  const auto at = reinterpret_cast<uintptr_t>(memory[which].data());
+  return reinterpret_cast<float*>((at + 63) / 64 * 64);
+}
+
+// The one-dimensional maps, applied to rows and columns.
+
+void input_map(const Lanes d[6], Lanes to[6]) {  // B^T: six inputs to their values at the points
+  const Lanes a = d[4] - 4.0f * d[2], b = d[3] - 4.0f * d[1], c = d[4] - d[2], e = 2.0f * (d[3] - d[1]);
+  to[0] = 4.0f * d[0] - 5.0f * d[2] + d[4];
+  to[1] = a + b;
+  to[2] = a - b;
+  to[3] = c + e;
+  to[4] = c - e;
+  to[5] = 4.0f * d[1] - 5.0f * d[3] + d[5];
+}
+
+void output_map(const Lanes m[6], Lanes to[4]) {  // A^T: values at the points to four results
+  const Lanes a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
+  to[0] = m[0] + a + c;
+  to[1] = b + 2.0f * d;
+  to[2] = a + 4.0f * c;
+  to[3] = b + 8.0f * d + m[5];
+}
+
+void output_map_transposed(const Lanes g[4], Lanes to[6]) {  // A
+  const Lanes a = g[0] + g[2], b = g[1] + g[3], c = g[0] + 4.0f * g[2], d = 2.0f * g[1] + 8.0f * g[3];
+  to[0] = g[0];
+  to[1] = a + b;
+  to[2] = a - b;
+  to[3] = c + d;
+  to[4] = c - d;
+  to[5] = g[3];
+}
+
+void weight_map(const Lanes g[3], Lanes to[6]) {  // G: three weights to their values at the points
+  const Lanes a = (g[0] + g[2]) * (-1.0f / 6), b = g[1] * (-1.0f / 6);
+  const Lanes c = g[0] * (1.0f / 24) + g[2] * (1.0f / 6), d = g[1] * (1.0f / 12);
+  to[0] = g[0] * 0.25f;
+  to[1] = a + b;
+  to[2] = a - b;
+  to[3] = c + d;
+  to[4] = c - d;
+  to[5] = g[2];
+}
+
+void weight_map_transposed(const Lanes u[6], Lanes to[3]) {  // G^T
+  const Lanes a = u[1] + u[2], b = u[1] - u[2], c = u[3] + u[4], d = u[3] - u[4];
+  to[0] = u[0] * 0.25f - a * (1.0f / 6) + c * (1.0f / 24);
+  to[1] = b * (-1.0f / 6) + d * (1.0f / 12);
+  to[2] = (c - a) * (1.0f / 6) + u[5];
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Size {
+  int64_t batch, height, width, in, out;
+
+  int64_t tiles() const { return batch * ((height + 3) / 4) * ((width + 3) / 4); }
+};
+
+}  // extern "C"
+
+namespace {
+
+// One tile of the picture: which image, and the row and column of its first result.
+struct Place {
+  int64_t image, row, column;
+
+  Place(const Size& size, int64_t tile) {
+    const int64_t across = (size.width + 3) / 4, down = (size.height + 3) / 4;
+    image = tile / (across * down);
+    row = tile / across % down * 4;
+    column = tile % across * 4;
+  }
+};
+
+struct Picture {
+  const float* at;
+  int64_t height, width, channels;
+
+  Lanes read(int64_t image, int64_t y, int64_t x, int64_t channel) const {
+    const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+    return inside ? load(at + ((image * height + y) * width + x) * channels + channel) : Lanes{};
+  }
+};
+
+// Channels [first, last) of N x N pixels from (row, column) on, through `map` along both axes, to
+// `to` [POINTS][TILES][channels].
+template <int N, void (*map)(const Lanes*, Lanes*)>
+void to_points(const Picture& picture, int64_t image, int64_t row, int64_t column, int64_t first, int64_t last,
+               float* to, int tile) {
+  for (int64_t c = first; c < last; c += L) {
+    Lanes rows[N][6];
+    for (int i = 0; i < N; ++i) {
+      Lanes line[N];
+      for (int j = 0; j < N; ++j) line[j] = picture.read(image, row + i, column + j, c);
+      map(line, rows[i]);
+    }
+    for (int j = 0; j < 6; ++j) {
+      Lanes line[N], values[6];
+      for (int i = 0; i < N; ++i) line[i] = rows[i][j];
+      map(line, values);
+      for (int i = 0; i < 6; ++i) store(to + ((i * 6 + j) * TILES + tile) * picture.channels + c, values[i]);
+    }
+  }
+}
+
+// sums[tile][k] = sum over c of values[tile][c] * weights[c][k], for V vectors of k.
+template <int V>
+void multiply(const float* values, const float* weights, float* sums, int64_t in, int64_t out, int tiles) {
+  for (int t = 0; t < tiles; t += ROWS) {
+    Lanes total[ROWS][V] = {};
+    for (int64_t c = 0; c < in; ++c) {
+      Lanes weight[V];
+      for (int v = 0; v < V; ++v) weight[v] = load(weights + c * out + v * L);
+      for (int j = 0; j < ROWS; ++j)
+        for (int v = 0; v < V; ++v) total[j][v] += values[(t + j) * in + c] * weight[v];
+    }
+    for (int j = 0; j < ROWS; ++j)
+      for (int v = 0; v < V; ++v) store(sums + (t + j) * out + v * L, total[j][v]);
+  }
+}
+
+// sums[c][k] += sum over tiles of values[tile][c] * gradients[tile][k], for V vectors of k.
+template <int V>
+void multiply_transposed(const float* values, const float* gradients, float* sums, int64_t in, int64_t out, int tiles) {
+  constexpr int GROUP = 16 / V;
+  for (int64_t c = 0; c < in; c += GROUP) {
+    Lanes total[GROUP][V];
+    for (int j = 0; j < GROUP; ++j)
+      for (int v = 0; v < V; ++v) total[j][v] = load(sums + (c + j) * out + v * L);
+    for (int t = 0; t < tiles; ++t) {
+      Lanes gradient[V];
+      for (int v = 0; v < V; ++v) gradient[v] = load(gradients + t * out + v * L);
+      for (int j = 0; j < GROUP; ++j)
+        for (int v = 0; v < V; ++v) total[j][v] += values[t * in + c + j] * gradient[v];
+    }
+    for (int j = 0; j < GROUP; ++j)
+      for (int v = 0; v < V; ++v) store(sums + (c + j) * out + v * L, total[j][v]);
+  }
+}
+
+// Weights at the points for input channels [first, last).
+void weights_of_inputs(const float* weights, float* to, int64_t in, int64_t out, bool transposed, int64_t first,
+                       int64_t last) {
+  const int64_t rows_here = last - first;
+  float* taps = scratch(0, 9 * rows_here * out);  // [9][first to last][out]
+  if (transposed) {
+    for (int64_t c = first; c < last; ++c)
+      for (int tap = 0; tap < 9; ++tap)
+        std::memcpy(taps + ((8 - tap) * rows_here + c - first) * out, weights + (c * 9 + tap) * out, out * 4);
+  } else {
+    for (int64_t k = 0; k < out; ++k)
+      for (int tap = 0; tap < 9; ++tap)
+        for (int64_t c = first; c < last; ++c)
+          taps[(tap * rows_here + c - first) * out + k] = weights[(k * 9 + tap) * in + c];
+  }
+  for (int64_t at = 0; at < rows_here * out; at += L) {
+    Lanes rows[3][6];
+    for (int i = 0; i < 3; ++i) {
+      Lanes line[3];
+      for (int j = 0; j < 3; ++j) line[j] = load(taps + (i * 3 + j) * rows_here * out + at);
+      weight_map(line, rows[i]);
+    }
+    for (int j = 0; j < 6; ++j) {
+      const Lanes line[3] = {rows[0][j], rows[1][j], rows[2][j]};
+      Lanes values[6];
+      weight_map(line, values);
+      for (int i = 0; i < 6; ++i) store(to + ((i * 6 + j) * in + first) * out + at, values[i]);
+    }
+  }
+}
+
+// Results of `count` tiles from `start` on, at most TILES.
+void convolve_tiles(const float* x, const float* weights, const float* bias, float* y, const Size& size, int64_t start,
+                    int count) {
+  const int64_t in = size.in, out = size.out;
+  const Picture picture{x, size.height, size.width, in};
+  float* values = scratch(0, POINTS * TILES * in);
+  float* sums = scratch(1, POINTS * TILES * out);
+  for (int t = 0; t < count; ++t) {
+    const Place place(size, start + t);
+    to_points<6, input_map>(picture, place.image, place.row - 1, place.column - 1, 0, in, values, t);
+  }
+  for (int p = 0; p < POINTS; ++p) {
+    const float *from = values + p * TILES * in, *by = weights + p * in * out;
+    float* to = sums + p * TILES * out;
+    int64_t k = 0;
+    for (; k + 4 * L <= out; k += 4 * L) multiply<4>(from, by + k, to + k, in, out, count);
+    for (; k < out; k += L) multiply<1>(from, by + k, to + k, in, out, count);
+  }
+  for (int t = 0; t < count; ++t) {
+    const Place place(size, start + t);
+    const int64_t height = std::min<int64_t>(4, size.height - place.row);
+    const int64_t width = std::min<int64_t>(4, size.width - place.column);
+    for (int64_t k = 0; k < out; k += L) {
+      Lanes columns[4][6];
+      for (int j = 0; j < 6; ++j) {
+        Lanes line[6], results[4];
+        for (int i = 0; i < 6; ++i) line[i] = load(sums + ((i * 6 + j) * TILES + t) * out + k);
+        output_map(line, results);
+        for (int i = 0; i < 4; ++i) columns[i][j] = results[i];
+      }
+      const Lanes offset = bias ? load(bias + k) : Lanes{};
+      for (int64_t i = 0; i < height; ++i) {
+        Lanes results[4];
+        output_map(columns[i], results);
+        float* to = y + ((place.image * size.height + place.row + i) * size.width + place.column) * out + k;
+        for (int64_t j = 0; j < width; ++j) store(to + j * out, results[j] + offset);
+      }
+    }
+  }
+}
+
+// Gradient of the weights at the points for output channels [first, last), from all tiles.
+void weight_sums_of_outputs(const float* x, const float* gradient, float* sums, const Size& size, int64_t first,
+                            int64_t last) {
+  const int64_t in = size.in, out = size.out;
+  const Picture picture{x, size.height, size.width, in}, results{gradient, size.height, size.width, out};
+  float* values = scratch(0, POINTS * TILES * in);
+  float* gradients = scratch(1, POINTS * TILES * out);
+  for (int64_t row = 0; row < POINTS * in; ++row)
+    std::memset(sums + row * out + first, 0, (last - first) * 4);
+  for (int64_t start = 0; start < size.tiles(); start += TILES) {
+    const int count = int(std::min<int64_t>(TILES, size.tiles() - start));
+    for (int t = 0; t < count; ++t) {
+      const Place place(size, start + t);
+      to_points<6, input_map>(picture, place.image, place.row - 1, place.column - 1, 0, in, values, t);
+      to_points<4, output_map_transposed>(results, place.image, place.row, place.column, first, last, gradients, t);
+    }
+    for (int p = 0; p < POINTS; ++p) {
+      const float *from = values + p * TILES * in, *by = gradients + p * TILES * out;
+      float* to = sums + p * in * out;
+      int64_t k = first;
+      for (; k + 2 * L <= last; k += 2 * L) multiply_transposed<2>(from, by + k, to + k, in, out, count);
+      for (; k < last; k += L) multiply_transposed<1>(from, by + k, to + k, in, out, count);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Weights to their values at the points, [POINTS][in][out]. They are [out][3][3][in], or, `transposed`,
+// [in][3][3][out] and turned by half a turn: the gradient of the input is the convolution of the results' gradient
+// with these.
+void winograd_weights(const float* weights, float* to, int64_t in, int64_t out, int32_t transposed, const Team* team) {
+  team->share((in + PIECE - 1) / PIECE, [=](int64_t piece) {
+    weights_of_inputs(weights, to, in, out, transposed, piece * PIECE, std::min(in, (piece + 1) * PIECE));
+  });
+}
+
+// Results; bias [out] or null.
+void winograd_convolve(const float* x, const float* weights, const float* bias, float* y, const Size* size,
+                       const Team* team) {
+  const int64_t tiles = size->tiles(), each = (tiles + team->threads - 1) / team->threads;
+  const int64_t block = std::min<int64_t>(TILES, (each + ROWS - 1) / ROWS * ROWS);
+  team->share((tiles + block - 1) / block, [=](int64_t k) {
+    convolve_tiles(x, weights, bias, y, *size, k * block, int(std::min(block, tiles - k * block)));
+  });
+}
+
+// Gradient of the weights at the points, [POINTS][in][out]. Threads share out output channels rather than tiles, whose
+// sums would then depend on how; the inputs are transformed for each piece again, which is the lesser work.
+void winograd_weight_sums(const float* x, const float* gradient, float* sums, const Size* size, const Team* team) {
+  team->share((size->out + PIECE - 1) / PIECE, [=](int64_t piece) {
+    weight_sums_of_outputs(x, gradient, sums, *size, piece * PIECE, std::min(size->out, (piece + 1) * PIECE));
+  });
+}
+
+// From the gradient at the points, [POINTS][in][out], to that of the weights [out][3][3][in].
+void winograd_weight_gradient(const float* sums, float* to, int64_t in, int64_t out) {
+  for (int64_t at = 0; at < in * out; at += L) {
+    Lanes columns[3][6];
+    for (int j = 0; j < 6; ++j) {
+      Lanes line[6], taps[3];
+      for (int i = 0; i < 6; ++i) line[i] = load(sums + (i * 6 + j) * in * out + at);
+      weight_map_transposed(line, taps);
+      for (int i = 0; i < 3; ++i) columns[i][j] = taps[i];
+    }
+    const int64_t c = at / out, k = at % out;
+    for (int i = 0; i < 3; ++i) {
+      Lanes taps[3];
+      weight_map_transposed(columns[i], taps);
+      for (int j = 0; j < 3; ++j)
+        for (int lane = 0; lane < L; ++lane) to[((k + lane) * 9 + i * 3 + j) * in + c] = taps[j][lane];
+    }
+  }
+}
+
+}  // extern "C"

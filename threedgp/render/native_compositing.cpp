@@ -1,0 +1,378 @@
+// Compositing and importance sampling on a CPU: one ray a lane, so that what runs along a ray is a loop over samples.
+//
+// native_compositing.py says what the arguments mean. Lanes never mix: results do not depend on how rays are shared out.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+constexpr int ROWS = 13;  // of LANES floats of scratch memory for a sample
+constexpr int DRAWS = 4;  // whose places are looked for together
+constexpr float FLOOR = 2e-5f;  // WEIGHT_FLOOR in sampling.py
+
+typedef float Floats __attribute__((vector_size(LANES * 4)));
+typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
+typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
+typedef int64_t Keys __attribute__((vector_size(LANES * 4)));  // for half of the lanes
+
+template <class V = Floats, class T>
+V load(const T* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+void store(T* p, V v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+Floats all(float x) { return Floats{} + x; }
+
+// The functions below are good to a few units in the last place, for small results too, and hand NaN on.
+
+struct Exponential {
+  Floats value, less_one;  // exp(x), exp(x) - 1
+
+  explicit Exponential(Floats x) {
+    const Floats low = all(-87.3f), high = all(88.0f);  // beyond: 0, and no more than exp(88)
+    const Floats bounded = x < low ? low : (x > high ? high : x);
+    const Floats round = all(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the nearest integer
+    const Floats shifted = bounded * 1.44269504f + round, n = shifted - round;
+    const Floats r = bounded - n * 0.693359375f - n * -2.12194440e-4f;  // log 2 in two parts, the first exact in products
+    // Taylor's series: in |r| <= log(2) / 2 what follows is a quarter of a unit in the last place.
+    const Floats series =
+        0.5f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)))));
+    const Floats grown = r + r * r * series;
+    const Floats scale = (Floats)(((Bits)shifted - (Bits)round + 127u) << 23);
+    value = x < low ? all(0) : scale * grown + scale;
+    less_one = scale * grown + (scale - 1);
+  }
+};
+
+struct Softplus {
+  Floats value, slope;  // log(1 + exp(x)), its derivative
+
+  explicit Softplus(Floats x) {
+    const Floats small = Exponential(x > 0 ? -x : x).value;
+    // log(1 + y) = 2 artanh(y / (2 + y)), an argument of at most 1 / 3
+    const Floats z = small / (2 + small), q = z * z;
+    const Floats series =
+        1 + q * (1 / 3.0f + q * (1 / 5.0f + q * (1 / 7.0f + q * (1 / 9.0f + q * (1 / 11.0f + q * (1 / 13.0f))))));
+    value = (x > 0 ? x : all(0)) + 2 * z * series;
+    slope = (x > 0 ? all(1) : small) / (1 + small);
+  }
+};
+
+Floats sigmoid(Floats x) {
+  const Floats small = Exponential(x > 0 ? -x : x).value;
+  return (x > 0 ? all(1) : small) / (1 + small);
+}
+
+// A float's place in the order of all floats, as torch.sort has it: both zeros are equal, NaN comes last.
+int32_t ordered(float x) {
+  int32_t bits;
+  x += 0.0f;
+  std::memcpy(&bits, &x, 4);
+  return x != x ? INT32_MAX : bits < 0 ? bits ^ INT32_MAX : bits;
+}
+
+float unordered(int32_t bits) {
+  bits = bits < 0 ? bits ^ INT32_MAX : bits;
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+// Sorts the lanes of keys[count][LANES], each by itself: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2 M).
+void sort(int64_t* keys, int64_t count) {
+  int64_t top = 1;
+  while (top * 2 < count) top *= 2;
+  if (count < 2) return;
+  for (int64_t p = top; p > 0; p /= 2)
+    for (int64_t q = top, r = 0, d = p;; d = q - p, q /= 2, r = p) {
+      for (int64_t block = r; block < count - d; block += 2 * p)
+        for (int64_t i = block; i < std::min(block + p, count - d); ++i)
+          for (int half = 0; half < LANES; half += LANES / 2) {
+            int64_t *low = keys + i * LANES + half, *high = low + d * LANES;
+            const Keys a = load<Keys>(low), b = load<Keys>(high);
+            store(low, a < b ? a : b);
+            store(high, a < b ? b : a);
+          }
+      if (q == p) break;
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Sets {
+  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be missing
+  int64_t counts[2];
+  float last, bias;
+  int32_t midpoint, last_back, sigmoid, white;
+};
+
+struct Gradients {
+  const float *rgb, *depth, *weights, *transmittance;  // null = zero
+};
+
+int64_t scratch_floats(int64_t samples) { return ROWS * LANES * samples; }
+
+}  // extern "C"
+
+namespace {
+
+// LANES rays: their samples in order of distance, [sample][lane].
+struct Group {
+  const Sets& sets;
+  const int64_t count, intervals;
+  int64_t rays[LANES];  // the last one is repeated where there are fewer
+  int wanted;
+  float *t, *sample[4], *weight, *spare;
+  int64_t* keys;  // the rank of the distance above, where the sample comes from below
+
+  Group(const Sets& sets, float* scratch)
+      : sets(sets), count(sets.counts[0] + sets.counts[1]), intervals(count - (sets.midpoint != 0)) {
+    keys = reinterpret_cast<int64_t*>(scratch);
+    t = scratch + 2 * count * LANES;
+    for (int k = 0; k < 4; ++k) sample[k] = t + (k + 1) * count * LANES;
+    weight = sample[3] + count * LANES;
+    spare = weight + count * LANES;
+  }
+
+  int64_t place(int64_t s, int lane) const { return sets.counts[1] ? uint32_t(keys[s * LANES + lane]) : s; }
+
+  // Where the sample that stands at s in the order is in memory: found without a branch, which no processor could
+  // foresee.
+  template <class T>
+  T* at(T* const (&sets_of)[2], int64_t s, int lane) const {
+    const int64_t place = this->place(s, lane), second = place >= sets.counts[0];
+    return sets_of[second] + (rays[lane] * sets.counts[second] + place - second * sets.counts[0]) * 4;
+  }
+
+  void gather(int64_t first, int64_t end) {
+    wanted = int(std::min<int64_t>(LANES, end - first));
+    for (int lane = 0; lane < LANES; ++lane) rays[lane] = std::min(first + lane, end - 1);
+    if (sets.counts[1]) {
+      for (int k = 0; k < 2; ++k) {
+        // Samples are read in an order that no processor foresees either: on their way while this sorts.
+        const float* at = sets.samples[k] + first * sets.counts[k] * 4;
+        for (int64_t i = 0; i < wanted * sets.counts[k] * 4; i += 16) __builtin_prefetch(at + i);
+        for (int lane = 0; lane < LANES; ++lane) {
+          const int64_t n = sets.counts[k], before = k ? sets.counts[0] : 0;
+          const float* from = sets.distances[k] + rays[lane] * n;
+          for (int64_t s = 0; s < n; ++s)
+            keys[(before + s) * LANES + lane] = int64_t(ordered(from[s])) * (1LL << 32) + before + s;
+        }
+      }
+      sort(keys, count);
+    }
+    for (int64_t s = 0; s < count; ++s)
+      for (int lane = 0; lane < LANES; ++lane) {
+        const float* from = at(sets.samples, s, lane);
+        for (int k = 0; k < 4; ++k) sample[k][s * LANES + lane] = from[k];
+        t[s * LANES + lane] = sets.counts[1] ? unordered(int32_t(keys[s * LANES + lane] >> 32))
+                                             : sets.distances[0][rays[lane] * count + s];
+      }
+    if (sets.sigmoid)
+      for (int k = 0; k < 3; ++k)
+        for (int64_t s = 0; s < count; ++s) store(sample[k] + s * LANES, sigmoid(load(sample[k] + s * LANES)));
+  }
+
+  // What an interval sees of the samples.
+  Floats interval(const float* values, int64_t s) const {
+    const Floats own = load(values + s * LANES);
+    return sets.midpoint ? (own + load(values + (s + 1) * LANES)) * 0.5f : own;
+  }
+
+  Floats colour(int k, int64_t s) const {
+    const Floats value = interval(sample[k], s);
+    return sets.sigmoid ? value * 1.002f - 0.001f : value;
+  }
+
+  Floats length(int64_t s) const {
+    return s + 1 < count ? load(t + (s + 1) * LANES) - load(t + s * LANES) : all(sets.last);
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Rays [first, end): rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
+void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance,
+                       float* scratch, int64_t first, int64_t end) {
+  Group group(*sets, scratch);
+  const int64_t n = group.intervals;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
+    Floats light = all(1), total = {}, sums[4] = {};
+    const auto add = [&](int64_t s, Floats weight) {
+      for (int k = 0; k < 3; ++k) sums[k] += weight * group.colour(k, s);
+      sums[3] += weight * group.interval(group.t, s);
+      total += weight;
+    };
+    for (int64_t s = 0; s < n; ++s) {
+      const Softplus density(group.interval(group.sample[3], s) + sets->bias);
+      const Exponential passed(-(density.value * group.length(s)));
+      const Floats weight = -passed.less_one * light;
+      add(s, weight);
+      store(group.weight + s * LANES, weight);
+      light *= passed.value + 1e-10f;
+    }
+    if (sets->last_back) {
+      float* last = group.weight + (n - 1) * LANES;
+      const Floats rest = 1 - total;
+      add(n - 1, rest);
+      store(last, load(last) + rest);
+    }
+    for (int k = 0; k < 3; ++k) {
+      if (sets->white) sums[k] += 1 - total;
+      if (sets->sigmoid) sums[k] = sums[k] * 2 - 1;
+    }
+    for (int lane = 0; lane < group.wanted; ++lane) {
+      const int64_t ray = group.rays[lane];
+      for (int k = 0; k < 3; ++k) rgb[ray * 3 + k] = sums[k][lane];
+      depth[ray] = sums[3][lane];
+      transmittance[ray] = light[lane];
+      for (int64_t s = 0; s < n; ++s) weights[ray * n + s] = group.weight[s * LANES + lane];
+    }
+  }
+}
+
+// Gradients of the samples of rays [first, end), each set's like its samples; weights are computed again.
+void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
+                        float* scratch, int64_t first, int64_t end) {
+  Group group(*sets, scratch);
+  const int64_t n = group.intervals, count = group.count;
+  float* const outs[2] = {grad_first, grad_second};
+  float *before = group.spare, *alpha = before + count * LANES, *passed = alpha + count * LANES;
+  float *slope = passed + count * LANES, *given = slope + count * LANES;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
+    Floats to_rgb[3] = {}, to_depth = {}, behind = {};
+    for (int lane = 0; lane < LANES; ++lane) {
+      const int64_t ray = group.rays[lane];
+      if (gradients->rgb)
+        for (int k = 0; k < 3; ++k) to_rgb[k][lane] = gradients->rgb[ray * 3 + k];
+      if (gradients->depth) to_depth[lane] = gradients->depth[ray];
+      if (gradients->transmittance) behind[lane] = gradients->transmittance[ray];
+      if (gradients->weights)
+        for (int64_t s = 0; s < n; ++s) given[s * LANES + lane] = gradients->weights[ray * n + s];
+    }
+    for (Floats& g : to_rgb) g *= sets->sigmoid ? 2.0f : 1.0f;
+
+    Floats light = all(1), rest = all(1);
+    for (int64_t s = 0; s < n; ++s) {
+      const Floats length = group.length(s);
+      const Softplus density(group.interval(group.sample[3], s) + sets->bias);
+      const Exponential through(-(density.value * length));
+      const Floats weight = -through.less_one * light;
+      store(before + s * LANES, light);
+      store(alpha + s * LANES, -through.less_one);
+      store(passed + s * LANES, through.value + 1e-10f);
+      store(slope + s * LANES, through.value * length * density.slope);
+      store(group.weight + s * LANES, weight);
+      rest -= weight;
+      light *= through.value + 1e-10f;
+    }
+
+    const auto to_weight = [&](int64_t s) {
+      Floats sum = to_depth * group.interval(group.t, s);
+      for (int k = 0; k < 3; ++k) sum += to_rgb[k] * (group.colour(k, s) - (sets->white ? 1.0f : 0.0f));
+      return gradients->weights ? sum + load(given + s * LANES) : sum;
+    };
+    Floats to_last = {};
+    if (sets->last_back) {  // the last weight is one minus the others
+      float* last = group.weight + (n - 1) * LANES;
+      store(last, load(last) + rest);
+      to_last = to_weight(n - 1);
+    }
+    // `behind` is what a unit of light past the sample is worth: the samples behind it, and what leaves the ray.
+    for (int64_t s = n - 1; s >= 0; --s) {
+      const Floats worth = to_weight(s) - to_last;
+      float* to_raw = slope + s * LANES;
+      store(to_raw, load(to_raw) * load(before + s * LANES) * (worth - behind));
+      behind = load(alpha + s * LANES) * worth + load(passed + s * LANES) * behind;
+    }
+
+    // Gradients of the samples take the place of the samples.
+    const auto to_sample = [&](const float* of_intervals, int64_t s) {
+      if (!sets->midpoint) return load(of_intervals + s * LANES);
+      const Floats own = s < n ? load(of_intervals + s * LANES) : all(0);
+      return 0.5f * (s > 0 ? own + load(of_intervals + (s - 1) * LANES) : own);
+    };
+    for (int64_t s = 0; s < count; ++s) {
+      const Floats share = to_sample(group.weight, s);
+      for (int k = 0; k < 3; ++k) {
+        float* at = group.sample[k] + s * LANES;
+        const Floats value = load(at), to_colour = share * to_rgb[k];
+        store(at, sets->sigmoid ? to_colour * 1.002f * value * (1 - value) : to_colour);
+      }
+      store(group.sample[3] + s * LANES, to_sample(slope, s));
+    }
+    for (int64_t s = 0; s < count; ++s)
+      for (int lane = 0; lane < group.wanted; ++lane) {
+        float* to = group.at(outs, s, lane);
+        for (int k = 0; k < 4; ++k) to[k] = group.sample[k][s * LANES + lane];
+      }
+  }
+}
+
+// Distances out [rays][fine] of rays [first, end), drawn by u [rays][fine] from the weights of a single set.
+void importance(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first,
+                int64_t end) {
+  Group group(*sets, scratch);
+  float *cdf = group.weight, *edges = group.spare;
+  const int64_t bins = group.count - 1;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
+    Floats light = all(1), total = {};
+    for (int64_t s = 0; s < bins; ++s) {
+      const Softplus density(load(group.sample[3] + s * LANES) + sets->bias);
+      const Exponential passed(-(density.value * group.length(s)));
+      // The first sample's weight does not count: the distribution function begins with it, at zero.
+      const Floats mass = s ? -passed.less_one * light + FLOOR : all(0);
+      light *= passed.value + 1e-10f;
+      total += mass;
+      store(cdf + s * LANES, total);
+      store(edges + s * LANES, (load(group.t + s * LANES) + load(group.t + (s + 1) * LANES)) * 0.5f);
+    }
+    for (int64_t s = 1; s < bins; ++s) store(cdf + s * LANES, load(cdf + s * LANES) / total);
+    for (int64_t start = 0; start < fine; start += DRAWS) {
+      const int draws = int(std::min<int64_t>(DRAWS, fine - start));
+      Floats value[DRAWS] = {}, cdf_below[DRAWS], cdf_above[DRAWS], edge_below[DRAWS], edge_above[DRAWS];
+      Ints under[DRAWS] = {};
+      for (int j = 0; j < draws; ++j)
+        for (int lane = 0; lane < LANES; ++lane) value[j][lane] = u[group.rays[lane] * fine + start + j];
+      for (int64_t s = 0; s < bins; ++s)
+        for (int j = 0; j < DRAWS; ++j) under[j] -= load(cdf + s * LANES) <= value[j];
+      for (int j = 0; j < draws; ++j)
+        for (int lane = 0; lane < LANES; ++lane) {
+          const int64_t below = std::max<int64_t>(under[j][lane] - 1, 0) * LANES + lane;
+          const int64_t above = std::min<int64_t>(under[j][lane], bins - 1) * LANES + lane;
+          cdf_below[j][lane] = cdf[below], cdf_above[j][lane] = cdf[above];
+          edge_below[j][lane] = edges[below], edge_above[j][lane] = edges[above];
+        }
+      for (int j = 0; j < draws; ++j) {
+        Floats width = cdf_above[j] - cdf_below[j];
+        width = width < 1e-5f ? all(1) : width;
+        const Floats drawn = edge_below[j] + (value[j] - cdf_below[j]) / width * (edge_above[j] - edge_below[j]);
+        for (int lane = 0; lane < group.wanted; ++lane) out[group.rays[lane] * fine + start + j] = drawn[lane];
+      }
+    }
+  }
+}
+
+}  // extern "C"
