@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from threedgp.counter_rng import normal, random_bits, uniform
+from threedgp.counter_rng import normal, random_bits, uniform, uniform_sets
 
 INDEX = torch.arange(100_000)
 
@@ -72,3 +72,12 @@ def test_columns_and_neighbours_are_uncorrelated() -> None:
 def test_key_of_wrong_length_is_named() -> None:
     with pytest.raises(ValueError, match=r"key: expected a tensor of shape \(3,\), got \(4,\)"):
         uniform((3, 2), 0, INDEX[:4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sets_drawn_at_once_are_those_drawn_alone(dtype: torch.dtype) -> None:
+    index = torch.tensor([5, 2**40, 7, 5])
+    widths = {"one": 1, "none": 0, "many": 300}
+    for name, u in zip(widths, uniform_sets(widths, 3, "phase", 11, index=index, dtype=dtype), strict=True):
+        assert u.dtype is dtype
+        assert torch.equal(u, uniform((4, widths[name]), 3, "phase", 11, name, index, dtype=dtype))

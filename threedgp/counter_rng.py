@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,15 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
+def _number(part: int | str) -> int:
+    """A part of a key as 64 bits."""
+    return (zlib.crc32(part.encode()) if isinstance(part, str) else part) & _MASK
+
+
+def _unit(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+
+
 def _plain(part: int | Tensor) -> int | Tensor:
     """A number as int64 arithmetic takes it."""
     return _signed(part) if isinstance(part, int) else part
@@ -76,7 +85,7 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
                 raise ValueError(f"key: expected a tensor of shape ({shape[0]},), got {tuple(part.shape)}")
             part = part.to(device=device, dtype=torch.int64)
         else:
-            part = (zlib.crc32(part.encode()) if isinstance(part, str) else part) & _MASK
+            part = _number(part)
         if isinstance(state, int) and isinstance(part, int):
             state = _after(state, part)
         else:
@@ -88,6 +97,43 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
     return _mix(state[:, None] + counter).reshape(tuple(shape))
 
 
+@functools.lru_cache(maxsize=64)
+def _columns(
+    states: tuple[int, ...], widths: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """First states of several sets `[K]`, and of each of their columns the set `[N]` and the counter `[N]`."""
+    # Made outside of inference mode: a tensor of that mode could not be used in training later.
+    with torch.inference_mode(False):
+        first = torch.tensor([_signed(state) for state in states], device=device)
+        which = torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths)).to(device)
+        counter = torch.cat([torch.arange(1, width + 1) for width in widths]).to(device) * _STEP
+    return first, which, counter
+
+
+def uniform_sets(
+    widths: Mapping[str, int], seed: int, *key: int | str, index: Tensor, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, ...]:
+    """Several sets of uniform numbers at once: to a GPU, each kernel counts more than the numbers in it.
+
+    Args:
+        widths: name of each set, and how many numbers it has for each sample.
+        seed: of the run.
+        key: what the numbers are for.
+        index: int64 `[B]`, such as the global index of each sample.
+        dtype: of the numbers.
+
+    Returns:
+        for each set the `[B, width]` that ``uniform((B, width), seed, *key, name, index)`` returns.
+    """
+    state = _after(0, (seed * 2 + 1) & _MASK)
+    for part in key:
+        state = _after(state, _number(part))
+    states = tuple(_after(state, _number(name)) for name in widths)
+    first, which, counter = _columns(states, tuple(widths.values()), index.device)
+    mixed = _mix((first ^ index[:, None]) + _STEP)
+    return _unit(_mix(mixed.index_select(1, which) + counter), dtype).split(list(widths.values()), dim=1)
+
+
 def uniform(
     shape: Sequence[int],
     seed: int,
@@ -96,8 +142,7 @@ def uniform(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24. Arguments as in `random_bits`."""
-    bits = random_bits(shape, seed, *key, device=device)
-    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+    return _unit(random_bits(shape, seed, *key, device=device), dtype)
 
 
 def normal(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
-from threedgp.counter_rng import normal, uniform
+from threedgp.counter_rng import normal, uniform_sets
 from threedgp.models.generator import Generator
 
 
@@ -45,13 +45,14 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
         labels: int64 `[B]`, to choose the classes; None = drawn, as often as in the training data.
     """
     count, dtype = len(index), generator.mapping.w_average.dtype
+    u_camera, u_label = uniform_sets({"camera": PRIOR_DRAWS, "label": 1}, seed, name, index=index, dtype=dtype)
     if generator.num_classes and labels is None:
         bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
-        labels = torch.bucketize(uniform((count,), seed, name, "label", index), bounds, right=True)
+        labels = torch.bucketize(u_label[:, 0].contiguous().to(bounds.dtype), bounds, right=True)
     return Scenes(
         normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
         labels if generator.num_classes else None,
-        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)),
+        prior_cameras(generator.camera_config, u_camera),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from threedgp.config import Config
-from threedgp.counter_rng import normal, uniform
+from threedgp.counter_rng import normal, uniform, uniform_sets
 from threedgp.models.generator import Generator
 from threedgp.models.scenes import Scenes, draw_scenes
 from threedgp.render import RayRandomness
@@ -37,6 +37,10 @@ class Draws:
         """Uniform numbers `[B, *shape]`."""
         return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
 
+    def uniform_sets(self, widths: dict[str, int]) -> tuple[Tensor, ...]:
+        """Uniform numbers `[B, width]` for each name: those of `uniform`, at once."""
+        return uniform_sets(widths, self.seed, self.phase, index=self.index, dtype=self.dtype)
+
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers `[B, *shape]`."""
         return normal((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
@@ -50,9 +54,10 @@ class Draws:
 
     def patches(self, beta: float) -> Patches:
         """Where to cut patches."""
+        scale, offset = self.uniform_sets({"patch scale": 1, "patch offset": 2})
         return draw_patches(
-            self.uniform("patch scale"),
-            self.uniform("patch offset", 2),
+            scale[:, 0],
+            offset,
             scale_min=self.config.train.patch_scale_min,
             beta=beta,
             group=self.config.model.discriminator.minibatch_std_group,
@@ -68,7 +73,8 @@ class Draws:
                 self.normal("coarse noise", count, coarse) * density_noise,
                 self.normal("fine noise", count, fine) * density_noise,
             )
-        return RayRandomness(self.uniform("coarse", count, coarse), self.uniform("fine", count, fine), *noises)
+        u_coarse, u_fine = self.uniform_sets({"coarse": count * coarse, "fine": count * fine})
+        return RayRandomness(u_coarse.reshape(len(u_coarse), count, coarse), u_fine.reshape(len(u_fine), count, fine), *noises)
 
     def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
         """Noise inputs of the backbone; None where it has none."""

@@ -74,6 +74,11 @@ def _split(batch: Batch, size: int) -> list[Batch]:
     return [Batch(*rows) for rows in zip(*columns, strict=True)]
 
 
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Of the network it trains; a list at hand, where a network would be walked through each time."""
+    return optimizer.param_groups[0]["params"]
+
+
 class Trainer:
     """Networks, optimisers and the step. A function of its configuration, its data and the images shown so far.
 
@@ -170,11 +175,9 @@ class Trainer:
         value = value.detach() / len(self._offsets)
         stats[name] = stats[name] + value if name in stats else value
 
-    def _update(
-        self, name: str, network: nn.Module, optimizer: torch.optim.Optimizer, stats: Stats, *others: Tensor
-    ) -> None:
+    def _update(self, name: str, optimizer: torch.optim.Optimizer, stats: Stats, *others: Tensor) -> None:
         """Add up gradients, and `others` with them, over the team, and take the optimiser's step."""
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
         self.team.sum([*gradients, *others])
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
@@ -231,7 +234,8 @@ class Trainer:
         return regulariser + config.mean_angle_weight * distance
 
     def _generator_phase(self, stats: Stats) -> None:
-        self.discriminator.requires_grad_(False)
+        for parameter in _parameters(self.discriminator_optimizer):
+            parameter.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
         for draws in self._pieces("generator"):
@@ -243,8 +247,9 @@ class Trainer:
             w_mean += w.detach().mean(dim=0) * self._share
         if self.generator.camera_generator is not None:
             (self._camera_loss(stats) / self.team.size).backward()
-        self.discriminator.requires_grad_(True)
-        self._update("generator", self.generator, self.generator_optimizer, stats, w_mean)
+        for parameter in _parameters(self.discriminator_optimizer):
+            parameter.requires_grad_(True)
+        self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
     def _real_patches(self, batch: Batch, draws: Draws) -> tuple[Tensor, Patches]:
@@ -294,7 +299,7 @@ class Trainer:
                     penalty = r1_penalty(real_logits, reals, train.r1_gamma)
                     (penalty * (train.r1_interval * self._share)).backward()
                 self._note(stats, "discriminator/r1", penalty)
-        self._update("discriminator", self.discriminator, self.discriminator_optimizer, stats)
+        self._update("discriminator", self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step on a batch of real images, or this process's share of one.
