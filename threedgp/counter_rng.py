@@ -98,9 +98,7 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
 
 
 @functools.lru_cache(maxsize=64)
-def _columns(
-    states: tuple[int, ...], widths: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(states: tuple[int, ...], widths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """First states of several sets `[K]`, and of each of their columns the set `[N]` and the counter `[N]`."""
     # Made outside of inference mode: a tensor of that mode could not be used in training later.
     with torch.inference_mode(False):

@@ -74,7 +74,7 @@ class Draws:
                 self.normal("fine noise", count, fine) * density_noise,
             )
         u_coarse, u_fine = self.uniform_sets({"coarse": count * coarse, "fine": count * fine})
-        return RayRandomness(u_coarse.reshape(len(u_coarse), count, coarse), u_fine.reshape(len(u_fine), count, fine), *noises)
+        return RayRandomness(u_coarse.unflatten(1, (count, coarse)), u_fine.unflatten(1, (count, fine)), *noises)
 
     def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
         """Noise inputs of the backbone; None where it has none."""
