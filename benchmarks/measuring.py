@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import datetime
 import gc
@@ -19,6 +20,12 @@ import torch
 def _synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def require_gpu(parser: argparse.ArgumentParser, device: str = "cuda") -> None:
+    """End the program with one sentence where `device` is a GPU and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; this is to be measured on one.")
 
 
 def seconds(work: Callable[[], object], device: str) -> float:

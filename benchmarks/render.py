@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, peak_bytes
+from measuring import environment, interleaved, peak_bytes, require_gpu
 from naive_render import naive_render
 from torch import Tensor
 from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--note", help="kept in the row, such as what else the machine was doing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    require_gpu(parser, options.device)
     on_gpu = options.device == "cuda"
     name = options.workload or ("published" if on_gpu else "published-4")
     backends = options.backend or (["triton"] if on_gpu else ["blocked"])

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, peak_bytes
+from measuring import environment, interleaved, peak_bytes, require_gpu
 from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import Composite, midpoint_randomness, render_rays
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    require_gpu(parser, options.device)
     work = WORKLOADS["inference"]
     scene = make_scene(work, options.device, torch.float32, options.density)
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved
+from measuring import environment, interleaved, require_gpu
 from naive_step import make_naive
 
 from threedgp.allocator import keep_freed_memory
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
     options = parser.parse_args()
+    require_gpu(parser, options.device)
     keep_freed_memory()
 
     values = preset_values(options.preset)

@@ -12,7 +12,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from measuring import seconds
+from measuring import require_gpu, seconds
 from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import stratified_distances
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--workload", default="published", choices=WORKLOADS)
     options = parser.parse_args()
+    require_gpu(parser)
     work = WORKLOADS[options.workload]
     scene = make_scene(work, "cuda", getattr(torch, options.dtype))
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
