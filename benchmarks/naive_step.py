@@ -79,8 +79,7 @@ class NaiveSynthesisBlock(SynthesisBlock):
     def forward(
         self, x: Tensor, image: Tensor | None, styles: Iterator[Tensor], noise: Iterator[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        if not self.first:
-            x = self.conv0(x, next(styles), next(noise))
+        x = x.contiguous() if self.first else self.conv0(x, next(styles), next(noise))
         x = self.conv1(x, next(styles), next(noise))
         output = self.output(x, next(styles))
         return x, output if image is None else _doubled(image) + output

@@ -58,7 +58,7 @@ def show(config: Config, target: Path, rows: int) -> None:
         UserError: `target` is no PNG or cannot be written, or the estimator or its pictures cannot be had.
     """
     from threedgp.depth_check.preview import preview
-    from threedgp.depth_check.target import require_writable, writing
+    from threedgp.target import require_writable, writing
 
     if target.suffix.lower() != ".png":
         raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")

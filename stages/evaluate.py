@@ -159,6 +159,7 @@ def score_samples(
     from threedgp.metrics.picture_folder import open_samples
     from threedgp.metrics.summary import split
     from threedgp.progress import say
+    from threedgp.target import require_writable, writing
 
     near, far = depth_range
     if not -math.inf < near < far < math.inf:
@@ -169,7 +170,7 @@ def score_samples(
         raise UserError(f"--out: {target} belongs to the pipeline; name another file.")
     if target.suffix != ".json":
         raise UserError(f"--out: the numbers are JSON, so call the file .json, not {target.name}.")
-    external.require_writable(target)
+    require_writable(target, "--out")
     scratch = stage.scratch / external.listing_key(images, depth)
     scratch.mkdir(exist_ok=True)
     samples = open_samples(images, depth, labels, config.dataset.resolution, scratch)
@@ -177,7 +178,7 @@ def score_samples(
     values = external.score(real, samples, scratch, bounds=depth_range, estimator=_pixel_estimator(config))
     networks = real.feature_reference
     head, details = split(values, (networks.network, networks.neighbourhood_network))
-    with external.writing(target):
+    with writing(target, "--out"):
         write_json(target, {"about": external.about(real, images, depth), **head, **details})
     say(f"{target}: {len(samples.pictures)} samples against {real.prepared.manifest.rows} real pictures.")
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from threedgp.models import winograd
 from threedgp.models.winograd import convolve, reason_against
+from threedgp.native import threads as native_threads
 
 compiled = pytest.mark.skipif(reason_against() is not None, reason=str(reason_against()))
 
@@ -74,7 +75,10 @@ def test_every_result_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @compiled
-def test_numbers_do_not_depend_on_threads() -> None:
+@pytest.mark.parametrize("openmp", [True, False])
+def test_numbers_do_not_depend_on_threads(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not openmp:
+        monkeypatch.setattr(native_threads, "_parallel", lambda: None)
     tensors = _tensors(6, 32, 96, 33, 20)
     threads, got = torch.get_num_threads(), []
     try:

@@ -41,6 +41,7 @@ WITHOUT_EFFECT = {
     "threedgp/fetch",  # what it brings is checked by its hash, or by the stage that asked for it
     "threedgp/processes.py",
     "threedgp/progress.py",
+    "threedgp/target.py",
 }
 # What only an option such as --preview reaches, which writes no output: a change of one re-runs nothing, too.
 ASIDE = {"threedgp/depth_check"}
@@ -73,6 +74,7 @@ BASIS = {
     "native",
     "processes",
     "progress",
+    "target",
 }
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -17,12 +18,16 @@ from threedgp.render import (
     RaySettings,
     composite_union,
     field_along_rays,
+    native_field,
     render_rays,
 )
 from threedgp.render import composite as composite_sorted
 from threedgp.render.sampling import fine_distances
 
 HALF_WIDTH = 0.5
+needs_compiler = pytest.mark.skipif(
+    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
+)
 
 
 class FieldCase(NamedTuple):

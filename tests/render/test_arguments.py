@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from render.kernel_checks import needs_compiler
 from torch import Tensor
 
 from threedgp.render import (
@@ -21,15 +22,11 @@ from threedgp.render import (
     importance_distances,
     merge_samples,
     midpoint_randomness,
-    native_field,
     render_rays,
     stratified_distances,
     uncontract,
 )
 
-needs_compiler = pytest.mark.skipif(
-    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
-)
 ENGINES = ["torch", "blocked", pytest.param("native", marks=needs_compiler)]
 B, R, S, F, C, H = 2, 5, 4, 6, 8, 16
 SETTINGS = RaySettings(0.2, 0.9, 0.5)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from render.kernel_checks import FieldCase, field_errors, field_inputs, planes_far_apart, render_errors
+from render.kernel_checks import FieldCase, field_errors, field_inputs, needs_compiler, planes_far_apart, render_errors
 
 from threedgp.render import (
     Decoder,
@@ -39,9 +39,6 @@ CASES = {
     "narrowest decoder": FieldCase(channels=32, hidden=16, rays=3),
 }
 
-needs_compiler = pytest.mark.skipif(
-    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
-)
 ENGINES = ["blocked", pytest.param("native", marks=needs_compiler)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from render.kernel_checks import FieldCase, field_inputs
+from render.kernel_checks import FieldCase, field_inputs, needs_compiler
 from torch import Tensor
 
 from threedgp.render import (
@@ -15,14 +15,10 @@ from threedgp.render import (
     RaySettings,
     composite,
     field_along_rays,
-    native_field,
     render_rays,
 )
 from threedgp.render.plane_layout import addressable, zeros_like_planes
 
-needs_compiler = pytest.mark.skipif(
-    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
-)
 ENGINES = ["torch", "blocked", pytest.param("native", marks=needs_compiler)]
 CASE = FieldCase(spread=0.2)
 B, R, S, C = CASE.batch, CASE.rays, CASE.samples, CASE.channels

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from render.kernel_checks import needs_compiler
 from torch import Tensor
 
-from threedgp.render import Decoder, RayRandomness, RaySettings, midpoint_randomness, native_field, render_rays
+from threedgp.render import Decoder, RayRandomness, RaySettings, midpoint_randomness, render_rays
 from threedgp.render.renderer import EMPTY_RAW_DENSITY, sample_rays
 
-needs_compiler = pytest.mark.skipif(
-    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
-)
 ENGINES = ["blocked", pytest.param("native", marks=needs_compiler)]
 RAYS, COARSE = 200, 64
 LONG = RaySettings(near=0.0, far=100.0, half_width=60.0, infinite_last_interval=False)

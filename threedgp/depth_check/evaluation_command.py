@@ -17,8 +17,8 @@ from threedgp.config import DepthConfig, MachineConfig
 from threedgp.depth.registry import build_estimator
 from threedgp.depth_check.evaluation import Result, evaluate_estimator, find_pairs, mean_score
 from threedgp.depth_check.scores import Score
-from threedgp.depth_check.target import require_writable, writing
 from threedgp.errors import UserError
+from threedgp.target import require_writable, writing
 
 
 def compare(images: Path, depth: Path | None, json: Path | None, settings: dict[str, Any], device: str) -> None:

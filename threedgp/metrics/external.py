@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,35 +32,6 @@ def listing_key(images: Path, depth: Path | None) -> str:
     ]
     listing = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
-
-
-def require_writable(target: Path) -> None:
-    """Make sure, before the work and without leaving a trace, that the file of the numbers can be written.
-
-    Raises:
-        UserError: it is no file, or its folder takes none.
-    """
-    with writing(target):
-        if target.exists() and not target.is_file():
-            raise UserError(f"--out: {target} is not a file; name a file to write.")
-        # Missing parents are made when the file is written. A trial knows more than the mode bits.
-        existing = next(place for place in target.absolute().parents if place.exists())
-        tempfile.TemporaryFile(dir=existing).close()
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Say in one sentence that the body cannot write the file of the numbers.
-
-    Raises:
-        UserError: the body raised an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"--out: {target} cannot be written ({error.strerror or error}); name a file in another folder."
-        ) from None
 
 
 def about(real: RealSide, images: Path, depth: Path | None) -> dict[str, Any]:

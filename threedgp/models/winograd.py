@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from threedgp.native import building
 from threedgp.native.building import NativeError, compiled, pointer, processor
 from threedgp.native.threads import team
 
@@ -25,7 +26,7 @@ LANES = 16
 POINTS = 36
 WEIGHTS_PER_TILE = 64
 """Product of both numbers of channels, for each tile of 4x4 results, up to which this is faster: weights have to be
-transformed, too. Measured with 16 to 512 channels."""
+transformed, too. Measured with 16 to 256 channels (`benchmarks/convolutions.py`)."""
 
 
 class _Size(ctypes.Structure):
@@ -42,11 +43,7 @@ def _library() -> ctypes.CDLL:
 @cache
 def reason_against() -> str | None:
     """Why this machine has no such convolutions, or None if it has."""
-    try:
-        _library()
-    except NativeError as problem:
-        return str(problem)
-    return None
+    return building.reason_against(_library)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def compiled(source: Path, *definitions: str) -> ctypes.CDLL:
         raise NativeError(f"{compiler} failed: {problem.stderr[-500:]}") from problem
     except OSError as problem:
         raise NativeError(f"cannot build or load {target}: {problem}") from problem
+
+
+def reason_against(load: Callable[[], object]) -> str | None:
+    """Why `load`, which calls `compiled`, gives nothing; None where it does."""
+    try:
+        load()
+    except NativeError as problem:
+        return str(problem)
+    return None
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from threedgp.native.building import NativeError, compiled, pointer
+from threedgp.native import building
+from threedgp.native.building import compiled, pointer
 from threedgp.native.threads import share
 
 SOURCE = Path(__file__).with_name("native_compositing.cpp")
@@ -46,11 +47,7 @@ def _library() -> ctypes.CDLL:
 @cache
 def reason_against() -> str | None:
     """Why there is no compiled compositing, or None if there is."""
-    try:
-        _library()
-    except NativeError as problem:
-        return str(problem)
-    return None
+    return building.reason_against(_library)
 
 
 def _sets(

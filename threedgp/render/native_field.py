@@ -7,14 +7,15 @@ threads: these share out images backward, whose sums are then added in order.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.native.building import NativeError, compiled, pointer
+from threedgp.native import building
+from threedgp.native.building import compiled, pointer
 from threedgp.native.threads import share
 from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
 from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
@@ -49,11 +50,7 @@ def reason_against(channels: int, hidden: int) -> str | None:
     """Why there is no compiled field for these sizes, or None if there is."""
     if channels % 8:
         return f"{channels} channels are no multiple of 8"
-    try:
-        _library(channels, hidden)
-    except NativeError as problem:
-        return str(problem)
-    return None
+    return building.reason_against(partial(_library, channels, hidden))
 
 
 def _strides(planes: Tensor) -> _Planes:

@@ -1,4 +1,4 @@
-"""The file that a look at an estimator ends in: found to be writable before the work, not after it."""
+"""The file on the command line that long work ends in: found to be writable before the work, not after it."""
 
 from __future__ import annotations
 
