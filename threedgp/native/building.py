@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
@@ -82,6 +83,17 @@ def reason_against(load: Callable[[], object]) -> str | None:
     except NativeError as problem:
         return str(problem)
     return None
+
+
+def may_take(x: Tensor, reason_against: Callable[[], str | None]) -> bool:
+    """Whether code for float32 on a CPU, which there may be a reason against, can work on `x`."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype is torch.float32
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and reason_against() is None
+    )
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

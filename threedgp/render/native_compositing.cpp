@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
+
+#include "team.h"
 
 namespace {
 
@@ -127,8 +130,6 @@ struct Gradients {
   const float *rgb, *depth, *weights, *transmittance;  // null = zero
 };
 
-int64_t scratch_floats(int64_t samples) { return ROWS * LANES * samples; }
-
 }  // extern "C"
 
 namespace {
@@ -206,13 +207,22 @@ struct Group {
   }
 };
 
-}  // namespace
+// `work(scratch, first, end)` for so many pieces of the rays.
+template <class Work>
+void share_rays(const Sets* sets, int64_t rays, int64_t pieces, const Team* team, Work work) {
+  const int64_t samples = sets->counts[0] + sets->counts[1];
+  team->share(pieces, [&](int64_t k) {
+    static thread_local std::vector<float> memory;
+    memory.resize(ROWS * LANES * samples + LANES);
+    const auto at = reinterpret_cast<uintptr_t>(memory.data());
+    work(reinterpret_cast<float*>((at + 63) / 64 * 64), rays * k / pieces, rays * (k + 1) / pieces);
+  });
+}
 
-extern "C" {
+// The functions below work off rays [first, end).
 
-// Rays [first, end): rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
-void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance,
-                       float* scratch, int64_t first, int64_t end) {
+void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, float* scratch,
+             int64_t first, int64_t end) {
   Group group(*sets, scratch);
   const int64_t n = group.intervals;
   for (; first < end; first += LANES) {
@@ -251,9 +261,9 @@ void composite_forward(const Sets* sets, float* rgb, float* depth, float* weight
   }
 }
 
-// Gradients of the samples of rays [first, end), each set's like its samples; weights are computed again.
-void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
-                        float* scratch, int64_t first, int64_t end) {
+// Weights are computed again.
+void backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second, float* scratch,
+              int64_t first, int64_t end) {
   Group group(*sets, scratch);
   const int64_t n = group.intervals, count = group.count;
   float* const outs[2] = {grad_first, grad_second};
@@ -330,9 +340,7 @@ void composite_backward(const Sets* sets, const Gradients* gradients, float* gra
   }
 }
 
-// Distances out [rays][fine] of rays [first, end), drawn by u [rays][fine] from the weights of a single set.
-void importance(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first,
-                int64_t end) {
+void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first, int64_t end) {
   Group group(*sets, scratch);
   float *cdf = group.weight, *edges = group.spare;
   const int64_t bins = group.count - 1;
@@ -373,6 +381,34 @@ void importance(const Sets* sets, const float* u, float* out, int64_t fine, floa
       }
     }
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+// rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
+void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
+                       int64_t pieces, const Team* team) {
+  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+    forward(sets, rgb, depth, weights, transmittance, scratch, first, end);
+  });
+}
+
+// Gradients of the samples, each set's like its samples.
+void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
+                        int64_t rays, int64_t pieces, const Team* team) {
+  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+    backward(sets, gradients, grad_first, grad_second, scratch, first, end);
+  });
+}
+
+// Distances out [rays][fine], drawn by u [rays][fine] from the weights of a single set.
+void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
+                const Team* team) {
+  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+    draw(sets, u, out, fine, scratch, first, end);
+  });
 }
 
 }  // extern "C"

@@ -7,7 +7,6 @@ on how. Tensors come in checked (see `arguments`).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from torch import Tensor
 
 from threedgp.native import building
 from threedgp.native.building import compiled, pointer
-from threedgp.native.threads import share
+from threedgp.native.threads import team
 
 SOURCE = Path(__file__).with_name("native_compositing.cpp")
-LEAST_SAMPLES = 65536
-"""Of a piece of work, a third of a millisecond: handing fewer to a thread would cost more than it saves."""
+LEAST_SAMPLES = 16384
+"""Of a piece of work, a tenth of a millisecond: handing fewer to a thread would save nothing."""
 
 
 class _Sets(ctypes.Structure):
@@ -39,9 +38,7 @@ class _Gradients(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL:
-    code = compiled(SOURCE)
-    code.scratch_floats.restype = ctypes.c_int64
-    return code
+    return compiled(SOURCE)
 
 
 @cache
@@ -67,18 +64,10 @@ def _sets(
     )
 
 
-def _share_rays(run: Callable[..., object], sets: _Sets, rays: int, *arguments: object) -> None:
-    """`run` with memory to work in, over all rays."""
-    samples = sum(sets.counts)
-    floats = _library().scratch_floats(ctypes.c_int64(samples))
-    pieces = max(min(torch.get_num_threads(), rays * samples // LEAST_SAMPLES), 1)
-
-    def work(k: int) -> None:
-        scratch = torch.empty(floats, dtype=torch.float32)
-        bounds = (ctypes.c_int64(rays * k // pieces), ctypes.c_int64(rays * (k + 1) // pieces))
-        run(ctypes.byref(sets), *arguments, pointer(scratch), *bounds)
-
-    share(work, pieces)
+def _sharing(sets: _Sets, rays: int) -> tuple[object, ...]:
+    """The last arguments of each function: number of rays, of pieces to share out, threads."""
+    pieces = max(min(torch.get_num_threads(), rays * sum(sets.counts) // LEAST_SAMPLES), 1)
+    return ctypes.c_int64(rays), ctypes.c_int64(pieces), ctypes.byref(team())
 
 
 def composite_forward(
@@ -96,7 +85,7 @@ def composite_forward(
     new = distances[0].new_empty
     outs = new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
     sets = _sets(distances, samples, last, density_bias, midpoint, last_back, sigmoid_color, white_background)
-    _share_rays(_library().composite_forward, sets, shape.numel(), *map(pointer, outs))
+    _library().composite_forward(ctypes.byref(sets), *map(pointer, outs), *_sharing(sets, shape.numel()))
     return outs
 
 
@@ -115,14 +104,10 @@ def composite_backward(
     outs = [torch.empty_like(s) for s in samples]
     given = [None if g is None else g.contiguous() for g in gradients]
     sets = _sets(distances, samples, last, density_bias, midpoint, last_back, sigmoid_color, white_background)
-    _share_rays(
-        _library().composite_backward,
-        sets,
-        distances[0].shape[:-1].numel(),
-        ctypes.byref(_Gradients(*map(pointer, given))),
-        pointer(outs[0]),
-        pointer(outs[1] if len(outs) > 1 else None),
-    )
+    to = pointer(outs[0]), pointer(outs[1] if len(outs) > 1 else None)
+    sharing = _sharing(sets, distances[0].shape[:-1].numel())
+    gradients_of_outs = ctypes.byref(_Gradients(*map(pointer, given)))
+    _library().composite_backward(ctypes.byref(sets), gradients_of_outs, *to, *sharing)
     return outs
 
 
@@ -131,10 +116,6 @@ def importance(distances: Tensor, samples: Tensor, u: Tensor, last: float, densi
     distances, samples, u = distances.contiguous(), samples.contiguous(), u.contiguous()
     out = torch.empty_like(u)
     sets = _sets([distances], [samples], last, density_bias)
-    _share_rays(
-        _library().importance,
-        sets,
-        distances.shape[:-1].numel(),
-        *(pointer(u), pointer(out), ctypes.c_int64(u.shape[-1])),
-    )
+    arguments = pointer(u), pointer(out), ctypes.c_int64(u.shape[-1])
+    _library().importance(ctypes.byref(sets), *arguments, *_sharing(sets, distances.shape[:-1].numel()))
     return out

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "team.h"
+
 namespace {
 
 constexpr int C = CHANNELS, H = HIDDEN;
@@ -27,8 +29,8 @@ V load(const float* p) {
   return v;
 }
 
-template <class V>
-void store(float* p, V v) {
+template <class V, class T>
+void store(T* p, V v) {
   std::memcpy(p, &v, sizeof v);
 }
 
@@ -65,99 +67,109 @@ struct Decoder {
 
 namespace {
 
-// The two texels around a coordinate: index, weight (zero beyond the border), derivative of the weight.
-struct Pair {
-  int index[2];
-  float weight[2], slope[2];
-
-  void set(float coordinate, int size) {
-    const float scale = (size - 1) * 0.5f;
-    float position = (coordinate + 1.0f) * scale;
-    position = position > -2.0f ? position : -2.0f;  // NaN lands outside, too
-    position = std::min(position, float(size));
-    const float floor = std::floor(position), fraction = position - floor;
-    const int low = int(floor);
-    for (int k = 0; k < 2; ++k) {
-      const int at = low + k;
-      const bool inside = at >= 0 && at < size;
-      index[k] = std::min(std::max(at, 0), size - 1);
-      weight[k] = inside ? (k ? fraction : 1.0f - fraction) : 0.0f;
-      slope[k] = inside ? (k ? scale : -scale) : 0.0f;
-    }
-  }
-};
+typedef float Samples __attribute__((vector_size(BLOCK * 4), aligned(4)));  // a number of each sample of a block
+typedef int32_t Whole __attribute__((vector_size(BLOCK * 4), aligned(4)));
 
 constexpr int ACROSS[3] = {0, 0, 1}, UP[3] = {1, 2, 2};
 
-struct Sample {
-  int64_t ray, image;
-  float t, scaled[3];  // position in half-widths, before contraction
-  Pair column[3], row[3];
+// The two texels around a coordinate of each sample: index, weight (zero beyond the border), derivative of the weight.
+struct Pairs {
+  alignas(64) int32_t index[2][BLOCK];
+  alignas(64) float weight[2][BLOCK], slope[2][BLOCK];
 
-  void set(const Rays& rays, int64_t at) {
-    ray = at / rays.samples;
-    image = ray / rays.per_image;
-    t = rays.distances[at];
-    float x[3], square = 0;
-    for (int k = 0; k < 3; ++k) {
-      scaled[k] = (rays.origins[ray * 3 + k] + t * rays.directions[ray * 3 + k]) * rays.inverse_half_width;
-      square += scaled[k] * scaled[k];
+  void set(Samples coordinate, int size) {
+    const float scale = (size - 1) * 0.5f;
+    Samples position = (coordinate + 1.0f) * scale;
+    position = position > -2.0f ? position : Samples{} - 2.0f;  // NaN lands outside, too
+    position = position < float(size) ? position : Samples{} + float(size);
+    const Whole low = __builtin_convertvector(position + 2.0f, Whole) - 2;  // of positive numbers: rounded down
+    const Samples fraction = position - __builtin_convertvector(low, Samples);
+    for (int k = 0; k < 2; ++k) {
+      const Whole at = low + k, inside = (at >= 0) & (at < size);
+      store(index[k], at < 0 ? Whole{} : at < size ? at : Whole{} + (size - 1));
+      store(weight[k], inside ? (k ? fraction : 1.0f - fraction) : Samples{});
+      store(slope[k], inside ? Samples{} + (k ? scale : -scale) : Samples{});
     }
-    float factor = 1;
-    if (rays.contraction) {
-      const float inverse = 1 / std::sqrt(std::max(square, 1.0f));
-      factor = 0.5f * (2 - inverse) * inverse;
-    }
-    for (int k = 0; k < 3; ++k) x[k] = scaled[k] * factor;
-    for (int p = 0; p < 3; ++p) {
-      column[p].set(x[ACROSS[p]], rays.width);
-      row[p].set(x[UP[p]], rays.height);
-    }
-  }
-
-  int64_t texel(const Planes& planes, int p, int r, int c) const {
-    return image * planes.image + p * planes.plane + row[p].index[r] * planes.row + column[p].index[c] * planes.column;
-  }
-
-  // Gradient of the position in scene units, given that of the coordinates on the planes.
-  void to_position(const Rays& rays, float g[3]) const {
-    if (rays.contraction) {
-      const float square = scaled[0] * scaled[0] + scaled[1] * scaled[1] + scaled[2] * scaled[2];
-      const float inverse = 1 / std::sqrt(std::max(square, 1.0f));
-      const float factor = 0.5f * (2 - inverse) * inverse;
-      const float slope = square > 1 ? (inverse - 1) * inverse * inverse * inverse : 0.0f;
-      const float radial = (scaled[0] * g[0] + scaled[1] * g[1] + scaled[2] * g[2]) * slope;
-      for (int k = 0; k < 3; ++k) g[k] = factor * g[k] + radial * scaled[k];
-    }
-    for (int k = 0; k < 3; ++k) g[k] *= rays.inverse_half_width;
   }
 };
 
-// A block of samples on its way through the field.
+// A block of samples on their way through the field.
 struct Block {
-  Sample samples[BLOCK];
+  int64_t rays[BLOCK], images[BLOCK];
+  alignas(64) float t[BLOCK], scaled[3][BLOCK];  // position in half-widths, before contraction
+  Pairs column[3], row[3];
+  alignas(64) int64_t texels[12][BLOCK];  // offsets on the planes
   alignas(64) float features[BLOCK][C];
   alignas(64) float pre[BLOCK][HP];
   int count;
 
-  void gather(const float* texels, const Planes& planes, const Rays& rays, int64_t first, int n) {
+  // Samples [first, first + n); what is left of the block repeats the last one.
+  void place(const Rays& at, const Planes& planes, int64_t first, int n) {
     count = n;
-    for (int s = 0; s < n; ++s) {
-      samples[s].set(rays, first + s);
-      for (int k = 0; k < 12; ++k) {
-        const char* at = reinterpret_cast<const char*>(texels + samples[s].texel(planes, k / 4, k / 2 % 2, k % 2));
-        for (int line = 0; line < C * 4; line += 64) __builtin_prefetch(at + line);
-      }
+    alignas(64) float position[3][BLOCK];
+    int64_t sample = first, ray = first / at.samples, image = ray / at.per_image;
+    for (int s = 0; s < BLOCK; ++s) {
+      if (s && s < n && ++sample == (ray + 1) * at.samples && ++ray == (image + 1) * at.per_image) ++image;
+      rays[s] = ray;
+      images[s] = image;
+      t[s] = at.distances[sample];
+      for (int k = 0; k < 3; ++k)
+        scaled[k][s] = (at.origins[rays[s] * 3 + k] + t[s] * at.directions[rays[s] * 3 + k]) * at.inverse_half_width;
     }
+    std::memcpy(position, scaled, sizeof position);
+    if (at.contraction)
+      for (int s = 0; s < BLOCK; ++s) {
+        const float inverse = 1 / std::sqrt(std::max(square(s), 1.0f));
+        for (int k = 0; k < 3; ++k) position[k][s] *= 0.5f * (2 - inverse) * inverse;
+      }
+    for (int p = 0; p < 3; ++p) {
+      column[p].set(load<Samples>(position[ACROSS[p]]), at.width);
+      row[p].set(load<Samples>(position[UP[p]]), at.height);
+    }
+    offsets(planes, texels);
+  }
+
+  // Of the twelve texels of each sample: four a plane, row by row.
+  void offsets(const Planes& planes, int64_t to[12][BLOCK]) const {
+    for (int k = 0; k < 12; ++k) {
+      const int32_t *r = row[k / 4].index[k / 2 % 2], *c = column[k / 4].index[k % 2];
+      for (int s = 0; s < BLOCK; ++s)
+        to[k][s] = images[s] * planes.image + k / 4 * planes.plane + r[s] * planes.row + c[s] * planes.column;
+    }
+  }
+
+  float square(int s) const {
+    return scaled[0][s] * scaled[0][s] + scaled[1][s] * scaled[1][s] + scaled[2][s] * scaled[2][s];
+  }
+
+  // Gradient of sample s's position in scene units, given that of the coordinates on the planes.
+  void to_position(const Rays& at, int s, float g[3]) const {
+    if (at.contraction) {
+      const float all = square(s), inverse = 1 / std::sqrt(std::max(all, 1.0f));
+      const float factor = 0.5f * (2 - inverse) * inverse;
+      const float slope = all > 1 ? (inverse - 1) * inverse * inverse * inverse : 0.0f;
+      const float radial = (scaled[0][s] * g[0] + scaled[1][s] * g[1] + scaled[2][s] * g[2]) * slope;
+      for (int k = 0; k < 3; ++k) g[k] = factor * g[k] + radial * scaled[k][s];
+    }
+    for (int k = 0; k < 3; ++k) g[k] *= at.inverse_half_width;
+  }
+
+  void gather(const float* table, const Planes& planes, const Rays& at, int64_t first, int n) {
+    place(at, planes, first, n);
+    for (int k = 0; k < 12; ++k)
+      for (int s = 0; s < n; ++s) {
+        const char* texel = reinterpret_cast<const char*>(table + texels[k][s]);
+        for (int line = 0; line < C * 4; line += 64) __builtin_prefetch(texel + line);
+      }
+    alignas(64) float weights[12][BLOCK];
+    for (int k = 0; k < 12; ++k)
+      store(weights[k], load<Samples>(row[k / 4].weight[k / 2 % 2]) * load<Samples>(column[k / 4].weight[k % 2]) *
+                            (1.0f / 3));
     std::memset(features, 0, sizeof features);
     for (int s = 0; s < n; ++s) {
       Channels total[CV] = {};
-      for (int k = 0; k < 12; ++k) {
-        const int p = k / 4, r = k / 2 % 2, c = k % 2;
-        const float weight = samples[s].row[p].weight[r] * samples[s].column[p].weight[c] * (1.0f / 3);
-        const float* at = texels + samples[s].texel(planes, p, r, c);
-        for (int v = 0; v < CV; ++v) total[v] += weight * load<Channels>(at + v * LANES);
-      }
+      for (int k = 0; k < 12; ++k)
+        for (int v = 0; v < CV; ++v) total[v] += weights[k][s] * load<Channels>(table + texels[k][s] + v * LANES);
       for (int v = 0; v < CV; ++v) store(features[s] + v * LANES, total[v]);
     }
   }
@@ -192,15 +204,9 @@ struct Block {
   }
 };
 
-}  // namespace
-
-extern "C" {
-
-// Samples of rays [first, last) of the flattened batch; opaque_depth > 0 leaves those behind that depth `empty`
-// (`bias` is added to raw density for that depth alone).
-void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-                   const float* noise, float* out, int64_t first, int64_t last, float opaque_depth, float bias,
-                   float empty) {
+// Samples of rays [first, last) of the flattened batch.
+void forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder, const float* noise,
+             float* out, int64_t first, int64_t last, float opaque_depth, float bias, float empty) {
   Block block;
   const int64_t n = rays->samples;
   if (opaque_depth > 0) {
@@ -235,12 +241,13 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
     for (int64_t s = first * n; s < last * n; ++s) out[s * 4 + 3] += noise[s];
 }
 
-// Adds the gradients of rays [first, last) to those given; null = not asked for. grad_decoder: w1t, b1, w2, b2, padded.
-void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-                    const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
-                    float* grad_origins, float* grad_directions, int64_t first, int64_t last) {
+// Adds the gradients of rays [first, last) to those given.
+void backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
+              const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
+              float* grad_origins, float* grad_directions, int64_t first, int64_t last) {
   Block block;
   alignas(64) float grad_pre[BLOCK][HP], grad_features[BLOCK][C];
+  alignas(64) int64_t to_texels[12][BLOCK];
   float *grad_w1t = grad_decoder, *grad_b1 = grad_w1t + C * HP, *grad_w2 = grad_b1 + HP, *grad_b2 = grad_w2 + 4 * HP;
   const int64_t end = last * rays->samples;
   for (int64_t start = first * rays->samples; start < end; start += BLOCK) {
@@ -293,16 +300,16 @@ void field_backward(const float* texels, const Planes* planes, const Rays* rays,
       for (int j = 0; j < 4; ++j)
         for (int v = 0; v < CV; ++v) store(grad_features[s + j] + v * LANES, total[j][v] * (1.0f / 3));
     }
+    if (grad_texels) block.offsets(*grad_planes, to_texels);
     for (int s = 0; s < count; ++s) {
-      const Sample& sample = block.samples[s];
       Channels g[CV];
       for (int v = 0; v < CV; ++v) g[v] = load<Channels>(grad_features[s] + v * LANES);
       if (grad_texels)
         for (int k = 0; k < 12; ++k) {
           const int p = k / 4, r = k / 2 % 2, c = k % 2;
-          const float weight = sample.row[p].weight[r] * sample.column[p].weight[c];
+          const float weight = block.row[p].weight[r][s] * block.column[p].weight[c][s];
           if (weight == 0) continue;
-          float* to = grad_texels + sample.texel(*grad_planes, p, r, c);
+          float* to = grad_texels + to_texels[k][s];
           for (int v = 0; v < CV; ++v) store(to + v * LANES, load<Channels>(to + v * LANES) + weight * g[v]);
         }
       if (!grad_origins) continue;
@@ -311,22 +318,51 @@ void field_backward(const float* texels, const Planes* planes, const Rays* rays,
         Channels across = {}, up = {};
         for (int k = 0; k < 4; ++k) {
           const int r = k / 2, c = k % 2;
-          const float* at = texels + sample.texel(*planes, p, r, c);
+          const float* at = texels + block.texels[p * 4 + k][s];
           Channels dot = {};
           for (int v = 0; v < CV; ++v) dot += g[v] * load<Channels>(at + v * LANES);
-          across += sample.row[p].weight[r] * sample.column[p].slope[c] * dot;
-          up += sample.row[p].slope[r] * sample.column[p].weight[c] * dot;
+          across += block.row[p].weight[r][s] * block.column[p].slope[c][s] * dot;
+          up += block.row[p].slope[r][s] * block.column[p].weight[c][s] * dot;
         }
         to_position[ACROSS[p]] += sum(across);
         to_position[UP[p]] += sum(up);
       }
-      sample.to_position(*rays, to_position);
+      block.to_position(*rays, s, to_position);
       for (int k = 0; k < 3; ++k) {
-        grad_origins[sample.ray * 3 + k] += to_position[k];
-        grad_directions[sample.ray * 3 + k] += sample.t * to_position[k];
+        grad_origins[block.rays[s] * 3 + k] += to_position[k];
+        grad_directions[block.rays[s] * 3 + k] += block.t[s] * to_position[k];
       }
     }
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Colour and raw density of all samples, [images][per_image][samples][4]; opaque_depth > 0 leaves those behind that
+// depth `empty` (`bias` is added to raw density for that depth alone).
+void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
+                   const float* noise, float* out, int64_t images, float opaque_depth, float bias, float empty,
+                   const Team* team) {
+  const int64_t total = images * rays->per_image;
+  const int64_t pieces = std::min(4 * team->threads, total);  // more than threads: opaque rays end early
+  team->share(pieces, [=](int64_t k) {
+    forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, opaque_depth, bias,
+            empty);
+  });
+}
+
+// Adds gradients to those given; null = not asked for. Each image has a grad_decoder of its own, `grad_size` numbers:
+// w1t, b1, w2, b2, padded.
+void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
+                    const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
+                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Team* team) {
+  team->share(images, [=](int64_t image) {
+    backward(texels, planes, rays, decoder, grad_out, grad_texels, grad_planes,
+             grad_decoder ? grad_decoder + image * grad_size : nullptr, grad_origins, grad_directions,
+             image * rays->per_image, (image + 1) * rays->per_image);
+  });
 }
 
 }  // extern "C"

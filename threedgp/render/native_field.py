@@ -16,7 +16,7 @@ from torch import Tensor
 
 from threedgp.native import building
 from threedgp.native.building import compiled, pointer
-from threedgp.native.threads import share
+from threedgp.native.threads import team
 from threedgp.render.field_interface import FieldGradients, FieldInputs, Needs
 from threedgp.render.field_reference import EMPTY_RAW_DENSITY, Decoder
 from threedgp.render.plane_layout import addressable, zeros_like_planes
@@ -98,18 +98,12 @@ def field_forward(
     weights = _padded(decoder)
     rays = _rays(inputs, distances)
     strides, layers = _strides(planes), _Decoder(*(w.data_ptr() for w in weights))
-    total = distances.shape[0] * distances.shape[1]
-    pieces = min(4 * torch.get_num_threads(), total)  # more than threads: opaque rays end early
-
-    def work(k: int) -> None:
-        library.field_forward(
-            *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
-            *(pointer(noise), pointer(out)),
-            *(ctypes.c_int64(total * k // pieces), ctypes.c_int64(total * (k + 1) // pieces)),
-            *(ctypes.c_float(x) for x in (opaque_depth, density_bias, EMPTY_RAW_DENSITY)),
-        )
-
-    share(work, pieces)
+    library.field_forward(
+        *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
+        *(pointer(noise), pointer(out), ctypes.c_int64(len(distances))),
+        *(ctypes.c_float(x) for x in (opaque_depth, density_bias, EMPTY_RAW_DENSITY)),
+        ctypes.byref(team()),
+    )
     return out
 
 
@@ -130,19 +124,14 @@ def field_backward(
     weights = _padded(decoder)
     strides, layers = _strides(planes), _Decoder(*(w.data_ptr() for w in weights))
     grad_strides = _strides(planes if grad_planes is None else grad_planes)
-    sets = [_rays(inputs, at) for at in distances]
-
-    def work(image: int) -> None:
-        for rays, gradient in zip(sets, gradients, strict=True):
-            library.field_backward(
-                *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
-                *(pointer(gradient), pointer(grad_planes), ctypes.byref(grad_strides)),
-                pointer(None if grad_decoder is None else grad_decoder[image]),
-                *(pointer(grad_origins), pointer(grad_directions)),
-                *(ctypes.c_int64(image * count), ctypes.c_int64((image + 1) * count)),
-            )
-
-    share(work, batch)
+    for at, gradient in zip(distances, gradients, strict=True):
+        library.field_backward(
+            *(pointer(planes), ctypes.byref(strides), ctypes.byref(_rays(inputs, at)), ctypes.byref(layers)),
+            *(pointer(gradient), pointer(grad_planes), ctypes.byref(grad_strides)),
+            *(pointer(grad_decoder), ctypes.c_int64(sum(sizes))),
+            *(pointer(grad_origins), pointer(grad_directions)),
+            *(ctypes.c_int64(batch), ctypes.byref(team())),
+        )
     if grad_decoder is None:
         return FieldGradients(grad_planes, None, grad_origins, grad_directions)
     w1t, b1, w2, b2 = grad_decoder.sum(0).split(sizes)
