@@ -67,6 +67,7 @@ BASIS = {
     "__init__",
     "atomic",
     "config",
+    "constants",
     "counter_rng",
     "device",
     "errors",
@@ -86,8 +87,15 @@ def declared() -> dict[str, Declaration]:
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """Modules of the project that a file imports, anywhere in it, as paths; with the packages on the way."""
-    return _imported(ast.parse((ROOT / module).read_text()), module)
+    """Modules of the project that a file imports, anywhere in it, as paths; with the packages on the way.
+
+    And the C++ that it compiles, which bears its name.
+    """
+    if module.endswith(".cpp"):
+        return frozenset()
+    native = module.replace(".py", ".cpp")
+    compiled = {native} if (ROOT / native).exists() else set()
+    return _imported(ast.parse((ROOT / module).read_text()), module) | compiled
 
 
 def _imported(tree: ast.AST, module: str = "") -> frozenset[str]:
@@ -233,7 +241,7 @@ def test_imports_point_downwards(root: Path) -> None:
         part = file.relative_to(root / "threedgp").parts[0].removesuffix(".py")
         for target in imports(module):
             layer, other = target.split("/")[:2]
-            other = other.removesuffix(".py")
+            other = other.partition(".")[0]
             assert layer != "stages", f"{module} imports {target}"
             if module in TOOLS or other == part:
                 continue
