@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "team.h"
@@ -19,8 +20,9 @@ typedef float Lanes __attribute__((vector_size(64), aligned(4)));
 constexpr int L = 16;          // channels of a vector
 constexpr int POINTS = 36;     // of a transformed tile
 constexpr int TILES = 24;      // of a block
+constexpr int PAD = L;         // numbers between points
 constexpr int ROWS = 6;        // tiles whose sums share the registers; divides TILES
-constexpr int PIECE = 2 * L;   // channels that a thread takes at a time where it takes all tiles
+constexpr int PIECE = 2 * L;   // input channels whose weights a thread takes at a time
 
 Lanes load(const float* p) {
   Lanes v;
@@ -30,12 +32,55 @@ Lanes load(const float* p) {
 
 void store(float* p, Lanes v) { std::memcpy(p, &v, sizeof v); }
 
+// From the numbers of a point to those of the next, of a block of tiles and of weights. Without the padding these would
+// be multiples of a page, and all points would share few sets of the nearest cache: weights took 3.6 times as long.
+int64_t apart(int64_t channels) { return TILES * channels + PAD; }
+
+int64_t weights_apart(int64_t in, int64_t out) { return in * out + PAD; }
+
 // Memory of this thread, aligned to a cache line.
 float* scratch(int which, int64_t floats) {
-  static thread_local std::vector<float> memory[2];
+  static thread_local std::vector<float> memory[3];
   if (int64_t(memory[which].size()) < floats + L) memory[which].resize(floats + L);
   const auto at = reinterpret_cast<uintptr_t>(memory[which].data());
   return reinterpret_cast<float*>((at + 63) / 64 * 64);
+}
+
+// Lanes of a and, from L on, b, in this order.
+template <int... FROM>
+Lanes shuffled(Lanes a, Lanes b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, FROM...);
+#else
+  typedef int32_t Places __attribute__((vector_size(64)));
+  return __builtin_shuffle(a, b, Places{FROM...});
+#endif
+}
+
+// The quarters off the diagonal of squares of 2 STEP lanes change places.
+template <int STEP, int... I>
+void exchange(Lanes rows[L], std::integer_sequence<int, I...>) {
+  for (int i = 0; i < L; ++i) {
+    if (i & STEP) continue;
+    const Lanes a = rows[i], b = rows[i + STEP];
+    rows[i] = shuffled<(I & STEP ? I + L - STEP : I)...>(a, b);
+    rows[i + STEP] = shuffled<(I & STEP ? I + L : I + STEP)...>(a, b);
+  }
+}
+
+// Rows become columns.
+void transpose(Lanes rows[L]) {
+  constexpr std::make_integer_sequence<int, L> lanes;
+  exchange<8>(rows, lanes);
+  exchange<4>(rows, lanes);
+  exchange<2>(rows, lanes);
+  exchange<1>(rows, lanes);
+}
+
+const float* zeros(int64_t floats) {
+  float* memory = scratch(2, floats);
+  std::memset(memory, 0, floats * 4);
+  return memory;
 }
 
 // The one-dimensional maps, applied to rows and columns.
@@ -115,30 +160,35 @@ struct Place {
 struct Picture {
   const float* at;
   int64_t height, width, channels;
+  const float* zeros;  // a pixel beyond the border
 
-  Lanes read(int64_t image, int64_t y, int64_t x, int64_t channel) const {
+  const float* pixel(int64_t image, int64_t y, int64_t x) const {
     const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-    return inside ? load(at + ((image * height + y) * width + x) * channels + channel) : Lanes{};
+    return inside ? at + ((image * height + y) * width + x) * channels : zeros;
   }
 };
 
 // Channels [first, last) of N x N pixels from (row, column) on, through `map` along both axes, to
-// `to` [POINTS][TILES][channels].
+// `to` [POINTS][TILES][channels], points `apart`.
 template <int N, void (*map)(const Lanes*, Lanes*)>
 void to_points(const Picture& picture, int64_t image, int64_t row, int64_t column, int64_t first, int64_t last,
                float* to, int tile) {
+  const float* pixels[N][N];
+  for (int i = 0; i < N; ++i)
+    for (int j = 0; j < N; ++j) pixels[i][j] = picture.pixel(image, row + i, column + j);
   for (int64_t c = first; c < last; c += L) {
     Lanes rows[N][6];
     for (int i = 0; i < N; ++i) {
       Lanes line[N];
-      for (int j = 0; j < N; ++j) line[j] = picture.read(image, row + i, column + j, c);
+      for (int j = 0; j < N; ++j) line[j] = load(pixels[i][j] + c);
       map(line, rows[i]);
     }
     for (int j = 0; j < 6; ++j) {
       Lanes line[N], values[6];
       for (int i = 0; i < N; ++i) line[i] = rows[i][j];
       map(line, values);
-      for (int i = 0; i < 6; ++i) store(to + ((i * 6 + j) * TILES + tile) * picture.channels + c, values[i]);
+      float* at = to + j * apart(picture.channels) + tile * picture.channels + c;
+      for (int i = 0; i < 6; ++i) store(at + 6 * i * apart(picture.channels), values[i]);
     }
   }
 }
@@ -159,11 +209,12 @@ void multiply(const float* values, const float* weights, float* sums, int64_t in
   }
 }
 
-// sums[c][k] += sum over tiles of values[tile][c] * gradients[tile][k], for V vectors of k.
+// sums[c][k] += sum over tiles of values[tile][c] * gradients[tile][k], for V vectors of k and first <= c < last.
 template <int V>
-void multiply_transposed(const float* values, const float* gradients, float* sums, int64_t in, int64_t out, int tiles) {
+void multiply_transposed(const float* values, const float* gradients, float* sums, int64_t in, int64_t out,
+                         int64_t first, int64_t last, int tiles) {
   constexpr int GROUP = 16 / V;
-  for (int64_t c = 0; c < in; c += GROUP) {
+  for (int64_t c = first; c < last; c += GROUP) {
     Lanes total[GROUP][V];
     for (int j = 0; j < GROUP; ++j)
       for (int v = 0; v < V; ++v) total[j][v] = load(sums + (c + j) * out + v * L);
@@ -188,10 +239,14 @@ void weights_of_inputs(const float* weights, float* to, int64_t in, int64_t out,
       for (int tap = 0; tap < 9; ++tap)
         std::memcpy(taps + ((8 - tap) * rows_here + c - first) * out, weights + (c * 9 + tap) * out, out * 4);
   } else {
-    for (int64_t k = 0; k < out; ++k)
+    for (int64_t k = 0; k < out; k += L)
       for (int tap = 0; tap < 9; ++tap)
-        for (int64_t c = first; c < last; ++c)
-          taps[(tap * rows_here + c - first) * out + k] = weights[(k * 9 + tap) * in + c];
+        for (int64_t c = first; c < last; c += L) {
+          Lanes square[L];
+          for (int i = 0; i < L; ++i) square[i] = load(weights + ((k + i) * 9 + tap) * in + c);
+          transpose(square);
+          for (int i = 0; i < L; ++i) store(taps + (tap * rows_here + c - first + i) * out + k, square[i]);
+        }
   }
   for (int64_t at = 0; at < rows_here * out; at += L) {
     Lanes rows[3][6];
@@ -204,7 +259,7 @@ void weights_of_inputs(const float* weights, float* to, int64_t in, int64_t out,
       const Lanes line[3] = {rows[0][j], rows[1][j], rows[2][j]};
       Lanes values[6];
       weight_map(line, values);
-      for (int i = 0; i < 6; ++i) store(to + ((i * 6 + j) * in + first) * out + at, values[i]);
+      for (int i = 0; i < 6; ++i) store(to + (i * 6 + j) * weights_apart(in, out) + first * out + at, values[i]);
     }
   }
 }
@@ -213,16 +268,16 @@ void weights_of_inputs(const float* weights, float* to, int64_t in, int64_t out,
 void convolve_tiles(const float* x, const float* weights, const float* bias, float* y, const Size& size, int64_t start,
                     int count) {
   const int64_t in = size.in, out = size.out;
-  const Picture picture{x, size.height, size.width, in};
-  float* values = scratch(0, POINTS * TILES * in);
-  float* sums = scratch(1, POINTS * TILES * out);
+  const Picture picture{x, size.height, size.width, in, zeros(in)};
+  float* values = scratch(0, POINTS * apart(in));
+  float* sums = scratch(1, POINTS * apart(out));
   for (int t = 0; t < count; ++t) {
     const Place place(size, start + t);
     to_points<6, input_map>(picture, place.image, place.row - 1, place.column - 1, 0, in, values, t);
   }
   for (int p = 0; p < POINTS; ++p) {
-    const float *from = values + p * TILES * in, *by = weights + p * in * out;
-    float* to = sums + p * TILES * out;
+    const float *from = values + p * apart(in), *by = weights + p * weights_apart(in, out);
+    float* to = sums + p * apart(out);
     int64_t k = 0;
     for (; k + 4 * L <= out; k += 4 * L) multiply<4>(from, by + k, to + k, in, out, count);
     for (; k < out; k += L) multiply<1>(from, by + k, to + k, in, out, count);
@@ -235,7 +290,7 @@ void convolve_tiles(const float* x, const float* weights, const float* bias, flo
       Lanes columns[4][6];
       for (int j = 0; j < 6; ++j) {
         Lanes line[6], results[4];
-        for (int i = 0; i < 6; ++i) line[i] = load(sums + ((i * 6 + j) * TILES + t) * out + k);
+        for (int i = 0; i < 6; ++i) line[i] = load(sums + (i * 6 + j) * apart(out) + t * out + k);
         output_map(line, results);
         for (int i = 0; i < 4; ++i) columns[i][j] = results[i];
       }
@@ -250,28 +305,30 @@ void convolve_tiles(const float* x, const float* weights, const float* bias, flo
   }
 }
 
-// Gradient of the weights at the points for output channels [first, last), from all tiles.
-void weight_sums_of_outputs(const float* x, const float* gradient, float* sums, const Size& size, int64_t first,
-                            int64_t last) {
+// Gradient of the weights at the points for input channels [first, last), from all tiles.
+void weight_sums_of_inputs(const float* x, const float* gradient, float* sums, const Size& size, int64_t first,
+                           int64_t last) {
   const int64_t in = size.in, out = size.out;
-  const Picture picture{x, size.height, size.width, in}, results{gradient, size.height, size.width, out};
-  float* values = scratch(0, POINTS * TILES * in);
-  float* gradients = scratch(1, POINTS * TILES * out);
-  for (int64_t row = 0; row < POINTS * in; ++row)
-    std::memset(sums + row * out + first, 0, (last - first) * 4);
+  const float* beyond = zeros(std::max(in, out));
+  const Picture picture{x, size.height, size.width, in, beyond};
+  const Picture results{gradient, size.height, size.width, out, beyond};
+  float* values = scratch(0, POINTS * apart(in));
+  float* gradients = scratch(1, POINTS * apart(out));
+  for (int p = 0; p < POINTS; ++p)
+    std::memset(sums + p * weights_apart(in, out) + first * out, 0, (last - first) * out * 4);
   for (int64_t start = 0; start < size.tiles(); start += TILES) {
     const int count = int(std::min<int64_t>(TILES, size.tiles() - start));
     for (int t = 0; t < count; ++t) {
       const Place place(size, start + t);
-      to_points<6, input_map>(picture, place.image, place.row - 1, place.column - 1, 0, in, values, t);
-      to_points<4, output_map_transposed>(results, place.image, place.row, place.column, first, last, gradients, t);
+      to_points<6, input_map>(picture, place.image, place.row - 1, place.column - 1, first, last, values, t);
+      to_points<4, output_map_transposed>(results, place.image, place.row, place.column, 0, out, gradients, t);
     }
     for (int p = 0; p < POINTS; ++p) {
-      const float *from = values + p * TILES * in, *by = gradients + p * TILES * out;
-      float* to = sums + p * in * out;
-      int64_t k = first;
-      for (; k + 2 * L <= last; k += 2 * L) multiply_transposed<2>(from, by + k, to + k, in, out, count);
-      for (; k < last; k += L) multiply_transposed<1>(from, by + k, to + k, in, out, count);
+      const float *from = values + p * apart(in), *by = gradients + p * apart(out);
+      float* to = sums + p * weights_apart(in, out);
+      int64_t k = 0;
+      for (; k + 2 * L <= out; k += 2 * L) multiply_transposed<2>(from, by + k, to + k, in, out, first, last, count);
+      for (; k < out; k += L) multiply_transposed<1>(from, by + k, to + k, in, out, first, last, count);
     }
   }
 }
@@ -280,9 +337,9 @@ void weight_sums_of_outputs(const float* x, const float* gradient, float* sums, 
 
 extern "C" {
 
-// Weights to their values at the points, [POINTS][in][out]. They are [out][3][3][in], or, `transposed`,
-// [in][3][3][out] and turned by half a turn: the gradient of the input is the convolution of the results' gradient
-// with these.
+// Weights to their values at the points, [POINTS][in][out], points `weights_apart`. They are [out][3][3][in], or,
+// `transposed`, [in][3][3][out] and turned by half a turn: the gradient of the input is the convolution of the results'
+// gradient with these.
 void winograd_weights(const float* weights, float* to, int64_t in, int64_t out, int32_t transposed, const Team* team) {
   team->share((in + PIECE - 1) / PIECE, [=](int64_t piece) {
     weights_of_inputs(weights, to, in, out, transposed, piece * PIECE, std::min(in, (piece + 1) * PIECE));
@@ -299,32 +356,40 @@ void winograd_convolve(const float* x, const float* weights, const float* bias, 
   });
 }
 
-// Gradient of the weights at the points, [POINTS][in][out]. Threads share out output channels rather than tiles, whose
-// sums would then depend on how; the inputs are transformed for each piece again, which is the lesser work.
+// Gradient of the weights at the points, [POINTS][in][out]. Threads share out input channels rather than tiles, whose
+// sums would then depend on how; the gradients are transformed by each thread again, which is the lesser work.
 void winograd_weight_sums(const float* x, const float* gradient, float* sums, const Size* size, const Team* team) {
-  team->share((size->out + PIECE - 1) / PIECE, [=](int64_t piece) {
-    weight_sums_of_outputs(x, gradient, sums, *size, piece * PIECE, std::min(size->out, (piece + 1) * PIECE));
+  const int64_t vectors = size->in / L, each = (vectors + team->threads - 1) / team->threads * L;
+  team->share((size->in + each - 1) / each, [=](int64_t piece) {
+    weight_sums_of_inputs(x, gradient, sums, *size, piece * each, std::min(size->in, (piece + 1) * each));
   });
 }
 
 // From the gradient at the points, [POINTS][in][out], to that of the weights [out][3][3][in].
-void winograd_weight_gradient(const float* sums, float* to, int64_t in, int64_t out) {
-  for (int64_t at = 0; at < in * out; at += L) {
-    Lanes columns[3][6];
-    for (int j = 0; j < 6; ++j) {
-      Lanes line[6], taps[3];
-      for (int i = 0; i < 6; ++i) line[i] = load(sums + (i * 6 + j) * in * out + at);
-      weight_map_transposed(line, taps);
-      for (int i = 0; i < 3; ++i) columns[i][j] = taps[i];
+void winograd_weight_gradient(const float* sums, float* to, int64_t in, int64_t out, const Team* team) {
+  const int64_t across = out / L;
+  team->share(in / L * across, [=](int64_t piece) {
+    const int64_t c = piece / across * L, k = piece % across * L;
+    Lanes squares[9][L];
+    for (int row = 0; row < L; ++row) {
+      Lanes columns[3][6];
+      for (int j = 0; j < 6; ++j) {
+        Lanes line[6], taps[3];
+        for (int i = 0; i < 6; ++i) line[i] = load(sums + (i * 6 + j) * weights_apart(in, out) + (c + row) * out + k);
+        weight_map_transposed(line, taps);
+        for (int i = 0; i < 3; ++i) columns[i][j] = taps[i];
+      }
+      for (int i = 0; i < 3; ++i) {
+        Lanes taps[3];
+        weight_map_transposed(columns[i], taps);
+        for (int j = 0; j < 3; ++j) squares[i * 3 + j][row] = taps[j];
+      }
     }
-    const int64_t c = at / out, k = at % out;
-    for (int i = 0; i < 3; ++i) {
-      Lanes taps[3];
-      weight_map_transposed(columns[i], taps);
-      for (int j = 0; j < 3; ++j)
-        for (int lane = 0; lane < L; ++lane) to[((k + lane) * 9 + i * 3 + j) * in + c] = taps[j][lane];
+    for (int tap = 0; tap < 9; ++tap) {
+      transpose(squares[tap]);
+      for (int i = 0; i < L; ++i) store(to + ((k + i) * 9 + tap) * in + c, squares[tap][i]);
     }
-  }
+  });
 }
 
 }  // extern "C"

@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from threedgp.native import building
-from threedgp.native.building import NativeError, compiled, pointer, processor
+from threedgp.native.building import NativeError, compiled, may_take, pointer, processor
 from threedgp.native.threads import team
 
 SOURCE = Path(__file__).with_name("winograd.cpp")
 LANES = 16
 """Channels come in multiples of this."""
-POINTS = 36
-WEIGHTS_PER_TILE = 64
+POINTS, PAD = 36, 16  # as in winograd.cpp
+WEIGHTS_PER_TILE = 1024
 """Product of both numbers of channels, for each tile of 4x4 results, up to which this is faster: weights have to be
-transformed, too. Measured with 16 to 256 channels (`benchmarks/convolutions.py`)."""
+transformed, too. Measured with 16 to 512 channels (`benchmarks/convolutions.py`)."""
 
 
 class _Size(ctypes.Structure):
@@ -66,12 +66,10 @@ def _takes(x: Tensor, weight: Tensor) -> bool:
     out, channels = weight.shape[:2]
     batch, _, height, width = x.shape
     return (
-        x.device.type == "cpu"
-        and x.dtype is weight.dtype is torch.float32
+        x.dtype is weight.dtype
         and channels % LANES == out % LANES == 0
         and 0 < out * channels <= WEIGHTS_PER_TILE * _tiles(batch, height, width)
-        and not torch.compiler.is_compiling()
-        and reason_against() is None
+        and may_take(x, reason_against)
     )
 
 
@@ -86,7 +84,7 @@ def _channels_last(x: Tensor) -> Tensor:
 def _at_points(weight: Tensor, transposed: bool) -> Tensor:
     """Weights `[out, in, 3, 3]` as the products take them."""
     outputs, inputs = weight.shape[:2] if not transposed else weight.shape[1::-1]
-    to = weight.new_empty(POINTS, inputs, outputs)
+    to = weight.new_empty(POINTS, inputs * outputs + PAD)
     sizes = ctypes.c_int64(inputs), ctypes.c_int64(outputs), ctypes.c_int32(transposed)
     _library().winograd_weights(pointer(weight), pointer(to), *sizes, ctypes.byref(team()))
     return to
@@ -108,9 +106,9 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.transposed = transposed
         batch, inputs, height, width = x.shape
-        points = _at_points(weight, transposed)
-        y = torch.empty((batch, points.shape[2], height, width), memory_format=torch.channels_last)
-        size = _Size(batch, height, width, inputs, points.shape[2])
+        points, outputs = _at_points(weight, transposed), weight.shape[transposed]
+        y = torch.empty((batch, outputs, height, width), memory_format=torch.channels_last)
+        size = _Size(batch, height, width, inputs, outputs)
         bias = None if bias is None else bias.contiguous()
         tensors = pointer(x), pointer(points), pointer(bias), pointer(y)
         _library().winograd_convolve(*tensors, ctypes.byref(size), ctypes.byref(team()))
@@ -137,12 +135,13 @@ class _WeightGradient(torch.autograd.Function):
         ctx.save_for_backward(x, grad)
         batch, inputs, height, width = x.shape
         outputs = grad.shape[1]
-        sums = x.new_empty(POINTS, inputs, outputs)
+        sums = x.new_empty(POINTS, inputs * outputs + PAD)
         to = torch.empty((outputs, inputs, 3, 3), memory_format=torch.channels_last)
         size = _Size(batch, height, width, inputs, outputs)
         tensors = pointer(x), pointer(grad), pointer(sums)
         _library().winograd_weight_sums(*tensors, ctypes.byref(size), ctypes.byref(team()))
-        _library().winograd_weight_gradient(pointer(sums), pointer(to), ctypes.c_int64(inputs), ctypes.c_int64(outputs))
+        sizes = ctypes.c_int64(inputs), ctypes.c_int64(outputs)
+        _library().winograd_weight_gradient(pointer(sums), pointer(to), *sizes, ctypes.byref(team()))
         return to
 
     @staticmethod
