@@ -67,12 +67,12 @@ def test_activations_are_bfloat16_and_all_else_is_not() -> None:
     trainer.step(make_batch(0))  # the first step has an R1 penalty, for which the discriminator runs in float32
     bf16, fp32 = torch.bfloat16, torch.float32
     assert seen["Generator.backbone.blocks.1.conv0"] == {bf16}
-    styles = trainer.generator.backbone.styles(torch.zeros(1, trainer.generator.mapping.w_average.numel()))
-    assert {x.dtype for x in styles} == {fp32}
+    factors = trainer.generator.backbone.factors(torch.zeros(1, trainer.generator.mapping.w_average.numel()))
+    assert {x.dtype for each in factors for x in each if x is not None} == {fp32}
     assert seen["Generator.backbone"] == seen["Generator.mapping"] == {fp32}
     assert seen["Generator.camera_generator"] == seen["Generator.depth_adaptor"] == {fp32}
     assert seen["Discriminator.blocks.0"] == {bf16, fp32}
-    assert seen["Discriminator.blocks.0.affine"] == seen["Discriminator.style_mapping"] == {fp32}
+    assert seen["Discriminator.style_mapping"] == {fp32}
     assert seen["Discriminator.hidden"] == seen["Discriminator."] == {fp32}
     for network in (trainer.generator, trainer.discriminator, trainer.average):
         assert {p.dtype for p in network.parameters()} == {fp32}

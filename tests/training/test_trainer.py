@@ -247,7 +247,8 @@ def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     trainer = make_trainer(tiny_config())
     draws = trainer._draws("discriminator", 0, 4)
     fakes, fake_patches, labels, _ = trainer._fakes(draws)
-    reals, patches = trainer._real_patches(make_batch(0), draws)
+    patches = draws.patches(1.0)
+    reals = trainer._real_patches(make_batch(0), draws, patches)
     both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
     together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
     apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
@@ -255,10 +256,10 @@ def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
 
 
 def test_flips_mirror_picture_and_depth_together() -> None:
-    trainer = make_trainer(tiny_config(train={"patch_scale_beta": {"start": 1e-6, "end": 1e-6, "over": "0"}}))
+    trainer = make_trainer(tiny_config())
     batch = make_batch(0, 4)
     draws = trainer._draws("real", 0, 4)
-    cut, _ = trainer._real_patches(batch, draws)
+    cut = trainer._real_patches(batch, draws, Patches(torch.ones(4, 2), torch.zeros(4, 2)))
     whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth.float() / 2**15], dim=1)
     flipped = draws.uniform("flip") < 0.5
     assert flipped.any() and not flipped.all()

@@ -29,25 +29,29 @@ def spherical_to_cartesian(yaw: Tensor, pitch: Tensor, radius: Tensor) -> Tensor
     )
 
 
+def _poses(cameras: Tensor) -> Tensor:
+    """The upper three rows `[B, 3, 4]` of `cam2world`."""
+    # Origin and look-at point side by side: columns YAW and LOOK_AT_YAW, and so on.
+    yaw, pitch, radius = cameras[:, YAW::5], cameras[:, PITCH::5], cameras[:, RADIUS::3]
+    origin, look_at = spherical_to_cartesian(yaw, pitch, radius).unbind(1)
+    forward = F.normalize(look_at - origin, dim=-1)
+    x, _, z = forward.unbind(-1)
+    right = F.normalize(torch.stack([-z, torch.zeros_like(x), x], dim=-1), dim=-1)  # forward cross (0, 1, 0)
+    up = torch.linalg.cross(right, forward)
+    roll = cameras[:, ROLL, None]
+    cos, sin = torch.cos(roll), torch.sin(roll)
+    return torch.stack([cos * right + sin * up, cos * up - sin * right, -forward, origin], dim=-1)
+
+
 def cam2world(cameras: Tensor) -> Tensor:
     """Camera-to-world matrices `[B, 4, 4]` of cameras `[B, 8]`.
 
     Roll turns the camera around its viewing direction, counter-clockwise as seen in the picture.
     """
-    yaw, pitch, roll, _, radius, look_yaw, look_pitch, look_radius = cameras.unbind(-1)
-    origin = spherical_to_cartesian(yaw, pitch, radius)
-    look_at = spherical_to_cartesian(look_yaw, look_pitch, look_radius)
-    forward = F.normalize(look_at - origin, dim=-1)
-    up = torch.zeros_like(forward)
-    up[..., 1] = 1
-    left = F.normalize(torch.linalg.cross(up, forward), dim=-1)
-    right, up = -left, F.normalize(torch.linalg.cross(forward, left), dim=-1)
-    cos, sin = torch.cos(roll)[..., None], torch.sin(roll)[..., None]
-    columns = [cos * right + sin * up, cos * up - sin * right, -forward, origin]
-    pose = torch.stack(columns, dim=-1)  # [B, 3, 4]
-    last = torch.zeros_like(pose[..., :1, :])
+    poses = _poses(cameras)
+    last = torch.zeros_like(poses[:, :1])
     last[..., 3] = 1
-    return torch.cat([pose, last], dim=-2)
+    return torch.cat([poses, last], dim=1)
 
 
 def image_plane(
@@ -95,9 +99,9 @@ def rays(
     plane = plane.expand(cameras.shape[0], -1, -1)
     depth = -1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
     directions = torch.cat([plane, depth[:, None, None].expand(-1, plane.shape[1], 1)], dim=-1)
-    pose = cam2world(cameras)
-    directions = F.normalize(directions, dim=-1) @ pose[:, :3, :3].transpose(1, 2)
-    return pose[:, None, :3, 3].expand_as(directions), directions
+    rotation, origin = _poses(cameras).split((3, 1), dim=2)
+    directions = F.normalize(directions, dim=-1) @ rotation.transpose(1, 2)
+    return origin.transpose(1, 2).expand_as(directions), directions
 
 
 def axis_cosines(

@@ -8,18 +8,32 @@ and keeps styles and demodulation in float32 where activations are bfloat16.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.models.layers import GAINS, LEAKY_SLOPE, EqualizedLinear
+from threedgp.models.layers import GAINS, EqualizedLinear, side_by_side
+from threedgp.models.modulation import activate_modulated, modulate
 from threedgp.models.resample import smooth, upsample
 from threedgp.models.winograd import convolve
 
 _GAIN = GAINS["leaky_relu"]
+
+
+class Factors(NamedTuple):
+    """What w has to say to one layer."""
+
+    style: Tensor
+    """`[B, in]`, of the channels that come in."""
+    scale: Tensor | None = None
+    """`[B, out]`, of those that go out: demodulation and the activation's gain. None for outputs."""
+    offset: Tensor | None = None
+    """`[out]`, bias and gain; likewise."""
 
 
 class SynthesisLayer(nn.Module):
@@ -46,17 +60,21 @@ class SynthesisLayer(nn.Module):
         # Transposed convolution, then the filter; the published order, and the one with the fewest multiplications.
         return smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), gain=4.0, padding=1)
 
-    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
-        """x `[B, in, H, W]`, styles `[B, in]`, noise `[B, 1, H', W']` (None = the stored constant); result like x."""
-        demodulation = torch.rsqrt(styles.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
-        x = self._convolve(x * styles[:, :, None, None].to(x.dtype))
-        # The activation's gain goes into the small factors: three passes over the activations instead of six.
-        offset = self.bias[:, None, None] * _GAIN
+    def forward(self, x: Tensor, factors: Factors, noise: Tensor | None, after: Tensor | None = None) -> Tensor:
+        """One layer, but for the style.
+
+        Args:
+            x: `[B, in, H, W]`, times the style already.
+            factors: of this layer.
+            noise: `[B, 1, H', W']`; None = the stored constant.
+            after: `[B, out]`, the style of the next layer, which the result is multiplied by; None = 1.
+        """
+        x = self._convolve(x)
+        offset = factors.offset
         if self.noise_strength is not None:
-            noise = self.noise_const if noise is None else noise
-            offset = offset + noise * (self.noise_strength * _GAIN)
-        scale = demodulation[:, :, None, None] * _GAIN
-        return F.leaky_relu(torch.addcmul(offset.to(x.dtype), x, scale.to(x.dtype)), LEAKY_SLOPE)
+            noise = self.noise_const[None, None] if noise is None else noise
+            offset = offset[:, None, None] + noise * (self.noise_strength * _GAIN)
+        return activate_modulated(x, factors.scale, offset, after)
 
 
 class OutputLayer(nn.Module):
@@ -69,11 +87,31 @@ class OutputLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.style_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """x `[B, in, H, W]`, styles `[B, in]` to `[B, out, H, W]`, in their dtype: these are summed over blocks."""
+    def forward(self, x: Tensor, factors: Factors) -> Tensor:
+        """x `[B, in, H, W]` to `[B, out, H, W]`, in the dtype of the factors: these are summed over blocks."""
         weight = self.weight * self.style_gain
-        x = F.conv2d(x * styles[:, :, None, None].to(x.dtype), weight.to(x.dtype), self.bias.to(x.dtype))
-        return x.to(styles.dtype)
+        x = F.conv2d(modulate(x, factors.style), weight.to(x.dtype), self.bias.to(x.dtype))
+        return x.to(factors.style.dtype)
+
+
+def factors_of(layers: Sequence[SynthesisLayer | OutputLayer], w: Tensor) -> list[Factors]:
+    """What w `[B, w_dim]` has to say to each of `layers`, in few products."""
+    styles = side_by_side([layer.affine for layer in layers], w)
+    factors = [Factors(style) for style in styles.split([len(layer.affine.bias) for layer in layers], dim=1)]
+
+    alike: dict[torch.Size, list[int]] = defaultdict(list)
+    for number, layer in enumerate(layers):
+        if isinstance(layer, SynthesisLayer):
+            alike[layer.weight.shape].append(number)
+    for numbers in alike.values():
+        offsets = torch.stack([layers[number].bias for number in numbers]) * _GAIN
+        weights = torch.stack([layers[number].weight.permute(0, 2, 3, 1).flatten(1, 2) for number in numbers])
+        squares = torch.stack([factors[number].style for number in numbers]).square()  # [layers, B, in]
+        sums = squares @ weights.square().sum(dim=2).transpose(1, 2)  # [layers, B, out]
+        scales = torch.rsqrt(sums + 1e-8) * _GAIN
+        for number, scale, offset in zip(numbers, scales, offsets, strict=True):
+            factors[number] = Factors(factors[number].style, scale, offset)
+    return factors
 
 
 class SynthesisBlock(nn.Module):
@@ -96,13 +134,16 @@ class SynthesisBlock(nn.Module):
         return [self.conv1, self.output] if self.first else [self.conv0, self.conv1, self.output]
 
     def forward(
-        self, x: Tensor, image: Tensor | None, styles: Iterator[Tensor], noise: Iterator[Tensor | None]
+        self, x: Tensor, image: Tensor | None, factors: Iterator[Factors], noise: Iterator[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """Activations and image of the resolution below to those of this one; takes what styles and noise are next."""
+        """Activations and image of the resolution below to those of this one; takes what factors and noise are next."""
+        own = next(factors)
+        x = modulate(x, own.style)
         if not self.first:
-            x = self.conv0(x, next(styles), next(noise))
-        x = self.conv1(x, next(styles), next(noise))
-        output = self.output(x, next(styles))
+            following = next(factors)
+            x, own = self.conv0(x, own, next(noise), after=following.style), following
+        x = self.conv1(x, own, next(noise))
+        output = self.output(x, next(factors))
         return x, output if image is None else upsample(image) + output
 
 
@@ -132,13 +173,9 @@ class Backbone(nn.Module):
         """Size of each noise input, in the order in which `forward` takes them."""
         return [(size, size) for size in self.resolutions for _ in range(1 if size == 4 else 2)]
 
-    def styles(self, w: Tensor) -> Sequence[Tensor]:
-        """w `[B, w_dim]` to the styles `[B, in]` of each layer, in the order in which they are used."""
-        # One product for all layers: a product of its own for each would be short of work on any device.
-        affines = [layer.affine for block in self.blocks for layer in block.layers()]
-        weight, bias = (torch.cat([getattr(affine, name) for affine in affines]) for name in ("weight", "bias"))
-        styles = torch.addmm(bias, w, weight.t(), alpha=affines[0].weight_gain)
-        return styles.split([len(affine.bias) for affine in affines], dim=1)
+    def factors(self, w: Tensor) -> list[Factors]:
+        """For each layer, in the order in which they are used; w `[B, w_dim]`."""
+        return factors_of([layer for block in self.blocks for layer in block.layers()], w)
 
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.
@@ -149,7 +186,7 @@ class Backbone(nn.Module):
         """
         const = self.blocks[0].const.to(dtype or w.dtype)
         x = const.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        image, styles, noises = None, iter(self.styles(w)), repeat(None) if noise is None else iter(noise)
+        image, factors, noises = None, iter(self.factors(w)), repeat(None) if noise is None else iter(noise)
         for block in self.blocks:
-            x, image = block(x, image, styles, noises)
+            x, image = block(x, image, factors, noises)
         return image

@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from threedgp.camera.geometry import LOOK_AT_PITCH, PITCH, RADIUS, ROLL
 from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
 from threedgp.config import CameraConfig
+from threedgp.constants import constant
 from threedgp.models.layers import EqualizedLinear, normalize_second_moment
 from threedgp.models.mapping import LabelEmbedding
 
 PITCH_INSET = 1e-5  # the pose is undefined where the camera looks straight up or down
 
 
-def _to_unit(x: Tensor, bounds: tuple[float, float]) -> Tensor:
-    span = bounds[1] - bounds[0]
-    return (x - bounds[0]) / span if span > 0 else torch.zeros_like(x)
-
-
-def _from_raw(x: Tensor, bounds: tuple[float, float], inset: float = 0.0) -> Tensor:
-    low, high = bounds[0] + inset, bounds[1] - inset
-    return torch.sigmoid(x) * (high - low) + low
+def _bounds(config: CameraConfig) -> list[tuple[float, float]]:
+    """Of each column of a camera. Roll and radius, which the prior fixes, are left as they are: 0 to 1."""
+    kept = (0.0, 1.0)
+    look_at = (LOOK_AT_YAW_BOUNDS, LOOK_AT_PITCH_BOUNDS, config.look_at_radius)
+    return [config.yaw, config.pitch, kept, config.fov, kept, *look_at]
 
 
 class CameraNetwork(nn.Module):
@@ -53,7 +52,17 @@ class CameraGenerator(nn.Module):
 
     def __init__(self, config: CameraConfig, z_dim: int, num_classes: int) -> None:
         super().__init__()
-        self.config = config
+        bounds = _bounds(config)
+        self._low = tuple(low for low, _ in bounds)
+        self._per_span = tuple(1 / (high - low) if high > low else 0.0 for low, high in bounds)
+        learned = [
+            (low + inset, high - inset)
+            for column, (low, high) in enumerate(bounds)
+            if column not in (ROLL, RADIUS)
+            for inset in [PITCH_INSET if column in (PITCH, LOOK_AT_PITCH) else 0.0]
+        ]
+        self._learned_low = tuple(low for low, _ in learned)
+        self._learned_span = tuple(high - low for low, high in learned)
         self.origin = CameraNetwork(4, 4, 0, num_classes, config)
         self.look_at = CameraNetwork(8, 4, z_dim, num_classes, config)
 
@@ -62,41 +71,12 @@ class CameraGenerator(nn.Module):
 
         Roll is 0 and the radius stays that of the prior.
         """
-        config = self.config
-        yaw, pitch, roll, fov, radius, look_yaw, look_pitch, look_radius = prior.unbind(-1)
-        origin = self.origin(
-            torch.stack([_to_unit(yaw, config.yaw), _to_unit(pitch, config.pitch), roll, radius], dim=1), None, labels
-        )
-        look_at = self.look_at(
-            torch.cat(
-                [
-                    origin[:, :3],
-                    torch.stack(
-                        [
-                            _to_unit(fov, config.fov),
-                            origin[:, 3],
-                            _to_unit(look_yaw, LOOK_AT_YAW_BOUNDS),
-                            _to_unit(look_pitch, LOOK_AT_PITCH_BOUNDS),
-                            _to_unit(look_radius, config.look_at_radius),
-                        ],
-                        dim=1,
-                    ),
-                ],
-                dim=1,
-            ),
-            z,
-            labels,
-        )
-        return torch.stack(
-            [
-                _from_raw(origin[:, 0], config.yaw),
-                _from_raw(origin[:, 1], config.pitch, PITCH_INSET),
-                torch.zeros_like(roll),
-                _from_raw(look_at[:, 0], config.fov),
-                radius,
-                _from_raw(look_at[:, 1], LOOK_AT_YAW_BOUNDS),
-                _from_raw(look_at[:, 2], LOOK_AT_PITCH_BOUNDS, PITCH_INSET),
-                _from_raw(look_at[:, 3], config.look_at_radius),
-            ],
-            dim=1,
-        )
+        of = prior.dtype, prior.device
+        unit = (prior - constant(self._low, *of)) * constant(self._per_span, *of)
+        angles, roll, fov, radius, look_at = unit.split((ROLL, 1, 1, 1, 3), dim=1)
+        angles, rest = self.origin(torch.cat([angles, roll, radius], dim=1), None, labels).split((3, 1), dim=1)
+        seen = self.look_at(torch.cat([angles, fov, rest, look_at], dim=1), z, labels)
+        shares = torch.sigmoid(torch.cat([angles[:, :ROLL], seen], dim=1))
+        learned = torch.addcmul(constant(self._learned_low, *of), shares, constant(self._learned_span, *of))
+        origin, fov, look_at = learned.split((ROLL, 1, 3), dim=1)
+        return torch.cat([origin, torch.zeros_like(roll), fov, prior[:, RADIUS, None], look_at], dim=1)

@@ -48,13 +48,15 @@ class DepthAdaptor(nn.Module):
 
     def forward(self, depth: Tensor) -> Tensor:
         """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`, the scaled depth itself first."""
-        x = self.scale(depth)
-        candidates = [x]
-        if self.mode != "off":
-            for layer in self.layers:
-                x = layer(x)
-                candidates.append(self.head(x))
-        return torch.stack(candidates, dim=1)
+        scaled = x = self.scale(depth)
+        if self.mode == "off":
+            return scaled[:, None]
+        seen = []
+        for layer in self.layers:
+            x = layer(x)
+            seen.append(x)
+        adapted = self.head(torch.cat(seen)).unflatten(0, (len(seen), -1))
+        return torch.cat([scaled[:, None], adapted.transpose(0, 1)], dim=1)
 
     def selection_probabilities(self, raw_probability: float) -> list[float]:
         """Probability of each candidate in training.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.config import DiscriminatorConfig
-from threedgp.models.layers import EqualizedConv, EqualizedLinear
+from threedgp.models.layers import EqualizedConv, EqualizedLinear, side_by_side
 from threedgp.models.mapping import ConditionMapping
 
 FREQUENCIES = 10
@@ -46,10 +47,9 @@ class ResidualBlock(nn.Module):
         self.affine = EqualizedLinear(style_width, in_channels)
         self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down, gain=half)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """`[B, in, H, W]` to `[B, out, H, W]`, or half of that with `down`."""
-        scale = 1 + torch.tanh(self.affine(style))
-        y = self.conv1(self.conv0(x) * scale[:, :, None, None].to(x.dtype))
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """x `[B, in, H, W]`, scale `[B, in]` to `[B, out, H, W]`, or half of that with `down`."""
+        y = self.conv1(self.conv0(x, scale))
         return self.skip(x) + y
 
 
@@ -110,6 +110,11 @@ class Discriminator(nn.Module):
             else None
         )
 
+    def _scales(self, style: Tensor) -> Sequence[Tensor]:
+        """Of each block's channels, `[B, in]`."""
+        affines = [block.affine for block in self.blocks]
+        return (1 + torch.tanh(side_by_side(affines, style))).split([len(each.bias) for each in affines], dim=1)
+
     def forward(
         self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -127,8 +132,8 @@ class Discriminator(nn.Module):
         encoding = self.patch_encoding(patch)
         style = self.style_mapping(encoding)
         x = self.from_rgb(images.to(dtype or images.dtype).contiguous(memory_format=torch.channels_last))
-        for block in self.blocks:
-            x = block(x, style)
+        for block, scale in zip(self.blocks, self._scales(style), strict=True):
+            x = block(x, scale)
         x = self.conv(minibatch_std(x, self.group)).flatten(1).to(encoding.dtype)
         condition = encoding
         if self.num_classes:

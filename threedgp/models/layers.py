@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from threedgp.models.modulation import LEAKY_SLOPE, activate_modulated
 from threedgp.models.resample import downsample, smooth
 from threedgp.models.winograd import convolve
 
 Activation = Literal["linear", "leaky_relu", "softplus"]
-LEAKY_SLOPE = 0.2
-
 
 GAINS: dict[Activation, float] = {"linear": 1.0, "leaky_relu": math.sqrt(2), "softplus": 1.0}
 """Of each activation; that of leaky ReLU keeps the variance. Leaky ReLU commutes with a positive factor, so that layers
@@ -65,6 +65,15 @@ class EqualizedLinear(nn.Module):
         return activate(x, self.activation)
 
 
+def side_by_side(layers: Sequence[EqualizedLinear], x: Tensor) -> Tensor:
+    """Results of linear layers of the same gains for the same `[B, in]`, next to each other: `[B, sum of out]`.
+
+    One product in place of several, each of which would be short of work on any device.
+    """
+    weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+    return torch.addmm(bias, x, weight.t(), beta=layers[0].bias_gain, alpha=layers[0].weight_gain)
+
+
 class EqualizedConv(nn.Module):
     """Convolution with equalised learning rate, same size or (with `down`) half size."""
 
@@ -88,15 +97,22 @@ class EqualizedConv(nn.Module):
         self.bias_gain = gain * GAINS[activation]
         self.weight_gain = self.bias_gain / math.sqrt(in_channels * kernel_size**2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x."""
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x.
+
+        `scale`, `[B, out]` and nowhere negative, multiplies the result of a leaky ReLU (None = 1).
+        """
         weight, padding = (self.weight * self.weight_gain).to(x.dtype), self.weight.shape[-1] // 2
-        bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
+        bias = None if self.bias is None else self.bias * self.bias_gain
+        activated = self.activation == "leaky_relu" and bias is not None
+        inside = None if activated or bias is None else bias.to(x.dtype)
         if not self.down:
-            x = convolve(x, weight, bias) if padding == 1 else F.conv2d(x, weight, bias, padding=padding)
+            x = convolve(x, weight, inside) if padding == 1 else F.conv2d(x, weight, inside, padding=padding)
         elif padding == 0:
-            x = F.conv2d(downsample(x), weight, bias)
+            x = F.conv2d(downsample(x), weight, inside)
         else:
             # Filter first, a pixel wider on every side, so that the strided convolution sees no extra border.
-            x = F.conv2d(smooth(x, padding=padding + 1), weight, bias, stride=2)
+            x = F.conv2d(smooth(x, padding=padding + 1), weight, inside, stride=2)
+        if activated:
+            return activate_modulated(x, scale, bias if scale is None else bias * scale)
         return activate(x, self.activation)

@@ -20,8 +20,10 @@ class LabelEmbedding(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """Labels int64 `[B]` to `[B, width]`."""
-        weight, bias = self.linear.effective()
-        return F.embedding(labels, weight.t()) + bias
+        linear = self.linear
+        return torch.add(
+            linear.bias * linear.bias_gain, F.embedding(labels, linear.weight.t()), alpha=linear.weight_gain
+        )
 
 
 class GeneratorMapping(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
 from threedgp.config.train import CameraRegulariserConfig
+from threedgp.constants import constant
 
 EMD_DRAWS = 64
 MEAN_DRAWS = 256
@@ -43,8 +44,9 @@ def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserC
 
     Field of view in degrees, the rest in radians and scene units.
     """
-    costs = transport_cost(posterior, prior).unbind()
-    return torch.stack([weight * costs[index] for index, weight in _weights(config).items()]).sum()
+    weights = _weights(config)
+    by_column = tuple(weights.get(index, 0.0) for index in range(posterior.shape[1]))
+    return transport_cost(posterior, prior) @ constant(by_column, posterior.dtype, posterior.device)
 
 
 def gradient_regulariser(
@@ -69,6 +71,5 @@ def gradient_regulariser(
 
 def mean_angle_distance(posterior: Tensor, prior_mean: tuple[float, float, float]) -> Tensor:
     """Euclidean distance between the mean (yaw, pitch, roll) of posterior cameras `[N, 8]` and the prior's mean."""
-    mean = posterior.mean(dim=0)
-    squares = [(mean[index] - angle).square() for index, angle in zip((YAW, PITCH, ROLL), prior_mean, strict=True)]
-    return torch.sqrt(torch.stack(squares).sum() + 1e-12)  # the root's derivative is infinite at zero
+    distance = posterior[:, YAW : ROLL + 1].mean(dim=0) - constant(prior_mean, posterior.dtype, posterior.device)
+    return torch.sqrt(distance.square().sum() + 1e-12)  # the root's derivative is infinite at zero

@@ -252,7 +252,7 @@ class Trainer:
         self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
-    def _real_patches(self, batch: Batch, draws: Draws) -> tuple[Tensor, Patches]:
+    def _real_patches(self, batch: Batch, draws: Draws, patches: Patches) -> Tensor:
         # First to the device, then to floating point: fewer bytes travel.
         images = batch.image.to(self.device).to(self.dtype) / 127.5 - 1
         if self.config.model.depth:
@@ -260,19 +260,20 @@ class Trainer:
         if self.config.train.horizontal_flips:
             flip = draws.uniform("flip") < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        patches = draws.patches(self._schedule("patch_scale_beta"))
-        return cut_patches(images, self.config.model.discriminator.patch_resolution, *patches), patches
+        return cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
         train = self.config.train
-        whole = self._draws("real", self.images, train.batch_size)
-        mean_scale = whole.patches(self._schedule("patch_scale_beta")).scales[:, 0].mean()
+        whole = self._draws("real", self.images, train.batch_size).patches(self._schedule("patch_scale_beta"))
+        mean_scale = whole.scales[:, 0].mean()
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        pieces = zip(self._pieces("discriminator"), self._pieces("real"), _split(batch, self.piece), strict=True)
-        for fake_draws, real_draws, rows in pieces:
-            with torch.no_grad():
+        rows_of_pieces = _split(batch, self.piece)
+        pieces = zip(self._offsets, self._pieces("discriminator"), self._pieces("real"), rows_of_pieces, strict=True)
+        for offset, fake_draws, real_draws, rows in pieces:
+            with torch.inference_mode():
                 fakes, fake_patches, fake_labels, _ = self._fakes(fake_draws)
-            reals, patches = self._real_patches(rows, real_draws)
+            patches = Patches(*(column[offset : offset + self.piece] for column in whole))
+            reals = self._real_patches(rows, real_draws, patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
 
             # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two.
