@@ -60,8 +60,8 @@ def _compiled(keys: Tensor) -> bool:
 
 def _draw(kind: str, keys: Tensor, state: int, count: int, dtype: torch.dtype) -> Tensor:
     """`[len(keys), count]` from the compiled `kind`; `keys` are the last part, the others made `state`."""
-    keys = keys.contiguous()
-    to = torch.empty(len(keys), count, dtype=dtype)
+    keys = keys.to(torch.int64).contiguous()
+    to = torch.empty(len(keys), count, dtype=dtype, device=keys.device)
     sizes = ctypes.c_int64(len(keys)), ctypes.c_uint64(state), ctypes.c_int64(count)
     getattr(compiled(SOURCE), f"counter_{kind}")(pointer(keys), *sizes, pointer(to))
     return to

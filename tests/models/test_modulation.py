@@ -64,12 +64,20 @@ def _assert_close(got: list[Tensor], expected: list[Tensor]) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_results_and_derivatives(size: tuple[int, ...], after: bool, shared: bool, scale: bool, twice: bool) -> None:
     arguments = _arguments(size, scale=scale, shared=shared, after=after)
-    assert modulation._takes(arguments[0], arguments[2])
+    assert modulation._takes(*arguments)
     precise = [None if t is None else t.double() for t in arguments]
     expected = _derivatives(_formula, precise, twice=twice)
     for layout in (torch.channels_last, torch.contiguous_format):
         laid_out = [arguments[0].to(memory_format=layout), *arguments[1:]]
         _assert_close(_derivatives(activate_modulated, laid_out, twice=twice), expected)
+
+    def of_views(x: Tensor, *factors: Tensor | None) -> Tensor:
+        """Factors as others hand them over: columns of something wider, or rows of something transposed."""
+        wider = (None if f is None else torch.cat([f, f], dim=-1).split(f.shape[-1], dim=-1)[1] for f in factors)
+        turned = (f if f is None or f.dim() == 1 else f.t().contiguous().t() for f in wider)
+        return activate_modulated(x, *(turned if after else wider))
+
+    _assert_close(_derivatives(of_views, arguments, twice=twice), expected)
 
 
 @compiled
@@ -134,6 +142,15 @@ def test_what_it_does_not_take_are_pytorchs_operators(monkeypatch: pytest.Monkey
     shifted = x * _wide(scale) + offset[:, :, None, None] + pixels
     assert torch.allclose(with_noise, F.leaky_relu(shifted, 0.2) * _wide(after), atol=1e-6)
     assert activate_modulated(x[:0], scale[:0], offset[:0]).shape == (0, 16, 4, 4)
+
+
+@compiled
+def test_factors_of_other_shapes_and_types_are_not_taken_for_rows_of_float32() -> None:
+    x, scale, offset, after = _arguments((2, 16, 4, 4), scale=True, shared=False, after=True)
+    assert torch.allclose(modulate(x, scale[:1]), x * _wide(scale[:1]))
+    assert torch.allclose(activate_modulated(x, scale, offset[:1]), _formula(x, scale, offset[:1], None), atol=1e-6)
+    expected = _formula(x, scale.bfloat16().float(), offset, after)
+    assert torch.allclose(activate_modulated(x, scale.bfloat16(), offset, after), expected, atol=1e-5)
 
 
 def test_compiled_by_torch_without_a_break() -> None:

@@ -75,7 +75,7 @@ _MAPS = {"up": upsample, "down": downsample} | {f"smooth {p}": functools.partial
 def test_compiled_filter_and_its_derivatives(name: str, size: tuple[int, ...], layout: torch.memory_format) -> None:
     """Float32, against PyTorch's operators in float64, which the tests above compare with the definition."""
     x = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    assert resample._takes(x)
+    assert resample._takes(x, 2)
 
     def derivatives(x: Tensor) -> list[Tensor]:
         x = x.requires_grad_()

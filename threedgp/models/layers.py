@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.models.modulation import LEAKY_SLOPE, activate_modulated
+from threedgp.models.modulation import LEAKY_SLOPE, activate_modulated, modulate
 from threedgp.models.resample import downsample, smooth
 from threedgp.models.winograd import convolve
 
@@ -100,7 +100,7 @@ class EqualizedConv(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x.
 
-        `scale`, `[B, out]` and nowhere negative, multiplies the result of a leaky ReLU (None = 1).
+        `scale`, `[B, out]` and nowhere negative, multiplies the result (None = 1).
         """
         weight, padding = (self.weight * self.weight_gain).to(x.dtype), self.weight.shape[-1] // 2
         bias = None if self.bias is None else self.bias * self.bias_gain
@@ -115,4 +115,5 @@ class EqualizedConv(nn.Module):
             x = F.conv2d(smooth(x, padding=padding + 1), weight, inside, stride=2)
         if activated:
             return activate_modulated(x, scale, bias if scale is None else bias * scale)
-        return activate(x, self.activation)
+        x = activate(x, self.activation)
+        return x if scale is None else modulate(x, scale)

@@ -29,10 +29,10 @@ void store(float* p, Lanes v) { std::memcpy(p, &v, sizeof v); }
 
 extern "C" {
 
-// Null for what is left out. `offset_stride` is 0 where all images share their offsets.
+// Null for what is left out. Strides are from one image's factors to the next one's, 0 where all images share them.
 struct Layer {
   const float *scale, *offset, *after;
-  int64_t batch, pixels, channels, offset_stride;
+  int64_t scale_stride, offset_stride, after_stride, batch, pixels, channels;
   float slope;
 };
 
@@ -52,10 +52,10 @@ struct Factors {
 
   Factors(const Layer& layer, int64_t image, int64_t channel) {
     for (int v = 0; v < N; ++v) {
-      const int64_t c = channel + v * L, at = image * layer.channels + c;
-      scale[v] = layer.scale ? load(layer.scale + at) : Lanes{} + 1.0f;
+      const int64_t c = channel + v * L;
+      scale[v] = layer.scale ? load(layer.scale + image * layer.scale_stride + c) : Lanes{} + 1.0f;
       offset[v] = layer.offset ? load(layer.offset + image * layer.offset_stride + c) : Lanes{};
-      after[v] = layer.after ? load(layer.after + at) : Lanes{} + 1.0f;
+      after[v] = layer.after ? load(layer.after + image * layer.after_stride + c) : Lanes{} + 1.0f;
     }
   }
 };
@@ -122,10 +122,13 @@ void modulation_forward(const Layer* layer, const float* x, float* y, const Team
 
 void modulation_backward(const Layer* layer, const float* x, const float* gradient, float* to, const Sums* sums,
                          const Team* team) {
-  team->share(layer->batch, [=](int64_t image) {
-    int64_t c = 0;
-    for (; c + V * L <= layer->channels; c += V * L) backward<V>(*layer, x, gradient, to, *sums, image, c);
-    for (; c < layer->channels; c += L) backward<1>(*layer, x, gradient, to, *sums, image, c);
+  const int64_t groups = (layer->channels + V * L - 1) / (V * L);
+  team->share(layer->batch * groups, [=](int64_t piece) {
+    const int64_t image = piece / groups, c = piece % groups * V * L;
+    if (c + V * L <= layer->channels)
+      backward<V>(*layer, x, gradient, to, *sums, image, c);
+    else
+      backward<1>(*layer, x, gradient, to, *sums, image, c);
   });
 }
 

@@ -28,7 +28,8 @@ LEAKY_SLOPE = 0.2
 class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("scale", "offset", "after")),
-        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels", "offset_stride")),
+        *((name, ctypes.c_int64) for name in ("scale_stride", "offset_stride", "after_stride")),
+        *((name, ctypes.c_int64) for name in ("batch", "pixels", "channels")),
         ("slope", ctypes.c_float),
     )
 
@@ -51,7 +52,7 @@ def reason_against() -> str | None:
 def modulate(x: Tensor, scale: Tensor) -> Tensor:
     """x `[B, C, H, W]` times scale `[B, C]`, in the dtype of x; differentiable any number of times."""
     if _takes(x, scale):
-        return _Modulation.apply(_channels_last(x), scale, None, None, 1.0)
+        return _Modulation.apply(_channels_last(x), _in_rows(scale), None, None, 1.0)
     return x * _pixels(scale).to(x.dtype)
 
 
@@ -64,22 +65,35 @@ def activate_modulated(x: Tensor, scale: Tensor | None, offset: Tensor, after: T
         offset: `[C]`, `[B, C]`, or with pixels, `[B or 1, C or 1, H, W]`.
         after: `[B, C]`, or None for 1.
     """
-    if offset.dim() < 4:
-        if _takes(x, offset):
-            return _Modulation.apply(_channels_last(x), scale, offset, after, LEAKY_SLOPE)
-        offset = _pixels(offset)
-    offset = offset.to(x.dtype)
+    if _takes(x, scale, offset, after):
+        factors = (None if factor is None else _in_rows(factor) for factor in (scale, offset, after))
+        return _Modulation.apply(_channels_last(x), *factors, LEAKY_SLOPE)
+    offset = (offset if offset.dim() == 4 else _pixels(offset)).to(x.dtype)
     x = x + offset if scale is None else torch.addcmul(offset, x, _pixels(scale).to(x.dtype))
     x = F.leaky_relu(x, LEAKY_SLOPE)
     return x if after is None else x * _pixels(after).to(x.dtype)
 
 
-def _takes(x: Tensor, factor: Tensor) -> bool:
-    return x.dtype is factor.dtype and x.shape[1] % LANES == 0 and may_take(x, reason_against)
+def _takes(x: Tensor, scale: Tensor | None, offset: Tensor | None = None, after: Tensor | None = None) -> bool:
+    of_channels = x.shape[:2]
+    shaped = all(f is None or f.shape == of_channels for f in (scale, after))
+    shaped &= offset is None or offset.shape in (of_channels, of_channels[1:])
+    return (
+        shaped
+        and x.shape[1] % LANES == 0
+        and all(f is None or (f.dtype is x.dtype and f.device == x.device) for f in (scale, offset, after))
+        and may_take(x, reason_against)
+    )
 
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _in_rows(factor: Tensor) -> Tensor:
+    """With the channels of an image one after the other. Not inside of the function below: what that saves has to be
+    what it was given, or second derivatives would take it for a constant."""
+    return factor if factor.stride(-1) == 1 else factor.contiguous()
 
 
 def _pixels(factor: Tensor) -> Tensor:
@@ -93,7 +107,6 @@ class _Modulation(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor | None, offset: Tensor | None, after: Tensor | None, slope: float
     ) -> Tensor:
-        scale, offset, after = (None if t is None else t.contiguous() for t in (scale, offset, after))
         ctx.save_for_backward(x, scale, offset, after)
         ctx.slope = slope
         y = torch.empty_like(x)
@@ -118,9 +131,9 @@ class _Modulation(torch.autograd.Function):
 
 def _layer(x: Tensor, scale: Tensor | None, offset: Tensor | None, after: Tensor | None, slope: float) -> _Layer:
     batch, channels, height, width = x.shape
-    stride = channels if offset is not None and offset.dim() == 2 else 0
-    factors = pointer(scale), pointer(offset), pointer(after)
-    return _Layer(*factors, batch, height * width, channels, stride, slope)
+    factors = scale, offset, after
+    strides = (factor.stride(0) if factor is not None and factor.dim() == 2 else 0 for factor in factors)
+    return _Layer(*map(pointer, factors), *strides, batch, height * width, channels, slope)
 
 
 def _gradients(

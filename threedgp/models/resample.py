@@ -35,15 +35,18 @@ def reason_against() -> str | None:
     return building.reason_against(functools.partial(compiled, SOURCE))
 
 
-def _takes(x: Tensor) -> bool:
-    return x.shape[1] % LANES == 0 and may_take(x, reason_against)
+def _takes(x: Tensor, padding: int) -> bool:
+    # Results have pixels, and so have those of the transposed filter, whose padding is what 3 leaves.
+    fits = 0 <= padding <= 3 and min(x.shape[2:]) + 2 * padding >= 4
+    return fits and x.shape[1] % LANES == 0 and may_take(x, reason_against)
 
 
 def _resample(x: Tensor, gain: float, stride: int, padding: int, *, spread: bool = False) -> Tensor:
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
     sizes = [2 * n if spread else (n + 2 * padding - 4) // stride + 1 for n in (height, width)]
-    y = torch.empty((batch, channels, *sizes), memory_format=torch.channels_last)
+    like = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    y = torch.empty((batch, channels, *sizes), **like)
     settings = _Resampling(batch, height, width, *sizes, channels, stride, padding, spread, gain)
     compiled(SOURCE).resample(pointer(x), pointer(y), ctypes.byref(settings), ctypes.byref(team()))
     return y
@@ -68,7 +71,7 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
         ctx.settings = (gain, stride, padding)
-        if _takes(x):
+        if _takes(x, padding):
             return _resample(x, gain, stride, padding)
         channels = x.shape[1]
         return F.conv2d(x, _kernel(channels, gain, x.dtype, x.device), stride=stride, padding=padding, groups=channels)
@@ -90,7 +93,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float) -> Tensor:
         ctx.gain = gain
-        if _takes(x):
+        if _takes(x, 2):
             return _resample(x, gain, 1, 2, spread=True)
         spread = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear", align_corners=False)
         return spread[..., 2:-2, 2:-2] * (gain / 4)

@@ -107,7 +107,8 @@ class _Convolution(torch.autograd.Function):
         ctx.transposed = transposed
         batch, inputs, height, width = x.shape
         points, outputs = _at_points(weight, transposed), weight.shape[transposed]
-        y = torch.empty((batch, outputs, height, width), memory_format=torch.channels_last)
+        like = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        y = torch.empty((batch, outputs, height, width), **like)
         size = _Size(batch, height, width, inputs, outputs)
         bias = None if bias is None else bias.contiguous()
         tensors = pointer(x), pointer(points), pointer(bias), pointer(y)
@@ -136,7 +137,8 @@ class _WeightGradient(torch.autograd.Function):
         batch, inputs, height, width = x.shape
         outputs = grad.shape[1]
         sums = x.new_empty(POINTS, inputs * outputs + PAD)
-        to = torch.empty((outputs, inputs, 3, 3), memory_format=torch.channels_last)
+        like = dict(dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        to = torch.empty((outputs, inputs, 3, 3), **like)
         size = _Size(batch, height, width, inputs, outputs)
         tensors = pointer(x), pointer(grad), pointer(sums)
         _library().winograd_weight_sums(*tensors, ctypes.byref(size), ctypes.byref(team()))

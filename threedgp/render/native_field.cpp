@@ -82,7 +82,8 @@ struct Pairs {
     Samples position = (coordinate + 1.0f) * scale;
     position = position > -2.0f ? position : Samples{} - 2.0f;  // NaN lands outside, too
     position = position < float(size) ? position : Samples{} + float(size);
-    const Whole low = __builtin_convertvector(position + 2.0f, Whole) - 2;  // of positive numbers: rounded down
+    Whole low = __builtin_convertvector(position, Whole);  // towards zero
+    low += __builtin_convertvector(low, Samples) > position;  // true is -1
     const Samples fraction = position - __builtin_convertvector(low, Samples);
     for (int k = 0; k < 2; ++k) {
       const Whole at = low + k, inside = (at >= 0) & (at < size);
