@@ -9,15 +9,12 @@ from torch import Tensor
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
+from threedgp.constants import constant
 
 LOOK_AT_YAW_BOUNDS = (-math.pi, math.pi)
 LOOK_AT_PITCH_BOUNDS = (0.0, math.pi)
 PRIOR_DRAWS = 6
 """Uniform numbers that one camera takes: yaw, pitch, fov, look-at yaw, pitch and radius."""
-
-
-def _between(u: Tensor, bounds: tuple[float, float]) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
 def _normal_cdf(x: float) -> float:
@@ -50,23 +47,25 @@ def prior_cameras(config: CameraConfig, u: Tensor) -> Tensor:
     """
     if config.prior == "fixed":
         return frontal_cameras(config, u.shape[0], dtype=u.dtype, device=u.device)
-    yaw, pitch, fov, look_yaw, look_pitch, look_radius = u.unbind(-1)
-    if config.prior == "uniform":
-        yaw, pitch = _between(yaw, config.yaw), _between(pitch, config.pitch)
-    else:
+    # The cosine of the look-at pitch is what is uniform, from 1 at the pole above down to -1.
+    bounds = (config.yaw, config.pitch, config.fov, LOOK_AT_YAW_BOUNDS, (1.0, -1.0), config.look_at_radius)
+    low = constant(tuple(float(low) for low, _ in bounds), u.dtype, u.device)
+    span = constant(tuple(float(high - low) for low, high in bounds), u.dtype, u.device)
+    yaw, pitch, fov, look_yaw, look_cosine, look_radius = torch.addcmul(low, u, span).unbind(-1)
+    if config.prior != "uniform":
         truncated = config.prior == "truncated_normal"
-        yaw = _normal(yaw, config.yaw, config.yaw_std, truncated)
-        pitch = _normal(pitch, config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
+        yaw = _normal(u[:, 0], config.yaw, config.yaw_std, truncated)
+        pitch = _normal(u[:, 1], config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
     return torch.stack(
         [
             yaw,
             pitch,
             torch.zeros_like(yaw),
-            _between(fov, config.fov),
+            fov,
             torch.full_like(yaw, config.radius),
-            _between(look_yaw, LOOK_AT_YAW_BOUNDS),
-            torch.arccos(1 - 2 * look_pitch),
-            _between(look_radius, config.look_at_radius),
+            look_yaw,
+            torch.arccos(look_cosine),
+            look_radius,
         ],
         dim=-1,
     )

@@ -19,7 +19,7 @@ from threedgp.errors import UserError
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
 from threedgp.models.saving import seeded_generator
-from threedgp.training.average import update_average
+from threedgp.training.average import MovingAverage
 from threedgp.training.blur import blur
 from threedgp.training.camera_histograms import CameraHistograms
 from threedgp.training.camera_losses import (
@@ -114,6 +114,7 @@ class Trainer:
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self._moving_average = MovingAverage(self.average, self.generator)
         train = config.train
         self.generator_optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8, fused=True
@@ -314,7 +315,7 @@ class Trainer:
         self._discriminator_phase(batch, stats)
         train = self.config.train
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
-        update_average(self.average, self.generator, decay)
+        self._moving_average.update(decay)
         self.images += train.batch_size
         return stats
 
