@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "team.h"
+#include "vectors.h"
 
 namespace {
 
@@ -17,13 +17,7 @@ constexpr int V = 2;              // vectors that are worked on side by side
 constexpr int64_t PIXELS = 256;   // that a thread takes at a time, forward
 constexpr int64_t SUMMED = 64;    // pixels that are added up before they are added to the others: rounding
 
-Lanes load(const float* p) {
-  Lanes v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-void store(float* p, Lanes v) { std::memcpy(p, &v, sizeof v); }
+Lanes load(const float* from) { return ::load<Lanes>(from); }
 
 }  // namespace
 

@@ -7,7 +7,7 @@ eight; elsewhere PyTorch's operators.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,9 @@ class _Sums(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    return compiled(SOURCE)
-
-
-@cache
 def reason_against() -> str | None:
     """Why this machine has no compiled pass, or None if it has."""
-    return building.reason_against(_library)
+    return building.reason_against(partial(compiled, SOURCE))
 
 
 def modulate(x: Tensor, scale: Tensor) -> Tensor:
@@ -111,7 +106,7 @@ class _Modulation(torch.autograd.Function):
         ctx.slope = slope
         y = torch.empty_like(x)
         layer = _layer(x, scale, offset, after, slope)
-        _library().modulation_forward(ctypes.byref(layer), pointer(x), pointer(y), ctypes.byref(team()))
+        compiled(SOURCE).modulation_forward(ctypes.byref(layer), pointer(x), pointer(y), ctypes.byref(team()))
         return y
 
     @staticmethod
@@ -123,7 +118,7 @@ class _Modulation(torch.autograd.Function):
         sums = [grad.new_empty(x.shape[:2]) if needed else None for needed in ctx.needs_input_grad[1:4]]
         layer, to = _layer(x, scale, offset, after, ctx.slope), _Sums(*(pointer(t) for t in sums))
         tensors = pointer(x), pointer(grad), pointer(to_x)
-        _library().modulation_backward(ctypes.byref(layer), *tensors, ctypes.byref(to), ctypes.byref(team()))
+        compiled(SOURCE).modulation_backward(ctypes.byref(layer), *tensors, ctypes.byref(to), ctypes.byref(team()))
         if sums[1] is not None and offset.dim() == 1:
             sums[1] = sums[1].sum(dim=0)
         return to_x, *sums, None

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "team.h"
+#include "vectors.h"
 
 namespace {
 
@@ -24,13 +25,7 @@ constexpr int PAD = L;         // numbers between points
 constexpr int ROWS = 6;        // tiles whose sums share the registers; divides TILES
 constexpr int PIECE = 2 * L;   // input channels whose weights a thread takes at a time
 
-Lanes load(const float* p) {
-  Lanes v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-void store(float* p, Lanes v) { std::memcpy(p, &v, sizeof v); }
+Lanes load(const float* from) { return ::load<Lanes>(from); }
 
 // From the numbers of a point to those of the next, of a block of tiles and of weights. Without the padding these would
 // be multiples of a page, and all points would share few sets of the nearest cache: weights took 3.6 times as long.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "team.h"
+#include "vectors.h"
 
 namespace {
 
@@ -27,17 +28,7 @@ typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
 typedef int64_t Keys __attribute__((vector_size(LANES * 4)));  // for half of the lanes
 
-template <class V = Floats, class T>
-V load(const T* p) {
-  V v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-template <class V, class T>
-void store(T* p, V v) {
-  std::memcpy(p, &v, sizeof v);
-}
+Floats load(const float* from) { return ::load<Floats>(from); }
 
 Floats all(float x) { return Floats{} + x; }
 
@@ -107,7 +98,7 @@ void sort(int64_t* keys, int64_t count) {
         for (int64_t i = block; i < std::min(block + p, count - d); ++i)
           for (int half = 0; half < LANES; half += LANES / 2) {
             int64_t *low = keys + i * LANES + half, *high = low + d * LANES;
-            const Keys a = load<Keys>(low), b = load<Keys>(high);
+            const Keys a = ::load<Keys>(low), b = ::load<Keys>(high);
             store(low, a < b ? a : b);
             store(high, a < b ? b : a);
           }

@@ -7,7 +7,7 @@ on how. Tensors come in checked (see `arguments`).
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -37,14 +37,9 @@ class _Gradients(ctypes.Structure):
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    return compiled(SOURCE)
-
-
-@cache
 def reason_against() -> str | None:
     """Why there is no compiled compositing, or None if there is."""
-    return building.reason_against(_library)
+    return building.reason_against(partial(compiled, SOURCE))
 
 
 def _sets(
@@ -85,7 +80,7 @@ def composite_forward(
     new = distances[0].new_empty
     outs = new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
     sets = _sets(distances, samples, last, density_bias, midpoint, last_back, sigmoid_color, white_background)
-    _library().composite_forward(ctypes.byref(sets), *map(pointer, outs), *_sharing(sets, shape.numel()))
+    compiled(SOURCE).composite_forward(ctypes.byref(sets), *map(pointer, outs), *_sharing(sets, shape.numel()))
     return outs
 
 
@@ -107,7 +102,7 @@ def composite_backward(
     to = pointer(outs[0]), pointer(outs[1] if len(outs) > 1 else None)
     sharing = _sharing(sets, distances[0].shape[:-1].numel())
     gradients_of_outs = ctypes.byref(_Gradients(*map(pointer, given)))
-    _library().composite_backward(ctypes.byref(sets), gradients_of_outs, *to, *sharing)
+    compiled(SOURCE).composite_backward(ctypes.byref(sets), gradients_of_outs, *to, *sharing)
     return outs
 
 
@@ -117,5 +112,5 @@ def importance(distances: Tensor, samples: Tensor, u: Tensor, last: float, densi
     out = torch.empty_like(u)
     sets = _sets([distances], [samples], last, density_bias)
     arguments = pointer(u), pointer(out), ctypes.c_int64(u.shape[-1])
-    _library().importance(ctypes.byref(sets), *arguments, *_sharing(sets, distances.shape[:-1].numel()))
+    compiled(SOURCE).importance(ctypes.byref(sets), *arguments, *_sharing(sets, distances.shape[:-1].numel()))
     return out

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "team.h"
+#include "vectors.h"
 
 namespace {
 
@@ -21,18 +22,6 @@ constexpr float GAIN = 1.41421356f, SLOPE = 0.2f * GAIN;
 
 typedef float Channels __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef float Units __attribute__((vector_size(64), aligned(4)));
-
-template <class V>
-V load(const float* p) {
-  V v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-template <class V, class T>
-void store(T* p, V v) {
-  std::memcpy(p, &v, sizeof v);
-}
 
 template <class V>
 float sum(V v) {
