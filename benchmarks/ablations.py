@@ -27,10 +27,10 @@ from typing import Any
 import yaml
 from measuring import environment
 
-from threedgp.atomic import write_bytes, write_json
+from threedgp.commands.preset import preset_values
 from threedgp.config import parse_config
-from threedgp.presets import preset_values
-from threedgp.progress import progress
+from threedgp.runtime.atomic import write_bytes, write_json
+from threedgp.runtime.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".scratch" / "ablations"

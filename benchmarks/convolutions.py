@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from measuring import environment, interleaved
 from torch import Tensor
 
-from threedgp.allocator import keep_freed_memory
 from threedgp.models import winograd
+from threedgp.runtime.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "convolutions.jsonl"
 SIZES = ((8, 64, 32), (16, 64, 16), (8, 64, 16), (8, 64, 8), (8, 128, 32), (4, 256, 32), (8, 32, 32), (4, 16, 32))

@@ -20,14 +20,14 @@ import typer
 from threedgp.config import DatasetConfig, DownloadConfig, PrepareConfig, ShardsConfig
 from threedgp.data import schemas
 from threedgp.data.loader import ShardLoader
+from threedgp.data.opening import open_source
 from threedgp.data.order import SampleOrder
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
 from threedgp.data.sources.procedural import download
-from threedgp.data.sources.registry import open_source
 from threedgp.depth.estimation import SelectedPictures, estimate_set
-from threedgp.depth.simulated import SimulatedDepth
+from threedgp.depth.estimators.simulated import SimulatedDepth
 
 EMBEDDING_DIM = 1280
 

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threedgp.config import DownloadConfig
+from threedgp.data.archives.pictures import decode_depth, decode_picture
 from threedgp.data.images import JPEG, decode_image, depth_from_bytes, depth_to_bytes, encode_image
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import RawPicture
-from threedgp.data.sources.pictures import decode_depth, decode_picture
+from threedgp.data.source import RawPicture
 from threedgp.data.sources.procedural import ProceduralSource, download
 from threedgp.depth.encoding import encode
 

@@ -24,12 +24,12 @@ import pyarrow as pa
 from data_pictures import textured
 from data_rows import append_row, resident
 
-from threedgp.allocator import keep_freed_memory
 from threedgp.data import schemas
 from threedgp.data.images import Encoding, depth_to_bytes, encode_image
 from threedgp.data.loader import ShardLoader
 from threedgp.data.order import SampleOrder
 from threedgp.data.shards import MANIFEST, ShardWriter
+from threedgp.runtime.allocator import keep_freed_memory
 
 SIDE, DIM = 256, 2048
 SHARD_ROWS, GROUP_ROWS = 4352, 32

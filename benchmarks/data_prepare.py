@@ -23,10 +23,10 @@ from PIL import Image
 
 from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import Encoding, decode_image
+from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
 from threedgp.data.sources import folder as folder_source
-from threedgp.data.sources.registry import open_source
 
 SIDE = 256
 SIZES = ((500, 375), (375, 500), (640, 480), (1024, 683), (1024, 1024), (2048, 1536))

@@ -25,7 +25,7 @@ from threedgp.models.discriminator import Discriminator, ResidualBlock
 from threedgp.models.generator import Generator, Synthesis
 from threedgp.models.layers import EqualizedConv, EqualizedLinear, activate
 from threedgp.render import RayRandomness
-from threedgp.training.trainer import Trainer
+from threedgp.training.step import Trainer
 
 
 def _filtered(x: Tensor, *, gain: float, padding: int, stride: int = 1) -> Tensor:

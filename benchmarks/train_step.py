@@ -21,11 +21,11 @@ import torch
 from measuring import environment, interleaved, require_gpu
 from naive_step import make_naive
 
-from threedgp.allocator import keep_freed_memory
+from threedgp.commands.preset import preset_values
 from threedgp.config import Config, parse_config
 from threedgp.data.loader import Batch
-from threedgp.presets import preset_values
-from threedgp.training.trainer import Trainer, build_networks
+from threedgp.runtime.allocator import keep_freed_memory
+from threedgp.training.step import Trainer, build_networks
 
 RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
 CLASSES, FEATURES = 8, 1280

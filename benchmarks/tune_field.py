@@ -2,7 +2,7 @@
 
     python benchmarks/tune_field.py [--dtype bfloat16]
 
-Prints a table; the defaults are in threedgp/render/triton_field_launch.py.
+Prints a table; the defaults are in threedgp/render/triton/field_launch.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import stratified_distances
 from threedgp.render.field_interface import FieldInputs, Needs
-from threedgp.render.triton_field_launch import Tile, field_backward, field_forward
+from threedgp.render.triton.field_launch import Tile, field_backward, field_forward
 
 FORWARD = [Tile(32, 2), Tile(32, 4), Tile(64, 2), Tile(64, 4), Tile(128, 4), Tile(128, 8), Tile(64, 4, registers=80)]
 BACKWARD = [

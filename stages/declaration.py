@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from threedgp.config import Config
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 CODE = Path(__file__).resolve().parent.parent
 """Root of the code that runs, for a working directory without ``dvc.yaml`` of its own."""

@@ -11,16 +11,16 @@ import typer
 from stages.harness import ParamsOption, clear_errors, open_stage
 from stages.layout import Layout
 from stages.processes import share_work
-from threedgp.atomic import write_bytes
 from threedgp.config import Config, load_config
 from threedgp.data.images import encode_image
+from threedgp.data.opening import open_source
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.registry import open_source
-from threedgp.depth.base import DepthEstimator
 from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.estimator import DepthEstimator
 from threedgp.depth.registry import build_estimator
-from threedgp.errors import UserError
-from threedgp.processes import join_team
+from threedgp.runtime.atomic import write_bytes
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import join_team
 
 app = typer.Typer(add_completion=False)
 PreviewOption = Annotated[
@@ -57,8 +57,8 @@ def show(config: Config, target: Path, rows: int) -> None:
     Raises:
         UserError: `target` is no PNG or cannot be written, or the estimator or its pictures cannot be had.
     """
-    from threedgp.depth_check.preview import preview
-    from threedgp.target import require_writable, writing
+    from threedgp.depth.preview import preview
+    from threedgp.runtime.targets import require_writable, writing
 
     if target.suffix.lower() != ".png":
         raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")

@@ -18,10 +18,10 @@ app = typer.Typer(add_completion=False)
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Compute this process's share; what was written when it is stopped counts."""
     from threedgp.data.shards import ShardFolder
-    from threedgp.device import choose_device
     from threedgp.features.extraction import write_embeddings
     from threedgp.features.registry import build_extractor
-    from threedgp.processes import join_team
+    from threedgp.runtime.device import choose_device
+    from threedgp.runtime.processes import join_team
 
     settings, machine = config.embed, config.machine
     with join_team() as team:

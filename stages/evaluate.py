@@ -15,12 +15,12 @@ from stages.harness import SCRATCH, ParamsOption, Stage, open_stage
 from stages.layout import Layout
 from stages.processes import share_work
 from threedgp.config import Config
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from threedgp.depth.base import DepthEstimator
-    from threedgp.metrics.evaluation import Evaluation
-    from threedgp.metrics.real_side import RealSide
+    from threedgp.depth.estimator import DepthEstimator
+    from threedgp.evaluation.evaluation import Evaluation
+    from threedgp.evaluation.real_side import RealSide
 
 app = typer.Typer(add_completion=False)
 
@@ -83,13 +83,13 @@ def _for_samples(declared: Declaration) -> Declaration:
 
 
 def _open_real(config: Config, layout: Layout) -> RealSide:
-    from threedgp.metrics.real_side import Folders, RealSide, build_networks
+    from threedgp.evaluation.real_side import Folders, RealSide, build_networks
 
     return RealSide(config, Folders(layout.raw, layout.prepared, layout.features), build_networks(config), KEPT)
 
 
 def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
-    from threedgp.metrics.evaluation import Evaluation
+    from threedgp.evaluation.evaluation import Evaluation
 
     return Evaluation(_open_real(config, layout), layout.model, scratch)
 
@@ -106,7 +106,7 @@ def _pixel_estimator(config: Config) -> DepthEstimator | None:
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Make scenes and features as one of the processes; what was written when it is stopped counts."""
-    from threedgp.processes import join_team
+    from threedgp.runtime.processes import join_team
 
     with join_team() as team:
         with team.leader_first():  # it fetches the weights
@@ -118,12 +118,12 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 def conclude(stage: Stage) -> None:
     """All numbers, from what the processes made."""
-    from threedgp.atomic import write_json
-    from threedgp.metrics import exhibits, summary
-    from threedgp.metrics.contests import MODEL
-    from threedgp.metrics.measuring import measure
-    from threedgp.metrics.sample_archive import write_archive
+    from threedgp.evaluation import exhibits, summary
+    from threedgp.evaluation.contests import MODEL
+    from threedgp.evaluation.measuring import measure
+    from threedgp.evaluation.sample_archive import write_archive
     from threedgp.models.saving import read_model_config
+    from threedgp.runtime.atomic import write_json
 
     config, layout = stage.config, stage.layout
     folder = stage.scratch / "evaluation"
@@ -154,12 +154,12 @@ def score_samples(
     out: Path | None,
 ) -> None:
     """Score samples of any system, into a file of their own."""
-    from threedgp.atomic import write_json
-    from threedgp.metrics import external
-    from threedgp.metrics.picture_folder import open_samples
-    from threedgp.metrics.summary import split
-    from threedgp.progress import say
-    from threedgp.target import require_writable, writing
+    from threedgp.evaluation import external
+    from threedgp.evaluation.picture_folder import open_samples
+    from threedgp.evaluation.summary import split
+    from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.progress import say
+    from threedgp.runtime.targets import require_writable, writing
 
     near, far = depth_range
     if not -math.inf < near < far < math.inf:

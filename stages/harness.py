@@ -22,12 +22,12 @@ import typer
 
 from stages.declaration import Declaration, DeclaredSettings, declarations
 from stages.layout import Layout
-from threedgp import atomic
-from threedgp.allocator import keep_freed_memory
 from threedgp.config import Config, load_config
-from threedgp.errors import UserError
-from threedgp.processes import FULL_DISK, disk_is_full
-from threedgp.progress import silence
+from threedgp.runtime import atomic
+from threedgp.runtime.allocator import keep_freed_memory
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import FULL_DISK, disk_is_full
+from threedgp.runtime.progress import silence
 
 SCRATCH = Path(".scratch")
 LOCK_PATIENCE = 3.0

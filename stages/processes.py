@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from stages.harness import Interrupted, Stage
-from threedgp.processes import Stopped, Work, run_processes, started_by_torchrun
+from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_torchrun
 
 
 def share_work(stage: Stage, work: Work, *, saves_itself: bool = False) -> None:
     """Run ``work(should_stop, config, layout, scratch)`` in every process of the stage, and wait for it.
 
-    Inside, `threedgp.processes.join_team` says which process it is; afterwards the first one publishes.
+    Inside, `threedgp.runtime.processes.join_team` says which process it is; afterwards the first one publishes.
 
     Args:
         stage: the stage at work.

@@ -18,9 +18,9 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
 
     It opens from disk in any browser and asks the network for nothing.
     """
-    from threedgp.atomic import write_bytes
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
+    from threedgp.runtime.atomic import write_bytes
     from threedgp.visual.facts import git_commit, reject_counts, run_facts
     from threedgp.visual.report import Sources, build_report
 

@@ -14,14 +14,14 @@ from stages.harness import ParamsOption, open_stage
 from stages.layout import Layout
 from stages.processes import share_work
 from threedgp.config import CameraConfig, Config, batch_problem
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from threedgp.training.curves import Logger, Record
+    from threedgp.training.logging import Logger, Record
     from threedgp.training.loop import Measure, Measured
-    from threedgp.training.trainer import Trainer
+    from threedgp.training.step import Trainer
 
 app = typer.Typer(add_completion=False)
 
@@ -32,7 +32,7 @@ GRID = (4, 4)
 def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
     """A logger that writes DVCLive's curves into an empty folder, if it is installed, and the newest histograms."""
     from threedgp.training.camera_histograms import FIELDS, bin_edges
-    from threedgp.training.curves import no_log
+    from threedgp.training.logging import no_log
 
     try:
         from dvclive import Live
@@ -79,7 +79,7 @@ def _draw(trainer: Trainer, folder: Path) -> None:
 
 def _measure(config: Config, layout: Layout, trainer: Trainer) -> Measure | None:
     """What measures the averaged generator at intervals, if the settings ask for it."""
-    from threedgp.metrics.monitor import measured_name, open_monitor
+    from threedgp.evaluation.monitor import measured_name, open_monitor
     from threedgp.training.loop import Measured
 
     settings = config.train
@@ -106,9 +106,9 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     import numpy as np
 
     from threedgp.data.loader import ShardLoader
-    from threedgp.device import choose_device
     from threedgp.models.saving import save_model
-    from threedgp.processes import cut_off
+    from threedgp.runtime.device import choose_device
+    from threedgp.runtime.processes import cut_off
     from threedgp.training.distributed import join_team
     from threedgp.training.loop import prepare_trainer, train
 

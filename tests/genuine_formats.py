@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from threedgp.data.sources.base import RawPicture, Source
+from threedgp.data.source import RawPicture, Source
 
 WNIDS = ("n01440764", "n01443537", "n02129165")
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from threedgp.processes import cut_off, join_team
+from threedgp.runtime.processes import cut_off, join_team
 
 
 def meet(should_stop: Callable[[], bool], folder: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from threedgp.config import batch_problem, load_config, parse_config
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 VALID: dict[str, Any] = {
     "dataset": {"name": "toy", "source": "procedural", "resolution": 32},

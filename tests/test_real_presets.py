@@ -31,9 +31,9 @@ from genuine_formats import (
     write_imagenet_tar,
     write_lsun_zip,
 )
-from threedgp import presets
+from threedgp.commands import preset as presets
 from threedgp.data.shards import ShardFolder
-from threedgp.depth.leres import Leres
+from threedgp.depth.estimators.leres import Leres
 
 SIDE = 64
 SMALLER: dict[str, Any] = {

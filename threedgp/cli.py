@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from threedgp import doctor, presets
+from threedgp.commands import doctor
+from threedgp.commands import preset as presets
 from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
 from threedgp.commands.info import info
@@ -18,9 +19,9 @@ from threedgp.commands.mesh import mesh
 from threedgp.commands.view import view
 from threedgp.config import Config, batch_problem, load_config
 from threedgp.config.reading import read_yaml
-from threedgp.errors import UserError
 from threedgp.needs.data import missing_pictures
 from threedgp.needs.weights import missing_path, networks
+from threedgp.runtime.errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
@@ -95,7 +96,7 @@ def evaluate_depth(
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file, too.")] = None,
 ) -> None:
     """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
-    from threedgp.depth_check.evaluation_command import compare
+    from threedgp.commands.depth_eval import compare
 
     compare(images, depth, json, {"estimator": estimator, "weights": weights, "batch_size": batch_size}, device)
 

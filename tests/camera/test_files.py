@@ -12,7 +12,7 @@ from threedgp.camera.files import read_cameras
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, PITCH, YAW
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 CONFIG = CameraConfig()
 ROWS = [{"yaw": 0.4, "fov": 20}, {"yaw": -0.4, "fov": 30.5}]

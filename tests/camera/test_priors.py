@@ -11,7 +11,7 @@ from scipy import stats
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras, prior_cameras
 from threedgp.config import CameraConfig
-from threedgp.counter_rng import uniform
+from threedgp.runtime.counter_rng import uniform
 
 COUNT = 20_000
 U = uniform((COUNT, PRIOR_DRAWS), 0, "prior test")

@@ -9,7 +9,7 @@ import pytest
 from films import decode
 from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.models.scenes import sample_scenes
-from threedgp.progress import progress
+from threedgp.runtime.progress import progress
 from threedgp.visual.grids import depth_colors
 from threedgp.visual.normals import normal_colors
 from threedgp.visual.styles import interpolate_styles, scene_styles

@@ -11,7 +11,7 @@ import trimesh
 from threedgp.camera.trajectories import front_circle
 from threedgp.models.saving import load_model, write_model
 from threedgp.models.scenes import sample_scenes
-from threedgp.progress import Silent
+from threedgp.runtime.progress import Silent
 from threedgp.visual import meshes
 from threedgp.visual.meshes import CAMERAS, scene_mesh
 from threedgp.visual.views import make_planes, own_cameras

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from threedgp.commands.options import class_list, number_list, share_list
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 NAMES = ["dog", "Cat", "7", "cat"]
 

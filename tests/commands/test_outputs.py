@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from threedgp.commands.outputs import RECORD, OutputFolder
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 ORIGIN = {"seed": 1, "truncation": 0.7, "cameras": [[0.1, 0.2]]}
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from golden_arrays import assert_matches, load
 from threedgp.cli import app
 from threedgp.conversion.models import convert_snapshot
-from threedgp.errors import UserError
 from threedgp.models.saving import load_model
 from threedgp.models.scenes import sample_scenes
 from threedgp.render import RayRandomness
+from threedgp.runtime.errors import UserError
 
 CAMERA: dict[str, Any] = {
     "ray": {"start": 0.75, "end": 1.25},

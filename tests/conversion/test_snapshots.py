@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from threedgp.conversion.snapshots import Network, Plain, network_tensors, read_snapshot
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 def _state(parameters: dict[str, torch.Tensor] | None = None, **modules: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from threedgp.data import loader as loader_module
 from threedgp.data.loader import DEPTH_UNIT, Batch, ShardLoader
 from threedgp.data.shards import ShardFolder
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 MakeShards = Callable[..., Path]
 

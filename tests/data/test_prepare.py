@@ -18,9 +18,9 @@ from threedgp.config import PrepareConfig
 from threedgp.data.images import decode_image
 from threedgp.data.prepare import centre_crop, crop_picture, prepare_set, resize_depth, square, square_depth
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import RawPicture
-from threedgp.errors import UserError
-from threedgp.processes import Team
+from threedgp.data.source import RawPicture
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import Team
 
 RNG = np.random.default_rng(0)
 

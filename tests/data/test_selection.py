@@ -15,7 +15,7 @@ from threedgp.config import SelectConfig
 from threedgp.data import feature_file, schemas, selection
 from threedgp.data.selection import choose, log_likelihoods, rows_of_classes, select_set
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
 FEATURES = (RNG.normal(size=(300, 12)) @ RNG.normal(size=(12, 12))).astype(np.float32)

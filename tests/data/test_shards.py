@@ -12,7 +12,7 @@ import pytest
 
 from threedgp.data import schemas, shards
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int32())])
 

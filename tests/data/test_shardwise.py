@@ -14,7 +14,7 @@ import pytest
 from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob, Work
-from threedgp.processes import ALONE, Team
+from threedgp.runtime.processes import ALONE, Team
 
 ROWS = [7, 0, 3, 5, 8]
 

@@ -13,7 +13,7 @@ from threedgp.config import ShardsConfig
 from threedgp.data import schemas, shuffle
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 COUNT, DIM, RESOLUTION = 100, 3, 4
 SELECTED = [n for n in range(COUNT) if n % 5]

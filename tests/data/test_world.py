@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from threedgp.data.sources.world.cameras import camera_axes, draw_camera, image_plane, ray_directions
-from threedgp.data.sources.world.rendering import FAR, render_background, render_picture
-from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
-from threedgp.data.sources.world.shapes import RING, SHAPES, TUBE
+from threedgp.data.world.cameras import camera_axes, draw_camera, image_plane, ray_directions
+from threedgp.data.world.rendering import FAR, render_background, render_picture
+from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
+from threedgp.data.world.shapes import RING, SHAPES, TUBE
 
 Array = NDArray[np.float64]
 

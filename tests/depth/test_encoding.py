@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from threedgp.depth.base import Rejected
 from threedgp.depth.encoding import encode
+from threedgp.depth.estimator import Rejected
 
 RNG = np.random.default_rng(0)
 

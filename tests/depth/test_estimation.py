@@ -16,13 +16,13 @@ from threedgp.data import schemas
 from threedgp.data.images import depth_from_bytes
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.sources.base import RawPicture
-from threedgp.depth.base import DepthEstimator
+from threedgp.data.source import RawPicture
 from threedgp.depth.encoding import encode
 from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.estimator import DepthEstimator
+from threedgp.depth.estimators.sidecar import SidecarDepth
 from threedgp.depth.network import DepthMap, NetworkDepth
-from threedgp.depth.sidecar import SidecarDepth
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 COUNT = 40
 SIDECAR = SidecarDepth()

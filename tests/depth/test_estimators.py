@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from threedgp.config import DepthConfig
-from threedgp.data.sources.base import RawPicture
-from threedgp.data.sources.world.rendering import render_picture
-from threedgp.data.sources.world.scenes import draw_scene
-from threedgp.depth.base import Rejected
+from threedgp.data.source import RawPicture
+from threedgp.data.world.rendering import render_picture
+from threedgp.data.world.scenes import draw_scene
 from threedgp.depth.encoding import encode
+from threedgp.depth.estimator import Rejected
 from threedgp.depth.registry import build_estimator
 
 

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threedgp.config import DepthConfig
-from threedgp.data.sources.base import RawPicture
-from threedgp.depth.base import DepthEstimator, Rejected
+from threedgp.data.source import RawPicture
+from threedgp.depth.estimator import DepthEstimator, Rejected
 from threedgp.depth.hub_models import DEPTH_PRO_FARTHEST, HubDepth, gives_inverse_depth
 from threedgp.depth.registry import build_estimator
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 VIT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}

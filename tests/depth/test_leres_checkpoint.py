@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from threedgp.depth.leres import Encoder, Leres
+from threedgp.depth.estimators.leres import Encoder, Leres
 from threedgp.depth.leres_checkpoint import COUNTER, load_leres
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 @functools.cache

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from threedgp.data.sources.base import RawPicture
+from threedgp.data.source import RawPicture
 from threedgp.depth import network
-from threedgp.depth.base import Rejected
 from threedgp.depth.encoding import encode
+from threedgp.depth.estimator import Rejected
 from threedgp.depth.network import DepthMap, NetworkDepth
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 BAD = 255
 """A picture whose first value is this makes the network fail."""

@@ -11,9 +11,9 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from threedgp.errors import UserError
 from threedgp.features.efficientnet_lite0 import EfficientNetLite0, load_network
 from threedgp.features.registry import build_extractor
+from threedgp.runtime.errors import UserError
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.datasets.__file__).parent / "images"

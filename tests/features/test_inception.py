@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 import torch
 
-from threedgp.errors import UserError
 from threedgp.features import inception
 from threedgp.features.registry import build_extractor
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import find_weights
+from threedgp.runtime.errors import UserError
 
 
 def test_without_a_network_one_sentence_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):

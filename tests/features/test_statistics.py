@@ -13,7 +13,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.features import statistics
 from threedgp.features.moments import Moments
 from threedgp.features.statistics import STATISTICS, statistics_key, write_statistics
-from threedgp.processes import Team
+from threedgp.runtime.processes import Team
 
 DIM = 6
 # Far from zero, where sums of squares would lose half of their digits.

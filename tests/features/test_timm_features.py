@@ -10,8 +10,8 @@ import torch
 from features.test_preprocessing import PICTURES, by_timm
 from safetensors.torch import save_file
 
-from threedgp.errors import UserError
 from threedgp.features.registry import build_extractor, same_network
+from threedgp.runtime.errors import UserError
 
 SIZE = 64
 

@@ -11,11 +11,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from threedgp.errors import UserError
 from threedgp.features import timm_weights
 from threedgp.features.timm_weights import check_name, load_network, read_state, weights_file
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.weights import find_weights
+from threedgp.runtime.errors import UserError
 
 NAME = "test_resnet"
 

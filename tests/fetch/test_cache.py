@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fetch.misbehaving import Answer, Server
 
-from threedgp.errors import UserError
 from threedgp.fetch.cache import cache_folder
 from threedgp.fetch.weights import find_weights
+from threedgp.runtime.errors import UserError
 
 SCRIPT = """
 import sys

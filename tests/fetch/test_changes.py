@@ -8,7 +8,7 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 def test_content_that_changes_between_two_ranges(server: Server, get: Fetch) -> None:

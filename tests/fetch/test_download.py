@@ -10,11 +10,11 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, HALF, Fetch
 
-from threedgp import atomic
-from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote
+from threedgp.runtime import atomic
+from threedgp.runtime.errors import UserError
 
 
 def test_many_files_at_once(server: Server, tmp_path: Path, patience: Patience) -> None:
@@ -91,7 +91,7 @@ def test_progress_goes_on_where_the_last_run_stopped(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("threedgp.progress.PLAIN_INTERVAL", 0)
+    monkeypatch.setattr("threedgp.runtime.progress.PLAIN_INTERVAL", 0)
     busy, whole = Answer(b"", 503), Answer(DATA, etag='"1"')
     url = server.script(
         "/a", replace(whole, cut=HALF), busy, busy, busy, busy, replace(whole, cut=1000, how="stall"), whole

@@ -10,11 +10,11 @@ import pytest
 from fetch.hub_server import COMMIT, publish
 from fetch.misbehaving import Answer, Server
 
-from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
 from threedgp.fetch.hub import endpoint, list_repository
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote
+from threedgp.runtime.errors import UserError
 
 FILES = {
     "README.md": b"short",

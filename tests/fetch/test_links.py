@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from fetch.misbehaving import Answer, Server
 
-from threedgp.errors import UserError
 from threedgp.fetch import links as module
 from threedgp.fetch.links import Fetched, Link, fetch_links
 from threedgp.fetch.patience import Patience
+from threedgp.runtime.errors import UserError
 
 Run = Callable[..., Iterator[Fetched]]
 

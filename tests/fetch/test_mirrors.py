@@ -11,11 +11,11 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
-from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
 from threedgp.fetch.hub import list_repository
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote
+from threedgp.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])

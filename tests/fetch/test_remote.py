@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from threedgp.errors import UserError
 from threedgp.fetch.remote import Remote, local_path, scheme, shown
+from threedgp.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["a", "a.b", "data/train-00000-of-00032.parquet", "..a", "a b/ü"])

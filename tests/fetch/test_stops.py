@@ -13,7 +13,7 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 SCRIPT = """
 import sys

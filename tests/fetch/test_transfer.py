@@ -11,7 +11,7 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("checksum", [sha256(DATA), f"md5:{hashlib.md5(DATA).hexdigest()}", None])

@@ -12,11 +12,11 @@ import pytest
 from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, OTHER, Fetch, sha256
 
-from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
 from threedgp.fetch.patience import Patience, Refused
 from threedgp.fetch.remote import Remote
 from threedgp.fetch.web import Web
+from threedgp.runtime.errors import UserError
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

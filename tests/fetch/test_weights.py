@@ -12,10 +12,10 @@ import pytest
 from fetch.hub_server import COMMIT, publish
 from fetch.misbehaving import Answer, Server
 
-from threedgp.errors import UserError
 from threedgp.fetch import table, weights
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.weights import find_model, find_weights, kind_of
+from threedgp.runtime.errors import UserError
 
 DATA = bytes(range(256)) * 20
 DIGITS = hashlib.sha256(DATA).hexdigest()

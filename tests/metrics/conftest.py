@@ -11,14 +11,14 @@ from metrics.networks import Corners, Means
 
 from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
 from threedgp.data import schemas
+from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.sources.base import Source
+from threedgp.data.source import Source
 from threedgp.data.sources.procedural import download
-from threedgp.data.sources.registry import open_source
+from threedgp.evaluation.evaluation import Evaluation
+from threedgp.evaluation.real_side import Folders, Networks, RealSide
 from threedgp.features.extraction import write_features
-from threedgp.metrics.evaluation import Evaluation
-from threedgp.metrics.real_side import Folders, Networks, RealSide
 from threedgp.models.saving import write_model
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from threedgp.camera.geometry import rays
-from threedgp.depth.base import Rejected
+from threedgp.depth.estimator import Rejected
 from threedgp.metrics.depth_agreement import aligned_error, axis_depth, estimated_depth, mean_error
 
 MAPS = np.random.default_rng(0).uniform(1, 2, (4, 6, 6))

@@ -7,9 +7,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from threedgp.errors import UserError
 from threedgp.features.moments import Moments
 from threedgp.metrics.frechet import frechet_distance
+from threedgp.runtime.errors import UserError
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray) -> Moments:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from threedgp.config import DepthAdaptorConfig
-from threedgp.counter_rng import uniform
 from threedgp.models.depth_adaptor import DepthAdaptor
+from threedgp.runtime.counter_rng import uniform
 
 
 def _adaptor(**settings: object) -> DepthAdaptor:

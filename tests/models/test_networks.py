@@ -102,7 +102,7 @@ def test_gradient_of_every_parameter_matches(
 
 
 def test_unknown_published_name_is_refused() -> None:
-    from threedgp.errors import UserError
+    from threedgp.runtime.errors import UserError
 
     with pytest.raises(UserError, match=r"'synthesis\.b4.surprise' is no parameter of a published 3DGP generator"):
         convert_names({"synthesis.b4.surprise": torch.zeros(1)}, network="generator")

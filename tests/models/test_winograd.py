@@ -14,7 +14,7 @@ from torch import Tensor
 
 from threedgp.models import winograd
 from threedgp.models.winograd import convolve, reason_against
-from threedgp.native import threads as native_threads
+from threedgp.render.native import threads as native_threads
 
 compiled = pytest.mark.skipif(reason_against() is not None, reason=str(reason_against()))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from threedgp import atomic
 from threedgp.config import Config
 from threedgp.fetch import table
 from threedgp.fetch.hub import list_repository
@@ -16,6 +15,7 @@ from threedgp.fetch.remote import Remote
 from threedgp.fetch.weights import find_model, find_weights
 from threedgp.needs.finding import Finding
 from threedgp.needs.weights import missing_path, networks, weights_findings
+from threedgp.runtime import atomic
 
 Settings = Callable[..., Config]
 
@@ -48,7 +48,7 @@ def test_what_is_not_used_needs_no_weights(settings: Settings, sections: dict[st
 
 
 def test_the_metrics_of_vgg16_are_those_that_evaluate_gives_it() -> None:
-    from threedgp.metrics.real_side import NEED_NEIGHBOURS
+    from threedgp.evaluation.real_side import NEED_NEIGHBOURS
     from threedgp.needs.weights import BY_VGG16
 
     assert BY_VGG16 == NEED_NEIGHBOURS

@@ -33,18 +33,18 @@ WITHOUT_EFFECT = {
     "stages/layout.py",
     "stages/processes.py",
     "threedgp/__init__.py",
-    "threedgp/allocator.py",
-    "threedgp/atomic.py",
     "threedgp/config",  # DVC tracks the settings by their values
-    "threedgp/device.py",
-    "threedgp/errors.py",
     "threedgp/fetch",  # what it brings is checked by its hash, or by the stage that asked for it
-    "threedgp/processes.py",
-    "threedgp/progress.py",
-    "threedgp/target.py",
+    "threedgp/runtime/allocator.py",
+    "threedgp/runtime/atomic.py",
+    "threedgp/runtime/device.py",
+    "threedgp/runtime/errors.py",
+    "threedgp/runtime/processes.py",
+    "threedgp/runtime/progress.py",
+    "threedgp/runtime/targets.py",
 }
 # What only an option such as --preview reaches, which writes no output: a change of one re-runs nothing, too.
-ASIDE = {"threedgp/depth_check"}
+ASIDE = {"threedgp/commands", "threedgp/depth/evaluation.py", "threedgp/depth/preview.py", "threedgp/depth/scores.py"}
 # What each part of the library may import, beside single modules at its top. "The renderer knows no model, the models
 # know no data set."
 DOWNWARDS = {
@@ -52,32 +52,19 @@ DOWNWARDS = {
     "data": {"camera"},
     "render": {"camera"},
     "depth": {"camera", "data"},
-    "depth_check": {"data", "depth"},
     "features": {"data"},
     "models": {"camera", "render"},
     "conversion": {"models"},
     "training": {"camera", "data", "models", "render"},
     "metrics": {"camera", "data", "depth", "features", "models", "render"},
+    "evaluation": {"camera", "data", "depth", "features", "metrics", "models", "render"},
     "visual": {"camera", "data", "models", "render"},
-    "commands": {"camera", "data", "models", "visual"},
+    "commands": {"camera", "conversion", "data", "depth", "models", "needs", "render", "visual"},
     "needs": {"data"},
+    "runtime": {"render"},
 }
-BASIS = {
-    "allocator",
-    "__init__",
-    "atomic",
-    "config",
-    "constants",
-    "counter_rng",
-    "device",
-    "errors",
-    "fetch",
-    "native",
-    "processes",
-    "progress",
-    "target",
-}
-TOOLS = {"threedgp/__main__.py", "threedgp/cli.py", "threedgp/doctor.py", "threedgp/presets.py"}
+BASIS = {"__init__", "config", "fetch", "runtime"}
+TOOLS = {"threedgp/__main__.py", "threedgp/cli.py"}
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from threedgp.presets import apply_preset
+from threedgp.commands.preset import apply_preset
 
 ALL = ["download", "prepare", "features", "select", "depth", "embed", "shards", "train", "evaluate", "render", "report"]
 

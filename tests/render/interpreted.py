@@ -24,8 +24,8 @@ from threedgp.render import (
     field_along_rays,
     midpoint_randomness,
     render_rays,
-    triton_field_launch,
 )
+from threedgp.render.triton import field_launch as triton_field_launch
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6

@@ -18,10 +18,10 @@ from threedgp.render import (
     RaySettings,
     composite_union,
     field_along_rays,
-    native_field,
     render_rays,
 )
 from threedgp.render import composite as composite_sorted
+from threedgp.render.native import field as native_field
 from threedgp.render.sampling import fine_distances
 
 HALF_WIDTH = 0.5

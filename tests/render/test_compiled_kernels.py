@@ -18,8 +18,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from threedgp.render import triton_compositing, triton_field
-from threedgp.render.triton_field_launch import COMPILER, Tile, backward_tile, forward_tile
+from threedgp.render.triton import compositing as triton_compositing
+from threedgp.render.triton import field as triton_field
+from threedgp.render.triton.field_launch import COMPILER, Tile, backward_tile, forward_tile
 
 SHARED_LIMIT = {90: 227 * 1024, 80: 163 * 1024}
 FLOATS = {"inverse_half_width", "opaque_depth", "empty", "last", "bias"}

@@ -18,11 +18,11 @@ from threedgp.render import (
     field_at_points,
     field_operators,
     midpoint_randomness,
-    native_field,
     render_rays,
     renderer,
 )
 from threedgp.render.field import decode
+from threedgp.render.native import field as native_field
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6

@@ -118,7 +118,7 @@ def test_stopped_it_goes_on_and_ends_the_same(
         kept.update(file for file, stamp in before.items() if file.exists() and file.stat().st_mtime_ns == stamp)
         publish(built, target)
 
-    from threedgp import atomic
+    from threedgp.runtime import atomic
 
     publish = atomic.publish
     with pytest.MonkeyPatch.context() as patch:
@@ -236,7 +236,7 @@ def test_numbers_that_cannot_be_written_are_told_and_the_features_stay(
     def refuse(target: Path, value: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("threedgp.atomic.write_json", refuse)
+    monkeypatch.setattr("threedgp.runtime.atomic.write_json", refuse)
     with pytest.raises(SystemExit) as left:
         stages.evaluate.main(Path("params.yaml"), images=samples, out=Path("mine.json"))
     assert left.value.code == 2

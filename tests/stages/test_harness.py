@@ -14,7 +14,7 @@ import typer
 
 from stages import harness
 from stages.harness import Interrupted, open_stage
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 PIPELINE = """
 stages:
@@ -35,7 +35,7 @@ from pathlib import Path
 import typer
 from stages import harness
 from stages.harness import Interrupted, ParamsOption, open_stage
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 harness.LOCK_PATIENCE = 0.2
 

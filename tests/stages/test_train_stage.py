@@ -107,7 +107,7 @@ def test_a_stop_cuts_off_what_comes_before_the_first_step(
         time.sleep(60)
         pytest.fail("it was not cut off")
 
-    monkeypatch.setattr("threedgp.metrics.monitor.open_monitor", download)
+    monkeypatch.setattr("threedgp.evaluation.monitor.open_monitor", download)
     monkeypatch.chdir(place)
     with pytest.raises(SystemExit) as exit:
         main(Path("params.yaml"))

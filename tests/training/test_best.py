@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from threedgp.processes import Stopped
+from threedgp.runtime.processes import Stopped
 from threedgp.training.best import Best
+from threedgp.training.checkpoints import load_state, saved_states
 from threedgp.training.divergence import Diverged, check_distance
 from threedgp.training.loop import Measured
-from threedgp.training.state import load_state, saved_states
-from threedgp.training.trainer import Trainer
+from threedgp.training.step import Trainer
 from training.worlds import tiny_config, train_over, write_shards
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from threedgp.data.loader import ShardLoader
-from threedgp.errors import UserError
-from threedgp.processes import Stopped, run_processes
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import Stopped, run_processes
+from threedgp.training.checkpoints import load_state, saved_states
 from threedgp.training.distributed import Team
 from threedgp.training.loop import prepare_trainer
-from threedgp.training.state import load_state, saved_states
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
 

@@ -13,13 +13,13 @@ import torch
 
 from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
-from threedgp.errors import UserError
-from threedgp.processes import Stopped, disk_is_full
-from threedgp.training.curves import Logger, Record
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import Stopped, disk_is_full
+from threedgp.training.checkpoints import load_state, save_state, saved_states
 from threedgp.training.divergence import Diverged, check
+from threedgp.training.logging import Logger, Record
 from threedgp.training.loop import prepare_trainer, train
-from threedgp.training.state import load_state, save_state, saved_states
-from threedgp.training.trainer import Trainer
+from threedgp.training.step import Trainer
 from training.worlds import tiny_config, write_shards
 
 

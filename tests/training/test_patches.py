@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from threedgp.counter_rng import uniform
+from threedgp.runtime.counter_rng import uniform
 from threedgp.training.patches import draw_patches
 
 COUNT = 20_000

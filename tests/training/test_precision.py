@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from threedgp.training.precision import use_precision
-from threedgp.training.trainer import Trainer
+from threedgp.training.step import Trainer
 from training.worlds import make_batch, make_trainer, tiny_config
 
 

@@ -14,19 +14,19 @@ import pyarrow as pa
 import torch
 
 from threedgp.config import Config
-from threedgp.counter_rng import uniform
 from threedgp.data import schemas
 from threedgp.data.images import depth_to_bytes, encode_image
 from threedgp.data.loader import Batch, ShardLoader
 from threedgp.data.shards import ShardWriter
-from threedgp.errors import UserError
+from threedgp.evaluation.monitor import Monitor
 from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
-from threedgp.metrics.monitor import Monitor
-from threedgp.training.curves import Means, Record
+from threedgp.runtime.counter_rng import uniform
+from threedgp.runtime.errors import UserError
 from threedgp.training.distributed import ALONE, Team, join_team
+from threedgp.training.logging import Means, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
-from threedgp.training.trainer import Trainer, build_networks
+from threedgp.training.step import Trainer, build_networks
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
 

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from stages.train import _dvclive
-from threedgp.atomic import write_json
 from threedgp.config import RenderConfig
-from threedgp.metrics.summary import split
+from threedgp.evaluation.summary import split
+from threedgp.runtime.atomic import write_json
 from threedgp.training.camera_histograms import CameraHistograms
 from threedgp.visual.gallery import draw_gallery
 

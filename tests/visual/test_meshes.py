@@ -12,9 +12,9 @@ import trimesh
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.errors import UserError
 from threedgp.models.scenes import sample_scenes
-from threedgp.progress import Progress, progress
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import Progress, progress
 from threedgp.visual.meshes import NoSurface, extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
 from threedgp.visual.surfaces import slabs_of
 from threedgp.visual.views import make_planes, own_cameras

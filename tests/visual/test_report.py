@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from threedgp.errors import UserError
+from threedgp.evaluation.exhibits import write_classes
 from threedgp.metrics.class_diversity import ClassScore
-from threedgp.metrics.exhibits import write_classes
+from threedgp.runtime.errors import UserError
 from threedgp.visual.facts import git_commit, run_facts
 from threedgp.visual.grids import write_png
 from threedgp.visual.published import IMAGENET_256

@@ -11,7 +11,7 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
-from threedgp.progress import progress
+from threedgp.runtime.progress import progress
 from threedgp.visual import surfaces
 
 

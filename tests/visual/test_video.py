@@ -8,7 +8,7 @@ import pytest
 from av.video.reformatter import Colorspace
 
 from films import decode
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 from threedgp.visual.video import write_video
 
 HEIGHT, WIDTH = 45, 71  # odd, as pictures may be

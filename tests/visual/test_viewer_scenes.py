@@ -12,7 +12,7 @@ import trimesh
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.models.scenes import sample_scenes
-from threedgp.progress import Silent
+from threedgp.runtime.progress import Silent
 from threedgp.visual.grids import depth_colors
 from threedgp.visual.normals import normal_colors
 from threedgp.visual.viewer_scenes import Look, Painter, PlaneCache, SceneKey

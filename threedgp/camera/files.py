@@ -24,7 +24,7 @@ from torch import Tensor
 from threedgp.camera.geometry import CAMERA_FIELDS, cam2world
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 MOST_CAMERAS = 100_000
 MOST_BYTES = 1 << 26

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
-from threedgp.constants import constant
+from threedgp.runtime.constant_tensors import constant
 
 LOOK_AT_YAW_BOUNDS = (-math.pi, math.pi)
 LOOK_AT_PITCH_BOUNDS = (0.0, math.pi)

@@ -19,7 +19,7 @@ from threedgp.commands.options import (
     TowardsOption,
     TruncationOption,
 )
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from threedgp.commands.models import Model, Subject
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.progress import Progress
+    from threedgp.runtime.progress import Progress
 
 FRAMES = 96
 MOST_PIXELS = 1 << 31
@@ -92,7 +92,7 @@ def fly(
     """
     from threedgp.commands.models import choose, make_subject, open_model
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.progress import progress
+    from threedgp.runtime.progress import progress
 
     if path and cameras:
         raise UserError("--path and --cameras: only one of them can say where the camera flies; leave one out.")

@@ -18,12 +18,12 @@ from threedgp.commands.options import (
     TowardsOption,
     share_list,
 )
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from threedgp.commands.models import Model, Subject
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.progress import Progress
+    from threedgp.runtime.progress import Progress
 
 MOST_TILES, TILES_ACROSS = 1024, 8
 TILE = 96
@@ -71,7 +71,7 @@ def generate(
     """
     from threedgp.commands.models import choose, make_subject, open_model
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.progress import progress
+    from threedgp.runtime.progress import progress
 
     truncations = share_list(truncation, "--truncation")
     opened = open_model(model, device)

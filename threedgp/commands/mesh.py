@@ -16,7 +16,7 @@ from threedgp.commands.options import (
     TowardsOption,
     TruncationOption,
 )
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 def mesh(
@@ -47,7 +47,7 @@ def mesh(
     from threedgp.camera.trajectories import front_circle
     from threedgp.commands.models import choose, make_subject, open_model
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.progress import progress
+    from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
     from threedgp.visual.surfaces import slabs_of
     from threedgp.visual.views import make_planes, own_cameras

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from threedgp.allocator import keep_freed_memory
 from threedgp.commands.options import LEAST_SIZE, MOST_SIZE, Device, class_list, number_list
-from threedgp.device import choose_device
-from threedgp.errors import UserError
 from threedgp.models.generator import Generator
 from threedgp.models.saving import CONFIG, WEIGHTS, load_model, read_model_config
 from threedgp.models.scenes import Scenes, draw_scenes
+from threedgp.runtime.allocator import keep_freed_memory
+from threedgp.runtime.device import choose_device
+from threedgp.runtime.errors import UserError
 
 
 class Model(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 MODEL = Path("results/model")
 MOST_SEEDS = 1_000_000

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 RECORD = "made.jsonl"
 """A line for each file, in the order they were made; the last line about a file counts."""

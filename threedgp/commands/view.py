@@ -29,7 +29,7 @@ def view(
     import webbrowser
 
     from threedgp.commands.models import open_model
-    from threedgp.progress import say
+    from threedgp.runtime.progress import say
     from threedgp.visual.viewer import LARGEST, open_server, serve
     from threedgp.visual.viewer_scenes import Painter
 

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 
 def read_yaml(text: bytes, source: str) -> Any:

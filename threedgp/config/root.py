@@ -23,8 +23,8 @@ from threedgp.config.model import CameraConfig, ModelConfig
 from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.train import TrainConfig
-from threedgp.errors import UserError
 from threedgp.fetch.remote import address_problem
+from threedgp.runtime.errors import UserError
 
 LARGEST_DIFFERENCES = 1024
 """Side of a picture that `prepare.encoding: differences` takes (`threedgp.data.differences.MOST_PIXELS`)."""

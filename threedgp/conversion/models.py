@@ -15,9 +15,9 @@ from torch import Tensor
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.conversion.names import convert_names
 from threedgp.conversion.snapshots import MALFORMED, network_tensors, read_snapshot
-from threedgp.errors import UserError
 from threedgp.models.generator import Generator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
+from threedgp.runtime.errors import UserError
 
 # What a setting must be for our modules to compute the same; absent means the published default, which it is.
 _REQUIRED = {

@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 _GENERATOR_RULES: tuple[tuple[str, str], ...] = (
     (r"mapping\.w_avg", "mapping.w_average"),

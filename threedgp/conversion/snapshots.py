@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 _DTYPES = {
     "FloatStorage": torch.float32,

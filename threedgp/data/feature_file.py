@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from threedgp.atomic import require_free, write_json
 from threedgp.data.shards import ShardFolder
-from threedgp.errors import UserError
-from threedgp.progress import progress
+from threedgp.runtime.atomic import require_free, write_json
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 
 class RowsOnDisk:

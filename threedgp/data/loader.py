@@ -22,7 +22,7 @@ from threedgp.data import schemas
 from threedgp.data.images import decode_planes, depth_from_bytes
 from threedgp.data.order import WINDOW_GROUPS, Place, SampleOrder
 from threedgp.data.shards import ShardFolder
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 CACHE_BYTES = 256 * 2**20
 """Rows that are kept; a set that fits as a whole is decoded once, one that does not is kept as it was read."""

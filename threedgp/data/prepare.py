@@ -21,9 +21,9 @@ from threedgp.data import schemas
 from threedgp.data.images import Encoding, encode_image
 from threedgp.data.shards import ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
-from threedgp.data.sources.base import RawPicture, Source
-from threedgp.errors import UserError
-from threedgp.processes import ALONE, Team
+from threedgp.data.source import RawPicture, Source
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import ALONE, Team
 
 Crop = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the original (upright) picture."""

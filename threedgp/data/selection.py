@@ -22,7 +22,7 @@ from threedgp.config import SelectConfig
 from threedgp.data import schemas
 from threedgp.data.feature_file import RowsOnDisk, gather_features
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.progress import progress
+from threedgp.runtime.progress import progress
 
 BLOCK_ROWS = 4096
 """Pictures that are in memory as float64 at a time."""

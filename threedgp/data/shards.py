@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from threedgp.atomic import atomic_path, write_json
 from threedgp.data import schemas
-from threedgp.errors import UserError
+from threedgp.runtime.atomic import atomic_path, write_json
+from threedgp.runtime.errors import UserError
 
 MANIFEST = "manifest.json"
 PART_NAME = "part-{:05d}.parquet"

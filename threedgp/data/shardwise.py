@@ -16,12 +16,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from threedgp.atomic import atomic_path
 from threedgp.data import schemas
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardWriter
-from threedgp.processes import ALONE, Team
-from threedgp.progress import Progress, Silent, progress
+from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.progress import Progress, Silent, progress
 
 CHUNK_ROWS = 32
 """Rows that a worker takes at a time."""

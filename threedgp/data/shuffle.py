@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from threedgp.atomic import atomic_path, require_free
 from threedgp.config import ShardsConfig
 from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.errors import UserError
-from threedgp.progress import progress
+from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 
 class JoinedShards:

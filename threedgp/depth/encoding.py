@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.prepare import resize_depth
-from threedgp.depth.base import Rejected
+from threedgp.depth.estimator import Rejected
 
 LARGEST = 65535
 

@@ -14,11 +14,11 @@ from threedgp.data.images import depth_to_bytes
 from threedgp.data.prepare import crop_picture
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import CHUNK_ROWS, ShardwiseJob
-from threedgp.data.sources.base import Source
-from threedgp.depth.base import DepthEstimator, Rejected
+from threedgp.data.source import Source
 from threedgp.depth.encoding import encode
-from threedgp.errors import UserError
-from threedgp.processes import ALONE, Team
+from threedgp.depth.estimator import DepthEstimator, Rejected
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import ALONE, Team
 
 
 class SelectedPictures:

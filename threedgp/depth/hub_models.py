@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from threedgp.depth.network import DepthMap
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 INSTALL = "pip install -c constraints.txt -e .[estimators]"
 

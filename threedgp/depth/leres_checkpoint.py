@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from threedgp.depth.leres import Encoder, Leres
-from threedgp.errors import UserError
+from threedgp.depth.estimators.leres import Encoder, Leres
+from threedgp.runtime.errors import UserError
 
 PREFIXES = ("module.", "depth_model.")
 """What may stand before a name: of data-parallel training, and of the model around the network."""

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from threedgp.data.sources.base import RawPicture
-from threedgp.depth.base import Rejected
-from threedgp.errors import UserError
+from threedgp.data.source import RawPicture
+from threedgp.depth.estimator import Rejected
+from threedgp.runtime.errors import UserError
 
 MOST_WITHOUT_DEPTH = 0.95
 """A picture that has no depth for more than this share of its pixels is left out: there is hardly a thing in it."""

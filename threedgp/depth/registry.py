@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from threedgp.config import DepthConfig
-from threedgp.depth.absent import NoDepth
-from threedgp.depth.base import DepthEstimator
-from threedgp.depth.sidecar import SidecarDepth
-from threedgp.depth.simulated import SimulatedDepth
+from threedgp.depth.estimator import DepthEstimator
+from threedgp.depth.estimators.none import NoDepth
+from threedgp.depth.estimators.sidecar import SidecarDepth
+from threedgp.depth.estimators.simulated import SimulatedDepth
 from threedgp.fetch.table import DEPTH_MODELS
 from threedgp.fetch.weights import find_model, find_weights, kind_of
 
@@ -42,18 +42,18 @@ def build_estimator(
 
 
 def _network(config: DepthConfig, device_name: Literal["auto", "cpu", "cuda"], mirror: str | None) -> DepthNetwork:
-    from threedgp.device import choose_device
+    from threedgp.runtime.device import choose_device
 
     device, given = choose_device(device_name), config.weights
     if config.estimator == "leres":
         file = find_weights("leres", given, key=KEY, mirror=mirror)  # before slow imports: it is what people lack
-        from threedgp.depth.leres import LeresDepth
+        from threedgp.depth.estimators.leres import LeresDepth
         from threedgp.depth.leres_checkpoint import load_leres
 
         return LeresDepth(load_leres(file), device)
     usual = DEPTH_MODELS[config.estimator]
     if config.estimator == "moge":
-        from threedgp.depth import moge
+        from threedgp.depth.estimators import moge
 
         moge.package()  # before gigabytes are fetched
         given = given or usual.repo
@@ -61,7 +61,7 @@ def _network(config: DepthConfig, device_name: Literal["auto", "cpu", "cuda"], m
             given = f"{given}:{usual.file}"
         return moge.MogeDepth(find_weights("moge", given, key=KEY, mirror=mirror), device)
     if config.estimator == "depth_anything_3":
-        from threedgp.depth import depth_anything_3
+        from threedgp.depth.estimators import depth_anything_3
 
         depth_anything_3.package()
         folder = find_model(given or usual.repo, key=KEY, mirror=mirror)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.errors import UserError
 from threedgp.features.extractor import Features
 from threedgp.features.preprocessing import centre_crop
+from threedgp.runtime.errors import UserError
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 

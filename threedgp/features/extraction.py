@@ -19,7 +19,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.statistics import write_statistics
-from threedgp.processes import ALONE, Team
+from threedgp.runtime.processes import ALONE, Team
 
 NOTHING_LEFT_OUT = schemas.REJECTS.empty_table()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from threedgp.atomic import atomic_path
-from threedgp.errors import UserError
+from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder
 from threedgp.features.moments import Moments
-from threedgp.processes import ALONE, Team
+from threedgp.runtime.processes import ALONE, Team
 
 STATISTICS = "statistics.npz"
 SHARDS_OF_A_PART = 16

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from threedgp.errors import UserError
 from threedgp.features.extractor import Features
 from threedgp.features.preprocessing import Preprocessing
 from threedgp.features.timm_weights import load_network
+from threedgp.runtime.errors import UserError
 
 
 class TimmFeatures:

@@ -11,9 +11,9 @@ import timm
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from threedgp.errors import UserError
 from threedgp.fetch.hub import HUB
 from threedgp.fetch.weights import find_weights
+from threedgp.runtime.errors import UserError
 
 OWN_NAMES = ("none", "efficientnet_lite0")
 """Values of `embed.network` that are no models of timm."""

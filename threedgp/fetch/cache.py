@@ -10,13 +10,13 @@ from pathlib import Path
 
 import filelock
 
-from threedgp import atomic
-from threedgp.errors import UserError
 from threedgp.fetch.checksums import checksum_of, problem_of
 from threedgp.fetch.download import fetch
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote, expanded
-from threedgp.progress import say
+from threedgp.runtime import atomic
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import say
 
 
 def cache_folder() -> Path:

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from threedgp.atomic import require_free
-from threedgp.errors import UserError
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote, require_mirror
 from threedgp.fetch.transfer import Transfer
 from threedgp.fetch.web import Web
 from threedgp.fetch.workers import Workers
-from threedgp.progress import progress
+from threedgp.runtime.atomic import require_free
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 GLANCE = 0.25
 """Seconds between two looks at how far the files are."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from threedgp.errors import UserError
 from threedgp.fetch.remote import Remote, is_web_address, local_path, require_mirror, shown
+from threedgp.runtime.errors import UserError
 
 HUB = "https://huggingface.co"
 Kind = Literal["dataset", "model"]

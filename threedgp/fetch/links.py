@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from threedgp import atomic
-from threedgp.errors import UserError
 from threedgp.fetch.limiter import Limiter
 from threedgp.fetch.patience import Patience, Refused, Trouble
 from threedgp.fetch.remote import is_web_address
 from threedgp.fetch.web import Web
 from threedgp.fetch.workers import Workers
-from threedgp.progress import progress
+from threedgp.runtime import atomic
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 LARGEST = 256 * 2**20
 """Bytes; more is no small file."""

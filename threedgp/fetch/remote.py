@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 DIGITS = {"sha256": 64, "md5": 32}
 """Kinds of checksums, and how many hexadecimal digits they have."""

@@ -10,13 +10,13 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import quote
 
-from threedgp import atomic
-from threedgp.errors import UserError
 from threedgp.fetch.checksums import new_hash, problem_of, read_into, written
 from threedgp.fetch.content import Content, LocalContent, Version
 from threedgp.fetch.patience import Changed, Patience, Refused, Stopped, Trouble
 from threedgp.fetch.remote import Remote, local_path, scheme, shown
 from threedgp.fetch.web import Web
+from threedgp.runtime import atomic
+from threedgp.runtime.errors import UserError
 
 TRIES_OF_CHECKSUM = 2
 LOOK = 64 * 2**20

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from threedgp.errors import UserError
 from threedgp.fetch.cache import cache_folder, cached
 from threedgp.fetch.checksums import problem_of
 from threedgp.fetch.hub import list_repository
 from threedgp.fetch.patience import Patience
 from threedgp.fetch.remote import Remote, address_problem, expanded, local_path, scheme
 from threedgp.fetch.table import WEIGHTS
+from threedgp.runtime.errors import UserError
 
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")

@@ -9,8 +9,8 @@ import torch
 
 from threedgp.camera.geometry import axis_cosines
 from threedgp.data.prepare import resize_depth
-from threedgp.data.sources.base import RawPicture
-from threedgp.depth.base import DepthEstimator, Rejected
+from threedgp.data.source import RawPicture
+from threedgp.depth.estimator import DepthEstimator, Rejected
 
 FLAT = 1e-6
 """A map whose deviation is a smaller share of its largest value shows no shape."""

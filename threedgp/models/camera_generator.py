@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import LOOK_AT_PITCH, PITCH, RADIUS, ROLL
 from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
 from threedgp.config import CameraConfig
-from threedgp.constants import constant
 from threedgp.models.layers import EqualizedLinear, normalize_second_moment
 from threedgp.models.mapping import LabelEmbedding
+from threedgp.runtime.constant_tensors import constant
 
 PITCH_INSET = 1e-5  # the pose is undefined where the camera looks straight up or down
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.native import building
-from threedgp.native.building import compiled, may_take, pointer
-from threedgp.native.threads import team
+from threedgp.render.native import building
+from threedgp.render.native.building import compiled, may_take, pointer
+from threedgp.render.native.threads import team
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 LANES = 8

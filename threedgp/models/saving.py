@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from threedgp.atomic import atomic_path, write_json
 from threedgp.config import CameraConfig, Config, ModelConfig
-from threedgp.errors import UserError
 from threedgp.models.generator import Generator
+from threedgp.runtime.atomic import atomic_path, write_json
+from threedgp.runtime.errors import UserError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

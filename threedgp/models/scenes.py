@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
-from threedgp.counter_rng import normal, uniform_sets
 from threedgp.models.generator import Generator
+from threedgp.runtime.counter_rng import normal, uniform_sets
 
 
 class Scenes(NamedTuple):

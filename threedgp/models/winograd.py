@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.native import building
-from threedgp.native.building import NativeError, compiled, may_take, pointer, processor
-from threedgp.native.threads import team
+from threedgp.render.native import building
+from threedgp.render.native.building import NativeError, compiled, may_take, pointer, processor
+from threedgp.render.native.threads import team
 
 SOURCE = Path(__file__).with_name("winograd.cpp")
 LANES = 16

@@ -29,11 +29,11 @@ KERNEL_HIDDEN = range(16, 129)
 PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _MODULES = {
-    "triton": "threedgp.render.triton_field_launch",
-    "triton compositing": "threedgp.render.triton_compositing_launch",
+    "triton": "threedgp.render.triton.field_launch",
+    "triton compositing": "threedgp.render.triton.compositing_launch",
     "blocked": "threedgp.render.blocked_field",
-    "native": "threedgp.render.native_field",
-    "native compositing": "threedgp.render.native_compositing",
+    "native": "threedgp.render.native.field",
+    "native compositing": "threedgp.render.native.compositing",
 }
 
 

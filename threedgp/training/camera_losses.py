@@ -9,7 +9,7 @@ from torch import Tensor
 
 from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
 from threedgp.config.train import CameraRegulariserConfig
-from threedgp.constants import constant
+from threedgp.runtime.constant_tensors import constant
 
 EMD_DRAWS = 64
 MEAN_DRAWS = 256

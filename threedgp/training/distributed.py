@@ -1,8 +1,8 @@
 """Processes that train together: what they add up and how they agree.
 
 Every process holds both networks and works on its share of each batch. Gradients are added up in one message a phase;
-a step takes several backward passes (pieces of the batch, R1, cameras), which that leaves alone. `threedgp.processes`
-starts them.
+a step takes several backward passes (pieces of the batch, R1, cameras), which that leaves alone.
+`threedgp.runtime.processes` starts them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from threedgp import processes
+from threedgp.runtime import processes
 
 
 class Team(processes.Team):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from threedgp.training.curves import Record
+from threedgp.training.logging import Record
 
 WATCHED = (
     "generator/loss",

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from threedgp.config import Config
-from threedgp.counter_rng import normal, uniform, uniform_sets
 from threedgp.models.generator import Generator
 from threedgp.models.scenes import Scenes, draw_scenes
 from threedgp.render import RayRandomness
+from threedgp.runtime.counter_rng import normal, uniform, uniform_sets
 from threedgp.training.patches import Patches, draw_patches
 
 

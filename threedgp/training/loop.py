@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import torch
 
 from threedgp.data.loader import ShardLoader
-from threedgp.errors import UserError
-from threedgp.processes import Stopped
-from threedgp.progress import Progress, progress, say
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import Stopped
+from threedgp.runtime.progress import Progress, progress, say
 from threedgp.training.best import Best
-from threedgp.training.curves import Logger, Means, Record, no_log
+from threedgp.training.checkpoints import drop_state, load_newest, load_state, save_state, saved_states
 from threedgp.training.distributed import ALONE, Team
 from threedgp.training.divergence import Diverged, check, check_distance
-from threedgp.training.state import drop_state, load_newest, load_state, save_state, saved_states
-from threedgp.training.trainer import Trainer, build_networks
+from threedgp.training.logging import Logger, Means, Record, no_log
+from threedgp.training.step import Trainer, build_networks
 
 
 class Measured(NamedTuple):

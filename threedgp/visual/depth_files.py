@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from threedgp.atomic import write_bytes
+from threedgp.runtime.atomic import write_bytes
 
 LARGEST = 65535
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from threedgp.data.shards import ShardFolder
-from threedgp.progress import duration
+from threedgp.runtime.progress import duration
 from threedgp.visual.report import read_curves
 
 CODE = ("stages", "threedgp", "dvc.yaml")

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from threedgp.atomic import write_bytes
 from threedgp.data.images import encode_image
+from threedgp.runtime.atomic import write_bytes
 
 GAP = 2
 """Pixels between tiles, before any enlargement. Even, so that a video frame keeps even sides."""

@@ -13,11 +13,11 @@ import torch
 import trimesh
 from torch import Tensor
 
-from threedgp.atomic import write_bytes
 from threedgp.camera.geometry import FOV, cam2world
-from threedgp.errors import UserError
 from threedgp.models.generator import Generator
-from threedgp.progress import Progress
+from threedgp.runtime.atomic import write_bytes
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import Progress
 from threedgp.visual.levels import Field, surface_level
 from threedgp.visual.surfaces import evaluate, level_set, slabs_of
 

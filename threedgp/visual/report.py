@@ -16,7 +16,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_chart
 from threedgp.visual.published import IMAGENET_256
 from threedgp.visual.readings import is_known, rank, reading

@@ -9,7 +9,7 @@ import torch
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from threedgp.progress import Progress
+from threedgp.runtime.progress import Progress
 from threedgp.visual.levels import Field
 
 POINTS_AT_ONCE = 1 << 18

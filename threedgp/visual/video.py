@@ -10,8 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
-from threedgp.atomic import atomic_path
-from threedgp.errors import UserError
+from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.errors import UserError
 
 SUFFIX = ".mp4"
 MIME = "video/mp4"

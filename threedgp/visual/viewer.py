@@ -17,7 +17,7 @@ from torch import Tensor
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
 from threedgp.data.images import encode_image
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 from threedgp.visual.viewer_cameras import make_camera, orbit_angles, orbit_position, outside_prior
 from threedgp.visual.viewer_pictures import on_page
 from threedgp.visual.viewer_refinement import Frame, Order, Refiner

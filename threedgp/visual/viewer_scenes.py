@@ -19,8 +19,8 @@ from threedgp.camera.normals import depth_normals
 from threedgp.camera.trajectories import front_circle
 from threedgp.models.generator import Generator, Rendering
 from threedgp.models.scenes import Scenes, sample_scenes
-from threedgp.progress import Silent
 from threedgp.render.renderer import midpoint_randomness, render_rays
+from threedgp.runtime.progress import Silent
 from threedgp.visual.grids import depth_colors
 from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
 from threedgp.visual.normals import normal_colors

@@ -13,7 +13,7 @@ from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
 from threedgp.models.generator import Generator, Rendering
 from threedgp.models.scenes import Scenes
-from threedgp.progress import Progress
+from threedgp.runtime.progress import Progress
 from threedgp.visual.styles import TruncateTowards, scene_styles
 
 SCENES_AT_ONCE = 8

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from threedgp.config import Config, DatasetConfig, MachineConfig
-from threedgp.data.sources.base import Source
-from threedgp.data.sources.registry import download_source, open_source
+from threedgp.data.opening import download_source, open_source
+from threedgp.data.source import Source
 
 Opened = Callable[..., Source]
 

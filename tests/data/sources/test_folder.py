@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from threedgp.config import Config, DatasetConfig
-from threedgp.data.sources.base import RawPicture, Source
-from threedgp.data.sources.registry import download_source, open_source
-from threedgp.errors import UserError
+from threedgp.data.opening import download_source, open_source
+from threedgp.data.source import RawPicture, Source
+from threedgp.runtime.errors import UserError
 
 
 def put(path: Path, value: int = 0, size: tuple[int, int] = (20, 16)) -> None:

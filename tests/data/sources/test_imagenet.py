@@ -25,10 +25,10 @@ from genuine_formats import (
     write_tree,
 )
 from threedgp.config import DatasetConfig
+from threedgp.data.opening import open_source
+from threedgp.data.source import RawPicture, Source
 from threedgp.data.sources import imagenet
-from threedgp.data.sources.base import RawPicture, Source
-from threedgp.data.sources.registry import open_source
-from threedgp.errors import UserError
+from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
 FILES = imagenet_files()

@@ -15,11 +15,12 @@ import pytest
 
 from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
 from threedgp.config import DatasetConfig
-from threedgp.data.sources import lmdb_files, lsun
-from threedgp.data.sources.base import Source
-from threedgp.data.sources.lmdb_files import open_lmdb
-from threedgp.data.sources.registry import open_source
-from threedgp.errors import UserError
+from threedgp.data.archives import lmdb_files
+from threedgp.data.archives.lmdb_files import open_lmdb
+from threedgp.data.opening import open_source
+from threedgp.data.source import Source
+from threedgp.data.sources import lsun
+from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
 VALUES = lsun_values()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from threedgp.config import DatasetConfig, DownloadConfig
+from threedgp.data.opening import open_source
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import Source
 from threedgp.data.sources import procedural
-from threedgp.data.sources.base import Source
 from threedgp.data.sources.procedural import download, read_backgrounds
-from threedgp.data.sources.registry import open_source
-from threedgp.data.sources.world.rendering import render_picture
-from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
+from threedgp.data.world.rendering import render_picture
+from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 
 
 def world(folder: Path, count: int = 80, workers: int = 2, seed: int = 3) -> Source:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from threedgp.config import parse_config
-from threedgp.data.sources.base import RawPicture, Source
-from threedgp.data.sources.registry import download_source, open_source
-from threedgp.errors import UserError
+from threedgp.data.opening import download_source, open_source
+from threedgp.data.source import RawPicture, Source
+from threedgp.runtime.errors import UserError
 
 
 def put(folder: Path, name: str, depth: tuple[int, int] | None = (12, 8), value: int = 1000) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from genuine_formats import decoded, encoded, hub_table, picture, read_all, write_hub_files
 from threedgp.config import DatasetConfig
-from threedgp.data.sources import parquet_files
-from threedgp.data.sources.base import Source
-from threedgp.data.sources.registry import open_source
-from threedgp.errors import UserError
+from threedgp.data.archives import parquet_files
+from threedgp.data.opening import open_source
+from threedgp.data.source import Source
+from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
 PICTURES = [encoded(picture(number, 32, 32), "PNG") for number in range(10)]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from threedgp.data.archives.files import open_tree, read_listed
+from threedgp.data.archives.listed import ListedSource
+from threedgp.data.archives.listing import first_folders, list_pictures, tabulate, write_listing
+from threedgp.data.archives.pictures import BadPicture
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.files import open_tree, read_listed
-from threedgp.data.sources.listed import ListedSource
-from threedgp.data.sources.listing import first_folders, list_pictures, tabulate, write_listing
-from threedgp.data.sources.pictures import BadPicture
 
 
 def download(path: Path, folder: Path) -> None:

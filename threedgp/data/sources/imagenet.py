@@ -19,21 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from threedgp.atomic import write_json
 from threedgp.config import MachineConfig
+from threedgp.data.archives import parquet_files, tars
+from threedgp.data.archives.files import Folder
+from threedgp.data.archives.hub_files import fetch_parquet
+from threedgp.data.archives.listed import ListedSource
+from threedgp.data.archives.listing import LISTING, list_parts, list_pictures, tabulate
+from threedgp.data.archives.parquet_files import ParquetStore
+from threedgp.data.archives.pictures import LARGEST_FILE, SUFFIXES, BadPicture
+from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder, read_manifest
-from threedgp.data.sources import parquet_files, tars
-from threedgp.data.sources.files import Folder
 from threedgp.data.sources.folder import TreeStore
-from threedgp.data.sources.hub_files import fetch_parquet
-from threedgp.data.sources.listed import ListedSource
-from threedgp.data.sources.listing import LISTING, list_parts, list_pictures, tabulate
-from threedgp.data.sources.parquet_files import ParquetStore
-from threedgp.data.sources.pictures import LARGEST_FILE, SUFFIXES, BadPicture
-from threedgp.data.sources.references import Reference, check_unchanged, refer
-from threedgp.errors import UserError
 from threedgp.fetch.table import IMAGENET_HUB, IMAGENET_TAR
-from threedgp.progress import progress, say
+from threedgp.runtime.atomic import write_json
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress, say
 
 WNID = re.compile(r"n\d{8}")
 """WordNet id, the name of a class."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from threedgp.atomic import write_json
 from threedgp.config import MachineConfig
+from threedgp.data.archives.listed import ListedSource
+from threedgp.data.archives.listing import listing_writer
+from threedgp.data.archives.lmdb_files import DATA, KEYS, LmdbStore, count_keys, list_keys
+from threedgp.data.archives.references import Reference, check_unchanged, refer, start_over_if_changed
+from threedgp.data.archives.zip_members import extract_member
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.listed import ListedSource
-from threedgp.data.sources.listing import listing_writer
-from threedgp.data.sources.lmdb_files import DATA, KEYS, LmdbStore, count_keys, list_keys
-from threedgp.data.sources.references import Reference, check_unchanged, refer, start_over_if_changed
-from threedgp.data.sources.zip_members import extract_member
-from threedgp.errors import UserError
 from threedgp.fetch.download import fetch
 from threedgp.fetch.table import LSUN
-from threedgp.progress import progress
+from threedgp.runtime.atomic import write_json
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 LMDB_SUFFIX = ".mdb"
 

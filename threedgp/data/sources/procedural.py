@@ -1,4 +1,4 @@
-"""Source `procedural`: the world of `sources.world`, rendered once by stage `download`.
+"""Source `procedural`: the world of `data.world`, rendered once by stage `download`.
 
 Raw shards hold picture, true depth (distance along the ray, scene units) and true camera; a picture's id is its number.
 """
@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from threedgp.atomic import require_free
 from threedgp.config import DownloadConfig
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.sources.base import RawPicture
-from threedgp.data.sources.world.rendering import render_background, render_picture
-from threedgp.data.sources.world.scenes import CLASS_NAMES, draw_scene
-from threedgp.progress import progress
+from threedgp.data.source import RawPicture
+from threedgp.data.world.rendering import render_background, render_picture
+from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
+from threedgp.runtime.atomic import require_free
+from threedgp.runtime.progress import progress
 
 RAW = pa.schema(
     [

@@ -15,10 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from threedgp.data.shards import ShardFolder
-from threedgp.data.sources.base import RawPicture
-from threedgp.data.sources.files import Listed, Tree, open_tree, read_listed
-from threedgp.data.sources.listing import (
+from threedgp.data.archives.files import Listed, Tree, open_tree, read_listed
+from threedgp.data.archives.listing import (
     LISTING,
     MOST_CLASSES,
     ONE_CLASS,
@@ -28,9 +26,11 @@ from threedgp.data.sources.listing import (
     read_listing,
     write_listing,
 )
-from threedgp.data.sources.pictures import BadPicture, decode_depth, decode_picture
-from threedgp.errors import UserError
-from threedgp.progress import progress
+from threedgp.data.archives.pictures import BadPicture, decode_depth, decode_picture
+from threedgp.data.shards import ShardFolder
+from threedgp.data.source import RawPicture
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 RGBD_LISTING = pa.schema(
     [*LISTING, ("depth_path", pa.string()), ("depth_size", pa.int64()), ("depth_stamp", pa.int64())]

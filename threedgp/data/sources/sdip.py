@@ -11,15 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from threedgp.config import MachineConfig
+from threedgp.data.archives import parquet_files, sdip_links
+from threedgp.data.archives.hub_files import fetch_parquet
+from threedgp.data.archives.listed import ListedSource
+from threedgp.data.archives.listing import list_parts
+from threedgp.data.archives.parquet_files import ParquetStore
+from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder
-from threedgp.data.sources import parquet_files, sdip_links
-from threedgp.data.sources.hub_files import fetch_parquet
-from threedgp.data.sources.listed import ListedSource
-from threedgp.data.sources.listing import list_parts
-from threedgp.data.sources.parquet_files import ParquetStore
-from threedgp.data.sources.references import Reference, check_unchanged, refer
-from threedgp.errors import UserError
 from threedgp.fetch.table import SDIP
+from threedgp.runtime.errors import UserError
 
 LINKS_SUFFIX = ".json"
 

@@ -1,0 +1,144 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from threedgp.commands import preset as presets
+from threedgp.config import load_config
+from threedgp.runtime.errors import UserError
+
+NAMES = [
+    "ablations",
+    "imagenet",
+    "imagenet_stable",
+    "lsun_horses",
+    "rgbd_example",
+    "sdip_dogs",
+    "sdip_elephants",
+    "smoke",
+    "toy",
+    "toy_gpu",
+]
+SAME_DATA = {"ablations": "toy", "imagenet_stable": "imagenet"}
+"""Presets that use the data of another one, and what was computed from them."""
+DATA_SECTIONS = ("dataset", "download", "prepare", "features", "select", "depth", "embed", "shards")
+
+
+@pytest.fixture
+def params(tmp_path: Path, root: Path) -> Path:
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes((root / "params.yaml").read_bytes())
+    return copy
+
+
+def leaves(values: dict[str, Any], path: str = "") -> dict[str, str]:
+    """Dotted key -> repr of the value, for 16 and 16.0 are equal here and differ for DVC's run cache."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": repr(value)}
+    return found
+
+
+def test_params_in_git_are_the_preset_toy_and_list_every_key(root: Path) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    assert leaves(values) == leaves(presets.preset_values("toy", root / "presets"))
+
+
+def test_every_key_of_params_has_a_comment_or_explains_itself(root: Path) -> None:
+    lines = (root / "params.yaml").read_text().splitlines()
+    settings = [line for line in lines if ":" in line and not line.lstrip().startswith("#")]
+    assert sum("#" in line for line in settings) > 0.5 * len(settings)
+    assert all(len(line) <= 120 for line in lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preset_is_valid_and_described(name: str, root: Path, params: Path) -> None:
+    presets.apply_preset(name, params, root / "presets")
+    config = load_config(params)
+    assert config.dataset.name == SAME_DATA.get(name, name), "each preset has its own folder under data/"
+    assert presets.read_preset(name, root / "presets").description
+
+
+@pytest.mark.parametrize(("name", "other"), SAME_DATA.items())
+def test_presets_with_one_folder_have_the_same_data(name: str, other: str, root: Path) -> None:
+    one, same = (presets.preset_values(preset, root / "presets") for preset in (name, other))
+    assert all(one[section] == same[section] for section in DATA_SECTIONS)
+
+
+def test_list_has_all(root: Path) -> None:
+    assert [preset.name for preset in presets.list_presets(root / "presets")] == NAMES
+
+
+@pytest.mark.parametrize("other", NAMES)
+def test_there_and_back_gives_the_same_bytes(other: str, root: Path, params: Path) -> None:
+    before = params.read_bytes()
+    presets.apply_preset("toy", params, root / "presets")
+    assert params.read_bytes() == before
+    presets.apply_preset(other, params, root / "presets")
+    presets.apply_preset("toy", params, root / "presets")
+    assert params.read_bytes() == before
+
+
+def test_comments_order_and_machine_stay(root: Path, params: Path) -> None:
+    params.write_text(params.read_text().replace("workers: 2", "workers: 7"))
+    before = params.read_text().splitlines()
+    presets.apply_preset("smoke", params, root / "presets")
+    after = params.read_text().splitlines()
+    assert [line.partition("#")[2] for line in after] == [line.partition("#")[2] for line in before]
+    assert [line.partition(":")[0] for line in after if ":" in line] == [
+        line.partition(":")[0] for line in before if ":" in line
+    ]
+    assert load_config(params).machine.workers == 7
+
+
+def test_own_changes_are_reset(root: Path, params: Path) -> None:
+    values = yaml.safe_load(params.read_text())
+    expected = leaves(values)
+    values["train"]["kimgs"] = values["train"].pop("kimg")
+    values["camera"]["radius"] = 2.0
+    del values["report"]
+    params.write_text(yaml.safe_dump(values))
+    presets.apply_preset("toy", params, root / "presets")
+    assert leaves(yaml.safe_load(params.read_text())) == expected
+
+
+def test_absent_keys(root: Path) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    assert presets.absent_keys(values) == []
+    del values["machine"], values["train"]["seed"], values["report"]
+    assert presets.absent_keys(values) == ["train.seed", "report"]
+
+
+def test_wrong_presets_say_so(tmp_path: Path, params: Path) -> None:
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    (folder / "misspelt.yaml").write_text("dataset: {source: procedural}\ntrain: {kimgs: 3}\n")
+    (folder / "a.yaml").write_text("extends: b\n")
+    (folder / "b.yaml").write_text("extends: a\n")
+    (folder / "list.yaml").write_text("- 1\n")
+    before = params.read_bytes()
+    for name, message in {
+        "misspelt": r"misspelt\.yaml: unknown key 'train\.kimgs'; did you mean 'train\.kimg'",
+        "a": "circle",
+        "list": r"list\.yaml: expected sections",
+        "nothing": "there is no preset 'nothing'; choose among a, b, list, misspelt",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            presets.apply_preset(name, params, folder)
+    assert params.read_bytes() == before
+
+
+def test_words_and_numbers_are_those_that_dvc_writes(root: Path, params: Path) -> None:
+    # `dvc exp run -S model.depth_adaptor.mode=off` and a preset write the bare word.
+    text = params.read_text()
+    params.write_text(
+        text.replace("    mode: all  ", "    mode: off  ").replace(
+            "covariance_regulariser: 1.0e-05", "covariance_regulariser: 1e-5"
+        )
+    )
+    assert params.read_text().count("mode: off") == 1
+    config = load_config(params)
+    assert config.model.depth_adaptor.mode == "off" and config.select.covariance_regulariser == 1e-5
+    presets.apply_preset("toy", params, root / "presets")
+    assert load_config(params).model.depth_adaptor.mode == "all"

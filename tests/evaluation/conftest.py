@@ -1,0 +1,98 @@
+"""A small world with known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from metrics.networks import Corners, Means
+
+from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
+from threedgp.data import schemas
+from threedgp.data.opening import open_source
+from threedgp.data.prepare import prepare_set
+from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.source import Source
+from threedgp.data.sources.procedural import download
+from threedgp.evaluation.evaluation import Evaluation
+from threedgp.evaluation.real_side import Folders, Networks, RealSide
+from threedgp.features.extraction import write_features
+from threedgp.models.saving import write_model
+
+
+class World(NamedTuple):
+    """24 procedural pictures of 16x16, in shards of seven."""
+
+    raw: Path
+    source: Source
+    prepared: ShardFolder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    download(DownloadConfig(count=24, resolution=32), folder / "raw", 1)
+    dataset = DatasetConfig(name="world", source="procedural", resolution=16)
+    source = open_source(dataset, folder / "raw")
+    prepare_set(source, folder / "prepared", PrepareConfig(shard_rows=7), 16, 1)
+    return World(folder / "raw", source, ShardFolder(folder / "prepared"))
+
+
+class Studio(NamedTuple):
+    """Folders of the stages before `evaluate`, with features by `Means` and a model of random weights."""
+
+    features: Path
+    selected: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def studio(world, tiny_generator, tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    folder = tmp_path_factory.mktemp("studio")
+    write_features(world.prepared, Means(), 5, folder / "features")
+    selected = ShardWriter(folder / "selected", schemas.SELECTED, "selected", {})
+    rows = world.prepared.read(0, ["id", "label"])
+    selected.write(0, rows.slice(0, 6))
+    selected.finish()
+    write_model(folder / "model", tiny_generator, resolution=16, class_names=["a", "b"], seed=1, kimg=2.0)
+    return Studio(folder / "features", folder / "selected", folder / "model")
+
+
+def evaluation_config(**evaluate: object) -> Config:
+    """Settings for the small world."""
+    settings = {"samples": 12, "real_samples": 12, "batch_size": 5, "nfs_samples": 4, "controls": True}
+    return parse_config(
+        {
+            "dataset": {"name": "world", "source": "procedural", "resolution": 16},
+            "model": {"discriminator": {"patch_resolution": 16}},
+            "depth": {"estimator": "simulated"},
+            "features": {"batch_size": 4},
+            "evaluate": settings | evaluate,
+            "machine": {"device": "cpu"},
+        }
+    )
+
+
+NETWORKS = Networks(Means(), Corners())
+
+
+@pytest.fixture
+def open_evaluation(world, studio, tmp_path) -> Callable[..., Evaluation]:
+    """Opens an evaluation of the studio's model, in folders of a name."""
+
+    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
+        folders = Folders(world.raw, world.prepared.folder, studio.features)
+        real = RealSide(config, folders, networks, tmp_path / f"{name}-kept")
+        return Evaluation(real, studio.model, tmp_path / name)
+
+    return opened
+
+
+@pytest.fixture
+def evaluation(open_evaluation) -> Evaluation:
+    """Whose scenes and features are made."""
+    made = open_evaluation(evaluation_config())
+    made.make()
+    return made

@@ -1,0 +1,137 @@
+"""Samples of another system: the numbers of the real set itself are known, and equal those of the model's own path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from metrics.conftest import evaluation_config
+from metrics.networks import Corners, Means
+from PIL import Image
+
+from threedgp.data.images import decode_image
+from threedgp.evaluation.evaluation import Evaluation
+from threedgp.evaluation.external import listing_key, score
+from threedgp.evaluation.measuring import measure
+from threedgp.evaluation.picture_folder import Samples, open_samples
+from threedgp.evaluation.real_side import Folders, Networks, RealSide
+from threedgp.metrics.frechet_extrapolation import extrapolated_distance
+from threedgp.metrics.streams import Stream
+from threedgp.runtime.errors import UserError
+
+
+@pytest.fixture
+def open_real(world, studio, tmp_path):
+    def opened(**evaluate: object) -> RealSide:
+        folders = Folders(world.raw, world.prepared.folder, studio.features)
+        return RealSide(evaluation_config(**evaluate), folders, Networks(Means(), Corners()), tmp_path / "kept")
+
+    return opened
+
+
+def test_the_real_set_against_itself(world, open_real, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    names = world.prepared.column("id").to_pylist()
+    for name, image in zip(names, world.prepared.column("image"), strict=True):
+        Image.fromarray(decode_image(image.as_py())).save(folder / f"{name}.png")
+    samples = open_samples(folder, None, None, 16, tmp_path)
+    samples = Samples(samples.pictures, world.prepared.column("label").to_numpy(), None)
+    real = open_real(controls=False, real_samples=24)
+    found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))
+    assert found["samples"] == 24
+    assert found["fd_means"] == pytest.approx(0, abs=1e-5 * np.trace(real.statistics.covariance))
+    assert found["precision"] == found["recall"] == 1
+    # Unbiased, so below 0: the definition leaves out pairs of a picture with itself within a set, not between sets.
+    assert found["kd_means"] < 0
+    assert found["swd"] < 0.2
+    assert "nfs" not in found
+
+
+def test_samples_of_the_model_score_like_the_model(open_real, studio, tmp_path):
+    real = open_real()
+    evaluation = Evaluation(real, studio.model, tmp_path / "model")
+    evaluation.make()
+    own = measure(evaluation, np.arange(6), None, tmp_path / "shown")
+    scenes = evaluation.scenes["model"]
+    samples = Samples(scenes.column("image"), scenes.whole("label"), scenes.column("depth"))
+    found = score(real, samples, tmp_path / "scratch", bounds=(0.75, 1.25))
+    for metric in set(found) - {"nfs"}:  # that of the model sees frontal cameras
+        assert found[metric] == pytest.approx(own[metric], rel=1e-9), metric
+    assert {"swd", "fd_means", "kd_means", "precision", "depth_swd", "shape_distance"} <= set(found)
+
+
+def test_depth(world, open_real, tmp_path):
+    """A flat plane has no relief; the truth is its own best match; the brightness of the picture is what is seen."""
+
+    class Red:
+        name, looks_at_pixels = "red", True
+
+        def estimate(self, pictures):
+            return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
+
+    real = open_real(metrics=["nfs", "depth", "depth_consistency"], controls=False, depth_samples=14)
+    pictures, truth = real.reference.pictures(), real.reference.true_depth()
+    images, depth = pictures.head(12), truth.head(12)
+
+    def scored(maps: np.ndarray) -> dict[str, float]:
+        samples = Samples(Stream(12, [lambda: images]), None, Stream(12, [lambda: maps]))
+        return score(real, samples, tmp_path / "scratch", bounds=(0.75, 1.25), estimator=Red())
+
+    found = scored(depth)
+    assert found["depth_swd"] < 1e-6
+    assert found["shape_distance"] < 2e-3
+    assert found["shape_coverage"] == 1
+    assert found["nfs"] > 1
+    flat = scored(np.ones_like(depth))
+    assert flat["nfs"] == 1
+    assert flat["shape_distance"] == flat["depth_consistency"] == 1
+    assert scored(images[:, :1].astype(np.float32))["depth_consistency"] == pytest.approx(0, abs=1e-6)
+
+
+def test_settings_of_the_frechet_distance_hold_for_samples(world, open_real, tmp_path):
+    images = world.prepared.column("image")
+    pictures = np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
+    samples = Samples(Stream(24, [lambda: pictures]), None, None)
+    real = open_real(metrics=["frechet"], extrapolate=True, controls=False)
+    found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))
+    features = Means()(torch.from_numpy(pictures)).pooled.numpy()
+    line = extrapolated_distance(features, real.statistics, seed=0)
+    assert (found["fd_means_infinite"], found["fd_means_bias"]) == pytest.approx(line, rel=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 6, 10**30])
+def test_classes_that_the_real_set_does_not_have(label, open_real, tmp_path):
+    images = Stream(12, [lambda: np.zeros((12, 3, 16, 16), np.uint8)])
+    samples = Samples(images, np.array([0] * 11 + [label]), None)
+    with pytest.raises(UserError, match=rf"there is no class {label}, the real set has 0 to 5; mend the labels"):
+        score(open_real(), samples, tmp_path, bounds=(0, 1))
+    assert not list(tmp_path.glob("means/*"))
+    score(open_real(metrics=["swd"]), samples, tmp_path, bounds=(0, 1))  # which asks for no classes
+
+
+def test_too_few_samples(open_real, tmp_path):
+    few = Samples(Stream(3, [lambda: np.zeros((3, 3, 16, 16), np.uint8)]), None, None)
+    with pytest.raises(UserError, match="3 pictures are too few"):
+        score(open_real(), few, tmp_path, bounds=(0, 1))
+
+
+def test_the_key_knows_the_files(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    before = listing_key(tmp_path, None)
+    assert listing_key(tmp_path, None) == before
+    (tmp_path / "a.png").write_bytes(b"22")
+    longer = listing_key(tmp_path, None)
+    assert longer != before
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    assert listing_key(tmp_path, None) not in (before, longer)
+    images, depth = tmp_path / "images", tmp_path / "depth"
+    for place in (images, depth):
+        place.mkdir()
+        (place / "a.png").write_bytes(b"1")
+    before = listing_key(images, depth)
+    (depth / "a.png").write_bytes(b"22")
+    assert listing_key(images, depth) != before != listing_key(images, None)

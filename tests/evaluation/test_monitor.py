@@ -1,0 +1,145 @@
+"""Measurements while training against the same numbers computed at once, by one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor
+
+from threedgp.data import schemas
+from threedgp.data.images import decode_image, encode_image
+from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.evaluation.monitor import Monitor, first_pictures, measured_name
+from threedgp.features.extractor import Features
+from threedgp.features.moments import Moments
+from threedgp.models.generator import Generator
+from threedgp.models.scenes import sample_scenes
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import Stopped
+
+RESOLUTION, COUNT = 16, 10
+
+
+class Averages:
+    """Features that anybody can compute: mean colours of the four quarters."""
+
+    name, identity, feature_dim, input_size, device = "averages", "averages", 12, RESOLUTION, torch.device("cpu")
+
+    def __call__(self, images: Tensor) -> Features:
+        pooled = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+        return Features(pooled, torch.zeros(len(images), 0))
+
+
+class Alone:
+    """A group of one process."""
+
+    rank, size = 0, 1
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        pass
+
+
+class Recorder:
+    """Process `rank` of several: notes what it would send, and gets what `others` sent in their place."""
+
+    def __init__(self, rank: int, size: int, others: list[list[Tensor]]) -> None:
+        self.rank, self.size, self.sent, self._others = rank, size, [], others
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        turn = len(self.sent)
+        self.sent.append([tensor.clone() for tensor in tensors])
+        for sent in self._others:
+            for tensor, part in zip(tensors, sent[turn], strict=True):
+                tensor += part
+
+
+@pytest.fixture
+def reals() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 3, RESOLUTION, RESOLUTION), dtype=np.uint8)
+
+
+def _monitor(reals: np.ndarray | None, statistics: Moments, batch_size: int = 4) -> Monitor:
+    return Monitor(Averages(), statistics, reals, count=COUNT, seed=3, batch_size=batch_size)
+
+
+@torch.no_grad()
+def _pictures(generator: Generator) -> np.ndarray:
+    scenes = sample_scenes(generator, COUNT, 3)
+    cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
+    rgb = generator.render(generator.make_planes(generator.map(scenes.z, scenes.labels)), cameras, RESOLUTION).rgb
+    return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def test_zero_to_its_own_pictures(tiny_generator: Generator) -> None:
+    # Statistics and pictures that are the generator's own are at distance 0, and 1e-6 of rounding.
+    own = _pictures(tiny_generator)
+    statistics = Moments.of(Averages()(torch.from_numpy(own)).pooled.numpy())
+    found = _monitor(own, statistics)(tiny_generator, RESOLUTION, Alone())
+    assert found["swd"] == 0 and found["frechet"] < 1e-6 * np.trace(statistics.covariance) + 1e-9
+
+
+def test_several_processes_find_what_one_finds(tiny_generator: Generator, reals: np.ndarray) -> None:
+    statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
+    alone = _monitor(reals, statistics)(tiny_generator, RESOLUTION, Alone())
+    assert alone["frechet"] > 1 and alone["swd"] > 0.01
+    followers = [Recorder(rank, 3, []) for rank in (1, 2)]
+    for follower in followers:
+        _monitor(reals, statistics)(tiny_generator, RESOLUTION, follower)
+    leader = Recorder(0, 3, [follower.sent for follower in followers])
+    together = _monitor(reals, statistics)(tiny_generator, RESOLUTION, leader)
+    assert together == pytest.approx(alone, rel=1e-5)  # rounding of products depends on the batch
+    told = Recorder(1, 3, [leader.sent, followers[1].sent])
+    assert _monitor(reals, statistics)(tiny_generator, RESOLUTION, told) == together
+
+
+def test_every_process_asks_equally_often_whether_to_go_on(tiny_generator: Generator, reals: np.ndarray) -> None:
+    statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
+    asked = [0, 0, 0]
+    for rank in range(3):  # shares of 3, 3 and 4 pictures: one batch, or two
+
+        def ask(rank: int = rank) -> None:
+            asked[rank] += 1
+
+        _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Recorder(rank, 3, []), ask)
+    assert asked == [2, 2, 2]
+
+    def stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        _monitor(None, statistics)(tiny_generator, RESOLUTION, Alone(), stop)
+
+
+def test_without_real_pictures_there_is_one_distance(tiny_generator: Generator, reals: np.ndarray) -> None:
+    statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
+    small = _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Alone())
+    large = _monitor(None, statistics, batch_size=10)(tiny_generator, RESOLUTION, Alone())
+    assert list(small) == ["frechet"] and small == pytest.approx(large, rel=1e-5)
+
+
+def test_only_inception_gives_an_inception_distance() -> None:
+    assert measured_name("frechet", "inception", 2048) == "fid_2048"
+    assert measured_name("frechet", "efficientnet_lite0", 512) == "fd_efficientnet_lite0_512"
+    assert measured_name("swd", "inception", 2048) == "swd"
+
+
+def test_first_pictures_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:
+    schema = schemas.training(0)
+    rows = [
+        {"id": str(i), "label": 0, "image": encode_image(real.transpose(1, 2, 0), "png"), "depth": b"", "embedding": []}
+        for i, real in enumerate(reals)
+    ]
+    writer = ShardWriter(tmp_path, schema, "shards", {}, row_group_rows=2)
+    writer.write(0, pa.Table.from_pylist(rows[:4], schema))
+    writer.write(1, pa.Table.from_pylist(rows[4:], schema))
+    writer.finish()
+    shards = ShardFolder(tmp_path)
+    assert decode_image(rows[0]["image"]).shape == (RESOLUTION, RESOLUTION, 3)
+    np.testing.assert_array_equal(first_pictures(shards, 6), reals[:6])
+    with pytest.raises(UserError, match=r"train\.metric_samples: 11 .* the 10 of training"):
+        first_pictures(shards, 11)

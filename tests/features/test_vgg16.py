@@ -1,0 +1,53 @@
+"""VGG16 comes through torch-fidelity; its weights are checked before they are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from threedgp.features import vgg16
+from threedgp.features.vgg16 import Vgg16
+from threedgp.fetch.table import WEIGHTS
+from threedgp.runtime.errors import UserError
+
+
+def test_another_file_is_refused(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"evaluate\.neighbour_weights.*weights\.pth"):
+        Vgg16(str(file))
+
+
+def test_the_table_has_the_weights():
+    entry = WEIGHTS["vgg16"]
+    assert entry.only
+    assert entry.key == vgg16.KEY
+    assert entry.file.checksum.startswith("sha256:397923af")  # the name that torchvision gives them holds it
+    assert Vgg16.identity.startswith("vgg16-397923af")
+
+
+def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
+    """With made-up weights of a small classifier, for the real ones are not shipped and have 553 MB."""
+    import torchvision
+    from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+    full = torchvision.models.vgg16
+
+    def small() -> torch.nn.Module:
+        network = full(init_weights=False)
+        network.classifier[0] = torch.nn.Linear(512 * 7 * 7, 8)
+        network.classifier[3] = torch.nn.Linear(8, 8)
+        network.classifier[6] = torch.nn.Linear(8, 10)
+        return network
+
+    monkeypatch.setattr(torchvision.models, "vgg16", small)
+    torch.manual_seed(0)
+    file = tmp_path / "weights.pth"
+    torch.save(small().state_dict(), file)
+    monkeypatch.setattr(vgg16, "find_weights", lambda name, given, key, mirror: file)
+    theirs = FeatureExtractorVGG16("made-up", ["fc2_relu"], feature_extractor_weights_path=str(file))
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    found = Vgg16()(images)
+    torch.testing.assert_close(found.pooled, theirs(images)[0], rtol=0, atol=0)
+    assert found.pooled.max() > 0
+    assert found.logits.shape == (2, 0)

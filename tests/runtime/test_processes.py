@@ -1,0 +1,69 @@
+"""Processes that wait for each other, however long, and end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from team_work import die, fill_the_disk, hang_and_tell, hang_until_cut_off, meet
+
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import ALONE, CutOff, Stopped, Work, cut_off, join_team, run_processes
+
+
+def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
+    run_processes(2, meet, (tmp_path,), lambda: False, at_once=True)
+    assert (tmp_path / "entered-0").exists() and (tmp_path / "entered-1").exists()
+
+
+def test_alone_there_is_nobody_to_wait_for() -> None:
+    with join_team() as team:
+        assert team is ALONE and team.leads
+        with team.leader_first():
+            team.wait()
+
+
+def test_a_killed_process_is_no_orderly_stop() -> None:
+    with pytest.raises(Exception, match="SIGKILL"):
+        run_processes(2, die, (), lambda: False, at_once=True)
+
+
+@pytest.mark.parametrize(("work", "at_once"), [(hang_and_tell, True), (hang_until_cut_off, False)])
+def test_one_process_that_is_told_to_stop_stops_all(work: Work, at_once: bool, tmp_path: Path) -> None:
+    """As when a person or a scheduler signals a single one of them."""
+
+    def signal_one() -> None:
+        while not (children := list(tmp_path.glob("pid-*"))):
+            time.sleep(0.05)
+        os.kill(int(children[0].name[4:]), signal.SIGTERM)
+
+    threading.Thread(target=signal_one, daemon=True).start()
+    with pytest.raises(Stopped):
+        run_processes(2, work, (tmp_path,), lambda: False, at_once=at_once)
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    with pytest.raises(UserError, match="the disk is full; free some space"):
+        run_processes(2, fill_the_disk, (), lambda: False)
+
+
+def test_a_signal_cuts_off_what_would_hide_it_and_is_heard_outside() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with pytest.raises(CutOff), cut_off(lambda: False):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            except Exception:
+                pytest.fail("taken for a damaged file")
+        os.kill(os.getpid(), signal.SIGTERM)  # now only heard again
+        assert heard == [signal.SIGTERM] * 2
+        with pytest.raises(CutOff), cut_off(lambda: True):
+            pytest.fail("it was to stop before")
+    finally:
+        signal.signal(signal.SIGTERM, before)

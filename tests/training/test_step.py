@@ -1,0 +1,327 @@
+"""The training step: deterministic, resumable, and every switch trains."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from threedgp.runtime import counter_rng
+from threedgp.training.patches import Patches
+from threedgp.training.step import Trainer
+from training.worlds import make_batch, make_trainer, tiny_config
+
+
+def _run(trainer: Trainer, steps: int) -> Trainer:
+    for _ in range(steps):
+        trainer.step(make_batch(trainer.images))
+    return trainer
+
+
+def _assert_same(a: nn.Module, b: nn.Module) -> None:
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def test_two_runs_are_equal_and_another_seed_is_not() -> None:
+    first, second = (_run(make_trainer(tiny_config()), 5) for _ in range(2))
+    _assert_same(first.average, second.average)
+    _assert_same(first.discriminator, second.discriminator)
+    other = _run(make_trainer(tiny_config(train={"seed": 1})), 5)
+    assert not torch.equal(first.average.mapping.w_average, other.average.mapping.w_average)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_resumed_run_equals_an_uninterrupted_one(stop: int) -> None:
+    whole = _run(make_trainer(tiny_config()), 6)
+    state = copy.deepcopy(_run(make_trainer(tiny_config()), stop).state_dict())
+    resumed = make_trainer(tiny_config())
+    resumed.load_state_dict(state)
+    _run(resumed, 6 - stop)
+    for name in ("generator", "average", "discriminator"):
+        _assert_same(getattr(whole, name), getattr(resumed, name))
+
+
+def test_global_random_state_does_not_matter() -> None:
+    torch.manual_seed(0)
+    first = _run(make_trainer(tiny_config()), 2)
+    torch.manual_seed(123)
+    torch.rand(7)
+    _assert_same(first.average, _run(make_trainer(tiny_config()), 2).average)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"class_conditional": False}},
+        {"camera": {"learned": False}},
+        {"camera": {"prior": "fixed"}},
+        {"camera": {"prior": "normal"}},
+        {"camera": {"prior": "truncated_normal"}},
+        {"model": {"depth_adaptor": {"mode": "off"}}},
+        {"model": {"depth_adaptor": {"mode": "half"}}},
+        {"model": {"generator": {"noise": False}}},
+        {"train": {"distillation": {"loss": "none"}}},
+        {"train": {"distillation": {"loss": "kl"}}},
+        {"train": {"camera_regulariser": {"kind": "gradient"}}},
+        {"train": {"r1_gamma": 0.0}},
+        {"model": {"depth": False}, "depth": {"estimator": "none"}},
+        {"train": {"horizontal_flips": False}},
+        {"train": {"ema_ramp_up": 0.0}},
+        {"train": {"fake_labels": "balanced"}},
+        {"model": {"depth_axis": "z"}},
+        {"model": {"generator": {"contraction": True}}},
+        {"train": {"precision": "tf32"}},
+        {"train": {"precision": "bf16"}},
+        {"train": {"accumulation": 2}},
+    ],
+    ids=lambda changes: str(changes).translate(str.maketrans("", "", "{}' ")),
+)
+def test_every_switch_trains_all_parameters(changes: dict[str, Any]) -> None:
+    trainer = make_trainer(tiny_config(**changes))
+    before = copy.deepcopy([trainer.generator.state_dict(), trainer.discriminator.state_dict()])
+    stats = trainer.step(make_batch(0))
+    assert all(torch.isfinite(value) for value in stats.values())
+    _run(trainer, 3)
+    for old, network in zip(before, (trainer.generator, trainer.discriminator), strict=True):
+        still = [name for name, _ in network.named_parameters() if torch.equal(old[name], network.state_dict()[name])]
+        # The head of a switched-off regulariser or a never-drawn candidate would show up here.
+        assert not still
+
+
+SWITCHES: dict[str, list[Any]] = {
+    "camera.learned": [True, False],
+    "camera.prior": ["uniform", "normal", "truncated_normal", "fixed"],
+    "model.class_conditional": [True, False],
+    "model.depth": [True, False],
+    "model.depth_adaptor.mode": ["off", "half", "all"],
+    "model.depth_axis": ["ray", "z"],
+    "model.generator.contraction": [True, False],
+    "model.generator.noise": [True, False],
+    "train.accumulation": [1, 2],
+    "train.camera_regulariser.kind": ["emd", "gradient"],
+    "train.distillation.loss": ["none", "l2", "kl"],
+    "train.fake_labels": ["data", "balanced"],
+    "train.precision": ["fp32", "bf16"],
+}
+
+
+def _some_combinations(count: int) -> list[dict[str, Any]]:
+    random = np.random.default_rng(0)
+    return [{key: values[random.integers(len(values))] for key, values in SWITCHES.items()} for _ in range(count)]
+
+
+def test_switches_combine() -> None:
+    combinations = _some_combinations(32)
+    values = {(key, value) for combination in combinations for key, value in combination.items()}
+    assert values == {(key, value) for key, values in SWITCHES.items() for value in values}
+    for combination in combinations:
+        changes: dict[str, Any] = {}
+        for key, value in combination.items():
+            *sections, last = key.split(".")
+            inner = changes
+            for section in sections:
+                inner = inner.setdefault(section, {})
+            inner[last] = value
+        trainer = make_trainer(tiny_config(**changes))
+        stats = trainer.step(make_batch(0))
+        assert all(torch.isfinite(value) for value in stats.values()), combination
+        assert stats["generator/gradient_norm"] > 0 and stats["discriminator/gradient_norm"] > 0, combination
+        features = combination["train.distillation.loss"] != "none"
+        assert ("discriminator/distillation" in stats) == features, combination
+        assert ("camera/regulariser" in stats) == combination["camera.learned"], combination
+
+
+def _gradients(images: int = 0, **train: Any) -> list[torch.Tensor]:
+    """Of the discriminator in the step after so many images, of the same weights in any case."""
+    trainer = make_trainer(tiny_config(train=train), dtype=torch.float64)
+    trainer.images = images
+    trainer.discriminator_optimizer.step = lambda: None
+    trainer.step(make_batch(0))
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in trainer.discriminator.parameters()]
+
+
+def test_lazy_penalty_counts_as_often_as_it_is_left_out() -> None:
+    off, every, third = _gradients(r1_gamma=0.0), _gradients(r1_interval=1), _gradients(r1_interval=3)
+    sizes = [(one - none).abs().max() for one, none in zip(every, off, strict=True)]
+    assert max(sizes) > 1e-6
+    for none, one, lazy in zip(off, every, third, strict=True):
+        assert torch.allclose(lazy - none, 3 * (one - none), rtol=1e-9, atol=1e-12)
+
+
+def test_distillation_fades_with_its_schedule() -> None:
+    # 64 images in all, weight 1 to 0: after 32 and at the end. Everything else is kept from changing in between.
+    still = {"start": 1.0, "end": 1.0, "over": "0"}
+    same: dict[str, Any] = {"blur_sigma": still, "density_noise": still, "patch_scale_beta": still, "r1_gamma": 0.0}
+    schedule = {"start": 1.0, "end": 0.0, "over": "100%"}
+    for images, weight in ((32, 0.5), (64, 0.0)):
+        without = _gradients(images, distillation={"loss": "none"}, **same)
+        whole = _gradients(images, distillation={"weight": {**schedule, "end": 1.0}}, **same)
+        faded = _gradients(images, distillation={"weight": schedule}, **same)
+        assert max((a - b).abs().max() for a, b in zip(whole, without, strict=False)) > 1e-6
+        for none, full, part in zip(without, whole, faded, strict=False):  # `none` lacks the head, which comes last
+            assert torch.allclose(part - none, weight * (full - none), rtol=1e-9, atol=1e-12)
+
+
+def test_camera_regulariser_is_ramped_up() -> None:
+    found = {}
+    for images, anneal in ((0, "0.064"), (32, "0.064"), (32, "0.032"), (48, "0.032")):
+        trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": anneal}}), dtype=torch.float64)
+        trainer.images = images
+        found[images, anneal] = float(trainer.step(make_batch(0))["camera/regulariser"])
+    assert found[0, "0.064"] == 0 and found[32, "0.032"] > 0 and found[48, "0.032"] > 0
+    assert found[32, "0.064"] == pytest.approx(found[32, "0.032"] / 2, rel=1e-12)
+
+
+class _Uploads(TorchDispatchMode):
+    """Counts tensors that are made of Python numbers. On a GPU the process waits for each of them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["emd", "gradient"])
+def test_a_step_makes_no_tensor_of_numbers(kind: str) -> None:
+    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"kind": kind}, "r1_interval": 1}))
+    trainer.step(make_batch(0))  # filters and bounds of classes are kept
+    with _Uploads() as uploads:
+        torch.tensor([1.0])
+        assert uploads.count == 1
+        trainer.step(make_batch(4))
+    assert uploads.count == 1
+
+
+def test_curves_hold_every_schedule() -> None:
+    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": "0.064"}}))
+    trainer.images = 32  # half of the run, of which the blur and others take a half
+    found = {name.removeprefix("schedule/"): value for name, value in trainer.schedules().items()}
+    offset = found.pop("generator/near_offset")
+    assert offset == pytest.approx(0.25 * 0.5 / (1 + math.exp(3)), rel=1e-5)
+    assert found == pytest.approx(
+        {
+            "density_noise": 0.0,
+            "blur_sigma": 0.0,
+            "patch_scale_beta": 0.8,
+            "raw_depth_probability": 0.25 - 0.15 * 0.032 / 10_000,
+            "camera_regulariser": 0.5,
+            "distillation_weight": 0.5,
+        }
+    )
+    changes: dict[str, Any] = {"camera": {"learned": False}, "train": {"distillation": {"loss": "none"}}}
+    assert not {"schedule/camera_regulariser", "schedule/distillation_weight"} & set(
+        make_trainer(tiny_config(**changes)).schedules()
+    )
+
+
+def test_average_follows_by_its_decay() -> None:
+    trainer = make_trainer(tiny_config(train={"ema_half_life": "0.004", "ema_ramp_up": 0.0}))
+    before = [p.clone() for p in trainer.average.parameters()]
+    trainer.step(make_batch(0))
+    # Batch 4, half-life 4 images: half-way from the average to the weights.
+    for old, average, weight in zip(before, trainer.average.parameters(), trainer.generator.parameters(), strict=True):
+        assert torch.allclose(average, (old + weight) / 2, atol=1e-6)
+
+
+def test_lazy_regularisation_corrects_the_optimiser() -> None:
+    group = make_trainer(tiny_config()).discriminator_optimizer.param_groups[0]
+    assert group["lr"] == pytest.approx(0.002 * 3 / 4)
+    assert group["betas"] == pytest.approx((0.0, 0.99**0.75))
+
+
+def test_r1_comes_every_third_step() -> None:
+    trainer = make_trainer(tiny_config())
+    seen = ["discriminator/r1" in trainer.step(make_batch(trainer.images)) for _ in range(7)]
+    assert seen == [True, False, False, True, False, False, True]
+
+
+def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
+    trainer = make_trainer(tiny_config())
+    draws = trainer._draws("discriminator", 0, 4)
+    fakes, fake_patches, labels, _ = trainer._fakes(draws)
+    patches = draws.patches(1.0)
+    reals = trainer._real_patches(make_batch(0), draws, patches)
+    both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
+    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
+    apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+
+
+def test_flips_mirror_picture_and_depth_together() -> None:
+    trainer = make_trainer(tiny_config())
+    batch = make_batch(0, 4)
+    draws = trainer._draws("real", 0, 4)
+    cut = trainer._real_patches(batch, draws, Patches(torch.ones(4, 2), torch.zeros(4, 2)))
+    whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth.float() / 2**15], dim=1)
+    flipped = draws.uniform("flip") < 0.5
+    assert flipped.any() and not flipped.all()
+    for i in range(4):
+        expected = whole[i].flip(-1) if flipped[i] else whole[i]
+        corners = torch.tensor([0, -1])
+        assert torch.allclose(cut[i][:, corners][:, :, corners], expected[:, corners][:, :, corners], atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("data", [0.5, 0.3, 0.2]), ("balanced", [1 / 3, 1 / 3, 1 / 3])])
+def test_labels_of_fakes_follow_the_data_or_are_balanced(kind: str, expected: list[float]) -> None:
+    trainer = make_trainer(tiny_config(train={"fake_labels": kind}))
+    labels = trainer._draws("label test", 0, 20_000).scenes(trainer.generator).labels
+    shares = torch.bincount(labels, minlength=3) / 20_000
+    # Four standard errors of a share of 20,000 draws are at most 0.0142; the seed is fixed.
+    assert (shares - torch.tensor(expected)).abs().max() < 0.0142
+
+
+def test_nothing_of_3dgp_is_left_in_epigraf() -> None:
+    changes: dict[str, Any] = {
+        "model": {"kind": "epigraf", "depth": False},
+        "depth": {"estimator": "none"},
+        "camera": {"learned": False, "prior": "normal"},
+        "train": {"distillation": {"loss": "none"}},
+    }
+    trainer = make_trainer(tiny_config(**changes))
+    stats = trainer.step(make_batch(0))
+    assert not [name for name in stats if name.startswith("camera/") or name.endswith("distillation")]
+    assert trainer.discriminator.from_rgb.weight.shape[1] == 3
+    for section, key, value, words in (
+        ("camera", "learned", True, "set camera.learned to false"),
+        ("train", "distillation", {"loss": "l2"}, "set train.distillation.loss to none"),
+    ):
+        wrong = copy.deepcopy(changes)
+        wrong[section][key] = value
+        with pytest.raises(ValidationError, match=words):
+            tiny_config(**wrong)
+
+
+@pytest.mark.parametrize("patch", [4, 8], ids=["patch", "halved"])
+def test_gradients_in_float32_are_those_of_float64(patch: int) -> None:
+    """Of every parameter in both phases, R1 included: what is compiled for float32 against PyTorch's operators."""
+    sizes = {
+        "generator": {
+            "plane_resolution": 16, "plane_channels": 8, "channel_base": 256, "channel_max": 32, "noise": False,
+        },
+        "depth_adaptor": {"channels": 16},
+        "discriminator": {"patch_resolution": patch, "channel_base": 256, "channel_max": 32},
+    }  # fmt: skip
+    gradients: list[dict[str, Tensor]] = []
+    for dtype in (torch.float32, torch.float64):
+        trainer = make_trainer(tiny_config(model=sizes, train={"blur_sigma": {"start": 0.0}}), dtype=dtype)
+        for name, parameter in [*trainer.generator.named_parameters(), *trainer.discriminator.named_parameters()]:
+            if name.endswith("bias") and "affine" not in name:  # they begin at zero, which hides what they do
+                index = torch.arange(parameter.numel())
+                parameter.data += counter_rng.normal((parameter.numel(),), 0, name, index, dtype=dtype) * 0.1
+        trainer._generator_phase({})
+        found = {f"generator.{n}": p.grad.double() for n, p in trainer.generator.named_parameters()}
+        trainer._discriminator_phase(make_batch(0), {})
+        found |= {f"discriminator.{n}": p.grad.double() for n, p in trainer.discriminator.named_parameters()}
+        gradients.append(found)
+    for name, truth in gradients[1].items():
+        # Rounding; sines of angles of up to 1,600 that are good to 1e-4; activations and texels at an edge.
+        assert (gradients[0][name] - truth).norm() <= 0.02 * truth.norm() + 1e-9, name

@@ -1,0 +1,143 @@
+"""Presets: named sets of settings that are written into ``params.yaml``.
+
+A preset ``presets/<name>.yaml`` states only how it differs from the defaults of the schema, or from the preset that
+it `extends`. Writing one sets every key, so the outcome does not depend on what was there before: going to another
+preset and back gives the same file, and DVC finds what it computed earlier. Section ``machine`` belongs to the user.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from threedgp.config import Config, DatasetConfig, parse_config
+from threedgp.config.reading import read_yaml
+from threedgp.runtime.atomic import write_bytes
+from threedgp.runtime.errors import UserError
+
+FOLDER = Path("presets")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset as its file states it."""
+
+    name: str
+    description: str
+    extends: str | None
+    overlay: dict[str, Any]
+
+
+def list_presets(folder: Path = FOLDER) -> list[Preset]:
+    """All presets, by name."""
+    return [read_preset(file.stem, folder) for file in sorted(folder.glob("*.yaml"))]
+
+
+def read_preset(name: str, folder: Path = FOLDER) -> Preset:
+    """Read one preset.
+
+    Raises:
+        UserError: there is none of this name, or its file is no mapping.
+    """
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        names = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
+        raise UserError(f"there is no preset '{name}'; choose among {names or f'the files of {folder}/'}.")
+    overlay = read_yaml(file.read_bytes(), str(file))
+    if not isinstance(overlay, dict):
+        raise UserError(f"{file}: expected sections such as 'dataset' and 'train'.")
+    return Preset(name, overlay.pop("description", ""), overlay.pop("extends", None), overlay)
+
+
+def default_values() -> dict[str, Any]:
+    """Every key of the schema with its default, as plain values for YAML."""
+    values = Config.model_construct(dataset=DatasetConfig.model_construct()).model_dump(mode="json")
+    return _numbers(values)
+
+
+def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Every key of the schema with its value under preset `name`.
+
+    Raises:
+        UserError: the preset does not exist, or sets a wrong key or value.
+    """
+    chain = [read_preset(name, folder)]
+    while chain[0].extends:
+        if chain[0].extends in (preset.name for preset in chain):
+            raise UserError(f"{folder / name}.yaml: presets extend each other in a circle; remove one `extends`.")
+        chain.insert(0, read_preset(chain[0].extends, folder))
+    values = default_values()
+    for preset in chain:
+        _merge(values, preset.overlay)
+    parse_config(values, str(folder / f"{name}.yaml"))
+    return values
+
+
+def absent_keys(values: dict[str, Any]) -> list[str]:
+    """Dotted keys of the schema that the content of a params file lacks, except section ``machine``."""
+    expected = {key: value for key, value in default_values().items() if key != "machine"}
+    return list(_absent(expected, values))
+
+
+def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
+    """Write preset `name` into the file `params`; its comments, order and section ``machine`` stay.
+
+    Raises:
+        UserError: the preset or the file does not exist or is wrong.
+    """
+    values = preset_values(name, folder)
+    del values["machine"]
+    if not params.is_file():
+        raise UserError(f"{params}: no such file; run from the root of the project or pass --params.")
+    editor = YAML()
+    editor.width = 4096  # never wrap a line
+    document = editor.load(params.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise UserError(f"{params}: expected sections such as 'dataset' and 'train'; restore it with git.")
+    _assign(document, values)
+    text = io.StringIO()
+    editor.dump(document, text)
+    write_bytes(params, text.getvalue().encode())
+
+
+def _numbers(value: Any) -> Any:
+    """Durations in thousands of images are text in the schema and numbers in a file."""
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _absent(expected: dict[str, Any], values: dict[str, Any], path: str = "") -> Iterator[str]:
+    for key, value in expected.items():
+        if key not in values:
+            yield path + key
+        elif isinstance(value, dict):
+            yield from _absent(value, values[key], f"{path}{key}.")
+
+
+def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def _assign(document: Any, values: dict[str, Any]) -> None:
+    """Set the values in place and only where they differ, for ruamel keeps comments with the nodes of the document."""
+    for key in [key for key in document if key not in values and key != "machine"]:
+        del document[key]
+    for key, value in values.items():
+        current = document.get(key)
+        if isinstance(value, dict) and isinstance(current, dict):
+            _assign(current, value)
+        elif isinstance(value, list) and isinstance(current, list) and len(value) == len(current):
+            for index, item in enumerate(value):
+                current[index] = item
+        elif current != value or isinstance(current, float) != isinstance(value, float):
+            document[key] = value

@@ -1,0 +1,1 @@
+"""The renderer in Triton, for GPUs."""

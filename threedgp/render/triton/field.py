@@ -1,0 +1,337 @@
+"""Triton kernels of the tri-plane field, forward and backward.
+
+A program takes a tile of neighbouring rays and walks over their samples. For each sample it gathers 12 texels, takes
+their bilinear mean and decodes it; features and hidden units never leave the chip. The backward pass gathers and
+decodes again, so nothing but rays and distances has to be kept.
+
+Coordinates, weights of the interpolation and sums are float32; only the operands of matrix products are rounded (see
+`precision` in `launch_forward`).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from threedgp.render.triton.texels import coordinates, gather, position_gradient, scatter
+
+
+@triton.jit
+def _dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    return tl.dot(a.to(DOT), b.to(DOT), input_precision=PRECISION)
+
+
+@triton.jit
+def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr):
+    """First layer as `[BLOCK_H, C]`, zero beyond the hidden width."""
+    hidden = tl.arange(0, BLOCK_H)
+    pointers = weight_1 + hidden[:, None] * C + tl.arange(0, C)[None, :]
+    return tl.load(pointers, mask=(hidden < HIDDEN)[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _load_weight_2(weight_2, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr):
+    """Second layer as `[16, BLOCK_H]`: four outputs, padded to what a matrix product takes."""
+    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
+    mask = (output < 4)[:, None] & (hidden < HIDDEN)[None, :]
+    return tl.load(weight_2 + output[:, None] * HIDDEN + hidden[None, :], mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _load_ray(vectors, ray, valid):
+    x = tl.load(vectors + ray * 3, mask=valid, other=0.0)
+    y = tl.load(vectors + ray * 3 + 1, mask=valid, other=0.0)
+    z = tl.load(vectors + ray * 3 + 2, mask=valid, other=0.0)
+    return x, y, z
+
+
+@triton.jit
+def _evaluate(
+    base,
+    plane_1,
+    plane_2,
+    x,
+    y,
+    z,
+    valid,
+    w1,
+    b1,
+    w2,
+    b2,
+    height,
+    width,
+    stride_h,
+    stride_w,
+    C: tl.constexpr,
+    WIDE: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Colour and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
+    features, _, _ = gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    more, _, _ = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    features += more
+    more, _, _ = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    features = (features + more) * (1.0 / 3.0)
+    pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+    active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
+    return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
+
+
+# Sizes and strides vary from call to call; compiled code is not made for their values. (Strides are in units of C, so
+# addresses are aligned whatever they are.)
+UNSPECIALISED = [
+    *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
+    *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w"),
+]
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def field_forward_kernel(
+    planes,
+    weight_1,
+    bias_1,
+    weight_2,
+    bias_2,
+    origins,
+    directions,
+    distances,
+    noise,
+    out,
+    rays,
+    samples,
+    height,
+    width,
+    stride_b,
+    stride_p,
+    stride_h,
+    stride_w,
+    inverse_half_width,
+    opaque_depth,
+    bias,
+    empty,
+    tiles,
+    C: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    NOISE: tl.constexpr,
+    CONTRACT: tl.constexpr,
+    STOP: tl.constexpr,
+    WIDE: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample.
+
+    With STOP, a tile ends once all its rays have gathered the optical depth `opaque_depth` (for which alone `bias` is
+    added to raw density); raw density `empty` and black are written for the samples behind.
+    """
+    M: tl.constexpr = BLOCK_R * BLOCK_S
+    program = tl.program_id(0)
+    image = (program // tiles).to(tl.int64)
+    member = tl.arange(0, M)
+    ray_of_image = (program % tiles) * BLOCK_R + member // BLOCK_S
+    ray = image * rays + ray_of_image
+    is_ray = ray_of_image < rays
+    ox, oy, oz = _load_ray(origins, ray, is_ray)
+    dx, dy, dz = _load_ray(directions, ray, is_ray)
+    base = planes + image * stride_b * C
+    plane_1 = base + tl.cast(stride_p, tl.int64) * C
+    plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
+    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
+    b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
+    b2 = tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32)
+    if STOP:
+        own = (program % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
+        gathered = tl.where(own < rays, 0.0, float("inf"))
+    for first in range(0, samples, BLOCK_S):
+        sample = first + member % BLOCK_S
+        valid = is_ray & (sample < samples)
+        at = ray * samples + sample
+        t = tl.load(distances + at, mask=valid, other=0.0)
+        x, y, z = coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
+        if STOP:
+            values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
+            if tl.min(gathered, axis=0) < opaque_depth:
+                values = _evaluate(
+                    base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                    C, WIDE, DOT, PRECISION,
+                )  # fmt: skip
+                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
+                if NOISE:
+                    raw += tl.load(noise + at, mask=valid, other=0.0)
+                density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
+                t_next = tl.load(distances + at + 1, mask=valid & (sample + 1 < samples), other=0.0)
+                depth = tl.where(valid & (sample + 1 < samples), density * (t_next - t), 0.0)
+                gathered += tl.sum(tl.reshape(depth, (BLOCK_R, BLOCK_S)), axis=1)
+        else:
+            values = _evaluate(
+                base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                C, WIDE, DOT, PRECISION,
+            )  # fmt: skip
+        if NOISE:
+            extra = tl.load(noise + at, mask=valid, other=0.0)
+            values += tl.where((output == 3)[None, :], extra[:, None], 0.0)
+        tl.store(out + (at * 4)[:, None] + output[None, :], values, mask=valid[:, None] & (output < 4)[None, :])
+
+
+@triton.jit
+def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, AXIS: tl.constexpr):
+    """Sum a ray's samples onto one component of its gradient; a ray belongs to one program, so plainly."""
+    total = tl.sum(tl.reshape(gradient, (BLOCK_R, BLOCK_S)), axis=1)
+    pointers = out + ray * 3 + AXIS
+    tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def field_backward_kernel(
+    planes,
+    weight_1,
+    bias_1,
+    weight_2,
+    origins,
+    directions,
+    distances,
+    grad_out,
+    grad_planes,
+    grad_origins,
+    grad_directions,
+    partial,
+    scratch,
+    rays,
+    samples,
+    height,
+    width,
+    stride_b,
+    stride_p,
+    stride_h,
+    stride_w,
+    grad_stride_b,
+    grad_stride_p,
+    grad_stride_h,
+    grad_stride_w,
+    inverse_half_width,
+    tiles,
+    total_tiles,
+    C: tl.constexpr,
+    HIDDEN: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    PLANES: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    DECODER: tl.constexpr,
+    CONTRACT: tl.constexpr,
+    WIDE: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Gradients of one set of samples, added to what `grad_planes`, `grad_origins`, `grad_directions` hold.
+
+    Programs are as many as the chip holds at once and take tiles in turn, so that the decoder's gradients need one
+    partial sum a program: row `program` of `partial`, `[HIDDEN, C]`, `[HIDDEN]`, `[4, HIDDEN]`, `[4]` in a row.
+    """
+    M: tl.constexpr = BLOCK_R * BLOCK_S
+    program = tl.program_id(0)
+    member = tl.arange(0, M)
+    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
+    b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
+    grad_w1 = tl.zeros((BLOCK_H, C), tl.float32)
+    grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # every column the same
+    grad_w2 = tl.zeros((16, BLOCK_H), tl.float32)
+    grad_b2 = tl.zeros((M, 16), tl.float32)  # summed over rows at the end
+    corner = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C + tl.arange(0, C)[None, :]
+    for tile in range(program, total_tiles, tl.num_programs(0)):
+        image = (tile // tiles).to(tl.int64)
+        ray_of_image = (tile % tiles) * BLOCK_R + member // BLOCK_S
+        ray = image * rays + ray_of_image
+        is_ray = ray_of_image < rays
+        ox, oy, oz = _load_ray(origins, ray, is_ray)
+        dx, dy, dz = _load_ray(directions, ray, is_ray)
+        base = planes + image * stride_b * C
+        plane_1 = base + tl.cast(stride_p, tl.int64) * C
+        plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
+        grad_base = grad_planes + image * grad_stride_b * C
+        grad_1 = grad_base + tl.cast(grad_stride_p, tl.int64) * C
+        grad_2 = grad_1 + tl.cast(grad_stride_p, tl.int64) * C
+        gox = tl.zeros((M,), tl.float32)
+        goy = tl.zeros((M,), tl.float32)
+        goz = tl.zeros((M,), tl.float32)
+        gdx = tl.zeros((M,), tl.float32)
+        gdy = tl.zeros((M,), tl.float32)
+        gdz = tl.zeros((M,), tl.float32)
+        for first in range(0, samples, BLOCK_S):
+            sample = first + member % BLOCK_S
+            valid = is_ray & (sample < samples)
+            at = ray * samples + sample
+            t = tl.load(distances + at, mask=valid, other=0.0)
+            px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
+            x, y, z = coordinates(px, py, pz, inverse_half_width, CONTRACT)
+            # The barriers keep the compiler from having the texels of all planes in registers at once.
+            features, slope_x, slope_y = gather(
+                base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
+            )
+            tl.debug_barrier()
+            more, across, slope_z = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
+            features, slope_x = features + more, slope_x + across
+            tl.debug_barrier()
+            more, across, up = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
+            features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
+            tl.debug_barrier()
+            pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+            grad = tl.load(
+                grad_out + (at * 4)[:, None] + output[None, :], mask=valid[:, None] & (output < 4)[None, :], other=0.0
+            )
+            slope = tl.where(pre > 0, 1.4142135623730951, 0.2 * 1.4142135623730951)
+            grad_pre = _dot(grad, w2, DOT, PRECISION) * slope
+            if PLANES or POSITIONS:
+                # The product leaves its result scattered over threads. Through memory (this program's own corner, which
+                # stays in the cache) it comes back as the atomics want it; Triton would rearrange it for each of them.
+                tl.debug_barrier()
+                tl.store(corner, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0))
+                tl.debug_barrier()
+                grad_features = tl.load(corner)
+            if POSITIONS:
+                gx = tl.sum(grad_features * slope_x, axis=1)
+                gy = tl.sum(grad_features * slope_y, axis=1)
+                gz = tl.sum(grad_features * slope_z, axis=1)
+                gx, gy, gz = position_gradient(px, py, pz, gx, gy, gz, inverse_half_width, CONTRACT)
+                gox, goy, goz = gox + gx, goy + gy, goz + gz
+                gdx, gdy, gdz = gdx + t * gx, gdy + t * gy, gdz + t * gz
+            if DECODER:
+                grad_w2 += _dot(tl.trans(grad), pre * slope, DOT, PRECISION)
+                grad_w1 += _dot(tl.trans(grad_pre), features, DOT, PRECISION)
+                # Column sums as a product with ones: cheaper than reductions across warps.
+                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT, PRECISION)
+                grad_b2 += grad
+            tl.debug_barrier()
+            if PLANES:
+                scatter(grad_base, grad_features, x, y, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_1, grad_features, x, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_2, grad_features, y, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+        if POSITIONS:
+            own = (tile % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
+            own_ray = image * rays + own
+            _add_to_rays(grad_origins, gox, own_ray, own < rays, BLOCK_R, BLOCK_S, 0)
+            _add_to_rays(grad_origins, goy, own_ray, own < rays, BLOCK_R, BLOCK_S, 1)
+            _add_to_rays(grad_origins, goz, own_ray, own < rays, BLOCK_R, BLOCK_S, 2)
+            _add_to_rays(grad_directions, gdx, own_ray, own < rays, BLOCK_R, BLOCK_S, 0)
+            _add_to_rays(grad_directions, gdy, own_ray, own < rays, BLOCK_R, BLOCK_S, 1)
+            _add_to_rays(grad_directions, gdz, own_ray, own < rays, BLOCK_R, BLOCK_S, 2)
+    if DECODER:
+        row = partial + program.to(tl.int64) * (HIDDEN * C + 5 * HIDDEN + 4)
+        is_hidden = hidden < HIDDEN
+        tl.store(row + hidden[:, None] * C + tl.arange(0, C)[None, :], grad_w1, mask=is_hidden[:, None])
+        row += HIDDEN * C
+        tl.store(row + hidden, tl.sum(grad_b1, axis=1) * (1.0 / 16.0), mask=is_hidden)
+        row += HIDDEN
+        mask = (output < 4)[:, None] & is_hidden[None, :]
+        tl.store(row + output[:, None] * HIDDEN + hidden[None, :], grad_w2, mask=mask)
+        row += 4 * HIDDEN
+        tl.store(row + output, tl.sum(grad_b2, axis=0), mask=output < 4)

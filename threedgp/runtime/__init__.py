@@ -1,0 +1,1 @@
+"""What everything stands on: files written whole, processes, progress, devices, errors."""

@@ -1,0 +1,99 @@
+"""Writing that is all or nothing: a reader, or a run after a crash, never finds half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from threedgp.runtime.errors import UserError
+
+
+def _sync(path: Path) -> None:
+    """Force `path` (a file, or the entries of a folder) to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sibling(target: Path, mark: str) -> Path:
+    # The suffix stays, for many writers choose the format by it. The name is the same in every run, so that what a
+    # killed run left behind is overwritten by the next one and never piles up.
+    return target.with_name(f".{target.stem}.{mark}{target.suffix}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary file name beside `target`; what is written there becomes `target` on success.
+
+    The parents of `target` are made. On an error the temporary file is removed and `target` stays as it was.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "partial")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, all or nothing."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Write `value` to `target` as readable JSON, all or nothing; NaN and infinity are refused with ValueError."""
+    write_bytes(target, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def publish(built: Path, target: Path) -> None:
+    """Replace the folder or file `target` by `built`, which is moved; the old content is removed afterwards.
+
+    A folder cannot replace another one in a single step, so the old one steps aside first. From another file system
+    `built` is copied beside `target` before anything is touched.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = _sibling(target, "fresh"), _sibling(target, "old")
+    _remove(fresh)
+    _remove(old)
+    if built.stat().st_dev != target.parent.stat().st_dev:
+        built = Path(shutil.move(built, fresh))
+    if os.path.lexists(target):
+        target.rename(old)
+    built.rename(target)
+    _sync(target.parent)
+    _remove(old)
+
+
+def require_free(folder: Path, size: int) -> None:
+    """Make sure that `size` bytes are free where `folder` is, or will be.
+
+    Raises:
+        UserError: naming the folder, the bytes needed and the bytes free.
+    """
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    if free < size:
+        raise UserError(
+            f"{folder}: about {size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; "
+            "free some space and run the same command again."
+        )

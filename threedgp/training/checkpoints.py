@@ -1,0 +1,118 @@
+"""Saved states of a run: written whole or not at all, found again, and pruned."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import say
+
+_NAME = re.compile(r"state-(\d{9})\.pt")
+
+
+class DamagedState(UserError):
+    """A saved state that cannot be read."""
+
+
+def _path(folder: Path, images: int) -> Path:
+    return folder / f"state-{images:09d}.pt"
+
+
+def saved_states(folder: Path) -> list[int]:
+    """Images shown at each saved state, ascending."""
+    return sorted(int(match[1]) for path in folder.glob("state-*.pt") if (match := _NAME.fullmatch(path.name)))
+
+
+def _size(state: Any) -> int:
+    """Bytes of all tensors in nested containers."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        state = state.values()
+    return sum(map(_size, state)) if not isinstance(state, str) and hasattr(state, "__iter__") else 0
+
+
+def save_state(
+    folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0, good: int = -1
+) -> None:
+    """Write `state`, and remove older ones but for the `keep` newest, the archive and `good`.
+
+    Args:
+        folder: made if absent.
+        images: shown so far; names the file.
+        state: tensors and plain values.
+        keep: number of states to keep, at least 1.
+        archive: the first state after every so many images is kept for good; 0 = none.
+        good: images shown at one that is kept, too.
+
+    Raises:
+        UserError: too little disk is free; the states written before are untouched.
+        OSError: it was filled by others meanwhile; they are untouched, too. PyTorch may hide it in a RuntimeError.
+    """
+    require_free(folder, int(_size(state) * 1.1))
+    # Given a path, PyTorch writes by itself, and its error does not say that the disk is full.
+    with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+    before = 0
+    for old in saved_states(folder)[:-keep]:
+        if archive and old // archive > before:
+            before = old // archive
+        elif old != good:
+            drop_state(folder, old)
+
+
+def drop_state(folder: Path, images: int) -> None:
+    """Remove one state."""
+    _path(folder, images).unlink()
+
+
+def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any]:
+    """A saved state, on `device`. Loads tensors and plain values only, never code.
+
+    Raises:
+        DamagedState: it cannot be read.
+    """
+    path = _path(folder, images)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # PyTorch raises nearly everything on damaged files
+        if os.strerror(errno.ENOMEM) in str(error):
+            raise
+        raise DamagedState(f"{path}: the saved state is damaged; remove it to go on from the one before.") from None
+
+
+def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]] | None:
+    """The newest state that can be read, and how many images it had shown; None where nothing was saved.
+
+    Newer ones, which are damaged, are set aside under another name, and that is said.
+
+    Raises:
+        UserError: none of the states can be read; all are left where they are.
+    """
+    states = saved_states(folder)[::-1]
+    for number, images in enumerate(states):
+        try:
+            state = load_state(folder, images, device)
+        except DamagedState:
+            continue
+        for damaged in states[:number]:
+            path = _path(folder, damaged)
+            aside = path.rename(f"{path}.damaged")
+            say(f"train: {path} is damaged: set aside as {aside.name}; an older state goes on ({images} images)")
+        return images, state
+    if states:
+        raise UserError(
+            f"{folder}: none of the saved states can be read ({', '.join(_path(folder, n).name for n in states)}); "
+            "put back a copy, or remove them and run the same command again to train from the start."
+        )
+    return None

@@ -1,0 +1,357 @@
+"""One training step of 3DGP: generator phase, discriminator phase, averages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
+from threedgp.camera.priors import prior_mean_angles
+from threedgp.config import Config, batch_problem
+from threedgp.config.fields import duration_kimg
+from threedgp.data.loader import DEPTH_UNIT, Batch
+from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Generator
+from threedgp.models.saving import seeded_generator
+from threedgp.runtime.errors import UserError
+from threedgp.training.average import MovingAverage
+from threedgp.training.blur import blur
+from threedgp.training.camera_histograms import CameraHistograms
+from threedgp.training.camera_losses import (
+    EMD_DRAWS,
+    MEAN_DRAWS,
+    emd_regulariser,
+    gradient_regulariser,
+    mean_angle_distance,
+)
+from threedgp.training.distributed import ALONE, Team
+from threedgp.training.draws import Draws
+from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
+from threedgp.training.patches import Patches
+from threedgp.training.precision import exact_convolutions, use_precision
+from threedgp.training.schedules import ema_decay, ramp, scheduled
+
+Stats = dict[str, Tensor]
+"""Scalars of a step by name."""
+
+
+def build_networks(
+    config: Config, num_classes: int, class_probabilities: list[float], num_features: int
+) -> tuple[Generator, Discriminator]:
+    """Both networks at their initialisation, a function of `train.seed` alone.
+
+    Args:
+        config: sizes.
+        num_classes: in the data; ignored where the model is unconditional.
+        class_probabilities: how often each occurs.
+        num_features: width of the classifier features to predict, 0 = none.
+    """
+    if not config.model.class_conditional:
+        num_classes, class_probabilities = 0, []
+    if config.train.distillation.loss == "none":
+        num_features = 0
+    seed = config.train.seed
+    generator = seeded_generator(config.camera, config.model, num_classes, class_probabilities, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        discriminator = Discriminator(
+            config.model.discriminator,
+            config.dataset.resolution,
+            num_classes,
+            num_features,
+            depth=config.model.depth,
+        )
+    return generator, discriminator
+
+
+def _split(batch: Batch, size: int) -> list[Batch]:
+    columns = [getattr(batch, field.name).split(size) for field in fields(batch)]
+    return [Batch(*rows) for rows in zip(*columns, strict=True)]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Of the network it trains; a list at hand, where a network would be walked through each time."""
+    return optimizer.param_groups[0]["params"]
+
+
+class Trainer:
+    """Networks, optimisers and the step. A function of its configuration, its data and the images shown so far.
+
+    A batch is worked off in equal pieces: `train.accumulation` of them in each process of the team. What is taken over
+    the whole batch (mean patch scale, mean of w, cameras, gradients) comes out the same however it is cut.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        networks: tuple[Generator, Discriminator],
+        device: torch.device,
+        team: Team = ALONE,
+    ) -> None:
+        """
+        Args:
+            config: of the run.
+            networks: at their initialisation, the same in every process; the precision of draws is theirs.
+            device: of this process.
+            team: of this process.
+
+        Raises:
+            UserError: the batch cannot be cut into whole groups of the minibatch standard deviation.
+        """
+        self.config, self.device, self.team = config, device, team
+        problem = batch_problem(config, team.size)
+        if problem:
+            raise UserError(f"{problem}; change the batch, or machine.processes.")
+        self.piece = config.train.batch_size // (team.size * config.train.accumulation)
+        first = team.rank * config.train.accumulation
+        self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
+        generator, discriminator = networks
+        self.generator = generator.to(device, memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self._moving_average = MovingAverage(self.average, self.generator)
+        train = config.train
+        self.generator_optimizer = torch.optim.Adam(
+            self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8, fused=True
+        )
+        # Lazy regularisation shows the discriminator r1_interval + 1 gradients in r1_interval steps; its learning rate
+        # and betas make up for that (Karras et al. 2020, appendix B).
+        ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
+        self.discriminator_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(),
+            lr=train.discriminator_lr * ratio,
+            betas=(0.0, 0.99**ratio),
+            eps=1e-8,
+            fused=True,
+        )
+        self.camera_histograms = CameraHistograms(config.camera, device)
+        self.images = 0
+        """Real images shown so far."""
+        self.stream = 0
+        """Which random numbers the run uses: counts how often it was taken back to an earlier state."""
+        self.dtype = generator.mapping.w_average.dtype
+        self.activations = use_precision(config.train.precision)
+        """Dtype of backbone and discriminator; None = that of their weights."""
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def step_index(self) -> int:
+        """Steps done so far."""
+        return self.images // self.config.train.batch_size
+
+    def _schedule(self, name: str) -> float:
+        train = self.config.train
+        return scheduled(getattr(train, name), self.images / 1000, train.kimg)
+
+    def _distillation_weight(self) -> float:
+        return scheduled(self.config.train.distillation.weight, self.images / 1000, self.config.train.kimg)
+
+    def _camera_ramp(self) -> float:
+        """Of the regulariser `emd`."""
+        anneal = self.config.train.camera_regulariser.anneal
+        return ramp(self.images / 1000, duration_kimg(anneal, self.config.train.kimg))
+
+    def _draws(self, phase: str, first: int, count: int) -> Draws:
+        """For samples `first` and on, counted from the start of the run."""
+        index = torch.arange(first, first + count, device=self.device)
+        return Draws(self.config, phase, index, stream=self.stream, dtype=self.dtype)
+
+    def _pieces(self, phase: str) -> Iterator[Draws]:
+        for offset in self._offsets:
+            yield self._draws(phase, self.images + offset, self.piece)
+
+    @property
+    def _share(self) -> float:
+        """Share of a piece in the batch: factor from a mean over the piece to its part of the mean over the batch."""
+        return self.piece / self.config.train.batch_size
+
+    def _note(self, stats: Stats, name: str, value: Tensor) -> None:
+        """Add a mean over a piece to this process's mean."""
+        value = value.detach() / len(self._offsets)
+        stats[name] = stats[name] + value if name in stats else value
+
+    def _update(self, name: str, optimizer: torch.optim.Optimizer, stats: Stats, *others: Tensor) -> None:
+        """Add up gradients, and `others` with them, over the team, and take the optimiser's step."""
+        gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
+        self.team.sum([*gradients, *others])
+        stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
+        optimizer.step()
+
+    def _fakes(self, draws: Draws) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
+        """Fake patches `[B, 4, P, P]` (3 without depth), where they were cut, labels, and w."""
+        resolution = self.config.model.discriminator.patch_resolution
+        scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
+        synthesis = self.generator(
+            *scenes,
+            *patches,
+            resolution,
+            draws.rays(resolution**2, self._schedule("density_noise")),
+            draws.backbone_noise(self.generator),
+            self.activations,
+        )
+        images = synthesis.rgb
+        if synthesis.candidates is not None:
+            depth = self.generator.depth_adaptor.select(
+                synthesis.candidates, draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
+            )
+            images = torch.cat([images, depth], dim=1)
+        return images, patches, scenes.labels, synthesis.w
+
+    def _judge(
+        self, images: Tensor, patches: Patches, labels: Tensor | None, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels, dtype)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _camera_loss(self, stats: Stats) -> Tensor:
+        """Both regularisers of the posterior, on draws of their own: the same in every process."""
+        generator, config = self.generator, self.config.train.camera_regulariser
+        scenes = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS).scenes(generator)
+        prior = scenes.prior_cameras
+        posterior = generator.posterior(prior, scenes.z, scenes.labels)
+        distance = mean_angle_distance(posterior, prior_mean_angles(generator.camera_config))
+        if config.kind == "emd":
+            # The same prior draws on both sides: still the exact transport cost between the two sets, without the
+            # noise that a second set of draws would add to the gradient.
+            regulariser = self._camera_ramp() * emd_regulariser(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
+        else:
+            z, labels = scenes.z[:EMD_DRAWS], scenes.labels[:EMD_DRAWS] if scenes.labels is not None else None
+            regulariser = gradient_regulariser(
+                lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
+            )
+        stats["camera/regulariser"], stats["camera/mean_angle_distance"] = regulariser.detach(), distance.detach()
+        means, deviations = posterior.detach().mean(dim=0), posterior.detach().std(dim=0)
+        for index, field in enumerate(CAMERA_FIELDS):
+            if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
+                stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
+        self.camera_histograms.add(posterior)
+        return regulariser + config.mean_angle_weight * distance
+
+    def _generator_phase(self, stats: Stats) -> None:
+        for parameter in _parameters(self.discriminator_optimizer):
+            parameter.requires_grad_(False)
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        w_mean = torch.zeros_like(self.generator.mapping.w_average)
+        for draws in self._pieces("generator"):
+            fakes, patches, labels, w = self._fakes(draws)
+            logits, _ = self._judge(fakes, patches, labels, self.activations)
+            loss = generator_loss(logits)
+            self._note(stats, "generator/loss", loss)
+            (loss * self._share).backward()
+            w_mean += w.detach().mean(dim=0) * self._share
+        if self.generator.camera_generator is not None:
+            (self._camera_loss(stats) / self.team.size).backward()
+        for parameter in _parameters(self.discriminator_optimizer):
+            parameter.requires_grad_(True)
+        self._update("generator", self.generator_optimizer, stats, w_mean)
+        self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
+
+    def _real_patches(self, batch: Batch, draws: Draws, patches: Patches) -> Tensor:
+        # First to the device, then to floating point: fewer bytes travel.
+        images = batch.image.to(self.device).to(self.dtype) / 127.5 - 1
+        if self.config.model.depth:
+            images = torch.cat([images, batch.depth.to(self.device).to(self.dtype) * DEPTH_UNIT], dim=1)
+        if self.config.train.horizontal_flips:
+            flip = draws.uniform("flip") < 0.5
+            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+        return cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
+
+    def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
+        train = self.config.train
+        whole = self._draws("real", self.images, train.batch_size).patches(self._schedule("patch_scale_beta"))
+        mean_scale = whole.scales[:, 0].mean()
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        rows_of_pieces = _split(batch, self.piece)
+        pieces = zip(self._offsets, self._pieces("discriminator"), self._pieces("real"), rows_of_pieces, strict=True)
+        for offset, fake_draws, real_draws, rows in pieces:
+            with torch.inference_mode():
+                fakes, fake_patches, fake_labels, _ = self._fakes(fake_draws)
+            patches = Patches(*(column[offset : offset + self.piece] for column in whole))
+            reals = self._real_patches(rows, real_draws, patches)
+            labels = rows.label.to(self.device) if self.discriminator.num_classes else None
+
+            # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two.
+            both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
+            both_labels = None if labels is None else torch.cat([fake_labels, labels])
+            logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels, self.activations)
+            fake_logits, real_logits = logits.split(self.piece)
+            loss = discriminator_loss(real_logits, fake_logits)
+            self._note(stats, "discriminator/loss", loss)
+            self._note(stats, "discriminator/real_sign", real_logits.sign().mean())
+            self._note(stats, "discriminator/fake_sign", fake_logits.sign().mean())
+            if features is not None:
+                stored, scales = rows.embedding.to(self.device, self.dtype), patches.scales[:, 0]
+                distance = distillation_loss(
+                    features[self.piece :], stored, scales, mean_scale, train.distillation.loss
+                )
+                loss = loss + self._distillation_weight() * distance
+                self._note(stats, "discriminator/distillation", distance)
+            (loss * self._share).backward()
+            if train.r1_gamma and self.step_index % train.r1_interval == 0:
+                with exact_convolutions():  # squares of gradients: full precision
+                    reals = reals.requires_grad_()
+                    real_logits, _ = self._judge(reals, patches, labels, None)
+                    penalty = r1_penalty(real_logits, reals, train.r1_gamma)
+                    (penalty * (train.r1_interval * self._share)).backward()
+                self._note(stats, "discriminator/r1", penalty)
+        self._update("discriminator", self.discriminator_optimizer, stats)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on a batch of real images, or this process's share of one.
+
+        Returns:
+            scalars of this step, detached, still on the device; means over this process's share of the batch, except
+            that gradient norms are those of the whole batch.
+        """
+        stats: Stats = {}
+        self._generator_phase(stats)
+        self._discriminator_phase(batch, stats)
+        train = self.config.train
+        decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
+        self._moving_average.update(decay)
+        self.images += train.batch_size
+        return stats
+
+    def schedules(self) -> dict[str, float]:
+        """Current values of the schedules and of the learned near plane, for the log."""
+        values = {
+            f"schedule/{name}": self._schedule(name)
+            for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
+        }
+        if self.generator.camera_generator is not None and self.config.train.camera_regulariser.kind == "emd":
+            values["schedule/camera_regulariser"] = self._camera_ramp()
+        if self.discriminator.feature_head is not None:
+            values["schedule/distillation_weight"] = self._distillation_weight()
+        if self.generator.depth_adaptor is not None:
+            values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
+        return values
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | CameraHistograms]:
+        return {
+            "camera_histograms": self.camera_histograms,
+            "generator": self.generator,
+            "average": self.average,
+            "discriminator": self.discriminator,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        counters = {"images": self.images, "stream": self.stream}
+        return counters | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.images, self.stream = state["images"], state["stream"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
