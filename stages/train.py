@@ -60,18 +60,16 @@ def _draw(trainer: Trainer, folder: Path) -> None:
     """The same scenes each time, as the averaged generator makes them, with depth, into a file named by kimg."""
     import torch
 
-    from threedgp.models.scenes import sample_scenes
+    from threedgp.models.sampler import render_scenes, sample_scenes
     from threedgp.visual.grids import beside, depth_colors, grid, write_png
 
     generator, config, count = trainer.average, trainer.config, GRID[0] * GRID[1]
     pictures, depths = [], []
     for start in range(0, count, trainer.piece):  # as many at once as a step holds, which fits into memory
         scenes = sample_scenes(generator, min(trainer.piece, count - start), config.train.seed, start=start)
-        cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-        planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-        seen = generator.render(planes, cameras, config.dataset.resolution)
-        pictures.append((seen.rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu())
-        depths.append(seen.depth[:, 0].cpu())
+        samples = render_scenes(generator, scenes, config.dataset.resolution)
+        pictures.append(samples.images.cpu())
+        depths.append(samples.depth[:, 0].cpu())
     rgb = torch.cat(pictures).permute(0, 2, 3, 1)
     tiles = beside(rgb.numpy(), depth_colors(torch.cat(depths).numpy()))
     write_png(folder / f"kimg-{trainer.images / 1000:09.3f}.png", grid(tiles, GRID[1]))

@@ -8,7 +8,7 @@ import pytest
 
 from films import decode
 from threedgp.camera.trajectories import front_circle, line, points
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
 from threedgp.visual.grids import depth_colors
 from threedgp.visual.normals import normal_colors

@@ -11,7 +11,7 @@ import pytest
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.commands import generate as command
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.visual.depth_files import read_depth
 from threedgp.visual.grids import GAP
 from threedgp.visual.styles import scene_styles

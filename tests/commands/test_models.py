@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from threedgp.commands.models import choose, make_subject, open_model
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 
 COMMANDS = ["generate", "fly", "mesh", "info"]
 

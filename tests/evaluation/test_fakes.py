@@ -9,7 +9,7 @@ import torch
 from threedgp.camera.priors import frontal_cameras
 from threedgp.evaluation import fakes
 from threedgp.evaluation.fakes import frontal_depth, generate
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.processes import Team
 
 

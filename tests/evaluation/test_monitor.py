@@ -18,7 +18,7 @@ from threedgp.evaluation.monitor import Monitor, first_pictures, measured_name
 from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 

@@ -13,7 +13,7 @@ import trimesh
 from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.config import RenderConfig
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Silent
 from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_pictures

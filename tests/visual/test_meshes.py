@@ -12,7 +12,7 @@ import trimesh
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress, progress
 from threedgp.visual.meshes import NoSurface, extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from threedgp.models.scenes import draw_scenes, sample_scenes
+from threedgp.models.sampler import draw_scenes, sample_scenes
 from threedgp.visual import styles
 
 

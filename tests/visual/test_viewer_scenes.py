@@ -11,7 +11,7 @@ import torch
 import trimesh
 
 from threedgp.camera.geometry import CAMERA_FIELDS
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Silent
 from threedgp.visual.grids import depth_colors
 from threedgp.visual.normals import normal_colors

@@ -8,7 +8,7 @@ import torch
 from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.trajectories import line
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
 from threedgp.visual import views
 

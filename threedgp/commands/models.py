@@ -10,8 +10,8 @@ import torch
 
 from threedgp.commands.options import LEAST_SIZE, MOST_SIZE, Device, class_list, number_list
 from threedgp.models.generator import Generator
+from threedgp.models.sampler import Scenes, draw_scenes
 from threedgp.models.saving import CONFIG, WEIGHTS, load_model, read_model_config
-from threedgp.models.scenes import Scenes, draw_scenes
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError

@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.data.parallel import ordered_map
 from threedgp.features.extraction import one_thread_each
 from threedgp.metrics.streams import Stream, chunks
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.processes import ALONE, Team
 from threedgp.runtime.progress import Silent, progress
@@ -114,23 +113,19 @@ def batches(
     return ordered_map(make, range(scenes.start, scenes.stop, batch_size), workers)
 
 
-@torch.inference_mode()
 def _batch(generator: Generator, count: int, seed: int, start: int, resolution: int) -> dict[str, np.ndarray]:
     scenes = sample_scenes(generator, count, seed, start=start)
-    cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-    seen = generator.render(planes, cameras, resolution)
+    samples = render_scenes(generator, scenes, resolution)
     labels = np.zeros(count, np.int64) if scenes.labels is None else scenes.labels.cpu().numpy()
     return {
-        "image": (seen.rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy(),
-        "depth": seen.depth.cpu().numpy(),
+        "image": samples.images.cpu().numpy(),
+        "depth": samples.depth.cpu().numpy(),
         "prior": scenes.prior_cameras.cpu().numpy(),
-        "camera": cameras.cpu().numpy(),
+        "camera": samples.cameras.cpu().numpy(),
         "label": labels,
     }
 
 
-@torch.inference_mode()
 def frontal_depth(generator: Generator, count: int, seed: int, resolution: int, batch_size: int) -> np.ndarray:
     """Depth maps for the non-flatness score: `[count, R, R]` in scene units.
 
@@ -141,7 +136,6 @@ def frontal_depth(generator: Generator, count: int, seed: int, resolution: int, 
     for start, end in chunks(count, batch_size):
         scenes = sample_scenes(generator, end - start, seed, start=start)
         frontal = frontal_cameras(generator.camera_config, len(scenes.z), device=scenes.z.device)
-        cameras = generator.posterior(frontal, scenes.z, scenes.labels)
-        planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-        depth.append(generator.render(planes, cameras, resolution, cut_quantile=0.5).depth[:, 0].cpu().numpy())
+        samples = render_scenes(generator, scenes._replace(prior_cameras=frontal), resolution, cut_quantile=0.5)
+        depth.append(samples.depth[:, 0].cpu().numpy())
     return np.concatenate(depth)

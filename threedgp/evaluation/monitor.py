@@ -21,7 +21,7 @@ from threedgp.features.statistics import STATISTICS, statistics_key
 from threedgp.metrics.frechet import frechet_distance
 from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
 
 FRECHET, SWD = "frechet", "swd"
@@ -106,9 +106,7 @@ class Monitor:
 
     def _pictures(self, generator: Generator, rows: slice, resolution: int) -> Tensor:
         scenes = sample_scenes(generator, rows.stop - rows.start, self._seed, start=rows.start)
-        cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-        rgb = generator.render(generator.make_planes(generator.map(scenes.z, scenes.labels)), cameras, resolution).rgb
-        return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+        return render_scenes(generator, scenes, resolution).images.cpu()
 
 
 def first_pictures(shards: ShardFolder, count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from threedgp.metrics.nfs import non_flatness
 from threedgp.metrics.streams import chunks
 from threedgp.metrics.view_agreement import view_agreement
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
 
 TURN = 0.2

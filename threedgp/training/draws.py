@@ -7,7 +7,7 @@ from torch import Tensor
 
 from threedgp.config import Config
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import Scenes, draw_scenes
+from threedgp.models.sampler import Scenes, draw_scenes
 from threedgp.render import RayRandomness
 from threedgp.runtime.counter_rng import normal, uniform, uniform_sets
 from threedgp.training.patches import Patches, draw_patches

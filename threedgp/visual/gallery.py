@@ -13,7 +13,7 @@ from threedgp.config import RenderConfig
 from threedgp.data.images import decode_image, depth_from_bytes
 from threedgp.data.shards import ShardFolder
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import sample_scenes
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress, progress, say
 from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, write_png
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh, write_mesh

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from threedgp.models.generator import Generator
-from threedgp.models.scenes import Scenes, draw_scenes
+from threedgp.models.sampler import Scenes, draw_scenes
 
 CENTRE_SAMPLES = 4096
 """Latent vectors whose styles are averaged for the centre of a class: its error is 1/64 of the spread of w."""

@@ -18,7 +18,7 @@ from threedgp.camera.geometry import rays
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.trajectories import front_circle
 from threedgp.models.generator import Generator, Rendering
-from threedgp.models.scenes import Scenes, sample_scenes
+from threedgp.models.sampler import Scenes, sample_scenes
 from threedgp.render.renderer import midpoint_randomness, render_rays
 from threedgp.runtime.progress import Silent
 from threedgp.visual.grids import depth_colors

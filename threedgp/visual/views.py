@@ -12,7 +12,7 @@ from torch import Tensor
 from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
 from threedgp.models.generator import Generator, Rendering
-from threedgp.models.scenes import Scenes
+from threedgp.models.sampler import Scenes, to_uint8
 from threedgp.runtime.progress import Progress
 from threedgp.visual.styles import TruncateTowards, scene_styles
 
@@ -97,5 +97,4 @@ def _frames(
 
 def to_views(seen: Rendering) -> tuple[np.ndarray, np.ndarray]:
     """Pictures as uint8 `[B, R, R, 3]`, and depth as float32 `[B, R, R]`."""
-    rgb = (seen.rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    return rgb.permute(0, 2, 3, 1).cpu().numpy(), seen.depth[:, 0].cpu().numpy()
+    return to_uint8(seen.rgb).permute(0, 2, 3, 1).cpu().numpy(), seen.depth[:, 0].cpu().numpy()

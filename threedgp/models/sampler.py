@@ -1,0 +1,108 @@
+"""Samples of a generator: scenes as functions of a seed and an index, and how they are rendered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
+from threedgp.models.generator import Generator
+from threedgp.runtime.counter_rng import normal, uniform_sets
+
+
+class Scenes(NamedTuple):
+    """The random inputs of a batch of scenes."""
+
+    z: Tensor
+    """`[B, z_dim]`"""
+    labels: Tensor | None
+    """int64 `[B]`, None without classes."""
+    prior_cameras: Tensor
+    """`[B, 8]`"""
+
+
+class Samples(NamedTuple):
+    """Rendered scenes."""
+
+    images: Tensor
+    """uint8 `[B, 3, R, R]`"""
+    depth: Tensor
+    """`[B, 1, R, R]`, distance along the ray in scene units."""
+    cameras: Tensor
+    """`[B, 8]`, posterior."""
+
+
+@functools.lru_cache(maxsize=8)
+def _class_bounds(probabilities: tuple[float, ...], device: torch.device) -> Tensor:
+    # Cached, since a copy to a GPU in every phase of every step would make the host wait. Created outside of
+    # inference mode, because inference tensors cannot be used in training.
+    with torch.inference_mode(False):
+        bounds = torch.tensor(probabilities, dtype=torch.float64).cumsum(0)
+        return (bounds / bounds[-1])[:-1].to(torch.float32).to(device)
+
+
+def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
+    """Scenes with the given indices.
+
+    Args:
+        generator: determines sizes, the camera prior and the class frequencies.
+        seed: seed of the whole set.
+        name: separates uses of the same seed and index.
+        index: int64 `[B]`, on the device of the result.
+        labels: int64 `[B]`, the classes; None = drawn with the frequencies of the training data.
+    """
+    count, dtype = len(index), generator.mapping.w_average.dtype
+    u_camera, u_label = uniform_sets({"camera": PRIOR_DRAWS, "label": 1}, seed, name, index=index, dtype=dtype)
+    if generator.num_classes and labels is None:
+        bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
+        labels = torch.bucketize(u_label[:, 0].contiguous().to(bounds.dtype), bounds, right=True)
+    return Scenes(
+        normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
+        labels if generator.num_classes else None,
+        prior_cameras(generator.camera_config, u_camera),
+    )
+
+
+def sample_scenes(
+    generator: Generator,
+    count: int,
+    seed: int,
+    *,
+    start: int = 0,
+    labels: Tensor | Sequence[int] | None = None,
+) -> Scenes:
+    """Scenes `start` to `start + count - 1` of the set `seed`; each depends on its seed and index only.
+
+    Args:
+        labels: classes `[count]`; None = drawn with the frequencies of the training data.
+    """
+    device = generator.mapping.w_average.device
+    index = torch.arange(start, start + count, device=device)
+    if labels is not None:
+        labels = torch.as_tensor(labels, dtype=torch.int64, device=device)
+    return draw_scenes(generator, seed, "scenes", index, labels)
+
+
+def to_uint8(rgb: Tensor) -> Tensor:
+    """Rendered colors in [-1, 1], clamped and rounded to uint8 in [0, 255]."""
+    return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.inference_mode()
+def render_scenes(generator: Generator, scenes: Scenes, resolution: int, *, cut_quantile: float = 0.0) -> Samples:
+    """Renders each scene from its posterior camera.
+
+    Args:
+        generator: in evaluation mode.
+        scenes: B scenes.
+        resolution: R, pixels along each side.
+        cut_quantile: see `Generator.render`.
+    """
+    cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
+    planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+    rendering = generator.render(planes, cameras, resolution, cut_quantile=cut_quantile)
+    return Samples(to_uint8(rendering.rgb), rendering.depth, cameras)
