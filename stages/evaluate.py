@@ -133,7 +133,7 @@ def conclude(stage: Stage) -> None:
     values |= {"kimg": read_model_config(layout.model)["kimg"]}
     values |= summary.training_cost(layout.training / "curves.jsonl")
     networks = evaluation.real.feature_reference
-    head, details = summary.split(values, (networks.network, networks.neighbourhood_network))
+    head, details = summary.split(values, (networks.network, networks.neighborhood_network))
     exhibits.write_controls(folder / "controls.json", head | details)
     exhibits.write_machine(folder / "machine.json", evaluation.device)
     write_json(folder / "details.json", details)
@@ -177,7 +177,7 @@ def score_samples(
     real = _open_real(config, layout)
     values = external.score(real, samples, scratch, bounds=depth_range, estimator=_pixel_estimator(config))
     networks = real.feature_reference
-    head, details = split(values, (networks.network, networks.neighbourhood_network))
+    head, details = split(values, (networks.network, networks.neighborhood_network))
     with writing(target, "--out"):
         write_json(target, {"about": external.about(real, images, depth), **head, **details})
     say(f"{target}: {len(samples.pictures)} samples against {real.prepared.manifest.rows} real pictures.")

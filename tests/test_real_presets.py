@@ -54,8 +54,8 @@ SMALLER: dict[str, Any] = {
     "shards": {"rows_per_shard": 8, "row_group_rows": 4},
     "train": {"kimg": 0.032, "batch_size": 8, "tick_kimg": 0.008, "save_kimg": 0.016, "pictures_kimg": 0.016},
     "evaluate": {
-        "metrics": ["frechet", "precision_recall", "neighbours", "swd", "nfs", "views"], "samples": 16,
-        "real_samples": 16, "neighbour_network": "features", "nfs_samples": 4, "depth_samples": 4,
+        "metrics": ["frechet", "precision_recall", "neighbors", "swd", "nfs", "views"], "samples": 16,
+        "real_samples": 16, "neighbor_network": "features", "nfs_samples": 4, "depth_samples": 4,
     },
     "render": {
         "grid": [2, 2], "views": 3, "flights": 1, "flight_frames": 3, "interpolation": 2, "interpolation_frames": 2,

@@ -35,7 +35,7 @@ def page_file(tmp_path) -> Path:
     for name in ("flight", "interpolation"):
         write_video(renders / f"{name}.mp4", list(rng.integers(0, 256, (4, 32, 64, 3), dtype=np.uint8)), 24)
     (renders / "mesh-000.glb").write_bytes(b"mesh")
-    for name in ("real", "model", "untrained", "neighbours"):
+    for name in ("real", "model", "untrained", "neighbors"):
         write_png(evaluation / f"{name}.png", rng.integers(0, 256, (16, 900, 3), dtype=np.uint8))
     rows = [f"{name}\t{x:.3f}\t{y:.3f}\t{9 * x + 20:.3f}" for name in SETS for x, y in rng.normal(size=(20, 2))]
     (evaluation / "cameras.tsv").write_text("\n".join(["set\tyaw\tpitch\tfov", *rows]))

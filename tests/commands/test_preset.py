@@ -134,11 +134,11 @@ def test_words_and_numbers_are_those_that_dvc_writes(root: Path, params: Path) -
     text = params.read_text()
     params.write_text(
         text.replace("    mode: all  ", "    mode: off  ").replace(
-            "covariance_regulariser: 1.0e-05", "covariance_regulariser: 1e-5"
+            "covariance_regularizer: 1.0e-05", "covariance_regularizer: 1e-5"
         )
     )
     assert params.read_text().count("mode: off") == 1
     config = load_config(params)
-    assert config.model.depth_adaptor.mode == "off" and config.select.covariance_regulariser == 1e-5
+    assert config.model.depth_adaptor.mode == "off" and config.select.covariance_regularizer == 1e-5
     presets.apply_preset("toy", params, root / "presets")
     assert load_config(params).model.depth_adaptor.mode == "all"

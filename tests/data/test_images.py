@@ -48,7 +48,7 @@ def test_jpeg_keeps_colours() -> None:
 
 
 def test_planes_of_a_batch() -> None:
-    """One picture of a batch is written, and its neighbours stay; bytes may lie in Arrow's memory."""
+    """One picture of a batch is written, and its neighbors stay; bytes may lie in Arrow's memory."""
     batch = np.zeros((3, 3, 64, 64), np.uint8)
     column = pa.array([encode_image(SMOOTH, "webp")], pa.binary())
     decode_planes(column[0].as_buffer(), batch[1])

@@ -23,19 +23,19 @@ LABELS = RNG.integers(0, 4, 300).astype(np.int32)
 
 
 @pytest.mark.parametrize("count", [300, 40, 5, 1])
-@pytest.mark.parametrize("regulariser", [1e-3, 1e-5])
-def test_likelihoods_are_those_of_scikit_learn(count: int, regulariser: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("regularizer", [1e-3, 1e-5])
+def test_likelihoods_are_those_of_scikit_learn(count: int, regularizer: float, monkeypatch: pytest.MonkeyPatch) -> None:
     features = FEATURES[:count]
     monkeypatch.setattr(selection, "BLOCK_ROWS", 64)
-    ours = log_likelihoods(features, regulariser)
+    ours = log_likelihoods(features, regularizer)
     # scikit-learn wants two samples at least; twice the same has the same Gaussian.
-    fitted = GaussianMixture(1, reg_covar=regulariser, tol=1e-12).fit(np.repeat(features, 2, axis=0).astype(np.float64))
+    fitted = GaussianMixture(1, reg_covar=regularizer, tol=1e-12).fit(np.repeat(features, 2, axis=0).astype(np.float64))
     # Of float64's 1e-16 a covariance of condition 1e7 (5 pictures, 12 dimensions) leaves 1e-9.
     np.testing.assert_allclose(ours, fitted.score_samples(features.astype(np.float64)), rtol=1e-7)
 
 
 def test_keeps_what_scikit_learn_finds_likely() -> None:
-    """A class of more and one of fewer pictures than dimensions, at the published regulariser and fraction."""
+    """A class of more and one of fewer pictures than dimensions, at the published regularizer and fraction."""
     for members in (FEATURES[:200], RNG.normal(size=(9, 12)).astype(np.float32)):
         fitted = GaussianMixture(1, reg_covar=1e-5).fit(members.astype(np.float64))
         likely = np.argsort(-fitted.score_samples(members.astype(np.float64)))[: round(len(members) / 3)]

@@ -49,7 +49,7 @@ def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path)
         assert reading(name, distilled=False).title  # the report has words for all that it draws
     assert values["samples"] == 12
     files = {file.name for file in (tmp_path / "shown").iterdir()}
-    assert {"neighbours.png", "cameras.tsv", "camera_distances.json", "model.png", "real.png"} <= files
+    assert {"neighbors.png", "cameras.tsv", "camera_distances.json", "model.png", "real.png"} <= files
 
 
 def test_frechet_distances_are_those_of_the_pictures(evaluation):
@@ -96,13 +96,13 @@ def test_only_what_is_asked_for_is_done(open_evaluation, tmp_path):
 
 
 def test_the_settings_choose_the_networks():
-    stand_in = {"neighbour_network": "features"}
+    stand_in = {"neighbor_network": "features"}
     config = evaluation_config(**stand_in).model_copy(
         update={"features": evaluation_config().features.model_copy(update={"network": "efficientnet_lite0"})}
     )
     networks = build_networks(config)
     assert networks.main.name == "efficientnet_lite0"
-    assert networks.neighbour is networks.main
+    assert networks.neighbor is networks.main
 
 
 def test_real_features_are_kept_for_the_next_model(evaluation, open_evaluation, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from threedgp.data.images import decode_image
 from threedgp.evaluation.contests import Contest
-from threedgp.evaluation.exhibits import write_cameras, write_controls, write_neighbours, write_strips
+from threedgp.evaluation.exhibits import write_cameras, write_controls, write_neighbors, write_strips
 from threedgp.metrics.streams import Stream
 
 
@@ -41,10 +41,10 @@ def test_controls(tmp_path):
     ]
 
 
-def test_neighbours(tmp_path):
+def test_neighbors(tmp_path):
     made = np.zeros((2, 3, 4, 4), np.uint8)
     found = np.stack([np.full((2, 3, 4, 4), value, np.uint8) for value in (10, 20, 30)], axis=1)
-    write_neighbours(tmp_path / "neighbours.png", made, found)
-    sheet = decode_image((tmp_path / "neighbours.png").read_bytes())
+    write_neighbors(tmp_path / "neighbors.png", made, found)
+    sheet = decode_image((tmp_path / "neighbors.png").read_bytes())
     assert sheet.shape == (8, 16, 3)
     assert [sheet[5, 4 * column + 1, 0] for column in range(4)] == [0, 10, 20, 30]

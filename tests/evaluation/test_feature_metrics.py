@@ -57,9 +57,9 @@ def test_all_numbers(numbers):
         seed=3,
         device=torch.device("cpu"),
     )
-    pooled, corners = some.main.column("pooled"), some.neighbourhood.column("pooled")
-    both = precision_recall(corners, reference.neighbourhood)
-    classes = class_scores(corners, some.labels, reference.neighbourhood, reference.labels, seed=3)
+    pooled, corners = some.main.column("pooled"), some.neighborhood.column("pooled")
+    both = precision_recall(corners, reference.neighborhood)
+    classes = class_scores(corners, some.labels, reference.neighborhood, reference.labels, seed=3)
     kernel, score = kernel_distance(pooled, reference.sample), inception_score(some.main.column("logits"))
     assert found == {
         "kd_means": kernel.mean,

@@ -96,7 +96,7 @@ def closeness(
     return np.array(ratios), apart.argsort(axis=1)[:, :3]
 
 
-def test_neighbours_are_training_pictures(evaluation, measured, shown):
+def test_neighbors_are_training_pictures(evaluation, measured, shown):
     pictures = real_pictures(evaluation)
     made = evaluation.scenes["model"].column("image").head(12)
     training = seen_by(Means(), pictures[TRAINING])
@@ -110,7 +110,7 @@ def test_neighbours_are_training_pictures(evaluation, measured, shown):
     rows = [
         np.concatenate([made[index], *pictures[TRAINING][nearest[index]]], axis=-1) for index in ratios.argsort()[:8]
     ]
-    sheet = decode_image((shown / "neighbours.png").read_bytes())
+    sheet = decode_image((shown / "neighbors.png").read_bytes())
     wanted = np.concatenate(rows, axis=-2).transpose(1, 2, 0)
     np.testing.assert_array_equal(sheet[:, : wanted.shape[1]], wanted)
 

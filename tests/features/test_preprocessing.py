@@ -26,7 +26,7 @@ def test_pictures_are_those_of_timm(name, size):
     model = timm.create_model(name)
     ours = Preprocessing.of(model, size)
     theirs = by_timm(model, size, PICTURES)
-    # Pillow's weights are integers, so that a value near a half may be rounded to the neighbouring byte.
+    # Pillow's weights are integers, so that a value near a half may be rounded to the neighboring byte.
     byte = 1 / 255 / torch.tensor(ours.std)[:, None, None]
     bytes_apart = (ours(PICTURES) - theirs) / byte
     assert bytes_apart.abs().max() <= 1.001

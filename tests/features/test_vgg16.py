@@ -14,7 +14,7 @@ from threedgp.runtime.errors import UserError
 def test_another_file_is_refused(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"evaluate\.neighbour_weights.*weights\.pth"):
+    with pytest.raises(UserError, match=r"evaluate\.neighbor_weights.*weights\.pth"):
         Vgg16(str(file))
 
 

@@ -41,7 +41,7 @@ def test_patch_encoding_by_its_formula() -> None:
     for i, value in enumerate((0.25, 0.1234, 0.7)):
         part = out[i * 276 : (i + 1) * 276]
         angles = [1000 * value * math.pi * 2**k / 1024 for k in range(10)]
-        # float32 angles reach 1,600, where neighbouring numbers are 1.2e-4 apart.
+        # float32 angles reach 1,600, where neighboring numbers are 1.2e-4 apart.
         assert part[:10].tolist() == pytest.approx([math.sin(a) for a in angles], abs=3e-4)
         assert part[10:20].tolist() == pytest.approx([math.cos(a) for a in angles], abs=3e-4)
         assert torch.equal(part[20:], encoding.lookup.weight[round(1000 * value)])

@@ -29,7 +29,7 @@ def keys(config: Config) -> list[str]:
 
 
 def test_published_settings_need_four_networks(settings: Settings) -> None:
-    assert keys(settings()) == ["features.weights", "embed.weights", "depth.weights", "evaluate.neighbour_weights"]
+    assert keys(settings()) == ["features.weights", "embed.weights", "depth.weights", "evaluate.neighbor_weights"]
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_published_settings_need_four_networks(settings: Settings) -> None:
         ({"embed": {"network": "efficientnet_lite0"}}, "embed.weights"),
         ({"embed": {"network": "none"}, "train": {"distillation": {"loss": "none"}}}, "embed.weights"),
         ({"depth": {"estimator": "sidecar"}}, "depth.weights"),
-        ({"evaluate": {"metrics": ["frechet", "neighbours"]}}, "evaluate.neighbour_weights"),
-        ({"evaluate": {"neighbour_network": "features"}}, "evaluate.neighbour_weights"),
+        ({"evaluate": {"metrics": ["frechet", "neighbors"]}}, "evaluate.neighbor_weights"),
+        ({"evaluate": {"neighbor_network": "features"}}, "evaluate.neighbor_weights"),
     ],
 )
 def test_what_is_not_used_needs_no_weights(settings: Settings, sections: dict[str, object], without: str) -> None:
@@ -96,7 +96,7 @@ def test_paths(settings: Settings, tmp_path: Path) -> None:
         ({"depth": {"estimator": "leres", "weights": "own.pth"}}, lambda: Path("own.pth").touch()),
         ({"depth": {"estimator": "dpt", "weights": "./own"}}, lambda: make_model(Path("own"))),
         ({"features": {"weights": f"file://{tmp_path}/inception.pth"}}, lambda: Path("inception.pth").touch()),
-        ({"evaluate": {"neighbour_weights": "sub/vgg.pth"}}, lambda: touch(Path("sub/vgg.pth"))),
+        ({"evaluate": {"neighbor_weights": "sub/vgg.pth"}}, lambda: touch(Path("sub/vgg.pth"))),
     ):
         config, ((section, values),) = settings(**sections), sections.items()
         (network,) = [one for one in networks(config) if one.given]

@@ -266,7 +266,7 @@ FROM = {name: STAGES[STAGES.index(name) :] for name in STAGES}
     ("key", "stages"),
     [
         ("train.kimg", FROM["train"]),
-        ("train.camera_regulariser.kind", FROM["train"]),
+        ("train.camera_regularizer.kind", FROM["train"]),
         ("model.generator.z_dim", FROM["train"]),
         ("camera.fov", FROM["train"]),
         ("depth.strength", ["depth", *FROM["shards"]]),

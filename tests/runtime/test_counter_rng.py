@@ -62,7 +62,7 @@ def test_normal_is_normal() -> None:
     assert abs((x**4).mean().item() - 3) < 4 * math.sqrt(96 / n)
 
 
-def test_columns_and_neighbours_are_uncorrelated() -> None:
+def test_columns_and_neighbors_are_uncorrelated() -> None:
     u = uniform((100_000, 4), 0, "u", INDEX)
     off_diagonal = torch.corrcoef(u.T) - torch.eye(4)
     assert off_diagonal.abs().max() < 4.5 / math.sqrt(len(u))

@@ -36,8 +36,8 @@ select: {keep_fraction: 0.75}
 depth: {estimator: simulated}
 embed: {network: efficientnet_lite0}
 evaluate:
-  metrics: [frechet, precision_recall, class_diversity, neighbours, swd, nfs, cameras, depth, depth_consistency, views]
-  neighbour_network: features
+  metrics: [frechet, precision_recall, class_diversity, neighbors, swd, nfs, cameras, depth, depth_consistency, views]
+  neighbor_network: features
   samples: 300
   real_samples: 24
   nfs_samples: 4
@@ -256,7 +256,7 @@ def test_folders_whose_names_differ_behind_a_dot_have_a_file_each(project: Path)
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("neighbour_network: features", "neighbour_weights: nowhere.pth", "evaluate.neighbour_weights"),
+        ("neighbor_network: features", "neighbor_weights: nowhere.pth", "evaluate.neighbor_weights"),
         ("estimator: simulated", "estimator: leres, weights: nowhere.pth", "depth.weights"),
     ],
 )

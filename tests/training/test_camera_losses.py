@@ -1,4 +1,4 @@
-"""Camera regularisers against naive computations."""
+"""Camera regularizers against naive computations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
-from threedgp.config.train import CameraRegulariserConfig
+from threedgp.config.train import CameraRegularizerConfig
 from threedgp.training.camera_losses import (
-    emd_regulariser,
-    gradient_regulariser,
+    emd_regularizer,
+    gradient_regularizer,
     mean_angle_distance,
     transport_cost,
 )
@@ -26,32 +26,32 @@ def test_transport_cost_is_the_best_of_all_assignments() -> None:
 
 
 def test_emd_weighs_each_parameter() -> None:
-    config = CameraRegulariserConfig()
+    config = CameraRegularizerConfig()
     prior = torch.zeros(64, len(CAMERA_FIELDS))
     for index, weight, shift in ((YAW, 2, 0.5), (PITCH, 2, 0.5), (FOV, 1e-4, 10.0), (LOOK_AT_RADIUS, 1e-4, 0.1)):
         posterior = prior.clone()
         posterior[:, index] += shift
-        assert emd_regulariser(posterior, prior, config).item() == pytest.approx(weight * shift**2, rel=1e-5)
+        assert emd_regularizer(posterior, prior, config).item() == pytest.approx(weight * shift**2, rel=1e-5)
     posterior = prior.clone()
     posterior[:, CAMERA_FIELDS.index("radius")] += 1  # weight 0
-    assert emd_regulariser(posterior, prior, config).item() == 0
+    assert emd_regularizer(posterior, prior, config).item() == 0
 
 
 def test_emd_punishes_collapse_and_not_permutation() -> None:
     prior = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    assert emd_regulariser(prior.flip(0), prior, CameraRegulariserConfig()).item() == 0
-    assert emd_regulariser(prior.mean(dim=0).expand(64, 8), prior, CameraRegulariserConfig()).item() > 1
+    assert emd_regularizer(prior.flip(0), prior, CameraRegularizerConfig()).item() == 0
+    assert emd_regularizer(prior.mean(dim=0).expand(64, 8), prior, CameraRegularizerConfig()).item() > 1
 
 
-def test_gradient_regulariser_of_a_linear_map() -> None:
-    config = CameraRegulariserConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
+def test_gradient_regularizer_of_a_linear_map() -> None:
+    config = CameraRegularizerConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
     slopes = torch.tensor([0.5, -2.0, 1.0, 0.0, 1.0, 3.0, 0.1, 1.0])
     prior = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     expected = sum(
         weight * (abs(slope) + 1 / (abs(slope) + 1e-4))
         for weight, slope in zip((0.3, 0.3, 0, 0.03, 0, 0.003, 0.003, 0.003), slopes.tolist(), strict=True)
     )
-    assert gradient_regulariser(lambda c: c * slopes, prior, config).item() == pytest.approx(expected, rel=1e-5)
+    assert gradient_regularizer(lambda c: c * slopes, prior, config).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_mean_angle_distance() -> None:

@@ -70,7 +70,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"model": {"generator": {"noise": False}}},
         {"train": {"distillation": {"loss": "none"}}},
         {"train": {"distillation": {"loss": "kl"}}},
-        {"train": {"camera_regulariser": {"kind": "gradient"}}},
+        {"train": {"camera_regularizer": {"kind": "gradient"}}},
         {"train": {"r1_gamma": 0.0}},
         {"model": {"depth": False}, "depth": {"estimator": "none"}},
         {"train": {"horizontal_flips": False}},
@@ -92,7 +92,7 @@ def test_every_switch_trains_all_parameters(changes: dict[str, Any]) -> None:
     _run(trainer, 3)
     for old, network in zip(before, (trainer.generator, trainer.discriminator), strict=True):
         still = [name for name, _ in network.named_parameters() if torch.equal(old[name], network.state_dict()[name])]
-        # The head of a switched-off regulariser or a never-drawn candidate would show up here.
+        # The head of a switched-off regularizer or a never-drawn candidate would show up here.
         assert not still
 
 
@@ -106,7 +106,7 @@ SWITCHES: dict[str, list[Any]] = {
     "model.generator.contraction": [True, False],
     "model.generator.noise": [True, False],
     "train.accumulation": [1, 2],
-    "train.camera_regulariser.kind": ["emd", "gradient"],
+    "train.camera_regularizer.kind": ["emd", "gradient"],
     "train.distillation.loss": ["none", "l2", "kl"],
     "train.fake_labels": ["data", "balanced"],
     "train.precision": ["fp32", "bf16"],
@@ -136,7 +136,7 @@ def test_switches_combine() -> None:
         assert stats["generator/gradient_norm"] > 0 and stats["discriminator/gradient_norm"] > 0, combination
         features = combination["train.distillation.loss"] != "none"
         assert ("discriminator/distillation" in stats) == features, combination
-        assert ("camera/regulariser" in stats) == combination["camera.learned"], combination
+        assert ("camera/regularizer" in stats) == combination["camera.learned"], combination
 
 
 def _gradients(images: int = 0, **train: Any) -> list[torch.Tensor]:
@@ -170,12 +170,12 @@ def test_distillation_fades_with_its_schedule() -> None:
             assert torch.allclose(part - none, weight * (full - none), rtol=1e-9, atol=1e-12)
 
 
-def test_camera_regulariser_is_ramped_up() -> None:
+def test_camera_regularizer_is_ramped_up() -> None:
     found = {}
     for images, anneal in ((0, "0.064"), (32, "0.064"), (32, "0.032"), (48, "0.032")):
-        trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": anneal}}), dtype=torch.float64)
+        trainer = make_trainer(tiny_config(train={"camera_regularizer": {"anneal": anneal}}), dtype=torch.float64)
         trainer.images = images
-        found[images, anneal] = float(trainer.step(make_batch(0))["camera/regulariser"])
+        found[images, anneal] = float(trainer.step(make_batch(0))["camera/regularizer"])
     assert found[0, "0.064"] == 0 and found[32, "0.032"] > 0 and found[48, "0.032"] > 0
     assert found[32, "0.064"] == pytest.approx(found[32, "0.032"] / 2, rel=1e-12)
 
@@ -192,7 +192,7 @@ class _Uploads(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["emd", "gradient"])
 def test_a_step_makes_no_tensor_of_numbers(kind: str) -> None:
-    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"kind": kind}, "r1_interval": 1}))
+    trainer = make_trainer(tiny_config(train={"camera_regularizer": {"kind": kind}, "r1_interval": 1}))
     trainer.step(make_batch(0))  # filters and bounds of classes are kept
     with _Uploads() as uploads:
         torch.tensor([1.0])
@@ -202,7 +202,7 @@ def test_a_step_makes_no_tensor_of_numbers(kind: str) -> None:
 
 
 def test_curves_hold_every_schedule() -> None:
-    trainer = make_trainer(tiny_config(train={"camera_regulariser": {"anneal": "0.064"}}))
+    trainer = make_trainer(tiny_config(train={"camera_regularizer": {"anneal": "0.064"}}))
     trainer.images = 32  # half of the run, of which the blur and others take a half
     found = {name.removeprefix("schedule/"): value for name, value in trainer.schedules().items()}
     offset = found.pop("generator/near_offset")
@@ -213,12 +213,12 @@ def test_curves_hold_every_schedule() -> None:
             "blur_sigma": 0.0,
             "patch_scale_beta": 0.8,
             "raw_depth_probability": 0.25 - 0.15 * 0.032 / 10_000,
-            "camera_regulariser": 0.5,
+            "camera_regularizer": 0.5,
             "distillation_weight": 0.5,
         }
     )
     changes: dict[str, Any] = {"camera": {"learned": False}, "train": {"distillation": {"loss": "none"}}}
-    assert not {"schedule/camera_regulariser", "schedule/distillation_weight"} & set(
+    assert not {"schedule/camera_regularizer", "schedule/distillation_weight"} & set(
         make_trainer(tiny_config(**changes)).schedules()
     )
 
@@ -232,7 +232,7 @@ def test_average_follows_by_its_decay() -> None:
         assert torch.allclose(average, (old + weight) / 2, atol=1e-6)
 
 
-def test_lazy_regularisation_corrects_the_optimiser() -> None:
+def test_lazy_regularization_corrects_the_optimiser() -> None:
     group = make_trainer(tiny_config()).discriminator_optimizer.param_groups[0]
     assert group["lr"] == pytest.approx(0.002 * 3 / 4)
     assert group["betas"] == pytest.approx((0.0, 0.99**0.75))

@@ -67,7 +67,7 @@ def sources(tmp_path: Path) -> Sources:
     for name in ("normals", "truncation"):
         write_png(tmp_path / "renders" / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "renders" / "interpolation.mp4").write_bytes(b"film")
-    write_png(tmp_path / "evaluation" / "neighbours.png", np.zeros((4, 8, 3), np.uint8))
+    write_png(tmp_path / "evaluation" / "neighbors.png", np.zeros((4, 8, 3), np.uint8))
     (tmp_path / "evaluation" / "classes.tsv").write_text("class\tpictures\trecall\tdiversity\n<cone>\t9\t0.125\t0.75\n")
     for name in ("real", "model", "untrained"):
         write_png(tmp_path / "evaluation" / f"{name}.png", np.zeros((4, 32, 3), np.uint8))
@@ -103,7 +103,7 @@ def test_refers_to_nothing_outside(sources):
         assert reference.startswith(("data:", "#")), reference
     assert page.tags["script"] == 0
     assert page.tags["link"] == 1  # the empty icon, which browsers would ask for otherwise
-    assert page.tags["img"] == 4 + 2 + 3 + 1 + 6  # renders, strips, neighbours, stages of training
+    assert page.tags["img"] == 4 + 2 + 3 + 1 + 6  # renders, strips, neighbors, stages of training
     assert page.tags["video"] == 2
     assert "@import" not in page.text
     assert "url(http" not in page.text
@@ -140,7 +140,7 @@ def test_same_sources_same_bytes(sources):
 def test_real_source_without_truth_and_film(sources):
     for file in ("flight.mp4", "interpolation.mp4", "normals.png", "truncation.png"):
         (sources.renders / file).unlink()
-    for file in ("camera_distances.json", "classes.tsv", "neighbours.png"):
+    for file in ("camera_distances.json", "classes.tsv", "neighbors.png"):
         (sources.evaluation / file).unlink()
     (sources.training / "camera_histograms.npz").unlink()
     shutil.rmtree(sources.training / "pictures")

@@ -38,7 +38,7 @@ def test_truncation_towards_the_class_ends_at_the_mean_of_its_styles(generator):
     torch.testing.assert_close(half, (centres + generator.map(scenes.z, scenes.labels)) / 2)
 
 
-def test_a_scene_does_not_depend_on_its_neighbours(generator):
+def test_a_scene_does_not_depend_on_its_neighbors(generator):
     scenes = sample_scenes(generator, 4, seed=0, labels=[0, 1, 1, 0])
     alone = sample_scenes(generator, 1, seed=0, start=2, labels=[1])
     together = styles.scene_styles(generator, scenes, 0.6, "class")[2:3]

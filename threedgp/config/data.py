@@ -75,7 +75,7 @@ class SelectConfig(Section):
     keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
     keep_count: PositiveInt | None = None
     """So many pictures of each class (a smaller one is kept whole), whatever `keep_fraction` says."""
-    covariance_regulariser: Annotated[float, Field(gt=0)] = 1e-5
+    covariance_regularizer: Annotated[float, Field(gt=0)] = 1e-5
 
 
 class DepthConfig(Section):

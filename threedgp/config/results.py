@@ -14,7 +14,7 @@ METRICS = (
     "inception_score",
     "precision_recall",
     "class_diversity",
-    "neighbours",
+    "neighbors",
     "swd",
     "nfs",
     "cameras",
@@ -37,9 +37,9 @@ class EvaluateConfig(Section):
     """Real pictures, drawn at random, for the metrics that look at pictures one by one."""
     batch_size: PositiveInt = 32
     seed: Seed = 0
-    neighbour_network: Literal["vgg16", "features"] = "vgg16"
+    neighbor_network: Literal["vgg16", "features"] = "vgg16"
     """Whose features precision, recall and what goes by classes take: VGG16's, or those of section `features`."""
-    neighbour_weights: str | None = None
+    neighbor_weights: str | None = None
     """Path or URL of the VGG16 weights, null = torchvision's."""
     controls: bool = False
     """Also measure the untrained model, the other half of the real set and spoilt real pictures."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt, Section, Seed
 
 
-class CameraRegulariserConfig(Section):
+class CameraRegularizerConfig(Section):
     """Keeps the posterior cameras from collapsing."""
 
     kind: Literal["emd", "gradient"] = "emd"
@@ -69,7 +69,7 @@ class TrainConfig(Section):
     """Probability that a fake shows the adaptor's first candidate, the scaled depth itself."""
     fake_labels: Literal["data", "balanced"] = "data"
     """Classes of fakes: as often as in the data, or all equally often."""
-    camera_regulariser: CameraRegulariserConfig = CameraRegulariserConfig()
+    camera_regularizer: CameraRegularizerConfig = CameraRegularizerConfig()
     distillation: DistillationConfig = DistillationConfig()
     tick_kimg: Annotated[float, Field(gt=0)] = 4.0
     """Thousands of images between two lines of the log."""

@@ -30,11 +30,11 @@ BLOCK_ROWS = 4096
 Features = NDArray[np.float32] | RowsOnDisk
 
 
-def log_likelihoods(features: Features, regulariser: float) -> NDArray[np.float64]:
+def log_likelihoods(features: Features, regularizer: float) -> NDArray[np.float64]:
     """Log-likelihood `[N]` of features `[N, D]` under their own Gaussian.
 
     Args:
-        regulariser: added to the diagonal of the covariance, so that fewer pictures than dimensions will do.
+        regularizer: added to the diagonal of the covariance, so that fewer pictures than dimensions will do.
     """
     count, dim = features.shape
     mean = np.add.reduce([block.sum(axis=0) for block in _blocks(features)]) / count
@@ -42,7 +42,7 @@ def log_likelihoods(features: Features, regulariser: float) -> NDArray[np.float6
     for block in _blocks(features):
         covariance += (block - mean).T @ (block - mean)
     covariance /= count
-    covariance[np.diag_indices(dim)] += regulariser
+    covariance[np.diag_indices(dim)] += regularizer
     root = cholesky(covariance, lower=True, overwrite_a=True)
     constant = -0.5 * dim * np.log(2 * np.pi) - np.log(np.diag(root)).sum()
     whitened = (solve_triangular(root, (block - mean).T, lower=True) for block in _blocks(features))
@@ -54,20 +54,20 @@ def _blocks(features: Features) -> Iterator[NDArray[np.float64]]:
         yield np.asarray(features[start : start + BLOCK_ROWS], np.float64)
 
 
-def class_log_likelihoods(features: Features, classes: list[slice], regulariser: float, found: NDArray) -> None:
+def class_log_likelihoods(features: Features, classes: list[slice], regularizer: float, found: NDArray) -> None:
     """Log-likelihoods of all pictures, each under the Gaussian of its class, into float64 `found` `[N]`.
 
     Args:
         features: `[N, D]`.
         classes: rows of each class.
-        regulariser: as in `log_likelihoods`.
+        regularizer: as in `log_likelihoods`.
         found: NaN where they are missing; complete classes are kept. May be a memory-mapped file.
     """
     missing = [rows for rows in classes if not np.isfinite(found[rows]).all()]
     left = sum(rows.stop - rows.start for rows in missing)
     with progress("select", len(found), done=len(found) - left) as bar:
         for rows in missing:
-            found[rows] = log_likelihoods(features[rows], regulariser)
+            found[rows] = log_likelihoods(features[rows], regularizer)
             bar.advance(rows.stop - rows.start)
 
 
@@ -113,7 +113,7 @@ def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> N
         gathered = gather_features(features, np.argsort(order.to_numpy()), folder.with_name("features"))
         classes = rows_of_classes(pictures["label"].to_numpy())
         likelihoods = _memory_mapped(folder.with_name("likelihoods.npy"), len(order))
-        class_log_likelihoods(gathered, classes, settings.covariance_regulariser, likelihoods)
+        class_log_likelihoods(gathered, classes, settings.covariance_regularizer, likelihoods)
         kept = choose(likelihoods, classes, settings.keep_fraction, settings.keep_count)
         pictures = pictures.filter(pa.array(kept))
     meta = {**settings.model_dump(), "candidates": features.manifest.rows}

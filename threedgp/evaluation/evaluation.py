@@ -70,17 +70,17 @@ class Evaluation:
         for name, pictures in self.pictures.contestants.items():
             for network in self._networks_of(name):
                 self.real.extract(network, pictures, self._folder(name, network), name, team)
-        if self.real.networks.neighbour:
+        if self.real.networks.neighbor:
             for rows in (self.real.sample_rows, self.real.fresh_rows):
                 if len(rows):
-                    self.real.neighbour_features(rows, team)
+                    self.real.neighbor_features(rows, team)
 
     def _networks_of(self, name: str) -> list[FeatureExtractor]:
         """Those that look at a set. What they see in real pictures is stored already, or kept."""
         if name == OTHER_HALF:
             return []
         networks = self.real.networks
-        both = [networks.main, networks.neighbour] if name in self.scenes else [networks.main]
+        both = [networks.main, networks.neighbor] if name in self.scenes else [networks.main]
         return [network for network in dict.fromkeys(both) if network]
 
     def _folder(self, name: str, network: FeatureExtractor) -> Path:
@@ -90,11 +90,11 @@ class Evaluation:
         """What the networks see in a set, after `make`."""
         real = self.real
         if name == OTHER_HALF:
-            neighbourhood = real.neighbour_features(real.fresh_rows) if real.networks.neighbour else None
-            return FeatureSet(real.stored_features(real.fresh_rows), neighbourhood, real.labels(real.fresh_rows))
+            neighborhood = real.neighbor_features(real.fresh_rows) if real.networks.neighbor else None
+            return FeatureSet(real.stored_features(real.fresh_rows), neighborhood, real.labels(real.fresh_rows))
         pictures = self.pictures.contestants[name]
         seen = {network: SetFeatures.of(pictures, self._folder(name, network)) for network in self._networks_of(name)}
-        return FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbour), self._labels(name))
+        return FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbor), self._labels(name))
 
     def _labels(self, name: str) -> np.ndarray | None:
         """Of generated scenes; None where the model knows no classes."""

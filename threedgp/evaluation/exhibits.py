@@ -59,7 +59,7 @@ def write_classes(file: Path, scores: Sequence[ClassScore], names: Sequence[str]
             table.writerow([names[one.label], one.pictures, f"{one.recall:.6g}", f"{one.diversity:.6g}"])
 
 
-def write_neighbours(file: Path, made: np.ndarray, found: np.ndarray) -> None:
+def write_neighbors(file: Path, made: np.ndarray, found: np.ndarray) -> None:
     """A row for each generated picture, which stands at the left, and its nearest training pictures.
 
     Args:

@@ -57,7 +57,7 @@ def score(
 ) -> dict[str, Any]:
     """Every metric of `evaluate.metrics` that the samples allow, by its usual name.
 
-    Those that need a generator (views, cameras, neighbours among training pictures) are left out.
+    Those that need a generator (views, cameras, neighbors among training pictures) are left out.
 
     Args:
         real: what they are compared with.
@@ -78,15 +78,15 @@ def score(
         _require_classes(samples.labels, len(real.class_names))
     if "swd" in wanted:
         values |= _swd("swd", real.reference.pictures(), samples.pictures, settings.seed)
-    networks = [network for network in dict.fromkeys((real.networks.main, real.networks.neighbour)) if network]
+    networks = [network for network in dict.fromkeys((real.networks.main, real.networks.neighbor)) if network]
     seen = {
         network: real.extract(network, samples.pictures, scratch / network.name, "samples", ALONE)
         for network in networks
     }
     if networks:
-        if real.networks.neighbour:
-            real.neighbour_features(real.sample_rows, ALONE)
-        some = FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbour), samples.labels)
+        if real.networks.neighbor:
+            real.neighbor_features(real.sample_rows, ALONE)
+        some = FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbor), samples.labels)
         reference, seed = real.feature_reference, settings.seed
         if "frechet" in wanted:
             values |= frechet(some, reference, extrapolate=settings.extrapolate, seed=seed)

@@ -46,9 +46,9 @@ class FeatureReference:
     """Of all of them."""
     sample: np.ndarray
     """`[M, D]`, features of M of them, drawn at random."""
-    neighbourhood_network: str
+    neighborhood_network: str
     """For precision, recall and what goes by classes."""
-    neighbourhood: np.ndarray
+    neighborhood: np.ndarray
     """`[M, D']` of the same pictures."""
     labels: np.ndarray
     """`[M]` of the same pictures."""
@@ -59,7 +59,7 @@ class FeatureSet:
     """A set that is judged: features of both networks, and labels if it has any."""
 
     main: SetFeatures
-    neighbourhood: SetFeatures
+    neighborhood: SetFeatures
     labels: np.ndarray | None
 
 
@@ -91,12 +91,12 @@ def pairwise(
     if "inception_score" in wanted:
         name = metric_name("class_score", reference.network)
         result[name], result[f"{name}_std"] = inception_score(some.main.column("logits"))
-    network, scores = reference.neighbourhood_network, []
+    network, scores = reference.neighborhood_network, []
     if "precision_recall" in wanted:
-        both = precision_recall(some.neighbourhood.column("pooled"), reference.neighbourhood, device=device)
+        both = precision_recall(some.neighborhood.column("pooled"), reference.neighborhood, device=device)
         result |= {metric_name(name, network): value for name, value in both._asdict().items()}
     if "class_diversity" in wanted and some.labels is not None:
-        mine = some.neighbourhood.column("pooled"), some.labels
-        scores = class_scores(*mine, reference.neighbourhood, reference.labels, seed=seed, device=device)
+        mine = some.neighborhood.column("pooled"), some.labels
+        scores = class_scores(*mine, reference.neighborhood, reference.labels, seed=seed, device=device)
         result |= {metric_name(name, network): value for name, value in averages(scores).items()}
     return result, scores

@@ -19,7 +19,7 @@ from threedgp.evaluation.summary import rounded
 from threedgp.features.registry import same_network
 from threedgp.metrics.camera_emd import camera_distances, total_distance
 from threedgp.metrics.frechet import frechet_distance
-from threedgp.metrics.neighbours import memory
+from threedgp.metrics.neighbors import memory
 from threedgp.metrics.shape_matching import match_shapes, unit_maps
 from threedgp.runtime.atomic import write_json
 
@@ -51,8 +51,8 @@ def measure(
     if "swd" in wanted:
         values |= swd_metrics("swd", evaluation.pictures, settings.seed)
     values |= _feature_metrics(evaluation, folder)
-    if "neighbours" in wanted:
-        values |= _neighbours(evaluation, training_rows, folder)
+    if "neighbors" in wanted:
+        values |= _neighbors(evaluation, training_rows, folder)
     if "nfs" in wanted:
         values |= named("nfs", _of_each(evaluation, settings.nfs_samples, scene_metrics.relief))
     if "views" in wanted:
@@ -90,7 +90,7 @@ def _depth_consistency(evaluation: Evaluation, estimator: DepthEstimator) -> Val
 
 def _feature_metrics(evaluation: Evaluation, folder: Path) -> Values:
     settings, real = evaluation.settings, evaluation.real
-    if not (real.networks.main or real.networks.neighbour):
+    if not (real.networks.main or real.networks.neighbor):
         return {}
     reference, values = real.feature_reference, {}
 
@@ -122,7 +122,7 @@ def _feature_metrics(evaluation: Evaluation, folder: Path) -> Values:
     return values
 
 
-def _neighbours(evaluation: Evaluation, training_rows: np.ndarray, folder: Path) -> Values:
+def _neighbors(evaluation: Evaluation, training_rows: np.ndarray, folder: Path) -> Values:
     """Authenticity, and a picture of the most copy-like samples beside their nearest training pictures."""
     real, seed = evaluation.real, evaluation.settings.seed
     name = metric_name("authenticity", real.networks.main.name)
@@ -139,7 +139,7 @@ def _neighbours(evaluation: Evaluation, training_rows: np.ndarray, folder: Path)
     copies = np.argsort(found.closeness, kind="stable")[:SHOWN]
     rows = training_rows[found.nearest.rows[copies]]
     images = evaluation.scenes[MODEL].column("image").head(len(made))[copies]
-    exhibits.write_neighbours(folder / "neighbours.png", images, _pictures(evaluation, rows))
+    exhibits.write_neighbors(folder / "neighbors.png", images, _pictures(evaluation, rows))
     values = {name: float(found.authentic.mean()), f"{name}_real": float(fresh.authentic.mean())}
     closest = {"closest_copy": float(found.closeness.min()), "closest_copy_real": float(fresh.closeness.min())}
     # Where every training picture is there twice, nothing is close in this sense.

@@ -29,11 +29,11 @@ from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Team
 
-NEED_FEATURES = {"frechet", "kernel", "inception_score", "neighbours"}
+NEED_FEATURES = {"frechet", "kernel", "inception_score", "neighbors"}
 NEED_NEIGHBOURS = {"precision_recall", "class_diversity"}
 NEED_SAMPLE = {"kernel", *NEED_NEIGHBOURS}
 LEAST_SAMPLE = NEIGHBOURHOOD + 1
-"""Real pictures without which none has its third neighbour, and a set no spread."""
+"""Real pictures without which none has its third neighbor, and a set no spread."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Networks:
     """The two that look at pictures; None where no metric asks."""
 
     main: FeatureExtractor | None
-    neighbour: FeatureExtractor | None
+    neighbor: FeatureExtractor | None
     """Of precision and recall; the first one, if the settings say so."""
 
 
@@ -62,8 +62,8 @@ def build_networks(config: Config) -> Networks:
     """
     wanted, settings, machine = set(config.evaluate.metrics), config.features, config.machine
     device = choose_device(machine.device)
-    separate = config.evaluate.neighbour_network == "vgg16"
-    main = neighbour = None
+    separate = config.evaluate.neighbor_network == "vgg16"
+    main = neighbor = None
     if wanted & NEED_FEATURES or (wanted & NEED_NEIGHBOURS and not separate):
         main = build_extractor(
             settings.network,
@@ -73,8 +73,8 @@ def build_networks(config: Config) -> Networks:
             mirror=machine.mirror,
         )
     if wanted & NEED_NEIGHBOURS:
-        neighbour = Vgg16(config.evaluate.neighbour_weights, device, machine.mirror) if separate else main
-    return Networks(main, neighbour)
+        neighbor = Vgg16(config.evaluate.neighbor_weights, device, machine.mirror) if separate else main
+    return Networks(main, neighbor)
 
 
 class RealSide:
@@ -136,9 +136,9 @@ class RealSide:
         """Of some pictures."""
         return pa.concat_tables(take_rows(self.prepared, rows, ["label"]))["label"].to_numpy()
 
-    def neighbour_features(self, rows: np.ndarray, team: Team | None = None) -> SetFeatures | StoredFeatures:
+    def neighbor_features(self, rows: np.ndarray, team: Team | None = None) -> SetFeatures | StoredFeatures:
         """Features of some pictures for precision and recall: stored ones, or kept ones, which a `team` makes."""
-        network = self.networks.neighbour
+        network = self.networks.neighbor
         if network is self.networks.main:
             return self.stored_features(rows)
         key = hashlib.sha256(f"{statistics_key(self.prepared, network.identity)} {rows.tolist()}".encode()).hexdigest()
@@ -158,12 +158,12 @@ class RealSide:
     @cached_property
     def feature_reference(self) -> FeatureReference:
         """The real pictures for metrics on features."""
-        main, neighbour = self.networks.main, self.networks.neighbour
+        main, neighbor = self.networks.main, self.networks.neighbor
         return FeatureReference(
             network=main.name if main else "",
             statistics=self.statistics if main else None,
             sample=self.stored_features(self.sample_rows).column("pooled") if main else None,
-            neighbourhood_network=neighbour.name if neighbour else "",
-            neighbourhood=self.neighbour_features(self.sample_rows).column("pooled") if neighbour else None,
+            neighborhood_network=neighbor.name if neighbor else "",
+            neighborhood=self.neighbor_features(self.sample_rows).column("pooled") if neighbor else None,
             labels=self.labels(self.sample_rows),
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 from threedgp.features.extractor import Features
 from threedgp.fetch.weights import find_weights
 
-KEY = "evaluate.neighbour_weights"
+KEY = "evaluate.neighbor_weights"
 
 
 class Vgg16:

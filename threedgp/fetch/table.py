@@ -95,7 +95,7 @@ WEIGHTS = {
             size=553_433_881,
             checksum="sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         ),
-        key="evaluate.neighbour_weights",
+        key="evaluate.neighbor_weights",
         licence="BSD-3-Clause",
     ),
     "leres": Weights(

@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Appends a channel: deviation over groups of neighbouring samples, averaged over channels and pixels.
+    """Appends a channel: deviation over groups of neighboring samples, averaged over channels and pixels.
 
     Groups are contiguous, so that they are the samples that share a patch scale (the published code strides here and
     mixes scales whenever a batch has more than one group).

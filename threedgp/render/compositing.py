@@ -52,7 +52,7 @@ def composite(
         distances: increasing, `[..., R, S]`; they carry no gradient.
         infinite_last_interval: whether the last sample's interval is 1e10 (it then ends the ray) or 1e-3.
         last_back: give the weight that is left at the end to the last sample.
-        midpoint: average colour, raw density and distance of neighbouring samples first, and composite these
+        midpoint: average colour, raw density and distance of neighboring samples first, and composite these
             intervals (EG3D); there is then no last interval, and S must be at least 2.
         density_bias: added to raw density (EG3D: -1).
         sigmoid_color: squash colour to sigmoid(c) * 1.002 - 0.001 and scale the pixel from [0, 1] to [-1, 1] (EG3D).
@@ -133,6 +133,6 @@ def composite_union(
 
 
 def _middles(values: Tensor, dim: int) -> Tensor:
-    """Means of neighbours along `dim`."""
+    """Means of neighbors along `dim`."""
     count = values.shape[dim] - 1
     return (values.narrow(dim, 0, count) + values.narrow(dim, 1, count)) / 2

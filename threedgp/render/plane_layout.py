@@ -1,4 +1,4 @@
-"""How planes lie in memory: the engines read and add to texels, rows of C neighbouring numbers."""
+"""How planes lie in memory: the engines read and add to texels, rows of C neighboring numbers."""
 
 from __future__ import annotations
 

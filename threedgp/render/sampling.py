@@ -39,7 +39,7 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
 def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     """Distances drawn by the inverse of the distribution function that `weights` define (NeRF, section 5.2).
 
-    The bins lie between the midpoints of neighbouring `distances`; the weights of the inner samples fill them. The
+    The bins lie between the midpoints of neighboring `distances`; the weights of the inner samples fill them. The
     result carries no gradient: sample positions follow rays by ``origin + distance * direction``.
 
     Args:

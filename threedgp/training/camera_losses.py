@@ -1,4 +1,4 @@
-"""Regularisers that keep posterior cameras from collapsing (3DGP, section 3.3)."""
+"""Regularizers that keep posterior cameras from collapsing (3DGP, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
-from threedgp.config.train import CameraRegulariserConfig
+from threedgp.config.train import CameraRegularizerConfig
 from threedgp.runtime.constant_tensors import constant
 
 EMD_DRAWS = 64
 MEAN_DRAWS = 256
 
 
-def _weights(config: CameraRegulariserConfig) -> dict[int, float]:
+def _weights(config: CameraRegularizerConfig) -> dict[int, float]:
     look_at = config.look_at_weight
     return {
         YAW: config.origin_weight,
@@ -39,7 +39,7 @@ def transport_cost(a: Tensor, b: Tensor) -> Tensor:
     return (a.sort(dim=0).values - b.sort(dim=0).values).square().mean(dim=0)
 
 
-def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserConfig) -> Tensor:
+def emd_regularizer(posterior: Tensor, prior: Tensor, config: CameraRegularizerConfig) -> Tensor:
     """Weighted transport cost between posterior and prior cameras `[N, 8]`, parameter by parameter.
 
     Field of view in degrees, the rest in radians and scene units.
@@ -49,8 +49,8 @@ def emd_regulariser(posterior: Tensor, prior: Tensor, config: CameraRegulariserC
     return transport_cost(posterior, prior) @ constant(by_column, posterior.dtype, posterior.device)
 
 
-def gradient_regulariser(
-    posterior_of: Callable[[Tensor], Tensor], prior: Tensor, config: CameraRegulariserConfig
+def gradient_regularizer(
+    posterior_of: Callable[[Tensor], Tensor], prior: Tensor, config: CameraRegularizerConfig
 ) -> Tensor:
     """|g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter with respect to its prior.
 

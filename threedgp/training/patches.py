@@ -22,7 +22,7 @@ class Patches(NamedTuple):
 
 
 def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: float, group: int) -> Patches:
-    """Patches with one scale for each group of neighbouring samples.
+    """Patches with one scale for each group of neighboring samples.
 
     The scale is ``scale_min + (1 - scale_min) x`` with x from Beta(1, beta), drawn by the inverse of its distribution
     function 1 - (1 - x)^beta. A small beta shows whole images.

@@ -25,8 +25,8 @@ from threedgp.training.camera_histograms import CameraHistograms
 from threedgp.training.camera_losses import (
     EMD_DRAWS,
     MEAN_DRAWS,
-    emd_regulariser,
-    gradient_regulariser,
+    emd_regularizer,
+    gradient_regularizer,
     mean_angle_distance,
 )
 from threedgp.training.distributed import ALONE, Team
@@ -119,7 +119,7 @@ class Trainer:
         self.generator_optimizer = torch.optim.Adam(
             self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8, fused=True
         )
-        # Lazy regularisation shows the discriminator r1_interval + 1 gradients in r1_interval steps; its learning rate
+        # Lazy regularization shows the discriminator r1_interval + 1 gradients in r1_interval steps; its learning rate
         # and betas make up for that (Karras et al. 2020, appendix B).
         ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
         self.discriminator_optimizer = torch.optim.Adam(
@@ -153,8 +153,8 @@ class Trainer:
         return scheduled(self.config.train.distillation.weight, self.images / 1000, self.config.train.kimg)
 
     def _camera_ramp(self) -> float:
-        """Of the regulariser `emd`."""
-        anneal = self.config.train.camera_regulariser.anneal
+        """Of the regularizer `emd`."""
+        anneal = self.config.train.camera_regularizer.anneal
         return ramp(self.images / 1000, duration_kimg(anneal, self.config.train.kimg))
 
     def _draws(self, phase: str, first: int, count: int) -> Draws:
@@ -211,8 +211,8 @@ class Trainer:
     # -----------------------------------------------------------------------------------------------------------------
 
     def _camera_loss(self, stats: Stats) -> Tensor:
-        """Both regularisers of the posterior, on draws of their own: the same in every process."""
-        generator, config = self.generator, self.config.train.camera_regulariser
+        """Both regularizers of the posterior, on draws of their own: the same in every process."""
+        generator, config = self.generator, self.config.train.camera_regularizer
         scenes = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS).scenes(generator)
         prior = scenes.prior_cameras
         posterior = generator.posterior(prior, scenes.z, scenes.labels)
@@ -220,19 +220,19 @@ class Trainer:
         if config.kind == "emd":
             # The same prior draws on both sides: still the exact transport cost between the two sets, without the
             # noise that a second set of draws would add to the gradient.
-            regulariser = self._camera_ramp() * emd_regulariser(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
+            regularizer = self._camera_ramp() * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
         else:
             z, labels = scenes.z[:EMD_DRAWS], scenes.labels[:EMD_DRAWS] if scenes.labels is not None else None
-            regulariser = gradient_regulariser(
+            regularizer = gradient_regularizer(
                 lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
             )
-        stats["camera/regulariser"], stats["camera/mean_angle_distance"] = regulariser.detach(), distance.detach()
+        stats["camera/regularizer"], stats["camera/mean_angle_distance"] = regularizer.detach(), distance.detach()
         means, deviations = posterior.detach().mean(dim=0), posterior.detach().std(dim=0)
         for index, field in enumerate(CAMERA_FIELDS):
             if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
                 stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
         self.camera_histograms.add(posterior)
-        return regulariser + config.mean_angle_weight * distance
+        return regularizer + config.mean_angle_weight * distance
 
     def _generator_phase(self, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
@@ -325,8 +325,8 @@ class Trainer:
             f"schedule/{name}": self._schedule(name)
             for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
         }
-        if self.generator.camera_generator is not None and self.config.train.camera_regulariser.kind == "emd":
-            values["schedule/camera_regulariser"] = self._camera_ramp()
+        if self.generator.camera_generator is not None and self.config.train.camera_regularizer.kind == "emd":
+            values["schedule/camera_regularizer"] = self._camera_ramp()
         if self.discriminator.feature_head is not None:
             values["schedule/distillation_weight"] = self._distillation_weight()
         if self.generator.depth_adaptor is not None:

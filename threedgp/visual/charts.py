@@ -87,7 +87,7 @@ def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts:
     Args:
         x: `[T]`, increasing: where each line of counts was closed, at equal distances.
         edges: `[B + 1]` of the bins, evenly spaced.
-        counts: `[T, B]`; neighbouring lines are added up where there are more than `MOST_LINES`.
+        counts: `[T, B]`; neighboring lines are added up where there are more than `MOST_LINES`.
     """
     count = min(len(x), MOST_LINES)
     lines = np.zeros((count, counts.shape[1]))

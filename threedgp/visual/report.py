@@ -88,7 +88,7 @@ def build_report(sources: Sources) -> str:
         meshes=_meshes(sources.renders),
         comparisons=_comparisons(sources.metrics),
         strips=_strips(sources.evaluation),
-        neighbours=_found(sources.evaluation, ("neighbours",), ".png", "image/png").get("neighbours"),
+        neighbors=_found(sources.evaluation, ("neighbors",), ".png", "image/png").get("neighbors"),
         classes=_least_diverse(sources.evaluation / "classes.tsv"),
         histograms=_histograms(cameras),
         heat_maps=_heat_maps(sources.training / "camera_histograms.npz"),

@@ -38,7 +38,7 @@ def evaluate(field: Field, points: Tensor) -> np.ndarray:
 
 
 def slabs_of(resolution: int) -> list[tuple[int, int]]:
-    """First and last plane of each slab of the padded grid; neighbours share a plane."""
+    """First and last plane of each slab of the padded grid; neighbors share a plane."""
     planes, thickness = resolution + 2, max(SLAB_POINTS // (resolution + 2) ** 2, 2)
     return [(start, min(start + thickness, planes - 1)) for start in range(0, planes - 1, thickness)]
 

@@ -83,7 +83,7 @@ def test_backgrounds_are_those_of_the_pictures(tmp_path: Path) -> None:
         background = alone.rgb
         assert background.shape == picture.rgb.shape and background.dtype == np.uint8
         empty = picture.depth == 1.25
-        inner = np.ones_like(empty)  # pixels whose neighbours are empty too see nothing of the object
+        inner = np.ones_like(empty)  # pixels whose neighbors are empty too see nothing of the object
         for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
             inner &= np.roll(empty, shift, axis)
         assert (empty & inner).sum() > 30

@@ -148,7 +148,7 @@ def _boxes(column: pa.ChunkedArray, path: Path) -> pa.Array:
 class ParquetStore:
     """Pictures in Parquet files, found by the columns `file` and `row` of the schema ROWS.
 
-    Whole row groups are read, and the newest ones kept, for neighbouring rows are asked for by several threads.
+    Whole row groups are read, and the newest ones kept, for neighboring rows are asked for by several threads.
     """
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:

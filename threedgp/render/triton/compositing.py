@@ -326,7 +326,7 @@ def importance_kernel(
         wanted = is_ray & (draw < fine)[None, :]
         at = ray * fine + draw[None, :]
         value = tl.load(u + at, mask=wanted, other=0.0)
-        # Both sequences increase, so the neighbours of a value are a largest and a smallest.
+        # Both sequences increase, so the neighbors of a value are a largest and a smallest.
         under = is_edge & (cdf <= value[:, :, None])
         over = is_edge & (cdf > value[:, :, None])
         cdf_below = tl.max(tl.where(under, cdf, 0.0), axis=2)

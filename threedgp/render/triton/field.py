@@ -1,6 +1,6 @@
 """Triton kernels of the tri-plane field, forward and backward.
 
-A program takes a tile of neighbouring rays and walks over their samples. For each sample it gathers 12 texels, takes
+A program takes a tile of neighboring rays and walks over their samples. For each sample it gathers 12 texels, takes
 their bilinear mean and decodes it; features and hidden units never leave the chip. The backward pass gathers and
 decodes again, so nothing but rays and distances has to be kept.
 

@@ -22,7 +22,7 @@ Rows = Callable[[], Iterable[np.ndarray]]
 """Features of the training set, batches `[n, D]`, anew every time; row numbers count through them."""
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The nearest of a set, nearest first."""
 
     rows: np.ndarray
@@ -31,7 +31,7 @@ class Neighbours(NamedTuple):
     """Euclidean, float64 `[N, k]`."""
 
 
-def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device | str = "cpu") -> Neighbours:
+def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device | str = "cpu") -> Neighbors:
     """The `k` nearest rows of the training set, which is read in blocks; of equally near ones the first.
 
     Args:
@@ -60,7 +60,7 @@ def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device
             order = np.lexsort((rows, distances))[:, :wanted]
             found = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
             first += len(block)
-    return Neighbours(found[1][:, :k], found[0][:, :k])
+    return Neighbors(found[1][:, :k], found[0][:, :k])
 
 
 class Memory(NamedTuple):
@@ -70,7 +70,7 @@ class Memory(NamedTuple):
     """bool `[N]`: farther from the nearest training picture than that is from its own nearest."""
     closeness: np.ndarray
     """`[N]`: the first of those distances over the second; a copy has 0, above 1 is authentic."""
-    nearest: Neighbours
+    nearest: Neighbors
     """Of the pictures."""
 
 
@@ -87,7 +87,7 @@ def memory(
     Args:
         queries: features of the pictures, float32 `[N, D]`.
         training: features of the same network.
-        k: neighbours of each picture to return.
+        k: neighbors of each picture to return.
         own: `[N]`, the row that each picture has in the training set itself, which then counts as not there: what
             fresh real pictures would score.
         device: where distances are computed.
@@ -97,18 +97,18 @@ def memory(
     found = _without(nearest(queries, training, k + 1, device=device), own[:, None], k)
     owners, place = np.unique(found.rows[:, 0], return_inverse=True)
     fellows = nearest(_take(training, owners), training, 3, device=device)
-    fellows = Neighbours(fellows.rows[place], fellows.distances[place])
+    fellows = Neighbors(fellows.rows[place], fellows.distances[place])
     radius = _without(fellows, np.stack([owners[place], own], axis=1), 1).distances[:, 0]
     apart = found.distances[:, 0]
     closeness = np.divide(apart, radius, out=np.where(apart > 0, np.inf, 0.0), where=radius > 0)
     return Memory(apart > radius, closeness, found)
 
 
-def _without(found: Neighbours, left_out: np.ndarray, k: int) -> Neighbours:
-    """The first `k` neighbours of each picture that are not among its row numbers `left_out` `[N, m]`."""
+def _without(found: Neighbors, left_out: np.ndarray, k: int) -> Neighbors:
+    """The first `k` neighbors of each picture that are not among its row numbers `left_out` `[N, m]`."""
     wrong = (found.rows[:, :, None] == left_out[:, None]).any(axis=2)
     order = np.argsort(wrong, axis=1, kind="stable")[:, :k]
-    return Neighbours(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.distances, order, 1))
+    return Neighbors(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.distances, order, 1))
 
 
 def _take(training: Rows, rows: np.ndarray) -> np.ndarray:

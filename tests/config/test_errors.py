@@ -33,9 +33,9 @@ def test_base_is_valid() -> None:
         ("train.batchsize", 3, "unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
         ("trian", {}, "unknown key 'trian'; did you mean 'train'?"),
         (
-            "train.camera_regulariser.anneel",
+            "train.camera_regularizer.anneel",
             3,
-            "unknown key 'train.camera_regulariser.anneel'; did you mean 'train.camera_regulariser.anneal'?",
+            "unknown key 'train.camera_regularizer.anneel'; did you mean 'train.camera_regularizer.anneal'?",
         ),
         ("kimg", 3, "unknown key 'kimg'; did you mean 'train.kimg'?"),
         ("model.zdim", 3, "unknown key 'model.zdim'; did you mean 'model.generator.z_dim'?"),

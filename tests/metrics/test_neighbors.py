@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from threedgp.metrics import neighbours
-from threedgp.metrics.neighbours import memory, nearest
+from threedgp.metrics import neighbors
+from threedgp.metrics.neighbors import memory, nearest
 
 
 def features(count: int, seed: int) -> np.ndarray:
@@ -25,13 +25,13 @@ def test_against_all_distances(monkeypatch):
     queries = features(9, 1)
     apart = cdist(queries.astype(float), TRAINING.astype(float))
     for block in (4096, 8):
-        monkeypatch.setattr(neighbours, "BLOCK", block)
+        monkeypatch.setattr(neighbors, "BLOCK", block)
         found = nearest(queries, batches, 3)
         np.testing.assert_array_equal(found.rows, np.argsort(apart, axis=1)[:, :3])
         np.testing.assert_allclose(found.distances, np.sort(apart, axis=1)[:, :3], rtol=1e-12)
 
 
-def test_as_far_as_its_neighbour_is_not_authentic():
+def test_as_far_as_its_neighbor_is_not_authentic():
     """On a line: the nearest of 0 is 1, whose own nearest is as far away as 0 is."""
     line = np.array([[1.0], [2.0], [10.0]], np.float32)
     found = memory(np.array([[0.0]], np.float32), lambda: iter([line]))
