@@ -20,7 +20,9 @@ from threedgp.config.reading import read_yaml
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 
-FOLDER = Path("presets")
+_PACKAGED = Path(__file__).parents[1] / "presets"
+FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "presets"
+"""A wheel holds the presets inside the package, a checkout beside it."""
 
 
 @dataclass(frozen=True)
