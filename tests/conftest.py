@@ -25,14 +25,17 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """Folder of the golden arrays."""
-    return _shared(Path(os.environ.get("THREEDGP_GOLDEN", ROOT.parent / "shared" / "golden")))
+    """Folder of the golden arrays, which its README describes."""
+    return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")
 def real_rgbd() -> Path:
-    """Folder of 24 real pictures with depth maps."""
-    return _shared(ROOT.parent / "shared" / "real_rgbd")
+    """Folder of 24 real pictures with depth maps, which are not part of the project."""
+    folder = ROOT.parent / "shared" / "real_rgbd"
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared: there is no {folder}")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +56,6 @@ def tiny_generator() -> Generator:
     )
     generator = seeded_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
     return generator.eval().requires_grad_(False)
-
-
-def _shared(folder: Path) -> Path:
-    if not folder.is_dir():
-        pytest.skip(f"needs ../shared: there is no {folder}")
-    return folder
 
 
 @pytest.hookimpl(wrapper=True)
