@@ -20,12 +20,12 @@ import typer
 from threedgp.config import DatasetConfig, DownloadConfig, PrepareConfig, ShardsConfig
 from threedgp.data import schemas
 from threedgp.data.loader import ShardLoader
-from threedgp.data.opening import open_source
 from threedgp.data.order import SampleOrder
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
-from threedgp.data.sources.procedural import download
+from threedgp.data.source import open_source
+from threedgp.data.sources.procedural import render_shards
 from threedgp.depth.estimation import SelectedPictures, estimate_set
 from threedgp.depth.estimators.simulated import SimulatedDepth
 
@@ -62,7 +62,7 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         place = Path(folder)
         raw = max(64, resolution)
         with timed(f"download: render at {raw}", count):
-            download(DownloadConfig(count=count, resolution=raw), place / "raw", workers)
+            render_shards(DownloadConfig(count=count, resolution=raw), place / "raw", workers)
         source = open_source(DatasetConfig(name="bench", source="procedural"), place / "raw")
         with timed("prepare", count):
             prepare_set(source, place / "prepared", PrepareConfig(shard_rows=512), resolution, workers)

@@ -30,7 +30,7 @@ from threedgp.data.images import JPEG, decode_image, depth_from_bytes, depth_to_
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture
-from threedgp.data.sources.procedural import ProceduralSource, download
+from threedgp.data.sources.procedural import ProceduralSource, render_shards
 from threedgp.depth.encoding import encode
 
 SIDE = 256
@@ -182,7 +182,7 @@ def photographs(folder: Path, count: int) -> tuple[list[Array], list[Array]]:
 
 def procedural(place: Path, count: int) -> tuple[list[Array], list[Array]]:
     """Pictures and 16-bit depth maps `[256, 256]` of the procedural world, rendered into `place`."""
-    download(DownloadConfig(count=count, resolution=SIDE), place, 1)
+    render_shards(DownloadConfig(count=count, resolution=SIDE), place, 1)
     source = ProceduralSource(ShardFolder(place))
     read = list(source.read(source.entries()))
     return [picture.rgb for picture in read], [encode(picture.depth, SIDE) for picture in read]

@@ -23,9 +23,9 @@ from PIL import Image
 
 from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import Encoding, decode_image
-from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import open_source
 from threedgp.data.sources import folder as folder_source
 
 SIDE = 256

@@ -13,8 +13,8 @@ from stages.layout import Layout
 from stages.processes import share_work
 from threedgp.config import Config, load_config
 from threedgp.data.images import encode_image
-from threedgp.data.opening import open_source
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import open_source
 from threedgp.depth.estimation import SelectedPictures, estimate_set
 from threedgp.depth.estimator import DepthEstimator
 from threedgp.depth.registry import build_estimator

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from stages.harness import ParamsOption, open_stage
-from threedgp.data.opening import download_source
+from threedgp.data.source import download_source
 
 app = typer.Typer(add_completion=False)
 

@@ -11,8 +11,8 @@ from stages.harness import ParamsOption, open_stage
 from stages.layout import Layout
 from stages.processes import share_work
 from threedgp.config import Config
-from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
+from threedgp.data.source import open_source
 from threedgp.runtime.processes import join_team
 
 app = typer.Typer(add_completion=False)

@@ -9,9 +9,9 @@ import scipy.ndimage
 from threedgp.camera.normals import depth_normals
 from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import decode_image
-from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import open_source
 from threedgp.data.sources.rgbd import download
 from threedgp.evaluation.reals import RealSet, blurred, draw_sets, require_pictures, take_rows
 from threedgp.runtime.errors import UserError

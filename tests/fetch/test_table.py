@@ -8,7 +8,7 @@ import pytest
 
 from threedgp.config.root import Config
 from threedgp.fetch import table
-from threedgp.fetch.table import IMAGENET_TAR, LSUN, SDIP, WEIGHTS
+from threedgp.fetch.table import WEIGHTS
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -18,18 +18,6 @@ def test_weights(name: str) -> None:
     assert key in Config.model_fields[section].annotation.model_fields
     assert entry.file.checksum and entry.file.url.startswith("https://") and entry.licence
     assert entry.file.url.endswith(f"/{entry.file.name}")
-
-
-def test_parts_are_those_of_the_settings() -> None:
-    from threedgp.config.data import SUBSETS
-
-    assert tuple(SDIP) == SUBSETS["sdip"] and tuple(LSUN) == SUBSETS["lsun"]
-
-
-def test_by_hand_says_what_and_where() -> None:
-    text = IMAGENET_TAR.how("archives/")
-    for part in ("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", "https://image-net.org", "archives/"):
-        assert part in text
 
 
 def test_checksum_in_a_name_is_that_of_the_file() -> None:

@@ -11,11 +11,10 @@ from metrics.networks import Corners, Means
 
 from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
 from threedgp.data import schemas
-from threedgp.data.opening import open_source
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.source import Source
-from threedgp.data.sources.procedural import download
+from threedgp.data.source import Source, open_source
+from threedgp.data.sources.procedural import render_shards
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.real_side import Folders, Networks, RealSide
 from threedgp.features.extraction import write_features
@@ -33,7 +32,7 @@ class World(NamedTuple):
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
-    download(DownloadConfig(count=24, resolution=32), folder / "raw", 1)
+    render_shards(DownloadConfig(count=24, resolution=32), folder / "raw", 1)
     dataset = DatasetConfig(name="world", source="procedural", resolution=16)
     source = open_source(dataset, folder / "raw")
     prepare_set(source, folder / "prepared", PrepareConfig(shard_rows=7), 16, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from genuine_formats import imagenet_files, write_imagenet_tar
 from threedgp.config import Config
 from threedgp.needs.data import missing_pictures, pictures_finding
 
@@ -41,7 +42,7 @@ def test_missing_or_empty_path_says_what_to_fetch(
         assert finding.needed and not finding.fine and finding.advice == problem
         Path("pictures").mkdir(exist_ok=True)
     Path("pictures/a.jpg").touch()
-    assert missing_pictures(config) is None and pictures_finding(config).fine
+    assert missing_pictures(config) is None
 
 
 def test_home_is_where_the_stage_looks(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,14 +68,20 @@ def test_sets_that_anybody_may_fetch(settings: Settings) -> None:
     dogs = pictures_finding(at(settings, None, source="sdip", subset="dogs"))
     assert dogs.fine and "https://huggingface.co/datasets/rmokady/SDIP_dog" in dogs.found
     horse = pictures_finding(at(settings, None, source="lsun", subset="horse"))
-    assert horse.fine and "http://dl.yf.io/lsun/objects/horse.zip (about 69 GB)" in horse.found
+    assert horse.fine and "http://dl.yf.io/lsun/objects/horse.zip (2,000,340 images, 69.0 GB)" in horse.found
 
 
-def test_the_tar_is_recognised(settings: Settings) -> None:
+def test_local_tar_is_counted(settings: Settings) -> None:
+    """The nominal size of ImageNet says nothing about a part of it."""
     Path("sets").mkdir()
-    Path("sets/ILSVRC2012_img_train.tar").touch()
-    for path in ("sets", "sets/ILSVRC2012_img_train.tar"):
-        assert "138 GB, 1,281,167 pictures" in pictures_finding(at(settings, path)).found
+    tar = Path("sets/ILSVRC2012_img_train.tar")
+    write_imagenet_tar(tar, imagenet_files())
+    for path in ("sets", str(tar)):
+        finding = pictures_finding(at(settings, path))
+        assert finding.fine and f"(12 images, {tar.stat().st_size / 1e6:,.1f} MB)" in finding.found
+    tar.write_bytes(tar.read_bytes()[:3000])
+    finding = pictures_finding(at(settings, str(tar)))
+    assert not finding.fine and str(tar) in finding.advice and "cut off" in finding.advice
 
 
 @pytest.mark.parametrize(

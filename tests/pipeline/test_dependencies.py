@@ -64,6 +64,8 @@ DOWNWARDS = {
     "runtime": {"render"},
 }
 BASIS = {"__init__", "config", "fetch", "runtime"}
+# Modules that import by name: the registered items are the modules of a folder.
+REGISTRIES = {"threedgp/data/source.py": "threedgp/data/sources"}
 TOOLS = {"threedgp/__main__.py", "threedgp/cli.py"}
 
 
@@ -82,7 +84,9 @@ def imports(module: str) -> frozenset[str]:
         return frozenset()
     native = module.replace(".py", ".cpp")
     compiled = {native} if (ROOT / native).exists() else set()
-    return _imported(ast.parse((ROOT / module).read_text()), module) | compiled
+    folder = REGISTRIES.get(module)
+    items = {str(item.relative_to(ROOT)) for item in (ROOT / folder).glob("[!_]*.py")} if folder else set()
+    return _imported(ast.parse((ROOT / module).read_text()), module) | compiled | items
 
 
 def _imported(tree: ast.AST, module: str = "") -> frozenset[str]:

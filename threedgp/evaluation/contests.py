@@ -47,7 +47,7 @@ def picture_contest(reference: RealSet, other: RealSet | None, fakes: dict[str, 
     contestants = {name: scenes.column("image") for name, scenes in fakes.items()}
     if other:
         contestants |= {OTHER_HALF: other.pictures(), "blurred": other.pictures().map(blurred)}
-        if other.source.name == "procedural":
+        if hasattr(other.source, "read_backgrounds"):
             contestants["background"] = other.backgrounds(scratch / "backgrounds")
     return Contest(reference.pictures(), contestants, len(reference.rows))
 

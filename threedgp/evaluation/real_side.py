@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from threedgp.config import Config
-from threedgp.data.opening import open_source
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import open_source
 from threedgp.evaluation.feature_metrics import FeatureReference
 from threedgp.evaluation.reals import RealSet, draw_sets, require_pictures, take_rows
 from threedgp.evaluation.set_features import SetFeatures, StoredFeatures, extract_features

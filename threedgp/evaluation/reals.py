@@ -18,7 +18,6 @@ from threedgp.data.images import decode_image
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, Source
-from threedgp.data.sources.procedural import read_backgrounds
 from threedgp.metrics.streams import Stream, chunks
 from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.errors import UserError
@@ -144,7 +143,7 @@ class RealSet:
         def part(start: int, end: int) -> np.ndarray:
             kept = folder / f"{start:08d}.npy"
             if not kept.is_file():
-                raw = read_backgrounds(self.raw, ids[start:end])
+                raw = self.source.read_backgrounds(ids[start:end])
                 pictures = np.stack([square(picture, self.resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
                 with atomic_path(kept) as temporary:
                     np.save(temporary, pictures)

@@ -1,39 +1,10 @@
-"""Everything that the pipeline may fetch: addresses, sizes and checksums, and what must be done by hand."""
+"""Weights that the pipeline may download: addresses, sizes, checksums and licenses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from threedgp.fetch.remote import Remote
-
-
-@dataclass(frozen=True)
-class ByHand:
-    """A file behind a login that no program passes."""
-
-    name: str
-    page: str
-    """Where a person gets it."""
-    checksum: str
-    about: str
-
-    def how(self, target: Path | str) -> str:
-        """What to do, for an error message."""
-        return (
-            f"get {self.name} ({self.about}, {self.checksum.replace(':', ' ')}) from {self.page} "
-            f"after logging in there, and put it at {target}"
-        )
-
-
-@dataclass(frozen=True)
-class HubData:
-    """A data set of the Hugging Face hub, in Parquet files; `hub.list_repository` knows their sizes and checksums."""
-
-    repo: str
-    about: str
-    gated: bool = False
-    """Whether its terms must be accepted, and HF_TOKEN set."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +28,6 @@ class HubModel:
     file: str | None = None
     """The only file that is needed; None = the whole model, as `from_pretrained` reads it."""
 
-
-# ---- Data ------------------------------------------------------------------------------------------------------------
-
-IMAGENET_TAR = ByHand(
-    name="ILSVRC2012_img_train.tar",
-    page="https://image-net.org/download-images.php",
-    checksum="md5:1d675b47d978889d74fa0da5fadfb00e",
-    about="138 GB, 1,281,167 pictures",
-)
-IMAGENET_HUB = HubData("ILSVRC/imagenet-1k", "1,281,167 pictures", gated=True)
-SDIP = {
-    "dogs": HubData("rmokady/SDIP_dog", "126,841 pictures of 1024 px in 32 shards"),
-    "elephants": HubData("rmokady/SDIP_elephant", "39.4 thousand pictures of 512 px"),
-}
-LSUN = {
-    # About 69 GB; nobody states the exact size or a checksum.
-    "horse": Remote("horse.zip", "http://dl.yf.io/lsun/objects/horse.zip"),
-}
-
-# ---- Weights ---------------------------------------------------------------------------------------------------------
 
 WEIGHTS = {
     "inception": Weights(

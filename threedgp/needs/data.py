@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from threedgp.config import Config
 from threedgp.fetch.hub import HUB, endpoint, token_for
 from threedgp.fetch.remote import expanded, mirror_problem, shown
-from threedgp.fetch.table import IMAGENET_HUB, IMAGENET_TAR, LSUN, SDIP
 from threedgp.needs.finding import Finding
+from threedgp.runtime.errors import UserError
 
 
 def missing_pictures(config: Config) -> str | None:
@@ -33,15 +31,10 @@ def _missing_path(config: Config) -> str | None:
 
 
 def _what_to_fetch(config: Config) -> str | None:
-    # They import PyArrow, which `threedgp check` does without as long as all is well.
-    from threedgp.data.sources import imagenet, lsun, sdip
+    from threedgp.data.source import get_source  # imports PyArrow, which `threedgp check` avoids if all is well
 
-    data = config.dataset
-    if data.source == "imagenet":
-        return imagenet.WHAT_TO_FETCH
-    if data.source == "lsun":
-        return lsun.what_to_fetch(data.subset)
-    return sdip.what_to_fetch(data.subset) if data.source == "sdip" else None
+    instructions = get_source(config.dataset.source).instructions
+    return instructions and instructions(config.dataset.subset)
 
 
 def pictures_finding(config: Config) -> Finding:
@@ -50,16 +43,21 @@ def pictures_finding(config: Config) -> Finding:
     problem = _missing_path(config)
     if problem:
         return Finding(what, "missing", False, True, problem)
+    from threedgp.data.source import get_source
+
+    kind = get_source(data.source)
     if data.path is not None:
-        tar = data.source == "imagenet" and _holds_tar(expanded(data.path))
-        return Finding(what, f"{data.path} ({IMAGENET_TAR.about})" if tar else data.path, True, True)
-    if data.source == "procedural":
+        try:
+            found = kind.contents(expanded(data.path), data.subset)
+        except UserError as error:
+            return Finding(what, "damaged", False, True, str(error))
+        details = f" ({_size(found.num_images, found.num_bytes)})" if found else ""
+        return Finding(what, data.path + details, True, True)
+    published = kind.published.get(data.subset)
+    if published is None:
         return Finding(what, f"{config.download.count} are rendered by stage download", True, True)
-    if data.source == "lsun":
-        return Finding(what, f"will be fetched from {LSUN[data.subset].url} (about 69 GB)", True, True)
-    hub = SDIP[data.subset] if data.source == "sdip" else IMAGENET_HUB
-    source = f"will be fetched from {HUB}/datasets/{hub.repo} ({hub.about})"
-    if not hub.gated:
+    source = f"will be downloaded from {published.url} ({_size(published.num_images, published.num_bytes)})"
+    if not published.gated:
         return Finding(what, source, True, True)
     if token_for(endpoint()):
         return Finding(what, f"{source}, with your token", True, True)
@@ -67,15 +65,12 @@ def pictures_finding(config: Config) -> Finding:
         return Finding(
             what, f"looked for in {shown(config.machine.mirror)}, else {source}, for which no token is set", True, True
         )
-    return Finding(what, f"{source}, but no token is set", False, True, _token_or_tar())
+    advice = f"accept the terms at {published.url} and put a token ({HUB}/settings/tokens) in HF_TOKEN"
+    advice += f", or {kind.instructions(data.subset)}" if kind.instructions else ""
+    return Finding(what, f"{source}, but no token is set", False, True, advice)
 
 
-def _token_or_tar() -> str:
-    return (
-        f"accept the terms at {HUB}/datasets/{IMAGENET_HUB.repo} and put a token ({HUB}/settings/tokens) in HF_TOKEN, "
-        f"or {IMAGENET_TAR.how('a place that dataset.path names')}"
-    )
-
-
-def _holds_tar(place: Path) -> bool:
-    return place.name == IMAGENET_TAR.name or (place / IMAGENET_TAR.name).is_file()
+def _size(num_images: int | None, num_bytes: int | None) -> str:
+    parts = [f"{num_images:,} images" if num_images is not None else ""]
+    parts += [f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"] if num_bytes else []
+    return ", ".join(part for part in parts if part)

@@ -9,21 +9,16 @@ from pathlib import Path
 
 from threedgp.config import Config
 from threedgp.data.shards import MANIFEST, read_manifest
+from threedgp.data.source import get_source
 from threedgp.fetch.hub import HUB
-from threedgp.fetch.remote import expanded
 
 FIGURES_SIDE = 256
 PICTURE_BYTES = {"differences": 69_800, "webp": 67_200, "png": 91_900, "jpeg": 26_300}
 DEPTH_BYTES = 60_400
 """Bytes a photograph and its depth take at 256 px (docs/data_formats.md); other sizes in proportion to the pixels."""
-RAW_BYTES_A_PIXEL = 5
-"""Of a procedural picture with its true depth."""
 WIDTHS = {"none": 0, "efficientnet_lite0": 1280}
 USUAL_WIDTH = 2048
 """Features of Inception, of ResNet-50, and of what is not in `WIDTHS`."""
-COUNTS = {"imagenet": (1_281_167, 1000), "dogs": (126_841, 1), "elephants": (39_400, 1), "horse": (2_000_340, 1)}
-"""Pictures and classes (docs/data.md)."""
-LSUN_BYTES = 69 * 10**9
 RESULTS_BYTES = 2**30
 """Model, states of the training, pictures."""
 
@@ -69,11 +64,10 @@ def room_needed(config: Config, data: Path = Path("data")) -> Room | None:
     found = _count(config, place)
     if found is None:
         return None
-    download = _download(config, found[0])
+    download = _download(config)
     unstated = None
     if download is None:
-        hub = config.dataset.source == "imagenet" or config.dataset.path is None
-        unstated = f"the files of {HUB}" if hub else "the photographs of the list"
+        unstated = f"the files of {HUB}" if config.dataset.path is None else "the photographs of the list"
         download = StageRoom("download", "raw", 0)
     stages = [one for one in (download, *_later(config, *found)) if not (place / one.folder).exists()]
     return Room(stages, unstated if download in stages else None)
@@ -86,22 +80,14 @@ def _count(config: Config, place: Path) -> tuple[int, int] | None:
         return manifest.rows, len(manifest.meta["class_names"])
     if config.dataset.source == "procedural":
         return config.download.count, 1
-    return COUNTS.get(config.dataset.subset or config.dataset.source)
+    published = get_source(config.dataset.source).published.get(config.dataset.subset)
+    return published and (published.num_images, published.num_classes)
 
 
-def _download(config: Config, count: int) -> StageRoom | None:
+def _download(config: Config) -> StageRoom | None:
     """None where files are fetched whose size is not known."""
-    data = config.dataset
-    if data.source == "procedural":
-        return StageRoom("download", "raw", count * config.download.resolution**2 * RAW_BYTES_A_PIXEL)
-    if data.source == "lsun":
-        if data.path is None:
-            return StageRoom("download", "raw", LSUN_BYTES, LSUN_BYTES)  # the zip, beside what is in it
-        # A folder may hold the zip alone, which is unpacked; the LMDB is used where it lies.
-        lmdb = any(expanded(data.path).rglob("*.mdb")) or data.path.endswith(".mdb")
-        return StageRoom("download", "raw", 0 if lmdb else LSUN_BYTES)
-    listed = data.path is not None and not data.path.endswith(".json")
-    return StageRoom("download", "raw", 0) if listed else None
+    room = get_source(config.dataset.source).download_bytes(config)
+    return room and StageRoom("download", "raw", *room)
 
 
 def _later(config: Config, count: int, classes: int) -> Iterator[StageRoom]:

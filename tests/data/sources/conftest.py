@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from threedgp.config import Config, DatasetConfig, MachineConfig
-from threedgp.data.opening import download_source, open_source
-from threedgp.data.source import Source
+from threedgp.data.source import Source, download_source, open_source
 
 Opened = Callable[..., Source]
 

@@ -25,8 +25,7 @@ from genuine_formats import (
     write_tree,
 )
 from threedgp.config import DatasetConfig
-from threedgp.data.opening import open_source
-from threedgp.data.source import RawPicture, Source
+from threedgp.data.source import RawPicture, Source, open_source
 from threedgp.data.sources import imagenet
 from threedgp.runtime.errors import UserError
 
@@ -256,7 +255,7 @@ def test_labels_that_are_names_are_named(opened: Opened, tmp_path: Path) -> None
 
 def test_class_tars_without_pictures(opened: Opened, tmp_path: Path) -> None:
     write_tar(tmp_path / "outer.tar", {f"{wnid}.tar": write_tar(tmp_path / "inner.tar", {}) for wnid in WNIDS})
-    with pytest.raises(UserError, match="holds not a single picture"):
+    with pytest.raises(UserError, match="holds no images"):
         opened("imagenet", tmp_path / "outer.tar")
 
 

@@ -17,8 +17,7 @@ from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_ls
 from threedgp.config import DatasetConfig
 from threedgp.data.archives import lmdb_files
 from threedgp.data.archives.lmdb_files import open_lmdb
-from threedgp.data.opening import open_source
-from threedgp.data.source import Source
+from threedgp.data.source import Source, open_source
 from threedgp.data.sources import lsun
 from threedgp.runtime.errors import UserError
 
@@ -90,10 +89,10 @@ def test_values_that_are_no_pictures(opened: Opened, tmp_path: Path) -> None:
 )
 def test_bad_places(opened: Opened, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "in"
-    wanted = r"does not exist; fetch http://dl\.yf\.io/lsun/objects/horse\.zip"
+    wanted = r"does not exist; download http://dl\.yf\.io/lsun/objects/horse\.zip"
     if kind == "empty folder":
         path.mkdir()
-        wanted = "holds neither an LMDB nor its zip; fetch http://"
+        wanted = "holds neither an LMDB nor its zip; download http://"
     elif kind == "no lmdb":
         path = tmp_path / "data.mdb"
         path.write_bytes(bytes(100_000))

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 
 from threedgp.config import DatasetConfig, DownloadConfig
-from threedgp.data.opening import open_source
 from threedgp.data.shards import ShardFolder
-from threedgp.data.source import Source
+from threedgp.data.source import Source, open_source
 from threedgp.data.sources import procedural
-from threedgp.data.sources.procedural import download, read_backgrounds
+from threedgp.data.sources.procedural import render_shards
 from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 
 
 def world(folder: Path, count: int = 80, workers: int = 2, seed: int = 3) -> Source:
-    download(DownloadConfig(count=count, resolution=16, seed=seed), folder, workers)
+    render_shards(DownloadConfig(count=count, resolution=16, seed=seed), folder, workers)
     return open_source(DatasetConfig(name="toy", source="procedural", resolution=16), folder)
 
 
@@ -77,7 +76,7 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_backgrounds_are_those_of_the_pictures(tmp_path: Path) -> None:
     source = world(tmp_path / "raw")
     entries = source.entries().take([4, 70, 9])
-    backgrounds = read_backgrounds(tmp_path / "raw", entries["id"].to_pylist())
+    backgrounds = source.read_backgrounds(entries["id"].to_pylist())
     for alone, picture in zip(backgrounds, source.read(entries), strict=True):
         assert (alone.id, alone.label) == (picture.id, picture.label)
         background = alone.rgb

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from threedgp.config import parse_config
-from threedgp.data.opening import download_source, open_source
-from threedgp.data.source import RawPicture, Source
+from threedgp.data.source import RawPicture, Source, download_source, open_source
 from threedgp.runtime.errors import UserError
 
 

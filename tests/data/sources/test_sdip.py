@@ -15,8 +15,7 @@ import pytest
 from genuine_formats import decoded, encoded, hub_table, picture, read_all, write_hub_files
 from threedgp.config import DatasetConfig
 from threedgp.data.archives import parquet_files
-from threedgp.data.opening import open_source
-from threedgp.data.source import Source
+from threedgp.data.source import Source, open_source
 from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
@@ -63,7 +62,7 @@ def test_bad_places(opened: Opened, tmp_path: Path, kind: str) -> None:
     elif kind == "picture":
         path.write_bytes(PICTURES[0])
     wanted = {"nothing": "does not exist", "empty folder": "holds no Parquet", "picture": "is neither a folder nor"}
-    with pytest.raises(UserError, match=rf"dataset\.path: .*in {wanted[kind]}.*null to have rmokady/SDIP_dog fetched"):
+    with pytest.raises(UserError, match=rf"dataset\.path: .*in {wanted[kind]}.*null to download rmokady/SDIP_dog"):
         opened("sdip", path, subset="dogs")
 
 
@@ -98,7 +97,7 @@ def test_boxes_that_are_no_lists_are_named(opened: Opened, tmp_path: Path, value
 
 def test_no_rows(opened: Opened, tmp_path: Path) -> None:
     write_hub_files(tmp_path / "in", [hub_table(PICTURES[:1]).slice(0, 0)])
-    with pytest.raises(UserError, match="holds not a single picture"):
+    with pytest.raises(UserError, match="holds no images"):
         opened("sdip", tmp_path / "in", subset="dogs")
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+import pyarrow as pa
+
 from threedgp.data.archives.pictures import LARGEST_FILE, BadPicture
 from threedgp.data.archives.references import changed
 from threedgp.data.archives.zip_members import DAMAGE
@@ -75,6 +77,20 @@ def read_listed(tree: Tree, path: str, size: int, stamp: int) -> bytes:
     if size > LARGEST_FILE:
         raise BadPicture(f"the file has {size} bytes, more than the limit of {LARGEST_FILE}")
     return tree.load(path)
+
+
+class TreeStore:
+    """Images below a folder or inside a zip, listed with the schema `listing.LISTING`."""
+
+    def __init__(self, path: Path) -> None:
+        self._tree = open_tree(path)
+
+    def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
+        for row in entries.select(["path", "size", "stamp"]).to_pylist():
+            try:
+                yield read_listed(self._tree, **row)
+            except BadPicture as reason:
+                yield reason
 
 
 class Folder:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from threedgp.data.archives.listing import MOST_CLASSES
 from threedgp.data.archives.pictures import LARGEST_FILE, BadPicture
+from threedgp.data.source import Contents
 from threedgp.runtime.errors import UserError
 
 ROWS = pa.schema(
@@ -49,6 +50,14 @@ def find_parquet(folder: Path) -> list[str]:
     """
     found = list(folder.glob("*.parquet")) or list(folder.glob("data/*.parquet"))
     return training_split([file.relative_to(folder).as_posix() for file in found], str(folder))
+
+
+def contents(folder: Path) -> Contents | None:
+    """Size and number of rows of the files that `find_parquet` finds; None if there are none."""
+    files = [folder / name for name in find_parquet(folder)]
+    if not files:
+        return None
+    return Contents(sum(file.stat().st_size for file in files), sum(_open(file).metadata.num_rows for file in files))
 
 
 def training_split(names: Sequence[str], where: str) -> list[str]:

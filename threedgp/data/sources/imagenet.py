@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from threedgp.config import MachineConfig
+from threedgp.config import Config, MachineConfig
 from threedgp.data.archives import parquet_files, tars
-from threedgp.data.archives.files import Folder
+from threedgp.data.archives.files import Folder, TreeStore
 from threedgp.data.archives.hub_files import fetch_parquet
 from threedgp.data.archives.listed import ListedSource
 from threedgp.data.archives.listing import LISTING, list_parts, list_pictures, tabulate
@@ -29,26 +29,30 @@ from threedgp.data.archives.parquet_files import ParquetStore
 from threedgp.data.archives.pictures import LARGEST_FILE, SUFFIXES, BadPicture
 from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder, read_manifest
-from threedgp.data.sources.folder import TreeStore
-from threedgp.fetch.table import IMAGENET_HUB, IMAGENET_TAR
+from threedgp.data.source import Contents, Published, SourceKind
+from threedgp.fetch.hub import HUB
 from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress, say
 
 WNID = re.compile(r"n\d{8}")
 """WordNet id, the name of a class."""
-CLASSES, PICTURES = 1000, 1_281_167
+NUM_CLASSES, NUM_IMAGES = 1000, 1_281_167
 
+REPO = "ILSVRC/imagenet-1k"
+TAR_NAME = "ILSVRC2012_img_train.tar"
 TAR_BYTES = 147_897_477_120
-TAR_MD5 = IMAGENET_TAR.checksum.removeprefix("md5:")
-WHAT_TO_FETCH = (
-    f"fetch {IMAGENET_TAR.name} from {IMAGENET_TAR.page} (free for research, needs an account; {TAR_BYTES} bytes, MD5 "
-    f"{TAR_MD5}) and set dataset.path to it, or to a folder that holds it, train/<wnid>/*.JPEG, Kaggle's "
-    f"ILSVRC/Data/CLS-LOC/train/<wnid>/ or the Parquet files of {IMAGENET_HUB.repo} on the Hugging Face hub "
-    "(data/train-*.parquet), or set it to null to have those fetched with your HF_TOKEN"
+TAR_MD5 = "1d675b47d978889d74fa0da5fadfb00e"
+INSTRUCTIONS = (
+    f"download {TAR_NAME} from https://image-net.org/download-images.php (free for research, needs an account; "
+    f"{TAR_BYTES} bytes, MD5 {TAR_MD5}) and set dataset.path to it, or to a folder that holds it, "
+    "train/<wnid>/*.JPEG, Kaggle's ILSVRC/Data/CLS-LOC/train/<wnid>/ or the Parquet files of "
+    f"{REPO} on the Hugging Face hub (data/train-*.parquet), or set it to null to download those with your HF_TOKEN"
 )
 
 MD5_BLOCK = 16 * 2**20
+MAX_COUNTED_TAR = 2**31
+"""Bytes; the images in a larger tar are not counted before stage `download` lists them, which takes a minute."""
 
 TREE_ROOTS = ("", "train", "CLS-LOC/train", "Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train")
 MEMBERS = pa.schema(
@@ -62,17 +66,18 @@ MEMBERS = pa.schema(
 )
 
 
-def download(path: Path | None, folder: Path, machine: MachineConfig) -> None:
-    """List the pictures of ImageNet at `path` in `folder`; without a path they are fetched there from the hub.
+def download(config: Config, path: Path | None, folder: Path) -> None:
+    """List the images of ImageNet at `path` in `folder`; without a path they are downloaded there from the hub.
 
     Raises:
         UserError: there is nothing at `path` that is ImageNet, or it is damaged.
     """
+    machine = config.machine
     if path is None:
-        root, files = fetch_parquet(IMAGENET_HUB.repo, folder, machine)
+        root, files = fetch_parquet(REPO, folder, machine)
         _list_parquet(root, files, folder, machine.workers)
     elif not path.exists():
-        raise UserError(f"dataset.path: {path} does not exist; {WHAT_TO_FETCH}.")
+        raise UserError(f"dataset.path: {path} does not exist; {INSTRUCTIONS}.")
     elif (tar := _tar_at(path)).is_file():
         _list_tar(tar, folder, machine)
     elif names := parquet_files.find_parquet(path):
@@ -81,9 +86,9 @@ def download(path: Path | None, folder: Path, machine: MachineConfig) -> None:
         _list_tree(path, folder, machine.workers)
     manifest = read_manifest(folder)
     pictures, classes = manifest.rows, len(manifest.meta["class_names"])
-    say(f"download: {pictures:,} pictures of {classes} classes")
-    if (pictures, classes) != (PICTURES, CLASSES):
-        say(f"download: that is not all of ImageNet, which has {PICTURES:,} pictures of {CLASSES} classes")
+    say(f"download: {pictures:,} images of {classes} classes")
+    if (pictures, classes) != (NUM_IMAGES, NUM_CLASSES):
+        say(f"download: this is a part of ImageNet, which has {NUM_IMAGES:,} images of {NUM_CLASSES} classes")
 
 
 def open_imagenet(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource:
@@ -106,7 +111,7 @@ def open_imagenet(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSo
 
 def _tar_at(path: Path) -> Path:
     """The tar that `path` is, or that would be in it."""
-    return path / IMAGENET_TAR.name if path.is_dir() else path
+    return path / TAR_NAME if path.is_dir() else path
 
 
 class TarStore:
@@ -154,10 +159,10 @@ def _class_tars(descriptor: int, path: Path) -> list[tuple[str, tars.Member]]:
         wnid, dot, suffix = member.name.rpartition("/")[2].partition(".")
         if WNID.fullmatch(wnid) and (dot, suffix) == (".", "tar") and member.problem is None:
             if wnid in found:
-                raise UserError(f"{path}: holds class {wnid} twice; {WHAT_TO_FETCH}.")
+                raise UserError(f"{path}: holds class {wnid} twice; {INSTRUCTIONS}.")
             found[wnid] = member
     if not found:
-        raise UserError(f"{path}: holds no class tars (n01440764.tar, ...); {WHAT_TO_FETCH}.")
+        raise UserError(f"{path}: holds no class tars (n01440764.tar, ...); {INSTRUCTIONS}.")
     return sorted(found.items())
 
 
@@ -194,7 +199,7 @@ def _list_parquet(root: Path, files: list[Reference], folder: Path, workers: int
 def _list_tree(path: Path, folder: Path, workers: int) -> None:
     root, classes = next(_class_folders(path), ("", []))
     if not classes:
-        raise UserError(f"dataset.path: {path} holds no class tars, class folders or Parquet files; {WHAT_TO_FETCH}.")
+        raise UserError(f"dataset.path: {path} holds no class tars, class folders or Parquet files; {INSTRUCTIONS}.")
 
     def list_class(label: int) -> pa.Table:
         wnid = classes[label]
@@ -231,3 +236,36 @@ def _verify_md5(path: Path, record: Path, file: Reference) -> None:
             "machine.verify_md5 to false."
         )
     write_json(record, file)
+
+
+def contents(path: Path, subset: str | None) -> Contents | None:
+    """Size and number of images of the tar or the Parquet files at `path`; None for a tree, which is not walked.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    tar = _tar_at(path)
+    if not tar.is_file():
+        return parquet_files.contents(path)
+    size = tar.stat().st_size
+    if size == TAR_BYTES:
+        return Contents(size, NUM_IMAGES)
+    return Contents(size, _count_images(tar) if size <= MAX_COUNTED_TAR else None)
+
+
+def _count_images(path: Path) -> int:
+    with path.open("rb", buffering=0) as file:
+        return sum(
+            _class_rows(tars.tar_members(file.fileno(), str(path), tar.offset, tar.size), wnid, label=0).num_rows
+            for wnid, tar in _class_tars(file.fileno(), path)
+        )
+
+
+SOURCE = SourceKind(
+    download=download,
+    open=open_imagenet,
+    published={None: Published(f"{HUB}/datasets/{REPO}", NUM_IMAGES, NUM_CLASSES, gated=True)},
+    instructions=lambda subset: INSTRUCTIONS,
+    contents=contents,
+    download_bytes=lambda config: None if config.dataset.path is None else (0, 0),
+)

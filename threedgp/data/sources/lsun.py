@@ -9,28 +9,34 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from threedgp.config import MachineConfig
+from threedgp.config import Config, MachineConfig
 from threedgp.data.archives.listed import ListedSource
 from threedgp.data.archives.listing import listing_writer
 from threedgp.data.archives.lmdb_files import DATA, KEYS, LmdbStore, count_keys, list_keys
 from threedgp.data.archives.references import Reference, check_unchanged, refer, start_over_if_changed
 from threedgp.data.archives.zip_members import extract_member
 from threedgp.data.shards import ShardFolder
+from threedgp.data.source import Contents, Published, SourceKind
 from threedgp.fetch.download import fetch
-from threedgp.fetch.table import LSUN
+from threedgp.fetch.remote import Remote, expanded
 from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
+PUBLISHED = {
+    # The publisher states neither the exact size nor a checksum.
+    "horse": Published("http://dl.yf.io/lsun/objects/horse.zip", 2_000_340, num_bytes=69 * 10**9),
+}
 LMDB_SUFFIX = ".mdb"
 
 
-def download(subset: str, path: Path | None, folder: Path, machine: MachineConfig) -> None:
-    """List the pictures of category `subset` in `folder`; fetch and unpack its LMDB there unless `path` holds it.
+def download(config: Config, path: Path | None, folder: Path) -> None:
+    """List the images of the category in `folder`; download and unpack its LMDB there unless `path` holds it.
 
     Raises:
-        UserError: it cannot be had, or what is at `path` is none.
+        UserError: it cannot be downloaded, or there is no LMDB at `path`.
     """
+    subset, machine = config.dataset.subset, config.machine
     found = None if path is None else _find(path, subset)
     if found is not None and found.suffix == LMDB_SUFFIX:
         root = path if path.is_dir() else path.parent
@@ -39,7 +45,7 @@ def download(subset: str, path: Path | None, folder: Path, machine: MachineConfi
         files, file = [_unpack(found, subset, folder, machine)], folder / DATA
     total = count_keys(file)
     if total == 0:
-        raise UserError(f"{file}: the LMDB is empty; {what_to_fetch(subset)}.")
+        raise UserError(f"{file}: the LMDB is empty; {instructions(subset)}.")
     meta = {"source": "lsun", "class_names": [subset], "inside": file == folder / DATA, "files": files}
     writer = listing_writer(folder, KEYS, meta)
     with progress("download", total) as bar:
@@ -61,12 +67,22 @@ def open_lsun(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource
     return ListedSource("lsun", shards, LmdbStore(root / shards.meta["files"][0]["name"]))
 
 
-def what_to_fetch(subset: str) -> str:
-    """What a person should do who has none of it."""
+def instructions(subset: str) -> str:
+    """How to get the images by hand."""
     return (
-        f"fetch {LSUN[subset].url} (about 69 GB) and set dataset.path to it or to the folder that holds its {DATA}, or "
-        "set dataset.path to null to have it fetched"
+        f"download {PUBLISHED[subset].url} (about 69 GB) and set dataset.path to it or to the folder that holds its "
+        f"{DATA}, or set dataset.path to null to have it downloaded"
     )
+
+
+def contents(path: Path, subset: str) -> Contents:
+    """Size of the LMDB or zip at `path`, and the number of images of an LMDB.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    found = _find(path, subset)
+    return Contents(found.stat().st_size, count_keys(found) if found.suffix == LMDB_SUFFIX else None)
 
 
 def _find(path: Path, subset: str) -> Path:
@@ -77,7 +93,7 @@ def _find(path: Path, subset: str) -> Path:
         if (path / name).is_file():
             return path / name
     what = "holds neither an LMDB nor its zip" if path.is_dir() else "does not exist"
-    raise UserError(f"dataset.path: {path} {what}; {what_to_fetch(subset)}.")
+    raise UserError(f"dataset.path: {path} {what}; {instructions(subset)}.")
 
 
 def _unpack(archive: Path | None, subset: str, folder: Path, machine: MachineConfig) -> Reference:
@@ -88,10 +104,31 @@ def _unpack(archive: Path | None, subset: str, folder: Path, machine: MachineCon
     if not record.is_file():
         fetched = []
         if archive is None:
-            place, mirror = folder.with_name("fetched"), machine.mirror
-            fetched = fetch([LSUN[subset]], place, title="download", connections=machine.connections, mirror=mirror)
+            file = Remote(f"{subset}.zip", PUBLISHED[subset].url)
+            fetched = fetch([file], folder.with_name("fetched"), title="download", mirror=machine.mirror)
         crc = extract_member(archive or fetched[0], DATA, folder / DATA)
         write_json(record, {"name": DATA, "size": (folder / DATA).stat().st_size, "checksum": f"crc32:{crc:08x}"})
         for file in fetched:  # it would take as much space again
             file.unlink()
     return json.loads(record.read_text())
+
+
+def _download_bytes(config: Config) -> tuple[int, int]:
+    path, size = config.dataset.path, PUBLISHED["horse"].num_bytes
+    if path is None:
+        return size, size  # the zip and the LMDB from it
+    try:
+        found = _find(expanded(path), config.dataset.subset)
+    except UserError:  # reported where `dataset.path` is checked
+        return 0, 0
+    return (0 if found.suffix == LMDB_SUFFIX else size), 0
+
+
+SOURCE = SourceKind(
+    download=download,
+    open=open_lsun,
+    published=PUBLISHED,
+    instructions=instructions,
+    contents=contents,
+    download_bytes=_download_bytes,
+)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from threedgp.config import DownloadConfig
+from threedgp.config import Config, DownloadConfig
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.data.source import RawPicture
+from threedgp.data.source import RawPicture, SourceKind
 from threedgp.data.world.rendering import render_background, render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 from threedgp.runtime.atomic import require_free
@@ -32,23 +32,28 @@ RAW = pa.schema(
 )
 SHARD_ROWS = 512
 GROUP_ROWS = 32
-BYTES_A_PIXEL = 7
-"""Upper bound: PNG and depth."""
+MAX_BYTES_PER_PIXEL, TYPICAL_BYTES_PER_PIXEL = 7, 5
+"""PNG and depth."""
 
 
-def download(settings: DownloadConfig, folder: Path, workers: int) -> None:
-    """Render the world into shards in `folder`; finished shards are kept.
+def download(config: Config, path: Path | None, folder: Path) -> None:
+    """Render the world into shards in `folder`.
 
     Raises:
-        UserError: too little space.
+        UserError: there is too little disk space.
     """
+    render_shards(config.download, folder, config.machine.workers)
+
+
+def render_shards(settings: DownloadConfig, folder: Path, workers: int) -> None:
+    """Render the images that `settings` describes into shards in `folder`; finished shards are kept."""
     count, resolution, seed = settings.count, settings.resolution, settings.seed
     meta = {"source": "procedural", "count": count, "resolution": resolution, "seed": seed}
     writer = ShardWriter(folder, RAW, "raw", {**meta, "class_names": CLASS_NAMES}, row_group_rows=GROUP_ROWS)
     shards = [range(start, min(start + SHARD_ROWS, count)) for start in range(0, count, SHARD_ROWS)]
     missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
     left = sum(len(shard) for _, shard in missing)
-    require_free(folder, left * resolution**2 * BYTES_A_PIXEL)
+    require_free(folder, left * resolution**2 * MAX_BYTES_PER_PIXEL)
 
     def render_row(index: int) -> dict[str, object]:
         return _render_row(index, resolution, seed)
@@ -94,13 +99,12 @@ class ProceduralSource:
                 cameras=np.array(values["camera"], np.float32),
             )
 
-
-def read_backgrounds(raw: Path, ids: Sequence[str]) -> Iterator[RawPicture]:
-    """The pictures `ids` of the folder `raw` without their objects."""
-    meta = ShardFolder(raw).meta
-    for name in ids:
-        scene = draw_scene(meta["seed"], int(name))
-        yield RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
+    def read_backgrounds(self, ids: Sequence[str]) -> Iterator[RawPicture]:
+        """The images `ids` without their objects."""
+        meta = self._shards.meta
+        for name in ids:
+            scene = draw_scene(meta["seed"], int(name))
+            yield RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
 
 
 def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
@@ -113,3 +117,15 @@ def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
         "depth": depth.astype("<f4").tobytes(),
         "camera": scene.camera.astype(np.float32),
     }
+
+
+def _download_bytes(config: Config) -> tuple[int, int]:
+    return config.download.count * config.download.resolution**2 * TYPICAL_BYTES_PER_PIXEL, 0
+
+
+SOURCE = SourceKind(
+    download=download,
+    open=lambda shards, path, raw: ProceduralSource(shards),
+    depth="true",
+    download_bytes=_download_bytes,
+)

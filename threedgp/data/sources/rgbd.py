@@ -28,7 +28,7 @@ from threedgp.data.archives.listing import (
 )
 from threedgp.data.archives.pictures import BadPicture, decode_depth, decode_picture
 from threedgp.data.shards import ShardFolder
-from threedgp.data.source import RawPicture
+from threedgp.data.source import RawPicture, SourceKind
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
@@ -139,3 +139,11 @@ def _class_number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_CLASSES:
         raise ValueError(value)
     return value
+
+
+SOURCE = SourceKind(
+    download=lambda config, path, folder: download(path, folder),
+    open=lambda shards, path, raw: RgbdSource(shards, path),
+    needs_path=True,
+    depth="sidecar",
+)

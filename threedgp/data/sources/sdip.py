@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from threedgp.config import MachineConfig
+from threedgp.config import Config
 from threedgp.data.archives import parquet_files, sdip_links
 from threedgp.data.archives.hub_files import fetch_parquet
 from threedgp.data.archives.listed import ListedSource
@@ -18,20 +18,24 @@ from threedgp.data.archives.listing import list_parts
 from threedgp.data.archives.parquet_files import ParquetStore
 from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder
-from threedgp.fetch.table import SDIP
+from threedgp.data.source import Contents, Published, SourceKind
+from threedgp.fetch.hub import HUB
 from threedgp.runtime.errors import UserError
 
+REPOS = {"dogs": "rmokady/SDIP_dog", "elephants": "rmokady/SDIP_elephant"}
+NUM_IMAGES = {"dogs": 126_841, "elephants": 39_400}
 LINKS_SUFFIX = ".json"
 
 
-def download(subset: str, path: Path | None, folder: Path, machine: MachineConfig) -> None:
-    """List the pictures of `subset` in `folder`, with the files that have to be fetched beside the listing.
+def download(config: Config, path: Path | None, folder: Path) -> None:
+    """List the images of the subset in `folder`; files that have to be downloaded lie beside the listing.
 
     Raises:
-        UserError: they cannot be had, or there are none at `path`.
+        UserError: they cannot be downloaded, or there are none at `path`.
     """
+    subset, machine = config.dataset.subset, config.machine
     if path is None:
-        root, files = fetch_parquet(SDIP[subset].repo, folder, machine)
+        root, files = fetch_parquet(REPOS[subset], folder, machine)
     elif path.suffix == LINKS_SUFFIX:
         root, files = sdip_links.download(path, folder, machine)
     else:
@@ -59,10 +63,10 @@ def open_sdip(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource
     return ListedSource("sdip", shards, ParquetStore(root, [file["name"] for file in files]))
 
 
-def what_to_fetch(subset: str) -> str:
-    """What a person should do who has none of it."""
+def instructions(subset: str) -> str:
+    """How to get the images."""
     return (
-        f"set dataset.path to null to have {SDIP[subset].repo} fetched from the Hugging Face hub, or to a folder with "
+        f"set dataset.path to null to download {REPOS[subset]} from the Hugging Face hub, or to a folder with "
         "its Parquet files, or to the .json of the authors "
         "(github.com/self-distilled-stylegan/self-distilled-internet-photos)"
     )
@@ -73,5 +77,31 @@ def _local(subset: str, path: Path) -> list[Reference]:
     if not names:
         what = "holds no Parquet files" if path.is_dir() else "is neither a folder nor a .json"
         what = what if path.exists() else "does not exist"
-        raise UserError(f"dataset.path: {path} {what}; {what_to_fetch(subset)}.")
+        raise UserError(f"dataset.path: {path} {what}; {instructions(subset)}.")
     return refer(path, names)
+
+
+def contents(path: Path, subset: str) -> Contents | None:
+    """Size and number of images of the Parquet files at `path`, or the length of the authors' list.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    if path.suffix == LINKS_SUFFIX:
+        return Contents(path.stat().st_size, len(sdip_links.read_list(path)))
+    return parquet_files.contents(path)
+
+
+def _download_bytes(config: Config) -> tuple[int, int] | None:
+    path = config.dataset.path
+    return None if path is None or path.endswith(LINKS_SUFFIX) else (0, 0)
+
+
+SOURCE = SourceKind(
+    download=download,
+    open=open_sdip,
+    published={name: Published(f"{HUB}/datasets/{repo}", NUM_IMAGES[name]) for name, repo in REPOS.items()},
+    instructions=instructions,
+    contents=contents,
+    download_bytes=_download_bytes,
+)
