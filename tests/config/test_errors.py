@@ -101,12 +101,6 @@ def test_base_is_valid() -> None:
             "model.discriminator.channel_base: 31 leaves layers without channels; set it to 32 or more "
             "(dataset.resolution).",
         ),
-        (
-            "dataset.resolution",
-            2048,
-            "prepare.encoding: 'differences' takes pictures of up to 1024 pixels a side (dataset.resolution is 2048); "
-            "set it to 'webp', 'png' or 'jpeg'.",
-        ),
         ("train", None, "train: expected a section with keys such as 'kimg', 'batch_size', but it is None."),
         (
             "train.blur_sigma",

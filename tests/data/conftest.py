@@ -31,13 +31,12 @@ def training_shards(tmp_path: Path) -> MakeShards:
         for shard, count in enumerate(shard_rows):
             rows = []
             for row in range(number, number + count):
+                image = np.full((resolution, resolution, 3), (row % 256, row // 256, 7), np.uint8)
                 rows.append(
                     {
                         "id": f"{row:06d}",
                         "label": row,
-                        "image": encode_image(
-                            np.full((resolution, resolution, 3), (row % 256, row // 256, 7), np.uint8), "png"
-                        ),
+                        "image": {"bytes": encode_image(image, "png")},
                         "depth": depth_to_bytes(np.full((resolution, resolution), row * 5, np.uint16)),
                         **({"embedding": np.full(dim, row, np.float16)} if dim else {}),
                     }

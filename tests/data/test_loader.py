@@ -156,8 +156,8 @@ def test_next_shard_is_checked_ahead(training_shards: MakeShards) -> None:
 
 def test_small_sets_are_decoded_once(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    real = loader_module.decode_planes
-    monkeypatch.setattr(loader_module, "decode_planes", lambda *seen: decoded.append(1) or real(*seen))
+    real = loader_module.decode_image
+    monkeypatch.setattr(loader_module, "decode_image", lambda data: decoded.append(1) or real(data))
     batches(training_shards([40]), 50, workers=1)
     assert len(decoded) == 40
 

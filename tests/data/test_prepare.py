@@ -118,7 +118,7 @@ def test_prepared_set(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == [f"{n:03d}" for n in range(150) if n not in source.bad]
     for row, picture in zip(rows, (p for p in source.read(source.entries()) if p.rgb is not None), strict=True):
         image, crop = square(picture, 16)
-        np.testing.assert_array_equal(decode_image(row["image"]), image)
+        np.testing.assert_array_equal(decode_image(row["image"]["bytes"]), image)
         assert tuple(row["crop"]) == crop and row["label"] == picture.label
     rejects = pq.read_table(tmp_path / "prepared/rejects.parquet").to_pylist()
     assert rejects == [{"id": name, "reason": "it is bad"} for name in ("000", "071", "149")]
@@ -132,13 +132,13 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
 
 
-ENCODINGS = [("differences", b"3DPD"), ("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")]
+ENCODINGS = [("webp", b"RIFF"), ("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")]
 
 
 @pytest.mark.parametrize(("encoding", "mark"), ENCODINGS)
 def test_encodings(tmp_path: Path, encoding: str, mark: bytes) -> None:
     folder = prepared(tmp_path / "prepared", Pictures(3), encoding=encoding)
-    assert folder.read(0)["image"][0].as_py().startswith(mark)
+    assert folder.read(0)["image"][0].as_py()["bytes"].startswith(mark)
 
 
 def test_processes_share_the_shards(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def write_inputs(place: Path, shard_rows: int, dim: int = DIM) -> JoinedShards:
     ids = {"id": [name(n) for n in SELECTED], "label": [n % 3 for n in SELECTED]}
     selected.write(0, pa.table(ids, schemas.SELECTED))
     for shard, numbers in enumerate(cuts):
-        rows = [{"id": name(n), "label": n % 3, "image": b"i%d" % n, "crop": [0, 0, 4, 4]} for n in numbers]
+        rows = [{"id": name(n), "label": n % 3, "image": {"bytes": b"i%d" % n}, "crop": [0, 0, 4, 4]} for n in numbers]
         prepared.write(shard, pa.Table.from_pylist(rows, schemas.PREPARED))
         rows = [{"id": name(n), "depth": b"d%d" % n} for n in numbers if n in DEEP]
         depth.write(shard, pa.Table.from_pylist(rows, schemas.DEPTH))
@@ -69,7 +69,8 @@ def test_join(tmp_path: Path) -> None:
     assert sorted(row["id"] for row in rows) == [name(n) for n in DEEP]
     for row in rows:
         n = int(row["id"])
-        assert row == {"id": name(n), "label": n % 3, "image": b"i%d" % n, "depth": b"d%d" % n, "embedding": [n] * DIM}
+        image = {"bytes": b"i%d" % n, "path": None}
+        assert row == {"id": name(n), "label": n % 3, "image": image, "depth": b"d%d" % n, "embedding": [n] * DIM}
     assert [file.rows for file in folder.manifest.files] == [30, 30, len(DEEP) - 60]
     about = {key: folder.meta[key] for key in ("dataset", "resolution", "estimator", "embedder", "embedding_dim")}
     assert about == {

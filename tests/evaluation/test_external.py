@@ -12,7 +12,7 @@ from metrics.conftest import evaluation_config
 from metrics.networks import Corners, Means
 from PIL import Image
 
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.external import listing_key, score
 from threedgp.evaluation.measuring import measure
@@ -36,8 +36,8 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     names = world.prepared.column("id").to_pylist()
-    for name, image in zip(names, world.prepared.column("image"), strict=True):
-        Image.fromarray(decode_image(image.as_py())).save(folder / f"{name}.png")
+    for name, image in zip(names, decode_images(world.prepared.column("image")), strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
     samples = open_samples(folder, None, None, 16, tmp_path)
     samples = Samples(samples.pictures, world.prepared.column("label").to_numpy(), None)
     real = open_real(controls=False, real_samples=24)
@@ -94,7 +94,7 @@ def test_depth(world, open_real, tmp_path):
 
 def test_settings_of_the_frechet_distance_hold_for_samples(world, open_real, tmp_path):
     images = world.prepared.column("image")
-    pictures = np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
+    pictures = decode_images(images).transpose(0, 3, 1, 2)
     samples = Samples(Stream(24, [lambda: pictures]), None, None)
     real = open_real(metrics=["frechet"], extrapolate=True, controls=False)
     found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))

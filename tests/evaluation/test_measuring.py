@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from threedgp.camera.geometry import rays
 from threedgp.camera.priors import frontal_cameras
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_image, decode_images
 from threedgp.evaluation.fakes import frontal_depth
 from threedgp.evaluation.measuring import measure
 from threedgp.evaluation.scene_metrics import views
@@ -38,7 +38,7 @@ def measured(evaluation, shown) -> dict[str, float]:
 def real_pictures(evaluation) -> np.ndarray:
     """All prepared ones, uint8 `[24, 3, 16, 16]`."""
     images = evaluation.real.prepared.column("image")
-    return np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
+    return decode_images(images).transpose(0, 3, 1, 2)
 
 
 def seen_by(network, pictures: np.ndarray) -> np.ndarray:

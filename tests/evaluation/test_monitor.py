@@ -131,7 +131,13 @@ def test_only_inception_gives_an_inception_distance() -> None:
 def test_first_pictures_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:
     schema = schemas.training(0)
     rows = [
-        {"id": str(i), "label": 0, "image": encode_image(real.transpose(1, 2, 0), "png"), "depth": b"", "embedding": []}
+        {
+            "id": str(i),
+            "label": 0,
+            "image": {"bytes": encode_image(real.transpose(1, 2, 0), "png")},
+            "depth": b"",
+            "embedding": [],
+        }
         for i, real in enumerate(reals)
     ]
     writer = ShardWriter(tmp_path, schema, "shards", {}, row_group_rows=2)
@@ -139,7 +145,7 @@ def test_first_pictures_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None
     writer.write(1, pa.Table.from_pylist(rows[4:], schema))
     writer.finish()
     shards = ShardFolder(tmp_path)
-    assert decode_image(rows[0]["image"]).shape == (RESOLUTION, RESOLUTION, 3)
+    assert decode_image(rows[0]["image"]["bytes"]).shape == (RESOLUTION, RESOLUTION, 3)
     np.testing.assert_array_equal(first_pictures(shards, 6), reals[:6])
     with pytest.raises(UserError, match=r"train\.metric_samples: 11 .* the 10 of training"):
         first_pictures(shards, 11)

@@ -8,7 +8,7 @@ import scipy.ndimage
 
 from threedgp.camera.normals import depth_normals
 from threedgp.config import DatasetConfig, PrepareConfig
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import open_source
@@ -46,7 +46,7 @@ def test_too_few_pictures(world):
 
 def test_pictures_are_the_prepared_ones(world, some):
     assert some.ids() == IDS
-    everything = [decode_image(image.as_py()) for image in world.prepared.column("image")]
+    everything = decode_images(world.prepared.column("image"))
     found = np.concatenate(list(some.pictures())).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(found, np.stack([everything[row] for row in some.rows]))
     assert sum(len(table) for table in take_rows(world.prepared, some.rows, ["id"])) == 5

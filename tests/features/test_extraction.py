@@ -44,7 +44,7 @@ def prepared(tmp_path: Path) -> ShardFolder:
     writer = ShardWriter(tmp_path / "prepared", schemas.PREPARED, "prepared", {"num_classes": 2})
     for part, start in enumerate((0, 3, 6)):
         rows = [
-            {"id": IDS[i], "label": i % 2, "image": encode_image(PICTURES[i], "png"), "crop": [0, 0, 4, 4]}
+            {"id": IDS[i], "label": i % 2, "image": {"bytes": encode_image(PICTURES[i], "png")}, "crop": [0, 0, 4, 4]}
             for i in range(start, min(start + 3, 7))
         ]
         writer.write(part, pa.Table.from_pylist(rows, schemas.PREPARED))

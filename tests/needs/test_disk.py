@@ -25,10 +25,10 @@ def bytes_of(room: Room | None) -> dict[str, int]:
 
 def test_imagenet_from_the_tar(settings: Settings) -> None:
     room = room_needed(settings(dataset={"source": "imagenet", "path": "x.tar"}))
-    shards = KEPT * (69_800 + 60_400 + 2 * 2048)
+    shards = KEPT * (67_200 + 60_400 + 2 * 2048)
     assert bytes_of(room) == {
         "download": 0,
-        "prepare": COUNT * 69_800,
+        "prepare": COUNT * 67_200,
         "features": COUNT * 8192,
         "select": 0,
         "depth": KEPT * 60_400,
@@ -47,7 +47,7 @@ def test_imagenet_from_the_tar(settings: Settings) -> None:
         ({"select": {"keep_count": 10}}, "depth", 10 * 1000 * 60_400),
         ({"select": {"keep_count": 10**9}}, "depth", COUNT * 60_400),
         ({"features": {"network": "efficientnet_lite0"}}, "features", COUNT * 4 * 1280),
-        ({"dataset": {"source": "imagenet", "resolution": 128}}, "prepare", COUNT * 69_800 // 4),
+        ({"dataset": {"source": "imagenet", "resolution": 128}}, "prepare", COUNT * 67_200 // 4),
         ({"depth": {"estimator": "none"}, "model": {"depth": False}}, "depth", 0),
     ],
 )
@@ -80,6 +80,6 @@ def test_a_folder_is_counted_once_it_is_listed(settings: Settings) -> None:
     writer = ShardWriter(Path("data/mine/raw"), pa.schema([("id", pa.string())]), "raw", {"class_names": ["a", "b"]})
     writer.write(0, pa.table({"id": [str(number) for number in range(30)]}))
     writer.finish()
-    assert bytes_of(room_needed(config))["prepare"] == 30 * 69_800
+    assert bytes_of(room_needed(config))["prepare"] == 30 * 67_200
     Path("data/mine/prepared").mkdir()
     assert "prepare" not in bytes_of(room_needed(config)), "it is there already"

@@ -21,7 +21,7 @@ import stages.evaluate
 import stages.features
 import stages.prepare
 import stages.select
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder
 from threedgp.models.saving import write_model
 
@@ -142,8 +142,8 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     folder.mkdir()
     prepared = ShardFolder(Path("data/tiny/prepared"))
     names, labels = (prepared.column(name).to_pylist() for name in ("id", "label"))
-    for name, image in zip(names, prepared.column("image"), strict=True):
-        Image.fromarray(decode_image(image.as_py())).save(folder / f"{name}.png")
+    for name, image in zip(names, decode_images(prepared.column("image")), strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
         np.save(folder / f"{name}_depth.npy", np.full((16, 16), 0.9, np.float32))
     Path("labels.json").write_text(
         json.dumps({"labels": [[f"{n}.png", k] for n, k in zip(names, labels, strict=True)]})

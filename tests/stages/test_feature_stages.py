@@ -45,7 +45,7 @@ def write_inputs(data: Path) -> None:
             {
                 "id": f"{shard}-{row}",
                 "label": row % 2,
-                "image": encode_image(random.integers(0, 256, (16, 16, 3), dtype=np.uint8), "png"),
+                "image": {"bytes": encode_image(random.integers(0, 256, (16, 16, 3), dtype=np.uint8), "png")},
                 "crop": [0, 0, 16, 16],
             }
             for row in range(ROWS)

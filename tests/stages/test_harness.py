@@ -277,7 +277,7 @@ def test_signal_while_publishing_loses_nothing(project: Path) -> None:
 def test_stage_sees_only_what_it_declares(project: Path) -> None:
     with open_prepare() as stage:
         assert stage.config.dataset.resolution == 32
-        assert stage.config.prepare.encoding == "differences"
+        assert stage.config.prepare.encoding == "webp"
         assert stage.config.dataset.name == "tiny"
         assert stage.config.machine.workers == 2
         for undeclared in (lambda: stage.config.dataset.source, lambda: stage.config.train):
@@ -296,7 +296,7 @@ def scratch_name() -> str:
         ("params.yaml", SETTINGS.replace("resolution: 32", "resolution: 64"), False),
         ("params.yaml", SETTINGS + "prepare: {encoding: jpeg}", False),
         ("params.yaml", SETTINGS + "train: {kimg: 1}\nmachine: {workers: 5}", True),
-        ("params.yaml", SETTINGS + "prepare: {encoding: differences}", True),
+        ("params.yaml", SETTINGS + "prepare: {encoding: webp}", True),
         ("work.py", WORK + "# changed", False),
         ("other.py", "changed", True),
         ("data/tiny/raw/manifest.json", '{"rows": 1}', False),

@@ -104,7 +104,7 @@ def write_shards(folder: Path, rows: int = 24) -> None:
         {
             "id": [f"{i:04d}" for i in range(rows)],
             "label": pa.array(labels, pa.int32()),
-            "image": [encode_image(image, "png") for image in images],
+            "image": pa.array([{"bytes": encode_image(image, "png")} for image in images], schemas.IMAGE),
             "depth": [depth_to_bytes(depth) for depth in depths],
             "embedding": pa.array(list(embeddings), schema.field("embedding").type),
         },

@@ -24,7 +24,7 @@ def training_shards(tmp_path: Path) -> ShardFolder:
         {
             "id": f"{number}",
             "label": number % 2,
-            "image": encode_image(rng.integers(0, 256, (RESOLUTION, RESOLUTION, 3), dtype=np.uint8), "png"),
+            "image": {"bytes": encode_image(rng.integers(0, 256, (RESOLUTION, RESOLUTION, 3), dtype=np.uint8), "png")},
             "depth": depth_to_bytes(depth),
         }
         for number in range(6)

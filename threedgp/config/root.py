@@ -26,9 +26,6 @@ from threedgp.config.train import TrainConfig
 from threedgp.fetch.remote import address_problem
 from threedgp.runtime.errors import UserError
 
-LARGEST_DIFFERENCES = 1024
-"""Side of a picture that `prepare.encoding: differences` takes (`threedgp.data.differences.MOST_PIXELS`)."""
-
 
 def _fetchable(place: str) -> str:
     problem = address_problem(place)
@@ -104,11 +101,6 @@ class Config(Section):
             raise ValueError(
                 f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
                 f"(dataset.resolution is {image})"
-            )
-        if self.prepare.encoding == "differences" and image > LARGEST_DIFFERENCES:
-            raise ValueError(
-                f"prepare.encoding: 'differences' takes pictures of up to {LARGEST_DIFFERENCES} pixels a side "
-                f"(dataset.resolution is {image}); set it to 'webp', 'png' or 'jpeg'"
             )
         planes = self.model.generator.plane_resolution
         for key, base, size, what in (

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from threedgp.data import schemas
-from threedgp.data.images import decode_planes, depth_from_bytes
+from threedgp.data.images import decode_image, depth_from_bytes, encoded_images
 from threedgp.data.order import WINDOW_GROUPS, Place, SampleOrder
 from threedgp.data.shards import ShardFolder
 from threedgp.runtime.errors import UserError
@@ -163,7 +163,7 @@ class _RowGroup:
             flat = table["embedding"].combine_chunks().flatten()
             self.embeddings = flat.to_numpy().reshape(count, embedding_dim)
         self._resolution = resolution
-        self._images, self._depths = table["image"].combine_chunks(), table["depth"].combine_chunks()
+        self._images, self._depths = encoded_images(table["image"]), table["depth"].combine_chunks()
         self._kept: list[tuple[NDArray[np.uint8], NDArray[np.int16]] | None] | None = [None] * count if keep else None
         self.bytes = self._images.nbytes + self._depths.nbytes + self.embeddings.nbytes
         self.bytes += count * _decoded_bytes(resolution) if keep else 0
@@ -172,7 +172,7 @@ class _RowGroup:
         """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` for no depth."""
         kept = self._kept[row] if self._kept else None
         if kept is None:
-            decode_planes(self._images[row].as_buffer(), image)
+            np.copyto(image, decode_image(self._images[row].as_buffer()).transpose(2, 0, 1))
             if len(depth):
                 values = depth_from_bytes(self._depths[row].as_buffer(), self._resolution)
                 np.bitwise_xor(values, 0x8000, out=depth[0].view(np.uint16))  # less 2^15, as int16

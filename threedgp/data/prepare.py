@@ -132,7 +132,7 @@ def prepare_rows(source: Source, entries: pa.Table, resolution: int, encoding: E
             rejects.append({"id": picture.id, "reason": reason})
             continue
         image, crop = square(picture, resolution)
-        encoded = encode_image(image, encoding)
+        encoded = {"bytes": encode_image(image, encoding)}
         kept.append({"id": picture.id, "label": picture.label, "image": encoded, "crop": crop})
     return pa.Table.from_pylist(kept, schemas.PREPARED), pa.Table.from_pylist(rejects, schemas.REJECTS)
 

@@ -1,52 +1,71 @@
-"""Columns of the Parquet shards that pass between the stages, one row a picture.
+"""Columns of the Parquet shards that pass between the stages, one row per image.
 
-Columns whose width is a setting are made by a function. A width of zero (no embedding) leaves the column out.
+The columns `image` and `label` have the layout of the features `Image` and `ClassLabel` of the package `datasets`, and
+`hub_metadata` declares them, so that `datasets.load_dataset("parquet", data_files=...)` shows images and class names.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 
-VERSION = 2
-"""Goes up when the meaning of a column changes; shards of another version are refused. 2: depth is compressed."""
+VERSION = 3
+"""Version of the columns; shards of other versions are refused. 2: compressed depth. 3: column `image` is a struct."""
 
-_IDENTITY = [pa.field("id", pa.string(), nullable=False), pa.field("label", pa.int32(), nullable=False)]
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""An encoded RGB image; `path` is null, since the bytes are here."""
+
+_ID, _LABEL = pa.field("id", pa.string()), pa.field("label", pa.int64())
+_IMAGE = pa.field("image", IMAGE)
+_DEPTH = pa.field("depth", pa.binary())  # `images.depth_to_bytes`; larger = farther; empty = no depth
 
 PREPARED = pa.schema(
-    [
-        *_IDENTITY,
-        pa.field("image", pa.binary(), nullable=False),  # encoded square RGB picture
-        pa.field("crop", pa.list_(pa.int32(), 4), nullable=False),  # left, top, right, bottom in original pixels
-    ]
-)
-
-REJECTS = pa.schema([_IDENTITY[0], pa.field("reason", pa.string(), nullable=False)])
-
-SELECTED = pa.schema(_IDENTITY)
-
-DEPTH = pa.schema(
-    [
-        _IDENTITY[0],
-        pa.field("depth", pa.binary(), nullable=False),  # `images.depth_to_bytes`; larger = farther; empty = none
-    ]
-)
+    [_ID, _LABEL, _IMAGE, ("crop", pa.list_(pa.int32(), 4))]
+)  # left, top, right, bottom in the original
+REJECTS = pa.schema([_ID, ("reason", pa.string())])
+SELECTED = pa.schema([_ID, _LABEL])
+DEPTH = pa.schema([_ID, _DEPTH])
 
 
 def features(dim: int) -> pa.Schema:
-    """Classifier features of `dim` values, for selection and distances between sets."""
-    return pa.schema([*_IDENTITY, _vector("feature", pa.float32(), dim)])
+    """Columns of stage `features`: `dim` values per image, for selection and for distances between sets."""
+    return pa.schema([_ID, _LABEL, ("feature", pa.list_(pa.float32(), dim))])
 
 
 def embed(dim: int) -> pa.Schema:
-    """Classifier features of `dim` values, for distillation."""
-    return pa.schema([_IDENTITY[0], *([_vector("embedding", pa.float16(), dim)] if dim else [])])
+    """Columns of stage `embed`: `dim` values per image, for distillation; without `embedding` if `dim` is 0."""
+    return pa.schema([_ID, *_embedding(dim)])
 
 
 def training(dim: int) -> pa.Schema:
-    """Training rows with `dim` classifier features."""
-    return pa.schema([*_IDENTITY, PREPARED.field("image"), DEPTH.field("depth"), *list(embed(dim))[1:]])
+    """Columns of the training shards; without `embedding` if `dim` is 0."""
+    return pa.schema([_ID, _LABEL, _IMAGE, _DEPTH, *_embedding(dim)])
 
 
-def _vector(name: str, value: pa.DataType, dim: int) -> pa.Field:
-    # Vectors and their values are never null: readers may take the flat buffer as it is.
-    return pa.field(name, pa.list_(pa.field("item", value, nullable=False), dim), nullable=False)
+def _embedding(dim: int) -> list[pa.Field]:
+    return [pa.field("embedding", pa.list_(pa.float16(), dim))] if dim else []
+
+
+def hub_metadata(schema: pa.Schema, class_names: Sequence[str]) -> str:
+    """Value of the key `huggingface` of the schema's metadata: the features of `datasets`, in JSON.
+
+    Args:
+        class_names: names of the labels; if there are none, labels stay numbers.
+    """
+    features = {field.name: _hub_feature(field.type) for field in schema}
+    if class_names and "label" in features:
+        features["label"] = {"names": list(class_names), "_type": "ClassLabel"}
+    return json.dumps({"info": {"features": features}})
+
+
+def _hub_feature(kind: pa.DataType) -> dict[str, Any]:
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _hub_feature(kind.value_type), "length": kind.list_size, "_type": "List"}
+    name = str(kind) if pa.types.is_string(kind) or pa.types.is_binary(kind) else np.dtype(kind.to_pandas_dtype()).name
+    return {"dtype": name, "_type": "Value"}

@@ -80,7 +80,12 @@ class ShardWriter:
         self.folder, self.kind, self.meta = Path(folder), kind, meta
         self.row_group_rows, self._part_name = row_group_rows, part_name
         about = {"schema_version": schemas.VERSION, "kind": kind, **meta}
-        self.schema = schema.with_metadata({"threedgp": json.dumps(about, sort_keys=True)})
+        self.schema = schema.with_metadata(
+            {
+                "threedgp": json.dumps(about, sort_keys=True),
+                "huggingface": schemas.hub_metadata(schema, meta.get("class_names", ())),
+            }
+        )
         self.folder.mkdir(parents=True, exist_ok=True)
         # A run that was killed just before its folder was published left the manifest and no records.
         self._finished = read_manifest(self.folder).files if (self.folder / MANIFEST).is_file() else []
@@ -107,8 +112,8 @@ class ShardWriter:
                 table,
                 pa.PythonFile(sink, mode="w"),
                 row_group_size=self.row_group_rows,
-                # What is compressed already does not shrink any further, and no column has many equal values.
-                compression={field.name: "none" if _compressed(field) else "zstd" for field in self.schema},
+                # Images and depth maps are compressed already, and features do not compress.
+                compression={"id": "zstd", "label": "zstd"},
                 use_dictionary=False,
                 write_statistics=False,
             )
@@ -264,10 +269,6 @@ def read_manifest(folder: Path) -> Manifest:
         versions = f"has columns of version {manifest.schema_version}, where this code reads {schemas.VERSION}"
         raise _damaged(path, manifest.kind, versions)
     return manifest
-
-
-def _compressed(field: pa.Field) -> bool:
-    return field.name == "image" or field.equals(schemas.DEPTH.field("depth"))
 
 
 def _damaged(path: Path, kind: str, what: str) -> UserError:

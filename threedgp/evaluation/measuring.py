@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation import exhibits, scene_metrics
 from threedgp.evaluation.contests import MODEL, OTHER_HALF, depth_contest, named, normal_contest, swd_metrics
@@ -150,7 +150,7 @@ def _pictures(evaluation: Evaluation, rows: np.ndarray) -> np.ndarray:
     """Prepared pictures of rows `[N, k]`, uint8 `[N, k, 3, R, R]`."""
     once, place = np.unique(rows, return_inverse=True)
     tables = take_rows(evaluation.real.prepared, once, ["image"])
-    pictures = np.stack([decode_image(image.as_py()) for table in tables for image in table["image"]])
+    pictures = np.concatenate([decode_images(table["image"]) for table in tables])
     return pictures.transpose(0, 3, 1, 2)[place.reshape(rows.shape)]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from threedgp.config import Config
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder
 from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
@@ -119,7 +119,7 @@ def first_pictures(shards: ShardFolder, count: int) -> np.ndarray:
         raise UserError(f"train.metric_samples: {count} pictures are more than the {shards.manifest.rows} of training.")
     pictures: list[np.ndarray] = []
     for table in shards.iterate(["image"]):
-        pictures += [decode_image(image.as_py()) for image in table["image"][: count - len(pictures)]]
+        pictures += [*decode_images(table["image"][: count - len(pictures)])]
         if len(pictures) == count:
             break
     return np.stack(pictures).transpose(0, 3, 1, 2)

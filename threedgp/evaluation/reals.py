@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, Source
@@ -93,7 +93,7 @@ class RealSet:
 
         def part(index: int, inside: np.ndarray) -> np.ndarray:
             images = self.prepared.read(index, ["image"])["image"].take(inside)
-            return np.stack([decode_image(image.as_py()) for image in images]).transpose(0, 3, 1, 2)
+            return decode_images(images).transpose(0, 3, 1, 2)
 
         found = rows_by_shard(self.prepared, self.rows)
         return Stream(len(self.rows), [partial(part, index, inside) for index, inside in found])

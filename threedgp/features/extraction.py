@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 
 from threedgp.data import schemas
-from threedgp.data.images import decode_image
+from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.features.extractor import FeatureExtractor
@@ -22,12 +22,6 @@ from threedgp.features.statistics import write_statistics
 from threedgp.runtime.processes import ALONE, Team
 
 NOTHING_LEFT_OUT = schemas.REJECTS.empty_table()
-
-
-def decode_batch(images: pa.ChunkedArray) -> torch.Tensor:
-    """A column of encoded square pictures of one size as uint8 `[B, 3, R, R]`."""
-    batch = np.stack([decode_image(image.as_py()) for image in images])
-    return torch.from_numpy(batch).permute(0, 3, 1, 2)
 
 
 def pooled_features(extractor: FeatureExtractor) -> Callable[[pa.ChunkedArray], np.ndarray]:
@@ -40,7 +34,7 @@ def pooled_features(extractor: FeatureExtractor) -> Callable[[pa.ChunkedArray], 
     def features_of(images: pa.ChunkedArray) -> np.ndarray:
         if not len(images):
             return np.empty((0, extractor.feature_dim), np.float32)
-        batch = decode_batch(images)
+        batch = torch.from_numpy(decode_images(images)).permute(0, 3, 1, 2)
         with turn:
             return extractor(batch).pooled.numpy()
 

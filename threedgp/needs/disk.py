@@ -13,7 +13,7 @@ from threedgp.data.source import get_source
 from threedgp.fetch.hub import HUB
 
 FIGURES_SIDE = 256
-PICTURE_BYTES = {"differences": 69_800, "webp": 67_200, "png": 91_900, "jpeg": 26_300}
+PICTURE_BYTES = {"webp": 67_200, "png": 91_900, "jpeg": 26_300}
 DEPTH_BYTES = 60_400
 """Bytes a photograph and its depth take at 256 px (docs/data_formats.md); other sizes in proportion to the pixels."""
 WIDTHS = {"none": 0, "efficientnet_lite0": 1280}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from threedgp.camera.trajectories import PATHS, front_circle, line, points
 from threedgp.config import RenderConfig
-from threedgp.data.images import decode_image, depth_from_bytes
+from threedgp.data.images import decode_images, depth_from_bytes
 from threedgp.data.shards import ShardFolder
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import sample_scenes
@@ -85,11 +85,11 @@ def draw_gallery(
 def real_pictures(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The first training pictures, uint8 `[N, R, R, 3]`, and their depth as the estimator had it, float32 `[N, R, R]`,
     each map from 0 (near) to 1; None where the shards hold no depth."""
-    rows = shards.read(0, ["image", "depth"]).slice(0, max(count, 1)).to_pylist()
-    pictures = np.stack([decode_image(row["image"]) for row in rows])
+    rows = shards.read(0, ["image", "depth"]).slice(0, max(count, 1))
+    pictures = decode_images(rows["image"])
     if shards.meta["estimator"] == "none":
         return pictures, None
-    depth = np.stack([depth_from_bytes(row["depth"], pictures.shape[1]) for row in rows])
+    depth = np.stack([depth_from_bytes(data.as_buffer(), pictures.shape[1]) for data in rows["depth"]])
     return pictures, depth.astype(np.float32) / 65535
 
 
