@@ -1,13 +1,26 @@
-"""`dvc.yaml` against the code: DVC does not follow imports, so this does."""
+"""`dvc.yaml` against the code: DVC does not follow imports, `dependencies.py` does."""
 
 import ast
 import functools
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.dependencies import (
+    CODE,
+    OPTIONAL,
+    TEMPLATES,
+    WITHOUT_EFFECT,
+    closure,
+    imported_files,
+    is_covered,
+    items,
+    needed,
+    used_files,
+    used_registries,
+)
 from stages.declaration import Declaration, declarations
 from stages.layout import Layout
 from threedgp.config import Config, load_config
@@ -26,118 +39,33 @@ STAGES = [
     "render",
     "report",
 ]
-# Modules that no result depends on: they check, guard, report and place. A change of one re-runs nothing.
-WITHOUT_EFFECT = {
-    "stages/declaration.py",
-    "stages/harness.py",
-    "stages/layout.py",
-    "stages/processes.py",
-    "threedgp/__init__.py",
-    "threedgp/config",  # DVC tracks the settings by their values
-    "threedgp/fetch",  # what it brings is checked by its hash, or by the stage that asked for it
-    "threedgp/runtime/allocator.py",
-    "threedgp/runtime/atomic.py",
-    "threedgp/runtime/device.py",
-    "threedgp/runtime/errors.py",
-    "threedgp/runtime/processes.py",
-    "threedgp/runtime/progress.py",
-    "threedgp/runtime/targets.py",
-}
-# What only an option such as --preview reaches, which writes no output: a change of one re-runs nothing, too.
-ASIDE = {"threedgp/commands", "threedgp/depth/evaluation.py", "threedgp/depth/preview.py", "threedgp/depth/scores.py"}
-# What each part of the library may import, beside single modules at its top. "The renderer knows no model, the models
-# know no data set."
+LIBRARY = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "threedgp").rglob("*.py"))]
+BASIS = {"config", "fetch", "runtime"}
 DOWNWARDS = {
-    "camera": set(),
-    "data": {"camera"},
-    "render": {"camera"},
-    "depth": {"camera", "data"},
-    "features": {"data"},
-    "models": {"camera", "render"},
-    "conversion": {"models"},
-    "training": {"camera", "data", "models", "render"},
-    "metrics": {"camera", "data", "depth", "features", "models", "render"},
-    "evaluation": {"camera", "data", "depth", "features", "metrics", "models", "render"},
-    "visual": {"camera", "data", "models", "render"},
-    "commands": {"camera", "conversion", "data", "depth", "models", "needs", "render", "visual"},
-    "needs": {"data"},
     "runtime": {"render"},
+    "config": {"fetch", "runtime"},
+    "fetch": {"runtime"},
+    "camera": BASIS,
+    "data": {"camera", *BASIS},
+    "render": {"camera", *BASIS},
+    "depth": {"camera", "data", *BASIS},
+    "features": {"data", *BASIS},
+    "models": {"camera", "render", *BASIS},
+    "conversion": {"models", *BASIS},
+    "training": {"camera", "data", "models", "render", *BASIS},
+    "metrics": {"camera", "data", "depth", "features", "models", "render", *BASIS},
+    "evaluation": {"camera", "data", "depth", "features", "metrics", "models", "render", *BASIS},
+    "visual": {"camera", "data", "models", "render", *BASIS},
+    "commands": {"camera", "conversion", "data", "depth", "models", "needs", "render", "visual", *BASIS},
+    "needs": {"data", *BASIS},
 }
-BASIS = {"__init__", "config", "fetch", "runtime"}
-# Modules that import by name: the registered items are the modules of a folder.
-REGISTRIES = {"threedgp/data/source.py": "threedgp/data/sources"}
-TOOLS = {"threedgp/__main__.py", "threedgp/cli.py"}
+"""What each part of the library may import: the renderer knows no model, the models know no data set."""
+ENTRY_POINTS = {"threedgp/__init__.py", "threedgp/__main__.py", "threedgp/cli.py"}
 
 
 @functools.cache
 def declared() -> dict[str, Declaration]:
     return declarations(load_config(ROOT / "params.yaml"))
-
-
-@functools.cache
-def imports(module: str) -> frozenset[str]:
-    """Modules of the project that a file imports, anywhere in it, as paths; with the packages on the way.
-
-    And the C++ that it compiles, which bears its name.
-    """
-    if module.endswith(".cpp"):
-        return frozenset()
-    native = module.replace(".py", ".cpp")
-    compiled = {native} if (ROOT / native).exists() else set()
-    folder = REGISTRIES.get(module)
-    items = {str(item.relative_to(ROOT)) for item in (ROOT / folder).glob("[!_]*.py")} if folder else set()
-    return _imported(ast.parse((ROOT / module).read_text()), module) | compiled | items
-
-
-def _imported(tree: ast.AST, module: str = "") -> frozenset[str]:
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] in ("threedgp", "stages"):
-                for depth in range(1, len(parts) + 1):
-                    found |= set(_file(parts[:depth]))
-    return frozenset(found)
-
-
-def _file(parts: list[str]) -> Iterator[str]:
-    """The file of a dotted name, if it is a module; a package only if there is more in it than a docstring."""
-    place = "/".join(parts)
-    if (ROOT / f"{place}.py").is_file():
-        yield f"{place}.py"
-    package = ROOT / place / "__init__.py"
-    if package.is_file() and any(not _is_docstring(node) for node in ast.parse(package.read_text()).body):
-        yield f"{place}/__init__.py"
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def closure(module: str) -> set[str]:
-    """`module` and everything it imports, transitively, but for what is aside."""
-    found, todo = set(), [module]
-    while todo:
-        module = todo.pop()
-        if module not in found and not is_aside(module):
-            found.add(module)
-            todo.extend(imports(module))
-    return found
-
-
-def covers(dep: Path, module: str) -> bool:
-    return Path(module) == dep or dep in Path(module).parents
-
-
-def is_aside(module: str) -> bool:
-    return any(covers(Path(place), module) for place in ASIDE)
 
 
 def test_stages_are_those_of_the_architecture(root: Path) -> None:
@@ -149,20 +77,35 @@ def test_stages_are_those_of_the_architecture(root: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stage_depends_on_all_code_that_changes_its_result(stage: str) -> None:
-    needed = closure(f"stages/{stage}.py")
-    listed = [*declared()[stage].deps, *map(Path, WITHOUT_EFFECT)]
-    missing = {module for module in needed if not any(covers(dep, module) for dep in listed)}
-    assert not missing, f"dvc.yaml: stage '{stage}' lacks deps"
+def test_stage_depends_on_the_code_that_changes_its_result(stage: str) -> None:
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    listed = [dep for dep in deps if dep.startswith(CODE)]
+    advice = "run `python tests/pipeline/dependencies.py`, which corrects the lists"
+    assert listed == needed(stage), f"dvc.yaml: the deps of stage '{stage}' are not the code that it uses; {advice}"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_stage_depends_on_no_code_that_it_does_not_use(stage: str) -> None:
-    used = closure(f"stages/{stage}.py")
-    code = [dep for dep in declared()[stage].deps if dep.parts[0] in ("threedgp", "stages")]
-    idle = {str(dep) for dep in code if not any(covers(dep, module) for module in used)}
-    assert not idle, f"dvc.yaml: stage '{stage}' has deps that it does not import"
-    assert not WITHOUT_EFFECT & {str(dep) for dep in code}
+CHOICES = [
+    (registry, Path(item).stem)
+    for registry in sorted({folder for file in LIBRARY for folder in used_registries(file)} & set(TEMPLATES))
+    for item in items(registry)
+]
+
+
+@pytest.mark.parametrize(("registry", "name"), CHOICES)
+def test_stage_depends_on_what_is_chosen_and_on_nothing_else_of_its_kind(registry: str, name: str) -> None:
+    section, key = re.search(r"\$\{(\w+)\.(\w+)\}", TEMPLATES[registry]).groups()
+    config = load_config(ROOT / "params.yaml")
+    choice = {
+        "threedgp/data/sources": config.dataset.source,
+        "threedgp/depth/estimators": config.depth.estimator,
+        registry: name,
+    }
+    values = getattr(config, section).model_copy(update={key: name})
+    for stage in declarations(config.model_copy(update={section: values})).values():
+        used = closure(f"stages/{stage.name}.py", choice)
+        assert {file for file in used if not is_covered(file, [*stage.deps, *WITHOUT_EFFECT])} == set(), stage.name
+        others = set(items(registry)) - {f"{registry}/{name}.py"}
+        assert not [other for other in others if is_covered(other, stage.deps)], stage.name
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -196,15 +139,15 @@ def test_stage_touches_no_path_that_it_does_not_declare(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_is_aside_takes_no_part_in_the_work(stage: str) -> None:
-    """It is imported inside a function that only the command calls, and not while the stage is at work.
+def test_optional_code_takes_no_part_in_the_work(stage: str) -> None:
+    """A function that only the command calls, and not while the stage is at work, imports it.
 
-    `test_imports_point_downwards` sees to it that no part of the library imports it.
+    `test_imports_point_downwards` makes sure that no part of the library imports it.
     """
     body = ast.parse((ROOT / f"stages/{stage}.py").read_text()).body
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
     for node in body:
-        if not any(map(is_aside, _imported(node))):
+        if not any(is_covered(file, OPTIONAL) for file in imported_files(node)):
             continue
         assert isinstance(node, ast.FunctionDef) and node.name not in ("main", "_work"), "imported at the top"
         for caller in functions:
@@ -217,26 +160,17 @@ def _opens_stage(node: ast.With) -> bool:
     return any("open_stage" in ast.dump(item) for item in node.items)
 
 
-def test_modules_without_effect_import_nothing_else(root: Path) -> None:
-    without_effect = [str(file.relative_to(root)) for file in sorted((root / "threedgp").rglob("*.py"))]
-    without_effect += [module for module in WITHOUT_EFFECT if module.startswith("stages/")]
-    listed = list(map(Path, WITHOUT_EFFECT))
-    for module in without_effect:
-        if any(covers(dep, module) for dep in listed):
-            assert all(any(covers(dep, other) for dep in listed) for other in imports(module)), module
+def test_code_without_effect_uses_no_other() -> None:
+    used = {file: used_files(file) for file in LIBRARY if is_covered(file, WITHOUT_EFFECT)}
+    assert not [(file, other) for file in used for other in used[file] if not is_covered(other, WITHOUT_EFFECT)]
 
 
-def test_imports_point_downwards(root: Path) -> None:
-    for file in sorted((root / "threedgp").rglob("*.py")):
-        module = str(file.relative_to(root))
-        part = file.relative_to(root / "threedgp").parts[0].removesuffix(".py")
-        for target in imports(module):
-            layer, other = target.split("/")[:2]
-            other = other.partition(".")[0]
-            assert layer != "stages", f"{module} imports {target}"
-            if module in TOOLS or other == part:
-                continue
-            assert other in BASIS | DOWNWARDS.get(part, set()), f"{module} imports {target}"
+def test_imports_point_downwards() -> None:
+    for file in sorted(set(LIBRARY) - ENTRY_POINTS):
+        part = file.split("/")[1]
+        for other in {*used_files(file), *used_registries(file)} - {"threedgp/__init__.py"}:
+            allowed = {f"threedgp/{name}" for name in DOWNWARDS[part] | {part}}
+            assert is_covered(other, allowed), f"{file} uses {other}"
 
 
 def test_every_setting_belongs_to_a_stage_or_to_the_machine() -> None:
@@ -308,13 +242,9 @@ def test_light_stages_start_without_torch(stage: str) -> None:
         if module in seen:
             continue
         seen.add(module)
-        tree = ast.parse((ROOT / module).read_text())
-        for node in tree.body:
+        for node in ast.parse((ROOT / module).read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                parts = name.split(".")
-                assert parts[0] not in heavy, f"{module} imports {name} at its top"
-                if parts[0] in ("threedgp", "stages"):
-                    todo.extend(file for depth in range(1, len(parts) + 1) for file in _file(parts[:depth]))
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not heavy & {name.split(".")[0] for name in names}, f"{module} imports {names} at its top"
+            if names:
+                todo.extend(imported_files(node))

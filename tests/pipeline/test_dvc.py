@@ -18,10 +18,10 @@ def test_only_what_changed_runs_again(imitation: Any) -> None:
     assert imitation.repro() == ["depth", "shards", "train", "evaluate", "render", "report"]
     imitation.set("machine", "workers", 3)
     assert imitation.repro() == []
-    visual = imitation.root / "threedgp" / "visual"
-    (visual / "meshes.py").write_text("# another comment\n")
+    library = imitation.root / "threedgp"
+    (library / "visual" / "meshes.py").write_text("# another comment\n")
     assert imitation.repro() == ["render", "report"]
-    (visual / "module.py").write_text("# another comment\n")  # nothing that draws uses it
+    (library / "visual" / "report.html.j2").write_text("another page\n")
     assert imitation.repro() == ["report"]
 
 
