@@ -47,13 +47,8 @@ def test_base_is_valid() -> None:
         (
             "dataset.source",
             "web",
-            "dataset.source: input should be 'procedural', 'folder', 'rgbd', 'imagenet', 'sdip' or 'lsun', "
+            "dataset.source: input should be 'folder', 'imagenet', 'lsun', 'procedural', 'rgbd' or 'sdip', "
             "but it is 'web'.",
-        ),
-        (
-            "dataset.source",
-            "folder",
-            "dataset.path: source 'folder' needs the folder or archive that holds the pictures.",
         ),
         ("camera.fov", [0, 45], "camera.fov: [0.0, 45.0] degrees does not lie inside (0, 180)."),
         ("camera.fov", [10], "camera.fov: expected a list of two numbers, but it is [10]."),

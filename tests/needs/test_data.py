@@ -10,7 +10,9 @@ import pytest
 
 from genuine_formats import imagenet_files, write_imagenet_tar
 from threedgp.config import Config
+from threedgp.data.source import download_source
 from threedgp.needs.data import missing_pictures, pictures_finding
+from threedgp.runtime.errors import UserError
 
 Settings = Callable[..., Config]
 
@@ -43,6 +45,25 @@ def test_missing_or_empty_path_says_what_to_fetch(
         Path("pictures").mkdir(exist_ok=True)
     Path("pictures/a.jpg").touch()
     assert missing_pictures(config) is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "problem"),
+    [
+        ({"source": "folder"}, "dataset.path: source 'folder' needs the folder"),
+        ({"source": "sdip", "subset": "cats"}, "dataset.subset: source 'sdip' has dogs and elephants"),
+        ({"source": "lsun"}, "dataset.subset: source 'lsun' has horse"),
+        ({"subset": "dogs"}, "dataset.subset: source 'imagenet' has no "),
+    ],
+)
+def test_settings_that_do_not_fit_the_source(
+    settings: Settings, dataset: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    config = at(settings, None, **dataset)
+    assert missing_pictures(config).startswith(problem)
+    assert pictures_finding(config).advice.startswith(problem)
+    with pytest.raises(UserError, match=f"^{problem}"):
+        download_source(config, tmp_path / "raw")
 
 
 def test_home_is_where_the_stage_looks(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from threedgp.config.choices import names
 from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section, Seed
-
-SUBSETS = {"sdip": ("dogs", "elephants"), "lsun": ("horse",)}
-"""Parts of the sources that have parts."""
 
 
 class DatasetConfig(Section):
@@ -17,7 +15,7 @@ class DatasetConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "imagenet"
     """Name of the folder under `data/`."""
-    source: Literal["procedural", "folder", "rgbd", "imagenet", "sdip", "lsun"] = "imagenet"
+    source: Literal[names("threedgp.data.sources")] = "imagenet"
     path: str | None = None
     """Folder or archive that holds the pictures; null where the source makes or fetches them (`imagenet`: from the
     Hugging Face hub, with a token)."""
@@ -25,17 +23,6 @@ class DatasetConfig(Section):
     """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
     resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
     """Side of the pictures in pixels; metrics look at patches of 7."""
-
-    @model_validator(mode="after")
-    def _path_matches_source(self) -> DatasetConfig:
-        if self.source in ("folder", "rgbd") and not self.path:
-            raise ValueError(f"path: source '{self.source}' needs the folder or archive that holds the pictures")
-        known = SUBSETS.get(self.source, ())
-        if known and self.subset not in known:
-            raise ValueError(f"subset: source '{self.source}' has {' and '.join(known)}; name one")
-        if not known and self.subset is not None:
-            raise ValueError(f"subset: source '{self.source}' has no parts; set it to null")
-        return self
 
 
 class DownloadConfig(Section):

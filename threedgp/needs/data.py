@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threedgp.config import Config
+from threedgp.data.source import dataset_problem, get_source
 from threedgp.fetch.hub import HUB, endpoint, token_for
 from threedgp.fetch.remote import expanded, mirror_problem, shown
 from threedgp.needs.finding import Finding
@@ -10,12 +11,16 @@ from threedgp.runtime.errors import UserError
 
 
 def missing_pictures(config: Config) -> str | None:
-    """Why `dataset.path` or `machine.mirror` cannot serve, with what to do; None if both can, or are null."""
-    return _missing_path(config) or mirror_problem(config.machine.mirror)
+    """Why section `dataset` or `machine.mirror` cannot be used, and what to do; None if both can."""
+    return _dataset_problem(config) or mirror_problem(config.machine.mirror)
+
+
+def _dataset_problem(config: Config) -> str | None:
+    return dataset_problem(config.dataset) or _missing_path(config)
 
 
 def _missing_path(config: Config) -> str | None:
-    """Why `dataset.path` cannot serve, with what to fetch and where to put it."""
+    """What is wrong with `dataset.path`, what to fetch and where to put it."""
     data = config.dataset
     if data.path is None:
         return None
@@ -26,25 +31,17 @@ def _missing_path(config: Config) -> str | None:
         what = "there is nothing in the folder"
     else:
         return None
-    advice = _what_to_fetch(config) or "put the pictures there or correct it"
+    instructions = get_source(data.source).instructions
+    advice = instructions(data.subset) if instructions else "put the pictures there or correct it"
     return f"dataset.path: {what} '{data.path}'; {advice}"
-
-
-def _what_to_fetch(config: Config) -> str | None:
-    from threedgp.data.source import get_source  # imports PyArrow, which `threedgp check` avoids if all is well
-
-    instructions = get_source(config.dataset.source).instructions
-    return instructions and instructions(config.dataset.subset)
 
 
 def pictures_finding(config: Config) -> Finding:
     """Where the pictures are, or come from, and whether a token for them is there."""
     data, what = config.dataset, f"Pictures ({config.dataset.source})"
-    problem = _missing_path(config)
+    problem = _dataset_problem(config)
     if problem:
         return Finding(what, "missing", False, True, problem)
-    from threedgp.data.source import get_source
-
     kind = get_source(data.source)
     if data.path is not None:
         try:
