@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +9,8 @@ import pytest
 
 from threedgp.config import Config
 from threedgp.fetch import table
-from threedgp.fetch.hub import list_repository
-from threedgp.fetch.remote import Remote
-from threedgp.fetch.weights import find_model, find_weights
 from threedgp.needs.finding import Finding
 from threedgp.needs.weights import missing_path, networks, weights_findings
-from threedgp.runtime import atomic
 
 Settings = Callable[..., Config]
 
@@ -129,33 +124,28 @@ def test_addresses_and_hub_ids_are_no_missing_paths(settings: Settings, given: s
     assert line.fine and "will be fetched from https://" in line.found and "secret" not in line.found
 
 
-def test_what_was_fetched_is_found_where_it_is(settings: Settings, tmp_path: Path) -> None:
-    """The downloader itself fills the cache, from a mirror in a folder."""
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    data = b"weights of one's own"
-    (mirror / "own.pth").write_bytes(data)
-    address = f"https://example.org/own.pth#sha256={hashlib.sha256(data).hexdigest()}"
-    file = find_weights("leres", address, mirror=str(mirror))
-    assert found(settings(depth={"weights": address}))["Weights of leres"].found == str(file)
-    (mirror / "Intel").mkdir()
-    make_model(mirror / "Intel/dpt-large")
-    assert {file.name for file in list_repository("Intel/dpt-large", kind="model", mirror=str(mirror))}
-    folder = find_model("Intel/dpt-large", key="depth.weights", mirror=str(mirror))
-    line = found(settings(depth={"estimator": "dpt"}))["Weights of dpt"]
-    assert line.found == str(folder / "config.json")
-    (folder / "model.safetensors").unlink()
-    assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found
-
-
-def test_half_a_download_is_not_there(settings: Settings, tmp_path: Path) -> None:
+def test_downloaded_weights_are_found(settings: Settings, tmp_path: Path) -> None:
     entry = table.WEIGHTS["leres"].file
     folder = tmp_path / "cache/weights/leres-1d696b2e"
     folder.mkdir(parents=True)
-    atomic.write_json(folder / f"{entry.name}.fetched.json", [vars(Remote(entry.name, entry.url, 5))])
+    (folder / f".{entry.name}.part").write_bytes(b"123")
     assert "will be fetched" in found(settings())["Weights of leres"].found
     (folder / entry.name).write_bytes(b"12345")
     assert found(settings())["Weights of leres"].found == str(folder / entry.name)
+
+
+def test_models_in_the_cache_of_the_hub_are_found(settings: Settings, tmp_path: Path) -> None:
+    repository, commit = tmp_path / "hub_cache/models--Intel--dpt-large", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    make_model(repository / "snapshots" / commit)
+    weights = repository / "snapshots" / commit / "model.safetensors"
+    assert found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found == str(weights.parent)
+    leres = found(settings(depth={"weights": "Intel/dpt-large"}))["Weights of leres"]
+    assert leres.found == str(weights)
+    weights.unlink()
+    assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found
 
 
 def test_network_that_timm_does_not_have(settings: Settings) -> None:

@@ -43,7 +43,7 @@ LIBRARY = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "threedgp").rg
 BASIS = {"config", "fetch", "runtime"}
 DOWNWARDS = {
     "runtime": {"render"},
-    "config": {"fetch", "runtime"},
+    "config": {"runtime"},
     "fetch": {"runtime"},
     "camera": BASIS,
     "data": {"camera", *BASIS},

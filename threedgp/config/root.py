@@ -23,7 +23,7 @@ from threedgp.config.model import CameraConfig, ModelConfig
 from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.train import TrainConfig
-from threedgp.fetch.remote import address_problem
+from threedgp.runtime.addresses import address_problem
 from threedgp.runtime.errors import UserError
 
 

