@@ -1,1 +1,1 @@
-"""Downloads: data sets, lists of images, and weights."""
+"""Getting files from elsewhere: data sets, lists of pictures, weights."""
