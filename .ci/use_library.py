@@ -19,8 +19,7 @@ from threedgp.data.loader import Batch
 from threedgp.models.generator import Generator
 from threedgp.models.saving import save_model
 from threedgp.models.scenes import sample_scenes
-from threedgp.render import midpoint_randomness, render_rays
-from threedgp.render.engines import Backend
+from threedgp.render import Backend, midpoint_randomness, render_rays
 from threedgp.training.step import Trainer, build_networks
 
 CLASSES, FEATURES = 2, 16

@@ -1,4 +1,4 @@
-"""What a GPU can do at best with the renderer's memory traffic: copying, gathering rows and adding to rows."""
+"""Rates of a GPU that bound the renderer: copying, gathering rows and adding to rows."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def _median(work: object) -> float:
 
 
 def copy_bandwidth() -> float:
-    """Bytes read and written a second by a device-to-device copy of 4 GiB."""
+    """Bytes per second, read and written, of a device-to-device copy of 4 GiB."""
     source = torch.randn(1 << 30, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / _median(lambda: target.copy_(source))
 
 
 def row_times(table: Tensor, rows: Tensor) -> tuple[float, float]:
-    """Seconds to gather, and to add to, the given rows (int32, 12 for each sample, in the order of samples).
+    """Seconds to gather and to add to the given rows (int32, 12 for each sample, in the order of samples).
 
-    The addresses are those of the benchmark itself, so the cache helps as much as it helps the renderer.
+    The addresses are those of the benchmark, so caches help as much as they help the renderer.
     """
     channels, block = table.shape[1], 64
     programs = triton.cdiv(rows.numel(), block * 12)

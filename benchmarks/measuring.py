@@ -1,4 +1,4 @@
-"""Time and peak memory of a piece of work on a GPU or a CPU, and what it ran on."""
+"""Time and peak memory of a function on a GPU or a CPU, and the environment of a measurement."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from pathlib import Path
 import torch
 
 
-def _synchronise(device: str) -> None:
+def _synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def require_gpu(parser: argparse.ArgumentParser, device: str = "cuda") -> None:
-    """End the program with one sentence where `device` is a GPU and there is none."""
+    """Exit with an error message if `device` is a GPU and there is none."""
     if device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no CUDA device here; this is to be measured on one.")
+        parser.error("no CUDA device is available")
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
     """Wall-clock time of one call, waiting for the device before and after."""
-    _synchronise(device)
+    _synchronize(device)
     start = time.perf_counter()
     work()
-    _synchronise(device)
+    _synchronize(device)
     return time.perf_counter() - start
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """Median, 20 % and 80 % quantile and least in milliseconds; on a busy machine the least says most."""
+    """Median, 20 % and 80 % quantiles and minimum in ms; on a busy machine the minimum is the most reliable."""
     ordered = sorted(values)
     last = len(ordered) - 1
     return {
         "median_ms": statistics.median(ordered) * 1e3,
         "q20_ms": ordered[round(0.2 * last)] * 1e3,
         "q80_ms": ordered[round(0.8 * last)] * 1e3,
-        "least_ms": ordered[0] * 1e3,
+        "min_ms": ordered[0] * 1e3,
     }
 
 
 def interleaved(
     works: dict[str, Callable[[], object]], device: str, repeats: int, warmups: int = 3
 ) -> dict[str, dict[str, float]]:
-    """Times of several pieces of work, each in turn, after warm-up."""
+    """Times of several functions, interleaved, after warm-up."""
     for work in works.values():
         for _ in range(warmups):
             work()
@@ -69,38 +69,38 @@ def _resident() -> int:
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> int:
-    """Most memory in use while `work` runs, above what was in use before.
+    """Peak memory while `work` runs, minus what was in use before.
 
-    On a CPU this is resident memory, sampled every millisecond by a thread (PyTorch's operators let it run).
+    On a CPU: resident memory, sampled every millisecond by a thread (PyTorch's operators release the GIL).
     """
     gc.collect()
     if device == "cuda":
-        _synchronise(device)
+        _synchronize(device)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
-        _synchronise(device)
+        _synchronize(device)
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
     before = _resident()
-    most, stop = before, threading.Event()
+    peak, stop = before, threading.Event()
 
     def watch() -> None:
-        nonlocal most
+        nonlocal peak
         while not stop.wait(0.001):
-            most = max(most, _resident())
+            peak = max(peak, _resident())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     work()
-    most = max(most, _resident())
+    peak = max(peak, _resident())
     stop.set()
     watcher.join()
-    return most - before
+    return peak - before
 
 
 def environment(device: str) -> dict[str, object]:
-    """Device, versions, commit and time of a measurement."""
+    """Device, versions, commit and date of a measurement."""
     try:
         import triton
 

@@ -1,8 +1,8 @@
-"""The baseline: volume rendering composed of PyTorch's own operators, as the published tri-plane generators do it.
+"""The baseline: volume rendering composed of PyTorch operators, as published tri-plane generators do it.
 
-`grid_sample` on NCHW planes, all features and hidden units materialised, autograd throughout. Like the renderer it is
-compared with, it evaluates each first-pass sample once and re-uses it in the union of both passes, and gradients reach
-ray origins and directions through the sample positions.
+`grid_sample` on NCHW planes, all features and hidden units in memory, autograd throughout. Like `render_rays`, it
+evaluates each sample of the coarse pass once and reuses it in the union of both passes, and gradients reach ray origins
+and directions through the sample positions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Time and peak memory of rendering against the naive composition, in turn in one process.
+"""Time and peak memory of rendering compared with the naive composition, interleaved in one process.
 
     python benchmarks/render.py                      # published sizes on a GPU, 4 images of them on a CPU
     python benchmarks/render.py --workload toy
@@ -21,7 +21,7 @@ from torch import Tensor
 from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
 
 from threedgp.render import Decoder, render_rays, stratified_distances
-from threedgp.render.field_reference import PLANE_AXES, texels
+from threedgp.render.field import PLANE_AXES
 
 RESULTS = Path(__file__).parent / "results" / "render.jsonl"
 
@@ -31,7 +31,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 
 def naive_runs(scene: Scene, work: Workload) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
-    """Forward, forward + backward, and leaves of the baseline, with planes in its own layout."""
+    """Forward pass, forward + backward pass, and leaves of the baseline; its planes are `[B, 3, C, H, W]`."""
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 4, 1, 2).float().contiguous().requires_grad_()
     decoder = Decoder(*(_leaf(w) for w in scene.decoder))
     origins, directions = _leaf(scene.origins), _leaf(scene.directions)
@@ -46,7 +46,7 @@ def naive_runs(scene: Scene, work: Workload) -> tuple[Callable[[], object], Call
 def our_runs(
     scene: Scene, work: Workload, backend: str
 ) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
-    """Forward, forward + backward, and leaves of `render_rays`."""
+    """Forward pass, forward + backward pass, and leaves of `render_rays`."""
     image = _leaf(scene.image)
     decoder = Decoder(*(_leaf(w) for w in scene.decoder))
     origins, directions = _leaf(scene.origins), _leaf(scene.directions)
@@ -76,22 +76,23 @@ def _forward_and_both(
 
 
 def _row_indices(scene: Scene, work: Workload) -> Tensor:
-    """The texels that a first pass reads, int32 `[B R S * 12]`."""
+    """Rows of the texels that the coarse pass reads, int32 `[B R S * 12]`."""
     distances = stratified_distances(scene.randomness.coarse, SETTINGS.near, SETTINGS.far)
     points = scene.origins[:, :, None] + distances[..., None] * scene.directions[:, :, None]
     coordinates = points / SETTINGS.half_width
     image = torch.arange(work.images, device=points.device)[:, None, None, None, None] * work.plane**2
     rows = []
+    lower = ((coordinates + 1) * ((work.plane - 1) / 2)).floor().long()
+    neighbors = torch.stack([lower, lower + 1], dim=-1).clamp(0, work.plane - 1)  # [B, R, S, 3, 2]
     for plane, (across, up) in enumerate(PLANE_AXES):
-        column, _ = texels(coordinates[..., across], work.plane)
-        row, _ = texels(coordinates[..., up], work.plane)
+        column, row = neighbors[..., across, :], neighbors[..., up, :]
         at = image + row[..., :, None] * work.plane + column[..., None, :]
         rows.append((at * 3 + plane).flatten(3).int())
     return torch.stack(rows, dim=3).flatten()
 
 
 def limits(scene: Scene, work: Workload) -> dict[str, float]:
-    """Least times in ms of gathering all texels and of adding to all of them, for both passes."""
+    """Lower bounds in ms: the time to gather all texels and to add to all of them, in both passes."""
     from chip_limits import copy_bandwidth, row_times
 
     table = scene.image.float().reshape(-1, work.channels).clone()
@@ -108,7 +109,7 @@ def limits(scene: Scene, work: Workload) -> dict[str, float]:
 
 
 def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype, repeats: int) -> dict[str, object]:
-    """All numbers of one workload."""
+    """Times, peak memory and ratios of one workload."""
     scene = make_scene(work, device, dtype)
     runs = {"naive": naive_runs(scene, work)}
     runs |= {name: our_runs(scene, work, name) for name in backends}
@@ -134,8 +135,8 @@ def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype
         row[f"{name}_ratios"] = {
             "forward": forward_times["naive"]["median_ms"] / forward_times[name]["median_ms"],
             "both": both_times["naive"]["median_ms"] / both_times[name]["median_ms"],
-            "least_forward": forward_times["naive"]["least_ms"] / forward_times[name]["least_ms"],
-            "least_both": both_times["naive"]["least_ms"] / both_times[name]["least_ms"],
+            "min_forward": forward_times["naive"]["min_ms"] / forward_times[name]["min_ms"],
+            "min_both": both_times["naive"]["min_ms"] / both_times[name]["min_ms"],
             "both_peak": peaks["naive"]["both_peak_mb"] / max(peaks[name]["both_peak_mb"], 1e-3),
         }
     if device == "cuda":
@@ -144,23 +145,23 @@ def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype
 
 
 def main() -> None:
-    """Read the options, measure, print and append."""
+    """Measure, print and append to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, choices=["cpu", "cuda"])
     parser.add_argument("--workload", choices=WORKLOADS, help="default: published (CPU: published-4)")
-    parser.add_argument("--backend", nargs="+", help="default: triton (CPU: blocked)")
+    parser.add_argument("--backend", nargs="+", help="default: triton (CPU: native)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the planes")
     parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
-    parser.add_argument("--note", help="kept in the row, such as what else the machine was doing")
+    parser.add_argument("--note", help="stored with the results, such as the load of the machine")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     require_gpu(parser, options.device)
     on_gpu = options.device == "cuda"
     name = options.workload or ("published" if on_gpu else "published-4")
-    backends = options.backend or (["triton"] if on_gpu else ["blocked"])
+    backends = options.backend or (["triton"] if on_gpu else ["native"])
     repeats = options.repeats or (20 if on_gpu else 5)
-    torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its products are then no slower than ours
+    torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its matrix products are then as fast as ours
     work, dtype = WORKLOADS[name], getattr(torch, options.dtype)
     row = {
         "workload": name,

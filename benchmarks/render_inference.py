@@ -1,9 +1,9 @@
-"""Rendering pictures: 256x256 rays at 64 + 64 samples in chunks, with and without stopping at opaque rays.
+"""Time and memory of rendering images: 256x256 rays, 64 + 64 samples, in chunks, with and without `stop_when_opaque`.
 
     python benchmarks/render_inference.py [--density 200]
 
-Compared with the training path (the same rays at once, keeping what backward needs). Scenes are random; `--density` is
-added to raw density, so that rays become opaque as they do in trained scenes. Appends one row to
+Compared with the training path (all rays at once, with gradients). Scenes are random; `--density` is added to raw
+density, so that rays become opaque as they do in trained scenes. Appends one row to
 benchmarks/results/render.jsonl.
 """
 
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results" / "render.jsonl"
 
 
 def main() -> None:
-    """Measure, print and append."""
+    """Measure, print and append to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--density", type=float, default=200.0)
@@ -40,21 +40,21 @@ def main() -> None:
     rays = (planes, scene.decoder, scene.origins, scene.directions, numbers, SETTINGS)
 
     @torch.no_grad()
-    def picture(stop: bool) -> Composite:
+    def image(stop: bool) -> Composite:
         return render_rays(*rays, chunk=options.chunk, stop_when_opaque=stop)
 
     def training() -> Composite:
         return render_rays(planes.detach().requires_grad_(), *rays[1:])
 
-    runs = {"training path": training, "chunks": lambda: picture(False), "chunks, stopping": lambda: picture(True)}
-    whole, stopped = picture(False), picture(True)
+    runs = {"training path": training, "chunks": lambda: image(False), "chunks, stopping": lambda: image(True)}
+    whole, stopped = image(False), image(True)
     row: dict[str, object] = {
         "workload": "inference",
         **work._asdict(),
         "density": options.density,
         "chunk": options.chunk,
         **environment(options.device),
-        "largest_difference_of_stopping": (whole.rgb - stopped.rgb).abs().max().item(),
+        "max_difference_of_stopping": (whole.rgb - stopped.rgb).abs().max().item(),
     }
     times = interleaved(runs, options.device, options.repeats, warmups=1)
     for name, run in runs.items():

@@ -1,8 +1,8 @@
-"""Times of the field's kernels for several shapes of tiles, at the published size: which defaults suit a GPU.
+"""Times of the field's Triton kernels for several tiles, at the published size, to choose defaults for a GPU.
 
     python benchmarks/tune_field.py [--dtype bfloat16]
 
-Prints a table; the defaults are in threedgp/render/triton/field_launch.py.
+Prints a table; the defaults are in threedgp/render/triton/field.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from measuring import require_gpu, seconds
 from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import stratified_distances
-from threedgp.render.field_interface import FieldInputs, Needs
-from threedgp.render.triton.field_launch import Tile, field_backward, field_forward
+from threedgp.render.field import Needs, Scene
+from threedgp.render.triton.field import Tile, field_backward, field_forward
 
 FORWARD = [Tile(32, 2), Tile(32, 4), Tile(64, 2), Tile(64, 4), Tile(128, 4), Tile(128, 8), Tile(64, 4, registers=80)]
 BACKWARD = [
@@ -27,7 +27,7 @@ BACKWARD = [
 
 
 def main() -> None:
-    """Compile in parallel, then time one after the other."""
+    """Compile in parallel, then time one kernel after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--workload", default="published", choices=WORKLOADS)
@@ -38,7 +38,7 @@ def main() -> None:
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
     distances = stratified_distances(scene.randomness.coarse, SETTINGS.near, SETTINGS.far)
     gradient = torch.randn(*distances.shape, 4, device="cuda")
-    inputs = FieldInputs(planes, scene.decoder, scene.origins, scene.directions, SETTINGS.half_width, False)
+    inputs = Scene(planes, scene.decoder, scene.origins, scene.directions, SETTINGS.half_width, False)
 
     def forward(tile: Tile) -> object:
         return field_forward(inputs, distances, None, tile=tile)
@@ -61,8 +61,8 @@ def main() -> None:
     def attempt(job: tuple[str, Tile, object]) -> str | None:
         try:
             job[2]()
-        except Exception as problem:  # a shape that does not fit must not end the table
-            return f"{type(problem).__name__}: {str(problem)[:100]}"
+        except Exception as error:  # a tile that does not compile must not end the table
+            return f"{type(error).__name__}: {str(error)[:100]}"
         return None
 
     with ThreadPoolExecutor(12) as pool:

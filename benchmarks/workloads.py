@@ -1,4 +1,4 @@
-"""Inputs of the rendering benchmark: scenes, cameras of the published prior, and random numbers."""
+"""Inputs of the rendering benchmarks: scenes, cameras of the published prior, and random numbers."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SETTINGS = RaySettings(near=0.75, far=1.25, half_width=0.5)
 
 
 class Scene(NamedTuple):
-    """What a renderer takes, and a gradient to send back."""
+    """Inputs of a renderer, and the gradients of its outputs."""
 
     image: Tensor
-    """Planes as a channels-last backbone leaves them, `[B, H, W, 3C]`."""
+    """Planes as a channels-last backbone returns them, `[B, H, W, 3C]`."""
     decoder: Decoder
     origins: Tensor
     directions: Tensor
@@ -54,11 +54,11 @@ class Scene(NamedTuple):
 
 
 def make_scene(work: Workload, device: str, dtype: torch.dtype, density: float = 0.0) -> Scene:
-    """Scenes of random planes, seen whole (no patch: the worst case for locality) from cameras of the uniform prior.
+    """Scenes of random planes and whole images (no patches: the worst case for locality) from cameras of the prior.
 
     Args:
         work: sizes.
-        device: where.
+        device: of all tensors.
         dtype: of the planes.
         density: added to the decoder's raw density; more makes scenes opaque.
     """

@@ -20,12 +20,12 @@ from render.kernel_checks import (
 from threedgp.render import (
     Decoder,
     RaySettings,
-    composite_union,
+    composite,
     field_along_rays,
     midpoint_randomness,
     render_rays,
 )
-from threedgp.render.triton import field_launch as triton_field_launch
+from threedgp.render.triton import field as triton_field
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
@@ -55,7 +55,7 @@ def test_float16_planes() -> None:
 
 
 def test_wide_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_field_launch, "_is_wide", lambda layout, planes: True)
+    monkeypatch.setattr(triton_field, "_is_wide", lambda layout, planes: True)
     assert max(field_errors(CASES["odd sizes"], "triton").values()) < TOLERANCE
 
 
@@ -73,7 +73,7 @@ def test_compositing_keeps_its_inputs_alone() -> None:
     samples = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (4, 5)]
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        composite_union(tuple(samples), tuple(distances), backend="triton")
+        composite(tuple(samples), tuple(distances), backend="triton")
     inputs = {x.untyped_storage().data_ptr() for x in (*distances, *samples)}
     assert {x.untyped_storage().data_ptr() for x in kept} == inputs
 
@@ -96,7 +96,7 @@ def test_thin_samples_weigh_what_they_should(raw: float, infinite: bool) -> None
         samples[..., 3] = raw
         samples.requires_grad_()
         switches = dict(infinite_last_interval=infinite, backend=backend)
-        seen = composite_union((samples,), (distances.to(dtype),), **switches)
+        seen = composite((samples,), (distances.to(dtype),), **switches)
         seen.weights[..., :5].sum().backward()
         results.append((seen.weights.detach().double(), samples.grad[..., 3].double()))
     for actual, truth in zip(*results, strict=True):
@@ -124,7 +124,7 @@ def test_whole_rendering_and_every_gradient(switches: dict[str, object]) -> None
 
 def test_second_derivatives_of_compositing_are_refused() -> None:
     samples = torch.randn(3, 4, 4, requires_grad=True)
-    seen = composite_union((samples,), (torch.linspace(0, 1, 4).expand(3, 4),), backend="triton")
+    seen = composite((samples,), (torch.linspace(0, 1, 4).expand(3, 4),), backend="triton")
     (gradient,) = torch.autograd.grad(seen.rgb.square().sum(), samples, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiated once; use backend='torch'"):
         gradient.sum().backward()

@@ -16,17 +16,16 @@ from threedgp.render import (
     Decoder,
     RayRandomness,
     RaySettings,
-    composite_union,
+    composite,
     field_along_rays,
     render_rays,
 )
-from threedgp.render import composite as composite_sorted
 from threedgp.render.native import field as native_field
 from threedgp.render.sampling import fine_distances
 
 HALF_WIDTH = 0.5
 needs_compiler = pytest.mark.skipif(
-    native_field.reason_against(8, 16) is not None, reason=str(native_field.reason_against(8, 16))
+    native_field.unavailable_reason(8, 16) is not None, reason=str(native_field.unavailable_reason(8, 16))
 )
 
 
@@ -160,9 +159,9 @@ def composite_errors(
         leaves = [s.detach().clone().to(device, dtype).requires_grad_() for s in samples]
         at = tuple(d.to(device, dtype) for d in distances)
         if len(counts) > 1:
-            seen = composite_union(tuple(leaves), at, backend=engine, **switches)
+            seen = composite(tuple(leaves), at, backend=engine, **switches)
         else:
-            seen = composite_sorted(leaves[0], at[0], backend=engine, **switches)
+            seen = composite(leaves[0], at[0], backend=engine, **switches)
         if weights is None:
             weights = [torch.randn(x.shape, generator=generator) for x in seen]
         sum((x * w.to(x)).sum() for x, w in zip(seen, weights, strict=True)).backward()

@@ -15,7 +15,6 @@ from threedgp.render import (
     RayRandomness,
     RaySettings,
     composite,
-    composite_union,
     contract,
     field_along_rays,
     field_at_points,
@@ -27,7 +26,7 @@ from threedgp.render import (
     uncontract,
 )
 
-ENGINES = ["torch", "blocked", pytest.param("native", marks=needs_compiler)]
+ENGINES = ["torch", pytest.param("native", marks=needs_compiler)]
 B, R, S, F, C, H = 2, 5, 4, 6, 8, 16
 SETTINGS = RaySettings(0.2, 0.9, 0.5)
 
@@ -68,7 +67,7 @@ def _union(
 ) -> object:
     distances = tuple(torch.zeros(s, dtype=d) for s, d in zip(sizes, dtypes, strict=False))
     samples = tuple(torch.zeros(*s, 4, dtype=d) for s, d in zip(sizes, dtypes, strict=False))
-    return composite_union(samples, distances, **options)
+    return composite(samples, distances, **options)
 
 
 LINE, ROW, META = torch.zeros(B, R, S), torch.zeros(B, R, 3), torch.device("meta")
@@ -192,7 +191,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "negative width": (lambda: _render(SETTINGS._replace(half_width=-1.0)), "half_width: expected a positive number"),
     "quantile over one": (
         lambda: _render(SETTINGS._replace(cut_quantile=50)),
-        "cut_quantile: expected a share .*, got 50",
+        "cut_quantile: expected a number .*, got 50",
     ),
     # compositing
     "samples of three values": (
@@ -213,12 +212,12 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "half samples to infinity": (
         lambda: _union((R, S), dtypes=(torch.float16,)),
-        "samples: torch.float16 has no number for",
+        "samples: torch.float16 cannot represent",
     ),
-    "no set": (lambda: composite_union((), ()), "samples, distances: expected one or two sets, got 0 and 0"),
+    "no set": (lambda: composite((), ()), "samples, distances: expected one or two sets, got 0 and 0"),
     "three sets": (lambda: _union((R, S), (R, S), (R, S)), "samples, distances: expected one or two sets, got 3 and 3"),
     "distances missing": (
-        lambda: composite_union((torch.zeros(R, S, 4),) * 2, (torch.zeros(R, S),)),
+        lambda: composite((torch.zeros(R, S, 4),) * 2, (torch.zeros(R, S),)),
         "samples, distances: expected one or two sets, got 2 and 1",
     ),
     "sets of other rays": (lambda: _union((R, S), (R - 1, F)), r"distances\[1\]: expected \[5, S\], got \[4, 6\]"),

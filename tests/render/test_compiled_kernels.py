@@ -20,10 +20,11 @@ from triton.compiler import ASTSource
 
 from threedgp.render.triton import compositing as triton_compositing
 from threedgp.render.triton import field as triton_field
-from threedgp.render.triton.field_launch import COMPILER, Tile, backward_tile, forward_tile
+from threedgp.render.triton.compiler import COMPILER_OPTIONS
+from threedgp.render.triton.field import Tile, backward_tile, forward_tile
 
 SHARED_LIMIT = {90: 227 * 1024, 80: 163 * 1024}
-FLOATS = {"inverse_half_width", "opaque_depth", "empty", "last", "bias"}
+FLOATS = {"inverse_half_width", "max_optical_depth", "empty", "last", "bias"}
 INTEGERS = {
     *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
     *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w", "count", "count_1", "count_2", "fine"),
@@ -54,7 +55,9 @@ def compile_kernel(kernel: object, constants: dict[str, object], warps: int, tar
             signature[name] = planes if name == "planes" else "*fp32"
             attributes[(k,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
-    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options={"num_warps": warps, **COMPILER})
+    made = triton.compile(
+        source, target=GPUTarget("cuda", target, 32), options={"num_warps": warps, **COMPILER_OPTIONS}
+    )
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])

@@ -71,7 +71,7 @@ def _seen(distances: Tensor, rgb: Tensor, raw: Tensor, **switches: object) -> Co
     return composite(torch.cat([rgb, raw[..., None]], dim=-1), distances, backend="torch", **switches)
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch", "blocked"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_matches_a_naive_composition(backend: str) -> None:
     inputs = _inputs()
     seen, expected = render_rays(*inputs, SETTINGS, backend=backend), _seen(*_naive(*inputs))
@@ -81,7 +81,7 @@ def test_matches_a_naive_composition(backend: str) -> None:
     assert torch.allclose(seen.weights, expected.weights, atol=2e-5)
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch", "blocked"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
 @pytest.mark.parametrize("fine", [0, 6])
 @pytest.mark.parametrize(
     "switches",
@@ -143,7 +143,7 @@ def test_midpoints_are_the_middles_of_cells_and_even_quantiles() -> None:
 
 
 def test_both_passes_of_every_engine_hand_back_what_was_asked_for() -> None:
-    for backend in ("torch", "blocked"):
+    for backend in ("torch", "auto"):
         distances, samples = sample_rays(*_inputs(4, 7), SETTINGS, backend=backend)
         assert [d.shape[-1] for d in distances] == [4, 7]
         assert [s.shape[-2:] for s in samples] == [(4, 4), (7, 4)]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from render.kernel_checks import needs_compiler
 from torch import Tensor
 
 from threedgp.render import Decoder, RayRandomness, RaySettings, midpoint_randomness, render_rays
-from threedgp.render.renderer import EMPTY_RAW_DENSITY, sample_rays
+from threedgp.render.decoder import EMPTY_RAW_DENSITY
+from threedgp.render.renderer import sample_rays
 
-ENGINES = ["blocked", pytest.param("native", marks=needs_compiler)]
 RAYS, COARSE = 200, 64
 LONG = RaySettings(near=0.0, far=100.0, half_width=60.0, infinite_last_interval=False)
 """Thin fog is opaque on them, so that what is added to raw density matters."""
@@ -32,40 +31,37 @@ def _numbers(fine: int = 0, noise: float = 0.0) -> RayRandomness:
     return plain._replace(coarse_noise=torch.full((1, RAYS, COARSE), noise))
 
 
-def _left_out(engine: str, scene: tuple, numbers: RayRandomness, settings: RaySettings) -> float:
+def _left_out(scene: tuple, numbers: RayRandomness, settings: RaySettings) -> float:
     """Share of first-pass samples that are left out."""
-    _, samples = sample_rays(*scene, numbers, settings, stop_when_opaque=True, backend=engine)
+    _, samples = sample_rays(*scene, numbers, settings, stop_when_opaque=True, backend="native")
     return (samples[0][..., 3] < EMPTY_RAW_DENSITY + 50).float().mean().item()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("raw", "bias", "noise"), [(0.0, 0.0, 0.0), (1.5, -1.5, 0.0), (1.5, 0.0, -1.5), (4.0, -2.0, -2.0), (-2.0, 1.0, 1.0)]
 )
-def test_as_much_is_left_out_as_is_hidden(engine: str, raw: float, bias: float, noise: float) -> None:
+def test_as_much_is_left_out_as_is_hidden(raw: float, bias: float, noise: float) -> None:
     scene, numbers, settings = _fog(raw), _numbers(noise=noise), LONG._replace(density_bias=bias)
     with torch.no_grad():
-        whole = render_rays(*scene, numbers, settings, backend=engine)
-        stopped = render_rays(*scene, numbers, settings, backend=engine, stop_when_opaque=True)
+        whole = render_rays(*scene, numbers, settings, backend="native")
+        stopped = render_rays(*scene, numbers, settings, backend="native", stop_when_opaque=True)
     # 0.01 % of the light, and rounding of its 64 factors
     assert (whole.transmittance - stopped.transmittance).abs().max() < 1.02e-4
     # Each ray is opaque at a depth of about 9.21 / softplus(0) = 13 of 100, two looks at it lie up to 12.5 apart.
-    assert 0.6 < _left_out(engine, scene, numbers, settings) < 0.9
+    assert 0.6 < _left_out(scene, numbers, settings) < 0.9
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_thin_fog_is_seen_to_its_end(engine: str) -> None:
-    assert _left_out(engine, _fog(-3.0), _numbers(), LONG) == 0
-    assert _left_out(engine, _fog(3.0), _numbers(), LONG._replace(density_bias=-6.0)) == 0
-    assert _left_out(engine, _fog(3.0), _numbers(noise=-6.0), LONG) == 0
+def test_thin_fog_is_seen_to_its_end() -> None:
+    assert _left_out(_fog(-3.0), _numbers(), LONG) == 0
+    assert _left_out(_fog(3.0), _numbers(), LONG._replace(density_bias=-6.0)) == 0
+    assert _left_out(_fog(3.0), _numbers(noise=-6.0), LONG) == 0
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("switch", [{"cut_quantile": 0.5}, {"midpoint": True}], ids=str)
-def test_where_all_samples_are_needed_none_is_left_out(engine: str, switch: dict[str, object]) -> None:
+def test_where_all_samples_are_needed_none_is_left_out(switch: dict[str, object]) -> None:
     """A quantile is one of all densities; an interval between midpoints is as dense as both of its ends."""
     scene, numbers, settings = _fog(1.0, ripple=30.0), _numbers(fine=8), LONG._replace(**switch)
     with torch.no_grad():
-        whole = render_rays(*scene, numbers, settings, backend=engine)
-        stopped = render_rays(*scene, numbers, settings, backend=engine, stop_when_opaque=True)
+        whole = render_rays(*scene, numbers, settings, backend="native")
+        stopped = render_rays(*scene, numbers, settings, backend="native", stop_when_opaque=True)
     assert all(torch.equal(a, b) for a, b in zip(whole, stopped, strict=True))

@@ -1,12 +1,13 @@
-"""Volume rendering of tri-plane scenes, usable without the rest of the project.
+"""Volume rendering of tri-plane scenes, usable without the rest of the project (see docs/rendering.md).
 
 from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
 """
 
-from threedgp.render.compositing import Composite, composite, composite_union
+from threedgp.render.backends import Backend
+from threedgp.render.compositing import Composite, composite
 from threedgp.render.contraction import contract, uncontract
-from threedgp.render.engines import Backend
-from threedgp.render.field import Decoder, field_along_rays, field_at_points
+from threedgp.render.decoder import Decoder
+from threedgp.render.field import field_along_rays, field_at_points
 from threedgp.render.renderer import RayRandomness, RaySettings, midpoint_randomness, render_rays
 from threedgp.render.sampling import importance_distances, merge_samples, stratified_distances
 
@@ -17,7 +18,6 @@ __all__ = [
     "RayRandomness",
     "RaySettings",
     "composite",
-    "composite_union",
     "contract",
     "field_along_rays",
     "field_at_points",

@@ -1,15 +1,12 @@
-"""Checks of what callers hand to the renderer; every error names the argument and what was expected."""
+"""Checks of the renderer's arguments; every error names the argument and what was expected."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from threedgp.render.field_reference import Decoder
+from threedgp.render.decoder import Decoder
 
 
 def expect_shape(name: str, tensor: Tensor, expected: tuple[int | str, ...]) -> None:
@@ -23,7 +20,7 @@ def expect_shape(name: str, tensor: Tensor, expected: tuple[int | str, ...]) -> 
 
 
 def expect_floating(name: str, tensor: Tensor) -> None:
-    """Raise ValueError unless `tensor` holds real floating numbers."""
+    """Raise ValueError unless `tensor` has a real floating dtype."""
     if not tensor.is_floating_point():
         raise ValueError(f"{name}: expected a floating dtype, got {tensor.dtype}")
 
@@ -36,29 +33,29 @@ def expect_like(name: str, tensor: Tensor, like: Tensor, like_name: str) -> None
         raise ValueError(f"{name}: expected {like.dtype} like {like_name}, got {tensor.dtype}")
 
 
-def expect_along_rays(name: str, tensor: Tensor, least: int) -> None:
-    """Raise ValueError unless `tensor` is `[..., S]` of floating numbers, S at least `least`."""
-    if not tensor.ndim or tensor.shape[-1] < least:
-        count = {0: "", 1: " with at least one sample"}.get(least, f" with at least {least} samples")
+def expect_along_rays(name: str, tensor: Tensor, min_samples: int) -> None:
+    """Raise ValueError unless `tensor` is `[..., S]` of a floating dtype, S at least `min_samples`."""
+    if not tensor.ndim or tensor.shape[-1] < min_samples:
+        count = {0: "", 1: " with at least one sample"}.get(min_samples, f" with at least {min_samples} samples")
         raise ValueError(f"{name}: expected [..., S]{count}, got {list(tensor.shape)}")
     expect_floating(name, tensor)
 
 
 def expect_three_coordinates(name: str, points: Tensor, dim: int) -> None:
-    """Raise ValueError unless `points` are floating numbers, three along `dim`."""
+    """Raise ValueError unless `points` have a floating dtype and three coordinates along `dim`."""
     if not -points.ndim <= dim < points.ndim or points.shape[dim] != 3:
         raise ValueError(f"{name}: expected three coordinates along dimension {dim}, got {list(points.shape)}")
     expect_floating(name, points)
 
 
 def expect_interval(near: float, far: float) -> None:
-    """Raise ValueError unless rays run from `near` to something further."""
+    """Raise ValueError unless `near` and `far` are finite and `near` is less than `far`."""
     if not -math.inf < near < far < math.inf:
         raise ValueError(f"near, far: expected numbers with near < far, got {near} and {far}")
 
 
 def expect_half_width(half_width: float) -> None:
-    """Raise ValueError unless `half_width` is that of a cube."""
+    """Raise ValueError unless `half_width` is positive and finite."""
     if not 0 < half_width < math.inf:
         raise ValueError(f"half_width: expected a positive number, got {half_width}")
 
@@ -80,9 +77,9 @@ def check_field(
     half_width: float,
     like_name: str = "distances",
 ) -> None:
-    """Raise ValueError for the first argument of the field that does not fit the others.
+    """Raise ValueError for the first argument of the field that is not consistent with the others.
 
-    `like_name` is what the caller knows `distances` by: the dtype and device that the others are to have are theirs.
+    Messages call `distances` `like_name`. Their dtype and device are those that the other arguments must have.
     """
     check_planes(planes)
     batch, channels = planes.shape[0], planes.shape[-1]
@@ -100,7 +97,7 @@ def check_field(
 
 
 def check_decoder(decoder: Decoder, channels: int) -> None:
-    """Raise ValueError unless the layers of `decoder` fit each other and planes of so many channels."""
+    """Raise ValueError unless the layers of `decoder` fit each other and planes of `channels` channels."""
     if decoder.weight_1.ndim != 2 or not decoder.weight_1.shape[0]:
         raise ValueError(f"decoder.weight_1: expected [H, {channels}], got {list(decoder.weight_1.shape)}")
     hidden, features = decoder.weight_1.shape
@@ -118,36 +115,30 @@ def check_noise(name: str, noise: Tensor | None, distances: Tensor, like_name: s
         expect_like(name, noise, distances, like_name)
 
 
-def check_second_pass(u_first: Tensor, u: Tensor, noise: Tensor | None) -> None:
-    """Raise ValueError unless the random numbers of a second pass belong to those `[B, R, S_c]` of a first."""
-    expect_shape("randomness.fine", u, (*u_first.shape[:2], "S_f"))
-    expect_like("randomness.fine", u, u_first, "randomness.coarse")
+def check_fine_pass(u_coarse: Tensor, u: Tensor, noise: Tensor | None) -> None:
+    """Raise ValueError unless the random numbers of the fine pass match those of the coarse pass, `[B, R, S_c]`."""
+    expect_shape("randomness.fine", u, (*u_coarse.shape[:2], "S_f"))
+    expect_like("randomness.fine", u, u_coarse, "randomness.coarse")
     check_noise("randomness.fine_noise", noise, u, "randomness.fine")
-    if u.shape[-1] and u_first.shape[-1] < 2:
+    if u.shape[-1] and u_coarse.shape[-1] < 2:
         raise ValueError(
-            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(u_first.shape)}; "
-            "a first pass alone has randomness.fine of [B, R, 0]"
+            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(u_coarse.shape)}; "
+            "to render the coarse pass alone, set randomness.fine to shape [B, R, 0]"
         )
 
 
-def check_samples(
-    samples: Tensor, distances: Tensor, samples_name: str = "samples", distances_name: str = "distances"
+def check_sets(
+    samples: tuple[Tensor, ...], distances: tuple[Tensor, ...], samples_names: list[str], distances_names: list[str]
 ) -> None:
-    """Raise ValueError unless `samples` `[..., S, 4]` belong to `distances` `[..., S]`, S at least 1."""
-    expect_along_rays(distances_name, distances, least=1)
-    expect_shape(samples_name, samples, (*distances.shape, 4))
-    expect_floating(samples_name, samples)
-    expect_like(distances_name, distances, samples, samples_name)
-
-
-def check_sets(samples: tuple[Tensor, ...], distances: tuple[Tensor, ...], infinite_last_interval: bool) -> None:
-    """Raise ValueError unless there are one or two sets of samples, of the same rays."""
+    """Raise ValueError unless there are one or two sets of samples `[..., S, 4]` at distances `[..., S]` of the same
+    rays, S at least 1."""
     if len(samples) != len(distances) or len(samples) not in (1, 2):
         raise ValueError(f"samples, distances: expected one or two sets, got {len(samples)} and {len(distances)}")
-    for k, (values, at) in enumerate(zip(samples, distances, strict=True)):
-        check_samples(values, at, f"samples[{k}]", f"distances[{k}]")
+    for values, t, name, t_name in zip(samples, distances, samples_names, distances_names, strict=True):
+        expect_along_rays(t_name, t, min_samples=1)
+        expect_shape(name, values, (*t.shape, 4))
+        expect_floating(name, values)
+        expect_like(t_name, t, values, name)
     if len(samples) == 2:
         expect_shape("distances[1]", distances[1], (*distances[0].shape[:-1], "S"))
         expect_like("samples[1]", samples[1], samples[0], "samples[0]")
-    if infinite_last_interval and samples[0].dtype is torch.float16:
-        raise ValueError("samples: torch.float16 has no number for the infinite last interval, 1e10; use torch.float32")

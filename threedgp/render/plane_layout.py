@@ -14,9 +14,9 @@ def _rows_are_dense(planes: Tensor) -> bool:
 
 
 def addressable(planes: Tensor) -> Tensor:
-    """Planes whose texels are rows of a table: C contiguous and 16-byte aligned, all strides multiples of C.
+    """Planes in the layout that the kernels need: C contiguous and 16-byte aligned, all strides multiples of C.
 
-    The channels-last output of a backbone, viewed as `[B, 3, H, W, C]`, is so already; other planes are copied.
+    The channels-last output of a backbone, viewed as `[B, 3, H, W, C]`, has it already; other planes are copied.
     """
     if _rows_are_dense(planes) and planes.data_ptr() % 16 == 0:
         return planes
@@ -24,7 +24,7 @@ def addressable(planes: Tensor) -> Tensor:
 
 
 def zeros_like_planes(planes: Tensor, dtype: torch.dtype) -> Tensor:
-    """Zeros in the memory layout of the planes where that has no gaps or overlaps and suits, else contiguous."""
+    """Zeros in the memory layout of the planes if it is dense and the kernels can use it, else contiguous."""
     zeros = torch.zeros_like(planes, dtype=dtype, memory_format=torch.preserve_format)
     return zeros if _rows_are_dense(zeros) else torch.zeros_like(zeros, memory_format=torch.contiguous_format)
 

@@ -1,4 +1,4 @@
-"""Distances along rays at which the field is evaluated: stratified first, then where the weights are."""
+"""Distances along rays at which the field is evaluated: stratified, then drawn from the weights of those samples."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from threedgp.render.arguments import expect_along_rays, expect_interval, expect_like, expect_shape
-from threedgp.render.engines import engine
+from threedgp.render.backends import engine
 
 WEIGHT_FLOOR = 2e-5
-"""Added to every weight before it is drawn from: 1e-5 in the published code, and once more before normalising."""
+"""Added to every weight: the published code adds 1e-5, and 1e-5 again before it normalizes the weights."""
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
-    """One distance in each of S cells between `near` and `far`.
+    """One distance in each of S cells between `near` and `far` (Mildenhall et al. 2020, equation 2).
 
-    The cells' edges are the midpoints of `linspace(near, far, S)`, so the first and the last are half as wide.
+    The edges of the cells are the midpoints of `linspace(near, far, S)`, so the first and the last cell are half as
+    wide as the others.
 
     Args:
         u: position inside the cell, in [0, 1), `[..., S]`.
@@ -27,12 +28,12 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
     Raises:
         ValueError: naming the argument whose shape, dtype or value is wrong.
     """
-    expect_along_rays("u", u, least=0)
+    expect_along_rays("u", u, min_samples=0)
     expect_interval(near, far)
-    centres = torch.linspace(near, far, u.shape[-1], dtype=u.dtype, device=u.device)
-    middles = (centres[1:] + centres[:-1]) / 2
-    lower = torch.cat([centres[:1], middles])
-    upper = torch.cat([middles, centres[-1:]])
+    centers = torch.linspace(near, far, u.shape[-1], dtype=u.dtype, device=u.device)
+    midpoints = (centers[1:] + centers[:-1]) / 2
+    lower = torch.cat([centers[:1], midpoints])
+    upper = torch.cat([midpoints, centers[-1:]])
     return lower + (upper - lower) * u
 
 
@@ -43,7 +44,7 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
     result carries no gradient: sample positions follow rays by ``origin + distance * direction``.
 
     Args:
-        distances: increasing, `[..., S]`, S >= 2 (of two, there is one bin without width).
+        distances: increasing, `[..., S]`, S >= 2 (two distances make one bin of width zero).
         weights: of compositing, `[..., S]`.
         u: in [0, 1), `[..., F]`.
 
@@ -53,7 +54,7 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
     Raises:
         ValueError: naming the argument whose shape, dtype or device is wrong.
     """
-    expect_along_rays("distances", distances, least=2)
+    expect_along_rays("distances", distances, min_samples=2)
     expect_shape("weights", weights, tuple(distances.shape))
     expect_shape("u", u, (*distances.shape[:-1], "F"))
     expect_like("weights", weights, distances, "distances")
@@ -87,7 +88,7 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
     """
     if len(distances) != 2 or len(samples) != 2:
         raise ValueError(f"distances, samples: expected two sets of each, got {len(distances)} and {len(samples)}")
-    expect_along_rays("distances[0]", distances[0], least=0)
+    expect_along_rays("distances[0]", distances[0], min_samples=0)
     expect_shape("distances[1]", distances[1], (*distances[0].shape[:-1], "S"))
     expect_like("distances[1]", distances[1], distances[0], "distances[0]")
     expect_shape("samples[0]", samples[0], (*distances[0].shape, "K"))
@@ -100,17 +101,17 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
     return merged, values.gather(-2, order[..., None].expand_as(values))
 
 
-def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float, engine_name: str) -> Tensor:
-    """Where a second pass looks, given the first: `[B, R, S]`, `[B, R, S, 4]` and u `[B, R, F]` to `[B, R, F]`.
+def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float, backend: str) -> Tensor:
+    """Distances of the fine pass `[B, R, F]`, given the coarse pass `[B, R, S]`, `[B, R, S, 4]` and u `[B, R, F]`.
 
-    The proposal is always the classical one. Only the weights of inner samples count in it, so neither the length of
-    the last interval nor `last_back` matters.
+    Weights are those of `composite` without `midpoint`. Only inner samples count, so neither the length of the last
+    interval nor `last_back` matters.
     """
-    if engine_name in ("native", "triton") and distances.shape[-1] > 2:
-        return engine(f"{engine_name} compositing").importance(distances, samples, u, 1.0, density_bias)
+    if backend != "torch" and distances.shape[-1] > 2:
+        return engine(backend, "compositing").importance(distances, samples, u, density_bias)
     with torch.no_grad():
-        depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
-        alpha = -torch.expm1(-depth)
-        passed = torch.cumprod(1 - alpha + 1e-10, dim=-1)
-        inner = alpha[..., 1:] * passed[..., :-1]
+        optical_depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
+        alpha = -torch.expm1(-optical_depth)
+        transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
+        inner = alpha[..., 1:] * transmittance[..., :-1]
         return importance_distances(distances, F.pad(inner, (1, 1)), u)

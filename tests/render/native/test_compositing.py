@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from render.kernel_checks import SWITCHES, composite_errors, error, importance_error
 from torch import Tensor
 
-from threedgp.render import composite, composite_union
-from threedgp.render.engines import compositing_engine
+from threedgp.render import composite
+from threedgp.render.backends import compositing_backend
 from threedgp.render.native import compositing as native_compositing
 from threedgp.render.sampling import fine_distances
 
 pytestmark = pytest.mark.skipif(
-    native_compositing.reason_against() is not None, reason=str(native_compositing.reason_against())
+    native_compositing.unavailable_reason() is not None, reason=str(native_compositing.unavailable_reason())
 )
 
 # float32 against float64: the light that is left is a product of up to 200 factors
@@ -74,7 +70,7 @@ def test_gradients_of_some_outputs(asked: tuple[int, ...]) -> None:
     for backend, dtype in (("native", torch.float32), ("torch", torch.float64)):
         leaves = [s.to(dtype).requires_grad_() for s in samples]
         switches = dict(infinite_last_interval=False, last_back=True, white_background=True)
-        seen = composite_union(tuple(leaves), tuple(d.to(dtype) for d in distances), backend=backend, **switches)
+        seen = composite(tuple(leaves), tuple(d.to(dtype) for d in distances), backend=backend, **switches)
         loss = sum((seen[k] * factors[k]).sum() for k in asked)
         results.append(torch.autograd.grad(loss, leaves))
     assert max(error(a, b) for a, b in zip(*results, strict=True)) < TOLERANCE
@@ -85,7 +81,7 @@ def test_a_set_that_asks_for_no_gradient() -> None:
     results = []
     for some in ([0], [1], [0, 1]):
         leaves = [s.clone().requires_grad_(k in some) for k, s in enumerate(samples)]
-        seen = composite_union(tuple(leaves), distances, backend="native")
+        seen = composite(tuple(leaves), distances, backend="native")
         made = torch.autograd.grad(seen.rgb.square().sum(), [leaves[k] for k in some])
         results.append(dict(zip(some, made, strict=True)))
     assert torch.equal(results[0][0], results[2][0])
@@ -100,10 +96,10 @@ def test_equal_distances_keep_their_order() -> None:
         samples[0][0, k, 0] = k
     for k in range(4):
         samples[1][0, k, 0] = 10 + k
-    seen = composite_union(tuple(samples), at, backend="native")
+    seen = composite(tuple(samples), at, backend="native")
     assert seen.weights[0].tolist() == pytest.approx([0, 1, 0, 0, 0, 0, 0], abs=1e-4)
     assert seen.rgb[0, 0].item() == pytest.approx(11, abs=1e-3)
-    behind = composite_union(tuple(samples), tuple(torch.ones_like(d) for d in at), backend="native")
+    behind = composite(tuple(samples), tuple(torch.ones_like(d) for d in at), backend="native")
     assert behind.rgb[0, 0].item() == pytest.approx(13, abs=1e-3)
 
 
@@ -121,7 +117,7 @@ def test_any_density_is_weighed_to_rounding(infinite: bool) -> None:
 def test_extreme_densities_have_finite_gradients(raw: float) -> None:
     samples, distances = _sets(3, 4)
     leaves = [torch.cat([s[..., :3], torch.full_like(s[..., :1], raw)], dim=-1).requires_grad_() for s in samples]
-    seen = composite_union(tuple(leaves), distances, backend="native")
+    seen = composite(tuple(leaves), distances, backend="native")
     assert torch.equal(seen.weights.sum(-1), torch.full((2, RAYS), float(raw > 0)))
     gradients = torch.autograd.grad(seen.rgb.sum() + seen.depth.sum() + seen.transmittance.sum(), leaves)
     assert all(torch.isfinite(g).all() for g in gradients)
@@ -147,7 +143,7 @@ def test_what_is_not_finite_stays_on_its_ray(where: str, value: float) -> None:
 
 def _value_and_gradients(samples: tuple[Tensor, ...], distances: tuple[Tensor, ...]) -> list[Tensor]:
     leaves = [s.clone().requires_grad_() for s in samples]
-    seen = composite_union(tuple(leaves), distances, backend="native")
+    seen = composite(tuple(leaves), distances, backend="native")
     gradients = torch.autograd.grad(seen.rgb.square().sum() + seen.depth.sum(), leaves)
     return [*(x.detach().clone() for x in seen), *gradients]
 
@@ -168,13 +164,13 @@ def test_nan_shows() -> None:
 def test_nan_distances_come_last() -> None:
     samples, distances = _sets(3, 4)
     distances[0][..., 1] = -math.nan
-    seen, plain = (composite_union(samples, distances, backend=name) for name in ("native", "torch"))
+    seen, plain = (composite(samples, distances, backend=name) for name in ("native", "torch"))
     assert torch.equal(seen.weights.isnan(), plain.weights.isnan())
     assert not seen.weights[..., :5].isnan().any()
 
 
 def test_lanes_and_threads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_compositing, "LEAST_SAMPLES", 1000)
+    monkeypatch.setattr(native_compositing, "MIN_SAMPLES_PER_THREAD", 1000)
     samples, distances = _sets(20, 17, rays=1501)
     u = torch.rand(2, 1501, 17)
     results, threads = [], torch.get_num_threads()
@@ -208,7 +204,7 @@ def test_a_gradient_in_any_layout() -> None:
     made = []
     for gradient in (torch.ones(()).expand(2, RAYS, 3), torch.ones(2, RAYS, 3)):
         leaf = samples[0].clone().requires_grad_()
-        composite_union((leaf, samples[1]), distances, backend="native").rgb.backward(gradient)
+        composite((leaf, samples[1]), distances, backend="native").rgb.backward(gradient)
         made.append(leaf.grad)
     assert torch.equal(*made)
 
@@ -238,9 +234,9 @@ def test_importance(count: int, fine: int, bias: float) -> None:
 def test_importance_at_the_ends() -> None:
     at, u = torch.tensor([[1.0, 2.0, 4.0, 8.0]]), torch.tensor([[0.0, 1.0, 0.5]])
     empty = torch.full((1, 4, 4), -100.0)
-    drawn = native_compositing.importance(at, empty, u, 1.0, 0.0)
+    drawn = native_compositing.importance(at, empty, u, 0.0)
     assert drawn[0].tolist() == pytest.approx([1.5, 6.0, 3.0], rel=1e-6)
-    two = native_compositing.importance(at[:, :2], empty[:, :2], u, 1.0, 0.0)
+    two = native_compositing.importance(at[:, :2], empty[:, :2], u, 0.0)
     assert two.tolist() == [[1.5, 1.5, 1.5]]
 
 
@@ -248,14 +244,14 @@ def test_nothing_is_kept_but_the_inputs() -> None:
     samples, distances = _sets(4, 5)
     leaves, kept = [s.requires_grad_() for s in samples], []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        composite_union(tuple(leaves), distances, backend="native")
+        composite(tuple(leaves), distances, backend="native")
     assert {x.data_ptr() for x in kept} == {x.data_ptr() for x in (*leaves, *distances)}
 
 
 def test_second_derivatives_are_refused() -> None:
     samples, distances = _sets(4, 5)
     leaf = samples[0].requires_grad_()
-    seen = composite_union((leaf, samples[1]), distances, backend="native")
+    seen = composite((leaf, samples[1]), distances, backend="native")
     (gradient,) = torch.autograd.grad(seen.rgb.square().sum(), leaf, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiated once; use backend='torch'"):
         gradient.sum().backward()
@@ -265,7 +261,7 @@ def test_compiles_without_a_graph_break() -> None:
     samples, distances = _sets(4, 5)
 
     def loss(first: Tensor, second: Tensor) -> Tensor:
-        seen = composite_union((first, second), distances, midpoint=True)
+        seen = composite((first, second), distances, midpoint=True)
         return seen.rgb.square().sum() + seen.weights.square().sum()
 
     results = []
@@ -278,23 +274,10 @@ def test_compiles_without_a_graph_break() -> None:
 
 def test_which_engine_composites() -> None:
     single = torch.zeros(3, 4)
-    chosen = {name: compositing_engine(name, single) for name in ("auto", "native", "blocked", "torch")}
-    assert chosen == {"auto": "native", "native": "native", "blocked": "torch", "torch": "torch"}
-    assert compositing_engine("auto", single.double()) == "torch"
-    assert compositing_engine("auto", single.bfloat16()) == "torch"
-    for strange in (single.double(), single.to("meta")):
-        with pytest.raises(ValueError, match="backend: 'native' is not to be had: it takes float32 samples on a CPU"):
-            compositing_engine("native", strange)
-
-
-def test_without_a_compiler_the_plain_composition_does_it(root: Path) -> None:
-    program = """
-import torch
-from threedgp.render import composite
-inputs = torch.randn(3, 4, 4), torch.arange(4.0).expand(3, 4)
-assert torch.equal(composite(*inputs).rgb, composite(*inputs, backend="torch").rgb)
-composite(*inputs, backend="native")
-"""
-    environment = os.environ | {"THREEDGP_NATIVE": "0"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.stderr.endswith("ValueError: backend: 'native' is not to be had: THREEDGP_NATIVE is 0\n")
+    chosen = {name: compositing_backend(name, single) for name in ("auto", "native", "torch")}
+    assert chosen == {"auto": "native", "native": "native", "torch": "torch"}
+    assert compositing_backend("auto", single.double()) == "torch"
+    assert compositing_backend("auto", single.bfloat16()) == "torch"
+    for unsupported in (single.double(), single.to("meta")):
+        with pytest.raises(ValueError, match="backend: 'native' is not available: it"):
+            compositing_backend("native", unsupported)

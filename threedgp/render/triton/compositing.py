@@ -1,13 +1,18 @@
-"""Triton kernels of compositing and of the proposal that importance sampling draws from.
+"""Compositing and importance sampling on GPUs: kernels, then their launches.
 
-A program holds whole rays: their samples, of one set or of two that it merges, sorted by distance in registers. The
-merged samples are never written out, and the backward pass sorts and composites again instead of keeping anything.
+A program holds whole rays: their samples, from one set or merged from two, sorted by distance in registers. The union
+is never written to memory, and the backward pass sorts and composites again instead of keeping anything.
 """
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
+from threedgp.render.compositing import CompositeSettings
+from threedgp.render.triton.compiler import COMPILER_OPTIONS
 
 
 @triton.jit
@@ -67,7 +72,7 @@ def _order(first, second, ray, place, is_ray, count_1, count_2, SORT: tl.constex
 
 
 @triton.jit
-def _colour(raw, SIGMOID: tl.constexpr):
+def _color(raw, SIGMOID: tl.constexpr):
     if SIGMOID:
         return tl.sigmoid(raw) * 1.002 - 0.001
     else:
@@ -75,7 +80,7 @@ def _colour(raw, SIGMOID: tl.constexpr):
 
 
 @triton.jit
-def _colour_gradient(raw, gradient, SIGMOID: tl.constexpr):
+def _color_gradient(raw, gradient, SIGMOID: tl.constexpr):
     if SIGMOID:
         value = tl.sigmoid(raw)
         return gradient * 1.002 * value * (1.0 - value)
@@ -93,7 +98,7 @@ def _samples_of_rays(
     g = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1)
     b = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2)
     raw = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 3)
-    return t, _colour(r, SIGMOID), _colour(g, SIGMOID), _colour(b, SIGMOID), raw
+    return t, _color(r, SIGMOID), _color(g, SIGMOID), _color(b, SIGMOID), raw
 
 
 @triton.jit
@@ -146,9 +151,9 @@ def composite_forward_kernel(
     SIGMOID: tl.constexpr,
     WHITE: tl.constexpr,
 ):
-    """BLOCK_R rays: their samples in order of distance, weighed and summed to colour, depth and transmittance.
+    """BLOCK_R rays: their samples in order of distance, weighed and summed to color, depth and transmittance.
 
-    Arguments as in `composite` (see `compositing`); `samples_*` are `[rays, count, 4]`, colour and raw density.
+    Arguments as in `composite` (see `compositing`); `samples_*` are `[rays, count, 4]`, color and raw density.
     """
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     ray, is_ray = row[:, None], (row < rays)[:, None]
@@ -257,11 +262,11 @@ def composite_backward_kernel(
     if WEIGHTS:
         to_weight += tl.load(grad_weights + ray * intervals + place, mask=is_ray & used, other=0.0)
     weights = alpha * before
-    colour_weights = weights
+    color_weights = weights
     if LAST_BACK:  # the last weight is one minus the others
         is_last = place == intervals - 1
         rest = 1.0 - tl.sum(weights, axis=1)
-        colour_weights += tl.where(is_last, rest[:, None], 0.0)
+        color_weights += tl.where(is_last, rest[:, None], 0.0)
         to_weight -= tl.sum(tl.where(is_last, to_weight, 0.0), axis=1)[:, None]
     to_weight = tl.where(used, to_weight, 0.0)
     # A sample dims all behind it: the sum over these of weight times gradient, and the light that leaves.
@@ -272,17 +277,17 @@ def composite_backward_kernel(
     to_alpha = before * to_weight - behind / passed
     to_raw = tl.where(used, to_alpha * tl.exp(-depth) * delta * tl.sigmoid(raw), 0.0)
     to_raw = _to_samples(to_raw, place, MIDPOINT, BLOCK_S)
-    colour_weights = _to_samples(tl.where(used, colour_weights, 0.0), place, MIDPOINT, BLOCK_S)
+    color_weights = _to_samples(tl.where(used, color_weights, 0.0), place, MIDPOINT, BLOCK_S)
     in_first = index < count_1
-    to_r, to_g, to_b = colour_weights * g_red, colour_weights * g_green, colour_weights * g_blue
+    to_r, to_g, to_b = color_weights * g_red, color_weights * g_green, color_weights * g_blue
     if SIGMOID:
-        to_r = _colour_gradient(
+        to_r = _color_gradient(
             _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0), to_r, SIGMOID
         )
-        to_g = _colour_gradient(
+        to_g = _color_gradient(
             _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1), to_g, SIGMOID
         )
-        to_b = _colour_gradient(
+        to_b = _color_gradient(
             _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2), to_b, SIGMOID
         )
     _store(grad_samples_1, grad_samples_2, to_r, ray, index, valid, in_first, count_1, count_2, 0)
@@ -300,7 +305,6 @@ def importance_kernel(
     rays,
     count,
     fine,
-    last,
     bias,
     BLOCK_R: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -314,7 +318,7 @@ def importance_kernel(
     t = tl.load(distances + ray * count + place, mask=valid, other=0.0)
     raw = tl.load(samples + (ray * count + place) * 4 + 3, mask=valid, other=0.0)
     t, _r, _g, _b, raw, _delta, _depth, alpha, _passed, before, _end, _used, _intervals = _weigh(
-        t, t, t, t, raw, place, count, last, bias, False, BLOCK_S
+        t, t, t, t, raw, place, count, 1.0, bias, False, BLOCK_S
     )
     mass = tl.where((place > 0) & (place < count - 1), alpha * before + 2e-5, 0.0)
     is_edge = place < count - 1
@@ -338,3 +342,84 @@ def importance_kernel(
         width = cdf_above - cdf_below
         width = tl.where(width < 1e-5, 1.0, width)
         tl.store(out + at, edge_below + (value - cdf_below) / width * (edge_above - edge_below), mask=wanted)
+
+
+def _ray_tile(samples: int) -> tuple[int, int]:
+    """Rays and (padded) samples of a program."""
+    block_s = max(triton.next_power_of_2(samples), 2)
+    return max(256 // block_s, 1), block_s
+
+
+def _options(distances: list[Tensor], settings: CompositeSettings) -> dict[str, object]:
+    """Keyword arguments that the forward and the backward kernel share."""
+    block_r, block_s = _ray_tile(sum(d.shape[-1] for d in distances))
+    return dict(
+        last=settings.last_interval,
+        bias=settings.density_bias,
+        BLOCK_R=block_r,
+        BLOCK_S=block_s,
+        SORT=len(distances) > 1,
+        MIDPOINT=settings.midpoint,
+        LAST_BACK=settings.last_back,
+        SIGMOID=settings.sigmoid_color,
+        WHITE=settings.white_background,
+        num_warps=4,
+        **COMPILER_OPTIONS,
+    )
+
+
+def composite_forward(
+    distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
+    shape, counts = distances[0].shape[:-1], [d.shape[-1] for d in distances]
+    rays, total = shape.numel(), sum(counts)
+    new = distances[0].new_empty
+    outs = new((*shape, 3)), new(shape), new((*shape, total - settings.midpoint)), new(shape)
+    if rays:
+        options = _options(distances, settings)
+        composite_forward_kernel[(triton.cdiv(rays, options["BLOCK_R"]),)](
+            *(distances[0], distances[-1], samples[0], samples[-1], *outs, rays, counts[0], total - counts[0]),
+            **options,
+        )
+    return outs
+
+
+def composite_backward(
+    distances: list[Tensor],
+    samples: list[Tensor],
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    settings: CompositeSettings,
+) -> list[Tensor]:
+    """Gradients of the sets of samples, given those of rgb, depth, weights, transmittance (None = zero)."""
+    rays, counts = distances[0].shape[:-1].numel(), [d.shape[-1] for d in distances]
+    outs = [torch.empty_like(s) for s in samples]
+    if rays:
+        options = _options(distances, settings)
+        given = dict(zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True))
+        composite_backward_kernel[(triton.cdiv(rays, options["BLOCK_R"]),)](
+            *(distances[0], distances[-1], samples[0], samples[-1]),
+            *(distances[0] if g is None else g.contiguous() for g in gradients),
+            *(outs[0], outs[-1], rays, counts[0], sum(counts) - counts[0]),
+            **given,
+            **options,
+        )
+    return outs
+
+
+def importance(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float) -> Tensor:
+    """Fine distances `[B, R, F]` from a coarse pass `[B, R, S]`, `[B, R, S, 4]`."""
+    out = torch.empty_like(u)
+    rays, count = distances.shape[:-1].numel(), distances.shape[-1]
+    if out.numel():
+        block_r, block_s = _ray_tile(count)
+        block_r = max(block_r // 2, 1)
+        importance_kernel[(triton.cdiv(rays, block_r),)](
+            *(distances, samples, u, out, rays, count, u.shape[-1], density_bias),
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            BLOCK_F=16,
+            num_warps=4,
+            **COMPILER_OPTIONS,
+        )
+    return out

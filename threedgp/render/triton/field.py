@@ -1,24 +1,49 @@
-"""Triton kernels of the tri-plane field, forward and backward.
+"""The tri-plane field on GPUs: kernels, then their launches.
 
-A program takes a tile of neighboring rays and walks over their samples. For each sample it gathers 12 texels, takes
+A program takes a tile of neighboring rays and loops over their samples. For each sample it gathers 12 texels, takes
 their bilinear mean and decodes it; features and hidden units never leave the chip. The backward pass gathers and
-decodes again, so nothing but rays and distances has to be kept.
+decodes again, so only rays and distances are kept.
 
-Coordinates, weights of the interpolation and sums are float32; only the operands of matrix products are rounded (see
-`precision` in `launch_forward`).
+Coordinates, interpolation weights and sums are float32; only operands of matrix products are rounded (`_constants`).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
+from threedgp.render.field import FieldGradients, Needs, Scene
+from threedgp.render.plane_layout import TexelStrides, addressable, texel_strides, zeros_like_planes
+from threedgp.render.triton.compiler import COMPILER_OPTIONS, INTERPRETED
 from threedgp.render.triton.texels import coordinates, gather, position_gradient, scatter
 
 
 @triton.jit
 def _dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
     return tl.dot(a.to(DOT), b.to(DOT), input_precision=PRECISION)
+
+
+@triton.jit
+def _first_layer(
+    features,
+    w1,
+    b1,
+    M: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    C: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Hidden units `[M, BLOCK_H]` before the activation."""
+    if C < 16:  # Triton up to 3.6 needs 16 terms in a matrix product: zeros between the channels
+        features = tl.reshape(tl.join(features, tl.zeros_like(features)), (M, 2 * C))
+        w1 = tl.reshape(tl.join(w1, tl.zeros_like(w1)), (BLOCK_H, 2 * C))
+    return _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
 
 
 @triton.jit
@@ -62,31 +87,33 @@ def _evaluate(
     width,
     stride_h,
     stride_w,
+    M: tl.constexpr,
+    BLOCK_H: tl.constexpr,
     C: tl.constexpr,
     WIDE: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Colour and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
+    """Color and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
     features, _, _ = gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
     more, _, _ = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features += more
     more, _, _ = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features = (features + more) * (1.0 / 3.0)
-    pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+    pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
     active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
     return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
 
 
 # Sizes and strides vary from call to call; compiled code is not made for their values. (Strides are in units of C, so
 # addresses are aligned whatever they are.)
-UNSPECIALISED = [
+UNSPECIALIZED = [
     *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
     *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w"),
 ]
 
 
-@triton.jit(do_not_specialize=UNSPECIALISED)
+@triton.jit(do_not_specialize=UNSPECIALIZED)
 def field_forward_kernel(
     planes,
     weight_1,
@@ -107,7 +134,7 @@ def field_forward_kernel(
     stride_h,
     stride_w,
     inverse_half_width,
-    opaque_depth,
+    max_optical_depth,
     bias,
     empty,
     tiles,
@@ -125,8 +152,8 @@ def field_forward_kernel(
 ):
     """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample.
 
-    With STOP, a tile ends once all its rays have gathered the optical depth `opaque_depth` (for which alone `bias` is
-    added to raw density); raw density `empty` and black are written for the samples behind.
+    With STOP, a tile ends once all its rays have passed `max_optical_depth` (for which alone `bias` is added to raw
+    density); raw density `empty` and black are written for the samples behind.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -156,10 +183,10 @@ def field_forward_kernel(
         x, y, z = coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
         if STOP:
             values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
-            if tl.min(gathered, axis=0) < opaque_depth:
+            if tl.min(gathered, axis=0) < max_optical_depth:
                 values = _evaluate(
                     base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
-                    C, WIDE, DOT, PRECISION,
+                    M, BLOCK_H, C, WIDE, DOT, PRECISION,
                 )  # fmt: skip
                 raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
                 if NOISE:
@@ -171,7 +198,7 @@ def field_forward_kernel(
         else:
             values = _evaluate(
                 base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
-                C, WIDE, DOT, PRECISION,
+                M, BLOCK_H, C, WIDE, DOT, PRECISION,
             )  # fmt: skip
         if NOISE:
             extra = tl.load(noise + at, mask=valid, other=0.0)
@@ -187,7 +214,7 @@ def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.
     tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
 
 
-@triton.jit(do_not_specialize=UNSPECIALISED)
+@triton.jit(do_not_specialize=UNSPECIALIZED)
 def field_backward_kernel(
     planes,
     weight_1,
@@ -284,7 +311,7 @@ def field_backward_kernel(
             more, across, up = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
             tl.debug_barrier()
-            pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+            pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
             grad = tl.load(
                 grad_out + (at * 4)[:, None] + output[None, :], mask=valid[:, None] & (output < 4)[None, :], other=0.0
             )
@@ -335,3 +362,197 @@ def field_backward_kernel(
         tl.store(row + output[:, None] * HIDDEN + hidden[None, :], grad_w2, mask=mask)
         row += 4 * HIDDEN
         tl.store(row + output, tl.sum(grad_b2, axis=0), mask=output < 4)
+
+
+class Tile(NamedTuple):
+    """How a kernel is cut up."""
+
+    samples: int
+    """Samples of a program's tile, over all of its rays."""
+    warps: int
+    programs_per_processor: int = 1
+    """For kernels whose programs take tiles in turn."""
+    registers: int | None = None
+    """Most registers a thread may use; None = the compiler's choice."""
+
+
+def forward_tile(channels: int) -> Tile:
+    """Tiles of the forward kernel that stay in registers on sm_90."""
+    return Tile(samples=64, warps=8 if channels == 64 else 4)
+
+
+def backward_tile(channels: int, capability: tuple[int, int] = (9, 0)) -> Tile:
+    """Tiles of the backward kernel that stay in registers on sm_90.
+
+    Every thread then holds four channels of one sample (C 32 and 64) or two; larger tiles spill. Two programs share a
+    processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more registers.
+    """
+    if channels == 64:
+        return Tile(samples=16, warps=8)
+    samples = 16 if channels == 32 else 32
+    return Tile(samples, warps=4, programs_per_processor=2) if capability >= (9, 0) else Tile(samples, warps=8)
+
+
+STOPPING_SAMPLES = 8
+"""Samples of a ray between two looks at whether its tile is opaque."""
+
+
+def _ray_block(samples: int, tile: Tile, longest: int = 32) -> tuple[int, int]:
+    """Rays and samples a tile: the longest power of two of samples that wastes no more than the shortest one would."""
+    candidates = [2**k for k in range(longest.bit_length())]
+    padded = {block: triton.cdiv(samples, block) * block for block in candidates if block < 2 * samples}
+    best = max((block for block in padded if padded[block] <= 1.125 * samples), default=1)
+    best = min(best, tile.samples)
+    return tile.samples // best, best
+
+
+def _is_wide(layout: TexelStrides, planes: Tensor) -> bool:
+    """Whether offsets inside a plane pass 2^31 elements."""
+    _, _, height, width, channels = planes.shape
+    return (height * layout.row + width * layout.column + 1) * channels >= 2**31
+
+
+def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> dict[str, object]:
+    channels = planes.shape[-1]
+    low_precision = planes.dtype is torch.bfloat16 and channels >= 16 and not INTERPRETED
+    return dict(
+        C=channels,
+        HIDDEN=hidden,
+        BLOCK_H=max(16, triton.next_power_of_2(hidden)),
+        CONTRACT=contraction,
+        WIDE=wide,
+        # float32 operands enter the matrix units as TF32, which keeps float32's range and ten bits of the fraction;
+        # bf16 products need 16 terms.
+        DOT=tl.bfloat16 if low_precision else tl.float32,
+        PRECISION="tf32",
+    )
+
+
+def _compiler(tile: Tile) -> dict[str, object]:
+    limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
+    return {"num_warps": tile.warps, **limit, **COMPILER_OPTIONS}
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def field_forward(
+    scene: Scene,
+    distances: Tensor,
+    noise: Tensor | None,
+    max_optical_depth: float = 0.0,
+    density_bias: float = 0.0,
+    tile: Tile | None = None,
+) -> Tensor:
+    """rgb and raw density `[B, R, S, 4]`, float32; `max_optical_depth` > 0: samples behind that depth stay empty."""
+    planes, decoder, origins, directions, half_width, contraction = scene
+    tile = tile or forward_tile(planes.shape[-1])
+    batch, rays, samples = distances.shape
+    out = torch.empty((batch, rays, samples, 4), dtype=torch.float32, device=planes.device)
+    if not out.numel():
+        return out
+    planes = addressable(planes)
+    layout = texel_strides(planes)
+    block_r, block_s = _ray_block(samples, tile, STOPPING_SAMPLES if max_optical_depth else 32)
+    tiles = triton.cdiv(rays, block_r)
+    field_forward_kernel[(batch * tiles,)](
+        planes,
+        *decoder,
+        origins,
+        directions,
+        distances,
+        distances if noise is None else noise,
+        out,
+        rays,
+        samples,
+        *planes.shape[2:4],
+        *layout,
+        1 / half_width,
+        max_optical_depth,
+        density_bias,
+        EMPTY_RAW_DENSITY,
+        tiles,
+        BLOCK_R=block_r,
+        BLOCK_S=block_s,
+        NOISE=noise is not None,
+        STOP=max_optical_depth > 0,
+        **_constants(planes, decoder.bias_1.shape[0], contraction, _is_wide(layout, planes)),
+        **_compiler(tile),
+    )
+    return out
+
+
+def field_backward(
+    scene: Scene, distances: list[Tensor], gradients: list[Tensor], needs: Needs, tile: Tile | None = None
+) -> FieldGradients:
+    """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
+    planes, decoder, origins, directions, half_width, contraction = scene
+    tile = tile or backward_tile(planes.shape[-1], _capability(planes.device))
+    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
+    totals = torch.zeros(0, device=planes.device)
+    grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else totals
+    grad_origins = torch.zeros_like(origins, memory_format=torch.contiguous_format) if needs.rays else totals
+    grad_directions = torch.zeros_like(directions, memory_format=torch.contiguous_format) if needs.rays else totals
+    planes = addressable(planes)
+    layout, grad_layout = (
+        texel_strides(planes),
+        texel_strides(grad_planes) if needs.planes else TexelStrides(0, 0, 0, 0),
+    )
+    batch, rays = distances[0].shape[:2]
+    programs = _processors(planes.device) * tile.programs_per_processor
+    partial = torch.zeros(
+        (len(distances), programs, hidden * channels + 5 * hidden + 4) if needs.decoder else (len(distances), 0),
+        device=planes.device,
+    )
+    scratch = torch.empty(programs * tile.samples * channels, device=planes.device)
+    wide = _is_wide(layout, planes) or (needs.planes and _is_wide(grad_layout, planes))
+    for at, gradient, partial_sums in zip(distances, gradients, partial, strict=True):
+        samples = at.shape[2]
+        block_r, block_s = _ray_block(samples, tile)
+        tiles = triton.cdiv(rays, block_r)
+        if not gradient.numel():
+            continue
+        field_backward_kernel[(min(programs, batch * tiles),)](
+            planes,
+            decoder.weight_1,
+            decoder.bias_1,
+            decoder.weight_2,
+            origins,
+            directions,
+            at,
+            gradient,
+            grad_planes,
+            grad_origins,
+            grad_directions,
+            partial_sums,
+            scratch,
+            rays,
+            samples,
+            *planes.shape[2:4],
+            *layout,
+            *grad_layout,
+            1 / half_width,
+            tiles,
+            batch * tiles,
+            BLOCK_R=block_r,
+            BLOCK_S=block_s,
+            PLANES=needs.planes,
+            POSITIONS=needs.rays,
+            DECODER=needs.decoder,
+            **_constants(planes, hidden, contraction, wide),
+            **_compiler(tile),
+        )
+    grad_decoder = None
+    if needs.decoder:
+        parts = partial.sum((0, 1)).split([hidden * channels, hidden, 4 * hidden, 4])
+        grad_decoder = Decoder(*(part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True)))
+    return FieldGradients(
+        grad_planes if needs.planes else None,
+        grad_decoder,
+        *((grad_origins, grad_directions) if needs.rays else (None, None)),
+    )
