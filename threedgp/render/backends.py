@@ -29,10 +29,18 @@ MIN_TRITON_HIDDEN, MAX_TRITON_HIDDEN = 16, 128
 PLANE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+_MODULES = {
+    ("native", "field"): "threedgp.render.native.field",
+    ("native", "compositing"): "threedgp.render.native.compositing",
+    ("triton", "field"): "threedgp.render.triton.field",
+    ("triton", "compositing"): "threedgp.render.triton.compositing",
+}
+
+
 @cache
 def engine(backend: str, operator: str) -> ModuleType:
     """The module that implements an operator; imported on first use, because Triton need not be installed."""
-    return importlib.import_module(f"threedgp.render.{backend}.{operator}")
+    return importlib.import_module(_MODULES[backend, operator])
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
