@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from stages.harness import ParamsOption, clear_errors, open_stage
+from stages.harness import ParamsOption, clear_errors, open_stage, share_work
 from stages.layout import Layout
-from stages.processes import share_work
 from threedgp.config import Config, load_config
 from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import typer
 
-from stages.harness import ParamsOption, open_stage
+from stages.harness import ParamsOption, open_stage, share_work
 from stages.layout import Layout
-from stages.processes import share_work
 from threedgp.config import Config
 
 app = typer.Typer(add_completion=False)

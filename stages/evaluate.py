@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stages.declaration import Declaration
-from stages.harness import SCRATCH, ParamsOption, Stage, open_stage
+from stages.harness import SCRATCH, ParamsOption, Stage, open_stage, share_work
 from stages.layout import Layout
-from stages.processes import share_work
 from threedgp.config import Config
 from threedgp.runtime.errors import UserError
 

@@ -1,8 +1,8 @@
-"""What every stage has around its work: settings, a lock, scratch space that survives a stop, signals, clear errors.
+"""What every stage needs around its work: settings, a lock, scratch space, processes, signals and clear errors.
 
-Outputs are built in scratch, shard by shard, and published at once at the end. A run that is stopped or killed leaves
-its scratch folder, whose name is a hash of all that the result depends on: the same command goes on from there, and
-a run with any other settings, code or data cannot find it.
+Outputs are built in scratch, shard by shard, and published at the end. A run that is stopped or killed leaves its
+scratch folder, whose name is a hash of everything that the result depends on: the same command continues from there,
+and a run with other settings, code or data cannot find it.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from threedgp.config import Config, load_config
 from threedgp.runtime import atomic
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import FULL_DISK, disk_is_full
+from threedgp.runtime.processes import FULL_DISK, Stopped, Work, disk_is_full, run_processes, started_by_torchrun
 from threedgp.runtime.progress import silence
 
 SCRATCH = Path(".scratch")
-LOCK_PATIENCE = 3.0
-"""Seconds to wait for another run that may just be ending."""
+LOCK_TIMEOUT = 3.0
+"""Seconds to wait for another run that may be about to end."""
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. Like KeyboardInterrupt no Exception, so that no handler for bad pictures eats it."""
+    """The run was asked to stop. Like KeyboardInterrupt no Exception, so that no handler for bad images catches it."""
 
 
 class Stage:
-    """A stage at work."""
+    """A running stage."""
 
     def __init__(self, config: Config, declaration: Declaration) -> None:
         self.declaration = declaration
@@ -63,16 +63,16 @@ class Stage:
         return self.stop_signal is not None
 
     def defer_interrupts(self) -> None:
-        """From now on a signal only sets `interrupted`: the stage saves, then raises `Interrupted` itself."""
+        """From now on a signal only sets `interrupted`; the stage saves and then raises `Interrupted` itself."""
         self._deferred = True
 
     def publish(self, built: Path, target: Path) -> None:
         """Move the finished file or folder `built` to the output `target`.
 
-        From the first call on signals are deferred: all work is done, and stopping between two outputs would lose it.
+        The first call defers signals: all work is done, and a stop between two outputs would lose it.
         """
         if target not in self.declaration.outs:
-            raise ValueError(f"{target} is no output that dvc.yaml declares for stage '{self.declaration.name}'")
+            raise ValueError(f"{target} is not an output that dvc.yaml declares for stage '{self.declaration.name}'")
         self.defer_interrupts()
         atomic.publish(built, target)
 
@@ -92,12 +92,14 @@ def open_stage(
 ) -> Iterator[Stage]:
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
 
-    `variant` changes what is declared, for a command of the stage that reads and writes other things; with another
-    name it has its own lock and scratch.
-
     The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
-    Scratch is removed when the body succeeds, and kept otherwise. Of several processes that torchrun started, the first
-    holds the lock and removes scratch; unless the stage is `shared` among them, the others leave at once.
+    Scratch is removed when the body succeeds, and kept otherwise.
+
+    Args:
+        variant: changes the declaration, for a command of the stage that reads and writes other things; with another
+            name it has its own lock and scratch.
+        shared: whether several processes that torchrun started work together. Otherwise all but the first leave at
+            once. The first one holds the lock and removes scratch.
     """
     if not shared and not _leads():
         raise typer.Exit()
@@ -144,18 +146,18 @@ def _leave(message: str, code: int) -> None:
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """Keep a second run of the stage out. The lock lives and dies with the process that holds it, so a stage whose
-    `dvc repro` was killed still holds it, and one that was killed itself does not."""
+    """Prevent a second run of the stage. The lock belongs to the process: a stage whose `dvc repro` was killed still
+    holds it, and a stage that was killed itself does not."""
     folder = SCRATCH / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.pid"
-    lock = filelock.FileLock(folder / f"{name}.lock", timeout=LOCK_PATIENCE)
+    lock = filelock.FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT)
     try:
         lock.acquire()
     except filelock.Timeout:
         process = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
         raise UserError(
-            f"another run of stage '{name}' is at work{process}; wait until it ends, or stop it and start again."
+            f"another run of stage '{name}' is active{process}; wait until it ends, or stop it and start again."
         ) from None
     try:
         holder.write_text(f"{os.getpid()}\n")
@@ -167,7 +169,7 @@ def _lock(name: str) -> Iterator[None]:
 
 @contextmanager
 def _signals(stage: Stage) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the stage in an orderly way."""
+    """Handle SIGINT and SIGTERM: leave scratch in place and exit with 128 + signal."""
     before = {number: signal.signal(number, stage._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -177,3 +179,32 @@ def _signals(stage: Stage) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def share_work(stage: Stage, work: Work, *, saves_itself: bool = False) -> None:
+    """Run ``work(should_stop, config, layout, scratch)`` in every process of the stage, and wait for it.
+
+    The processes are started here, as many as `machine.processes` says, unless torchrun has started them. Inside,
+    `threedgp.runtime.processes.join_team` gives their group; afterwards the first process publishes.
+
+    Args:
+        stage: the running stage.
+        work: importable by name.
+        saves_itself: when the stage is stopped, `should_stop` returns True; `work` saves and raises `Stopped`.
+            Otherwise it is stopped at any point, since what it has written is kept.
+
+    Raises:
+        Interrupted: the stage was stopped.
+        UserError: the work did, in any process.
+    """
+    count, arguments = stage.config.machine.processes, (stage.config, stage.layout, stage.scratch)
+    alone = count == 1 or started_by_torchrun()
+    if saves_itself or not alone:
+        stage.defer_interrupts()
+    try:
+        if alone:
+            work(lambda: stage.interrupted, *arguments)
+        else:
+            run_processes(count, work, arguments, lambda: stage.interrupted, at_once=not saves_itself)
+    except Stopped:
+        raise Interrupted from None

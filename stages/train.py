@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stages.harness import ParamsOption, open_stage
+from stages.harness import ParamsOption, open_stage, share_work
 from stages.layout import Layout
-from stages.processes import share_work
 from threedgp.config import CameraConfig, Config, batch_problem
 from threedgp.runtime.errors import UserError
 
@@ -106,7 +105,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.data.loader import ShardLoader
     from threedgp.models.saving import save_model
     from threedgp.runtime.device import choose_device
-    from threedgp.runtime.processes import cut_off
+    from threedgp.runtime.processes import interruptible
     from threedgp.training.distributed import join_team
     from threedgp.training.loop import prepare_trainer, train
 
@@ -123,7 +122,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 workers=config.machine.workers,
             )
 
-        with cut_off(should_stop):  # there is nothing to save yet, and a slow download must not keep it
+        with interruptible(should_stop):  # there is nothing to save yet, and a slow download must not keep it
             problem = batch_problem(config, team.size)  # before a process takes its share of a batch
             if problem:
                 raise UserError(f"{problem}; change the batch, or machine.processes.")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from threedgp.runtime.processes import cut_off, join_team
+from threedgp.runtime.processes import interruptible, join_team
 
 
 def meet(should_stop: Callable[[], bool], folder: Path) -> None:
@@ -48,9 +48,9 @@ def hang_and_tell(should_stop: Callable[[], bool], folder: Path) -> None:
         team.wait()
 
 
-def hang_until_cut_off(should_stop: Callable[[], bool], folder: Path) -> None:
+def hang_interruptibly(should_stop: Callable[[], bool], folder: Path) -> None:
     """As `hang_and_tell`, in work that saves itself."""
-    with cut_off(should_stop):
+    with interruptible(should_stop):
         hang_and_tell(should_stop, folder)
 
 

@@ -111,7 +111,7 @@ def test_wrong_values_in_config(refused, copy, key, value, message):
 def test_absent_device(refused, model_folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     told = refused("generate", model_folder, "--device", "cuda")
-    assert told == "--device: 'cuda' is asked for, but PyTorch finds no GPU; set it to 'auto' or 'cpu'."
+    assert told.startswith("--device: 'cuda' is not available")
 
 
 @pytest.mark.parametrize("command", ["generate", "fly", "mesh"])

@@ -28,7 +28,6 @@ WITHOUT_EFFECT = (
     "stages/declaration.py",
     "stages/harness.py",
     "stages/layout.py",
-    "stages/processes.py",
     "threedgp/__init__.py",
     "threedgp/config",  # DVC tracks the settings by their values
     "threedgp/fetch",  # downloads are verified by their checksums; which file is used is declared elsewhere

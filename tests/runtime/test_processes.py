@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from team_work import die, fill_the_disk, hang_and_tell, hang_until_cut_off, meet
+from team_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet
 
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import ALONE, CutOff, Stopped, Work, cut_off, join_team, run_processes
+from threedgp.runtime.processes import ALONE, Aborted, Stopped, Work, interruptible, join_team, run_processes
 
 
 def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_killed_process_is_no_orderly_stop() -> None:
         run_processes(2, die, (), lambda: False, at_once=True)
 
 
-@pytest.mark.parametrize(("work", "at_once"), [(hang_and_tell, True), (hang_until_cut_off, False)])
+@pytest.mark.parametrize(("work", "at_once"), [(hang_and_tell, True), (hang_interruptibly, False)])
 def test_one_process_that_is_told_to_stop_stops_all(work: Work, at_once: bool, tmp_path: Path) -> None:
     """As when a person or a scheduler signals a single one of them."""
 
@@ -55,7 +55,7 @@ def test_a_signal_cuts_off_what_would_hide_it_and_is_heard_outside() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
-        with pytest.raises(CutOff), cut_off(lambda: False):
+        with pytest.raises(Aborted), interruptible(lambda: False):
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(60)
@@ -63,7 +63,7 @@ def test_a_signal_cuts_off_what_would_hide_it_and_is_heard_outside() -> None:
                 pytest.fail("taken for a damaged file")
         os.kill(os.getpid(), signal.SIGTERM)  # now only heard again
         assert heard == [signal.SIGTERM] * 2
-        with pytest.raises(CutOff), cut_off(lambda: True):
+        with pytest.raises(Aborted), interruptible(lambda: True):
             pytest.fail("it was to stop before")
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -124,7 +124,7 @@ def test_second_run_is_refused_with_one_sentence(project: Path, start: Start) ->
     code, out, err = finish(start())
     assert (code, out) == (2, "")
     assert err == (
-        f"error: another run of stage 'prepare' is at work (process {first.pid}); "
+        f"error: another run of stage 'prepare' is active (process {first.pid}); "
         "wait until it ends, or stop it and start again.\n"
     )
     Path("pause").unlink()
@@ -258,7 +258,7 @@ def test_wrong_settings_are_told_before_anything_runs(project: Path, capsys: pyt
 
 
 def test_publishing_what_is_not_declared_is_a_defect(project: Path) -> None:
-    with pytest.raises(ValueError, match=r"no output that dvc\.yaml declares for stage 'prepare'"):
+    with pytest.raises(ValueError, match=r"not an output that dvc\.yaml declares for stage 'prepare'"):
         with open_prepare() as stage:
             (stage.scratch / "x").write_text("")
             stage.publish(stage.scratch / "x", stage.layout.features)

@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: a reader, or a run after a crash, never finds half a file."""
+"""Atomic writing: neither a reader nor a run after a crash ever finds a partial file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from threedgp.runtime.errors import UserError
 
 
 def _sync(path: Path) -> None:
-    """Force `path` (a file, or the entries of a folder) to the disk."""
+    """Flush `path`, a file or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,8 +23,8 @@ def _sync(path: Path) -> None:
 
 
 def _sibling(target: Path, mark: str) -> Path:
-    # The suffix stays, for many writers choose the format by it. The name is the same in every run, so that what a
-    # killed run left behind is overwritten by the next one and never piles up.
+    # The suffix stays, since many writers choose the format by it. The name is the same in every run, so that the
+    # next run overwrites what a killed one left behind.
     return target.with_name(f".{target.stem}.{mark}{target.suffix}")
 
 
@@ -37,9 +37,9 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary file name beside `target`; what is written there becomes `target` on success.
+    """Yield a temporary path beside `target`; the file written there becomes `target` on success.
 
-    The parents of `target` are made. On an error the temporary file is removed and `target` stays as it was.
+    Creates the parents of `target`. On an error the temporary file is removed and `target` stays unchanged.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,21 +55,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target`, all or nothing."""
+    """Write `data` to `target` atomically."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Write `value` to `target` as readable JSON, all or nothing; NaN and infinity are refused with ValueError."""
+    """Write `value` to `target` as indented JSON atomically; NaN and infinity raise ValueError."""
     write_bytes(target, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
 def publish(built: Path, target: Path) -> None:
-    """Replace the folder or file `target` by `built`, which is moved; the old content is removed afterwards.
+    """Move `built`, a folder or file, to `target`, replacing what is there.
 
-    A folder cannot replace another one in a single step, so the old one steps aside first. From another file system
-    `built` is copied beside `target` before anything is touched.
+    A folder cannot replace another one in a single step, so the old one is renamed first and removed at the end. From
+    another file system, `built` is copied beside `target` before anything else.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = _sibling(target, "fresh"), _sibling(target, "old")
@@ -85,10 +85,10 @@ def publish(built: Path, target: Path) -> None:
 
 
 def require_free(folder: Path, size: int) -> None:
-    """Make sure that `size` bytes are free where `folder` is, or will be.
+    """Check that `size` bytes are free on the disk of `folder`, which need not exist yet.
 
     Raises:
-        UserError: naming the folder, the bytes needed and the bytes free.
+        UserError: less is free.
     """
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free

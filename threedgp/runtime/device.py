@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Choice of the device to compute on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from threedgp.runtime.errors import UserError
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"], setting: str = "machine.device") -> torch.device:
-    """The device that `setting` asks for; `auto` is the GPU where there is one, its own for each process of a team.
+    """The device called `name`; `auto` is the GPU if there is one. Each process of a group gets its own GPU.
+
+    Args:
+        setting: where `name` comes from, for error messages.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or there are more processes on this machine than GPUs.
+        UserError: there is no GPU but `name` is `cuda`, or this machine has more processes than GPUs.
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UserError(f"{setting}: 'cuda' is asked for, but PyTorch finds no GPU; set it to 'auto' or 'cpu'.")
+        raise UserError(f"{setting}: 'cuda' is not available, since PyTorch finds no GPU; set it to 'auto' or 'cpu'.")
     if not available or name == "cpu":
         return torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return torch.device("cuda")
-    local, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if local >= found:
-        raise UserError(
-            f"machine.processes: process {local + 1} of this machine finds only {found} GPUs; start one for each."
-        )
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise UserError(f"machine.processes: this machine has {count} GPUs but more processes; start one per GPU.")
     return torch.device("cuda", local)

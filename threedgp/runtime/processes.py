@@ -1,4 +1,4 @@
-"""Processes that share the work of a stage: how they are started, who they are, and how they wait for each other.
+"""Processes that share the work of a stage: how they are started, identified and synchronized.
 
 Environment variables are those of torchrun. PyTorch is imported only where there are several processes, so that light
 stages start fast.
@@ -27,64 +27,61 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10
-"""For processes whose fellow has failed, before they are killed: they may hang in a message to it."""
+"""Time that processes get to end after another one has failed, before they are killed: a collective may block them."""
 STOPPED_CODE = 128 + signal.SIGTERM
 STORE = "THREEDGP_STORE"
-"""Names the file over which processes that `run_processes` started find each other."""
+"""Environment variable with the file over which the processes of `run_processes` find each other."""
+FULL_DISK = "the disk is full; free some space and run the same command again, it continues from here."
 
 
 class Stopped(Exception):
-    """The work was asked to stop; what is finished is saved."""
+    """The work was asked to stop, and everything finished so far is saved."""
 
 
-class CutOff(Stopped):
-    """This process left its work wherever it was, without the others, which may wait for it."""
+class Aborted(Stopped):
+    """This process left its work at an arbitrary point, and others may be waiting for it."""
 
 
-class _Heard(BaseException):
-    """A signal came. No Exception, so that no handler for damaged files eats it."""
+class _SignalReceived(BaseException):
+    """Not an Exception, so that no handler for damaged files catches it."""
 
 
 @contextmanager
-def cut_off(should_stop: Callable[[], bool]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM, which otherwise only make `should_stop` say so, end the body wherever it is.
+def interruptible(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM, which otherwise only set `should_stop`, end the body at any point.
 
     Raises:
-        CutOff: the process was asked to stop, now or before.
+        Aborted: a signal was received, now or before.
     """
     inside = True
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal inside
-        earlier = before[number]
-        if callable(earlier):
-            earlier(number, frame)
+        previous = handlers[number]
+        if callable(previous):
+            previous(number, frame)
         if inside:
             inside = False
-            raise _Heard
+            raise _SignalReceived
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in numbers:
-            signal.signal(number, hear)
+        for number in handlers:
+            signal.signal(number, handle)
         if should_stop():
-            raise CutOff
+            raise Aborted
         yield
         inside = False
-    except _Heard:
-        raise CutOff from None
+    except _SignalReceived:
+        raise Aborted from None
     finally:
         inside = False
-        for number in numbers:
-            signal.signal(number, before[number])
-
-
-FULL_DISK = "the disk is full; free some space and run the same command again, it goes on from here."
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether `error` is a full disk's, or was raised while one was handled."""
+    """Whether `error`, or an error during whose handling it was raised, is that of a full disk."""
     while error is not None:
         # Some writers (safetensors, torch) wrap the operating system's error in their own.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
@@ -95,35 +92,35 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 @dataclass(frozen=True)
 class Team:
-    """One process, number `rank`, of the `size` that share some work."""
+    """The processes that share some work, as seen by the one with number `rank`."""
 
     rank: int = 0
     size: int = 1
     store: Store | None = field(default=None, repr=False, compare=False)
-    """Counters that all of them see; None where there is one process."""
+    """Shared counters; None for a single process."""
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes what belongs to all, and speaks to people."""
+        """Whether this process writes shared files and messages for the user."""
         return self.rank == 0
 
     def wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Go on once all processes have come to the same call, however long that takes; `meanwhile` is called often.
+        """Wait until all processes have reached the same call; calls `meanwhile` while waiting.
 
-        Counters are looked at again and again, so that a signal is heard at once, and none runs into the time limits
-        of a collective operation when another one has hours more to do.
+        Polls a counter, so that signals are handled at once and no collective operation times out if another process
+        needs hours.
         """
         if self.store is None:
             return
-        turn = self.store.add(f"turn of {self.rank}", 1)
-        self.store.add(f"arrived at {turn}", 1)
-        while self.store.add(f"arrived at {turn}", 0) < self.size:
+        call = self.store.add(f"calls of {self.rank}", 1)
+        self.store.add(f"arrived at {call}", 1)
+        while self.store.add(f"arrived at {call}", 0) < self.size:
             meanwhile()
             time.sleep(POLL_SECONDS)
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """Let the first process through the body alone, such as one that downloads, and then the others."""
+        """Run the body, such as a download, in the first process alone, and then in all others."""
         if not self.leads:
             self.wait()
         yield
@@ -135,13 +132,13 @@ ALONE = Team()
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is already one of a team, which needs no further ones."""
+    """Whether this process already belongs to a group, so that none needs to be started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 @contextmanager
 def join_team() -> Iterator[Team]:
-    """The team that the environment names, or a team of one. The first process leaves it last."""
+    """Yield the group that the environment describes, or a single process. The first process leaves last."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
@@ -163,22 +160,22 @@ def _open_store(size: int) -> Store:
 
 
 Work = Callable[..., None]
-"""Takes a question, whether to stop, and then the arguments of `run_processes`; importable by name."""
+"""Takes `should_stop` and the arguments of `run_processes`; importable by name."""
 
 
-def _begin(
+def _main(
     local: int, count: int, at_once: bool, store: str, reports: Any, work: Work, arguments: tuple[Any, ...]
 ) -> None:
+    """Run `work` as process number `local`, and report how it ended other than by success or a defect."""
     import torch
 
-    keep_freed_memory()  # the parent's choice does not come along
-    os.environ.update(RANK=str(local), LOCAL_RANK=str(local), WORLD_SIZE=str(count))
-    os.environ[STORE] = store
+    keep_freed_memory()  # not inherited from the parent
+    os.environ.update({"RANK": str(local), "LOCAL_RANK": str(local), "WORLD_SIZE": str(count), STORE: store})
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max((os.cpu_count() or 1) // count, 1))
     stop = threading.Event()
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if at_once and not stop.is_set():
             stop.set()
             raise Stopped
@@ -186,19 +183,18 @@ def _begin(
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, hear)
+            signal.signal(number, handle)
         work(stop.is_set, *arguments)
     except Stopped as stopped:
         reports.put(stopped)
-        if at_once or isinstance(stopped, CutOff):  # the others would wait for this one
+        if at_once or isinstance(stopped, Aborted):  # the others would wait for this process
             raise SystemExit(STOPPED_CODE) from None
-    except UserError as error:
-        reports.put(error)
-        raise SystemExit(2) from None
     except Exception as error:
-        if not disk_is_full(error):
+        if disk_is_full(error):
+            error = UserError(FULL_DISK)
+        elif not isinstance(error, UserError):
             raise
-        reports.put(UserError(FULL_DISK))
+        reports.put(error)
         raise SystemExit(2) from None
 
 
@@ -212,11 +208,11 @@ def run_processes(
 ) -> None:
     """Run ``work(should_stop, *arguments)`` in `count` new processes on this machine, and wait for them.
 
-    Inside, `join_team` gives the team. Once `should_stop` says so here, or a process gets SIGTERM, it says so there. If
-    one process fails, the others are ended; if this process is killed, they are asked to stop.
+    Inside, `join_team` gives their group. `should_stop` returns True there once it does here, or once the process
+    receives SIGTERM. If one process fails, the others are ended; if this process is killed, they are asked to stop.
 
     Args:
-        at_once: a process that is to stop raises `Stopped` wherever it is, for work that saves as it goes.
+        at_once: a process that has to stop raises `Stopped` at any point, for work that saves as it goes.
 
     Raises:
         Stopped: the work did.
@@ -226,37 +222,34 @@ def run_processes(
     from torch import multiprocessing as mp
 
     with tempfile.TemporaryDirectory() as folder:
-        reports = mp.get_context("spawn").SimpleQueue()
-        everything = (count, at_once, str(Path(folder) / "store"), reports, work, arguments)
-        processes = mp.start_processes(_begin, everything, nprocs=count, join=False, start_method="spawn")
-        told = False
+        queue = mp.get_context("spawn").SimpleQueue()
+        settings = (count, at_once, str(Path(folder) / "store"), queue, work, arguments)
+        context = mp.start_processes(_main, settings, nprocs=count, join=False, start_method="spawn")
+        asked_to_stop, failure = False, None
         try:
-            while not processes.join(POLL_SECONDS, grace_period=GRACE_SECONDS):
-                if should_stop() and not told:
-                    told = True
-                    for process in processes.processes:
+            while not context.join(POLL_SECONDS, grace_period=GRACE_SECONDS):
+                if should_stop() and not asked_to_stop:
+                    asked_to_stop = True
+                    for process in context.processes:
                         if process.is_alive():
                             process.terminate()
-        except (mp.ProcessExitedException, mp.ProcessRaisedException) as failure:
-            raise _cause(failure, told, _told_by(reports)) from None
-        for report in _told_by(reports):
-            raise report
+        except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
+            failure = error
+        reports = []
+        while not queue.empty():
+            reports.append(queue.get())
+        cause = _cause(failure, reports, asked_to_stop)
+        if cause:
+            raise cause
 
 
-def _told_by(reports: Any) -> list[Exception]:
-    told = []
-    while not reports.empty():
-        told.append(reports.get())
-    return told
-
-
-def _cause(failure: Any, told: bool, reports: list[Exception]) -> Exception:
-    """Why the processes ended: `failure` is that of one of them, and those that were ended for it report, too."""
+def _cause(failure: Any, reports: list[Exception], asked_to_stop: bool) -> Exception | None:
+    """Why the processes ended; processes that were ended because of another one's failure report, too."""
     for report in reports:
-        if isinstance(report, UserError):
+        if failure is None or isinstance(report, UserError):
             return report
     stopped = getattr(failure, "exit_code", None) == STOPPED_CODE
-    # One that was told before it was able to listen dies of the signal, one whose fellow left first of a lost message.
-    if stopped or (told and (reports or getattr(failure, "signal_name", None) == "SIGTERM")):
+    # A process that was asked before it handled signals dies of SIGTERM; one whose peer left first, of a lost message.
+    if stopped or (asked_to_stop and (reports or getattr(failure, "signal_name", None) == "SIGTERM")):
         return Stopped()
     return failure

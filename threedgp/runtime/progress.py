@@ -14,27 +14,27 @@ PLAIN_INTERVAL = 10.0
 
 
 class Progress(Protocol):
-    """What the work tells."""
+    """Receives the progress of some work."""
 
     def advance(self, n: int = 1) -> None:
-        """`n` more units are done."""
+        """Count `n` more finished units."""
 
     def note(self, text: str) -> None:
-        """Show `text` (a loss, a file name) behind the numbers."""
+        """Show `text`, such as a loss or a file name, behind the numbers."""
 
 
 class Silent:
-    """Tells nothing: for processes of which another one speaks."""
+    """Shows nothing, for processes of which another one shows the progress."""
 
     def advance(self, n: int = 1) -> None:
-        """Nothing to see."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Nothing to read."""
+        """Do nothing."""
 
 
 def say(line: str) -> None:
-    """Print a line at once; a reader that has gone away (``| head``) does not stop the work."""
+    """Print a line and flush; a closed pipe (``| head``) does not stop the work."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
@@ -42,14 +42,14 @@ def say(line: str) -> None:
 
 
 def silence(descriptor: int) -> None:
-    """Send what is still written to `descriptor` nowhere, so that flushing it at exit does not fail either."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    """Redirect `descriptor` to the null device, so that flushing it at exit does not fail."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 20 s`` or ``5 h 07 min``."""
+    """A duration such as ``42 s``, ``3 min 20 s`` or ``5 h 07 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -59,36 +59,36 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """A rate with as many digits as are worth reading."""
+    """A rate with two significant digits, or as an integer from 10 on."""
     return f"{per_second:.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
 
 
 class _Lines:
-    """Plain lines, at most one every `PLAIN_INTERVAL` seconds and one at the end."""
+    """Prints at most one line every `PLAIN_INTERVAL` seconds, and one at the end."""
 
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = self.first = done
         self.text = ""
-        self.began = self.spoke = time.monotonic()
+        self.start = self.last_line = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
         self.done += n
         now = time.monotonic()
-        if now - self.spoke >= PLAIN_INTERVAL and self.done < self.total:
-            self.spoke = now
-            speed = (self.done - self.first) / (now - self.began)
-            left = duration((self.total - self.done) / speed) + " left" if speed > 0 else "just begun"
-            self._say(speed, left)
+        if now - self.last_line >= PLAIN_INTERVAL and self.done < self.total:
+            self.last_line = now
+            speed = (self.done - self.first) / (now - self.start)
+            left = duration((self.total - self.done) / speed) + " left" if speed > 0 else "starting"
+            self._print(speed, left)
 
     def note(self, text: str) -> None:
         self.text = text
 
     def finish(self) -> None:
-        passed = max(time.monotonic() - self.began, 1e-9)
-        self._say((self.done - self.first) / passed, f"in {duration(passed)}")
+        passed = max(time.monotonic() - self.start, 1e-9)
+        self._print((self.done - self.first) / passed, f"in {duration(passed)}")
 
-    def _say(self, speed: float, when: str) -> None:
+    def _print(self, speed: float, when: str) -> None:
         parts = [f"{self.label}: {self.done}/{self.total} {self.unit}", rate(speed), when, self.text]
         say(", ".join(part for part in parts if part))
 
@@ -101,7 +101,7 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
     class Bar:
         def advance(self, n: int = 1) -> None:
             display.advance(task, n)
-            passed = time.monotonic() - began
+            passed = time.monotonic() - start
             display.update(task, rate=rate((display.tasks[0].completed - done) / passed if passed else 0.0))
 
         def note(self, text: str) -> None:
@@ -117,7 +117,7 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", style="dim"),
     )
-    began = time.monotonic()
+    start = time.monotonic()
     with Display(*columns) as display:
         task = display.add_task(label, total=total, completed=done, unit=unit, rate="", text="")
         yield Bar()
@@ -125,9 +125,10 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "pictures", done: int = 0) -> Iterator[Progress]:
-    """Show how far the work `label` is, its rate and the time left.
+    """Show the progress of the work `label`, its rate and the remaining time.
 
-    `done` units of `total` were finished by an earlier run; they do not count for the rate.
+    Args:
+        done: units of `total` that an earlier run has finished; they do not count for the rate.
     """
     if sys.stdout.isatty():
         with _bar(label, total, unit, done) as bar:
