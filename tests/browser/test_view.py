@@ -13,8 +13,8 @@ import pytest
 import trimesh
 
 from threedgp.data.images import decode_image
-from threedgp.visual.viewer import Visit, open_server, serve
-from threedgp.visual.viewer_scenes import Painter, SceneKey
+from threedgp.visual.viewer import Session, open_server, serve
+from threedgp.visual.viewer_scenes import SceneKey, SceneRenderer
 
 SIZE = 96
 FINISHED = f"{SIZE} × {SIZE} pixels"
@@ -29,16 +29,16 @@ class Open(NamedTuple):
     """A page and the server's side of it."""
 
     address: str
-    painter: Painter
-    visits: dict[int, Visit]
+    renderer: SceneRenderer
+    sessions: dict[int, Session]
 
 
 @pytest.fixture
 def opened(tiny_generator) -> Iterator[Open]:
     server = open_server("127.0.0.1", 0)
-    painter = Painter(tiny_generator)
-    visits = serve(painter, CLASSES, "tiny", SIZE, server)
-    yield Open(f"http://127.0.0.1:{server.get_port()}", painter, visits)
+    renderer = SceneRenderer(tiny_generator)
+    sessions = serve(renderer, CLASSES, "tiny", SIZE, server)
+    yield Open(f"http://127.0.0.1:{server.get_port()}", renderer, sessions)
     server.stop()
 
 
@@ -73,22 +73,22 @@ def wait_until(page, condition: Callable[[], bool]) -> None:
         page.wait_for_timeout(100)
 
 
-def settled(page, visit: Visit, painter: Painter) -> np.ndarray:
+def settled(page, session: Session, renderer: SceneRenderer) -> np.ndarray:
     """The screen, once it shows the finished picture of what the page asks for by now."""
     seen = np.zeros(0)
 
     def shows_it() -> bool:
         nonlocal seen
         seen = screen(page)
-        return difference(seen, painter.draw(visit.order().look, SIZE)) < CHANGED
+        return difference(seen, renderer.draw(session.request().settings, SIZE)) < CHANGED
 
     wait_until(page, shows_it)
     return seen
 
 
-def only(visits: dict[int, Visit]) -> Visit:
-    (visit,) = visits.values()
-    return visit
+def only(sessions: dict[int, Session]) -> Session:
+    (session,) = sessions.values()
+    return session
 
 
 def close_notices(page) -> None:
@@ -99,14 +99,14 @@ def close_notices(page) -> None:
 
 def test_picture_mouse_sliders_and_views(watched, opened):
     """One page for all of it: opening one takes longest."""
-    page, painter, visit = watched.page, opened.painter, only(opened.visits)
+    page, renderer, session = watched.page, opened.renderer, only(opened.sessions)
     close_notices(page)
-    first = settled(page, visit, painter)
+    first = settled(page, session, renderer)
     scene = SceneKey(0, None, 1.0)
-    own, order = painter.own_camera(scene), visit.order()
-    assert order.look.scene == scene and order.size == SIZE
-    assert (order.look.yaw, order.look.pitch) == pytest.approx((own[0].item(), own[1].item()), abs=1e-3)
-    assert order.look.fov == pytest.approx(own[3].item(), abs=1e-3)
+    own, order = renderer.own_camera(scene), session.request()
+    assert order.settings.scene == scene and order.size == SIZE
+    assert (order.settings.yaw, order.settings.pitch) == pytest.approx((own[0].item(), own[1].item()), abs=1e-3)
+    assert order.settings.fov == pytest.approx(own[3].item(), abs=1e-3)
 
     box = page.locator("canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -114,25 +114,26 @@ def test_picture_mouse_sliders_and_views(watched, opened):
     page.mouse.down()
     page.mouse.move(x + 60, y - 20, steps=5)
     page.mouse.up()
-    turned = settled(page, visit, painter)
-    moved = visit.order().look
-    assert moved.yaw > order.look.yaw + 0.05, "what is in front follows the mouse to the right"
-    assert moved.pitch > order.look.pitch + 0.01, "and upwards, as seen from further below"
+    turned = settled(page, session, renderer)
+    moved = session.request().settings
+    assert moved.yaw > order.settings.yaw + 0.05, "what is in front follows the mouse to the right"
+    assert moved.pitch > order.settings.pitch + 0.01, "and upwards, as seen from further below"
     assert difference(turned, first) > CHANGED
 
     seed = page.get_by_role("textbox").first
     seed.fill("7")
     seed.press("Enter")
-    wait_until(page, lambda: visit.order().look.scene.seed == 7)
-    other = settled(page, visit, painter)
+    wait_until(page, lambda: session.request().settings.scene.seed == 7)
+    other = settled(page, session, renderer)
     assert difference(other, turned) > CHANGED
-    assert (visit.order().look.yaw, visit.order().look.pitch) == (moved.yaw, moved.pitch), "the camera stays"
+    settings = session.request().settings
+    assert (settings.yaw, settings.pitch) == (moved.yaw, moved.pitch), "the camera stays"
 
-    visit.kind.value = "Depth"
-    assert difference(settled(page, visit, painter), other) > CHANGED
-    visit.fov.value = 80.0
+    session.kind.value = "Depth"
+    assert difference(settled(page, session, renderer), other) > CHANGED
+    session.fov.value = 80.0
     page.get_by_text("Outside of the prior: fov").wait_for()
-    visit.chosen.value = "1 <b>ball"
+    session.chosen.value = "1 <b>ball"
     page.get_by_text("class 1 <b>ball").wait_for()
 
     local = (opened.address, opened.address.replace("http", "ws"), f"blob:{opened.address}", "data:")
@@ -142,15 +143,15 @@ def test_picture_mouse_sliders_and_views(watched, opened):
 
 def test_saves_picture_and_mesh(watched, opened, tmp_path, monkeypatch):
     monkeypatch.setattr("threedgp.visual.viewer_scenes.MESH_RESOLUTION", 16)
-    page, painter, visit = watched.page, opened.painter, only(opened.visits)
-    label = painter.label(SceneKey(0, None, 1.0))
-    for button, suffix in (("Save picture", "png"), ("Save mesh", "glb")):
+    page, renderer, session = watched.page, opened.renderer, only(opened.sessions)
+    label = renderer.label(SceneKey(0, None, 1.0))
+    for button, suffix in (("Save image", "png"), ("Save mesh", "glb")):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         assert download.value.suggested_filename == f"seed0000_class{label:03d}.{suffix}"
         download.value.save_as(tmp_path / f"saved.{suffix}")
     saved = decode_image(Path(tmp_path / "saved.png").read_bytes())
-    assert (saved == painter.draw(visit.order().look, SIZE)).all()
+    assert (saved == renderer.draw(session.request().settings, SIZE)).all()
     assert trimesh.load(tmp_path / "saved.glb", force="mesh").is_watertight
 
 
@@ -158,9 +159,9 @@ def test_two_visitors_look_at_different_scenes(watched, opened, open_page):
     second = open_page(400)
     second.page.goto(opened.address)
     second.page.get_by_text("96 × 96 pixels").wait_for()
-    first_visit, second_visit = opened.visits.values()
+    first_visit, second_visit = opened.sessions.values()
     second_visit.seed.value = 5
-    assert (first_visit.order().look.scene.seed, second_visit.order().look.scene.seed) == (0, 5)
+    assert (first_visit.request().settings.scene.seed, second_visit.request().settings.scene.seed) == (0, 5)
     watched.page.close()
-    wait_until(second.page, lambda: len(opened.visits) == 1)
-    assert list(opened.visits.values()) == [second_visit], "a closed page is forgotten"
+    wait_until(second.page, lambda: len(opened.sessions) == 1)
+    assert list(opened.sessions.values()) == [second_visit], "a closed page is forgotten"

@@ -1,4 +1,4 @@
-"""``threedgp fly`` films the scenes that it says, along the cameras that it says."""
+"""``threedgp fly`` renders the requested scenes along the requested cameras."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from films import decode
 from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
-from threedgp.visual.grids import depth_colors
-from threedgp.visual.normals import normal_colors
+from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.styles import interpolate_styles, scene_styles
-from threedgp.visual.views import own_cameras, render_styles
+from threedgp.visual.views import posterior_cameras, render_views
 
 SIZE = 32
 FINE = ("--crf", 1, "--size", SIZE)
@@ -24,7 +23,7 @@ by more than twice as much."""
 
 def rendered(generator, styles, cameras):
     with progress("test", 1) as bar:
-        return render_styles(generator, styles, cameras, SIZE, bar)
+        return render_views(generator, styles, cameras, SIZE, bar)
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -35,17 +34,17 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> float:
 def test_front_circle_is_the_default(threedgp, model_folder, tiny_generator, tmp_path):
     outcome = threedgp("fly", model_folder, "--seeds", "0,5", "--frames", 5, "--depth", *FINE, "--out", tmp_path)
     assert outcome.code == 0, outcome.err
-    assert "fly: 10/10 frames" in outcome.out and "now holds 2 films." in outcome.out
+    assert "fly: 10/10 frames" in outcome.out and "now holds 2 videos." in outcome.out
     scenes = sample_scenes(tiny_generator, 1, 0, start=5)
     name = f"seed0005_class{int(scenes.labels):03d}_front_circle.mp4"
     found = decode(tmp_path / name)
     assert found.shape == (5, SIZE, 2 * SIZE, 3)
-    path = front_circle(tiny_generator.camera_config, 5, own_cameras(tiny_generator, scenes)[0])
+    path = front_circle(tiny_generator.camera_config, 5, posterior_cameras(tiny_generator, scenes)[0])
     seen = rendered(tiny_generator, scene_styles(tiny_generator, scenes), path[None])
-    assert difference(found[:, :, :SIZE], seen.pictures[0]) < TOLERANCE
+    assert difference(found[:, :, :SIZE], seen.images[0]) < TOLERANCE
     assert difference(found[:, :, SIZE:], depth_colors(seen.depth)[0]) < 2 * TOLERANCE  # steep colours
     other = decode(next(tmp_path.glob("seed0000*.mp4")))
-    assert difference(other[:, :, :SIZE], seen.pictures[0]) > 2 * TOLERANCE
+    assert difference(other[:, :, :SIZE], seen.images[0]) > 2 * TOLERANCE
 
 
 def test_given_cameras_one_a_frame_and_smooth(threedgp, model_folder, tiny_generator, tmp_path):
@@ -65,14 +64,14 @@ def test_truncation_normals_and_speed(threedgp, model_folder, tiny_generator, tm
     assert outcome.code == 0, outcome.err
     film = tmp_path / "seed0002_class001_line.mp4"
     scenes = sample_scenes(tiny_generator, 1, 0, start=2, labels=[1])
-    path = line(tiny_generator.camera_config, 3, own_cameras(tiny_generator, scenes)[0])
+    path = line(tiny_generator.camera_config, 3, posterior_cameras(tiny_generator, scenes)[0])
     seen = rendered(tiny_generator, scene_styles(tiny_generator, scenes, 0.3, "class"), path[None])
     found = decode(film)
-    assert difference(found[:, :, :SIZE], seen.pictures[0]) < 1.5 * TOLERANCE  # noise beside it takes the bits
+    assert difference(found[:, :, :SIZE], seen.images[0]) < 1.5 * TOLERANCE  # noise beside it takes the bits
     plain = rendered(tiny_generator, scene_styles(tiny_generator, scenes), path[None])
-    assert difference(found[:, :, :SIZE], plain.pictures[0]) > 4 * TOLERANCE
+    assert difference(found[:, :, :SIZE], plain.images[0]) > 4 * TOLERANCE
     assert difference(found[:, :, SIZE:], normal_colors(seen.normals)[0]) < 2 * TOLERANCE
-    assert difference(found[:, :, SIZE:], seen.pictures[0]) > 4 * TOLERANCE
+    assert difference(found[:, :, SIZE:], seen.images[0]) > 4 * TOLERANCE
     with av.open(str(film)) as opened:
         assert opened.streams.video[0].average_rate == 10
 
@@ -84,10 +83,10 @@ def test_interpolation_passes_all_scenes(threedgp, model_folder, tiny_generator,
     found = decode(tmp_path / "seed0000_class000_to_seed0002_class000_interpolation.mp4")
     scenes = sample_scenes(tiny_generator, 3, 0, labels=[0, 0, 0])
     styles = interpolate_styles(scene_styles(tiny_generator, scenes), 6)
-    path = points(own_cameras(tiny_generator, scenes), 6, closed=True)
+    path = points(posterior_cameras(tiny_generator, scenes), 6, closed=True)
     seen = rendered(tiny_generator, styles, path[:, None])
-    assert difference(found, seen.pictures[:, 0]) < TOLERANCE
-    assert difference(found[0], seen.pictures[2, 0]) > 2 * TOLERANCE
+    assert difference(found, seen.images[:, 0]) < TOLERANCE
+    assert difference(found[0], seen.images[2, 0]) > 2 * TOLERANCE
 
 
 def test_run_again_makes_nothing_and_other_settings_anew(threedgp, model_folder, tmp_path):
@@ -106,10 +105,10 @@ def test_run_again_makes_nothing_and_other_settings_anew(threedgp, model_folder,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--path", "line", "--cameras", "c.csv"), "--path and --cameras: only one of them"),
+        (("--path", "line", "--cameras", "c.csv"), "--path and --cameras: "),
         (("--cameras", "c.csv"), "c.csv: the cameras cannot be read (No such file or directory)"),
-        (("--seeds", "0-3", "--interpolate", "--frames", 3), "--frames: 3 cannot pass 4 scenes"),
-        (("--frames", 100_000, "--size", 256), "--frames: 100,000 of 256 x 256 pixels are too long a film"),
+        (("--seeds", "0-3", "--interpolate", "--frames", 3), "--frames: 4 scenes need"),
+        (("--frames", 100_000, "--size", 256), "--frames: 100,000 frames of 256 x 256 pixels"),
     ],
 )
 def test_options_that_cannot_be(refused, model_folder, tmp_path, monkeypatch, options, message):

@@ -1,4 +1,4 @@
-"""``threedgp generate`` draws the pictures that it says, the same ones each time, and goes on where it stopped."""
+"""``threedgp generate`` writes the requested images, the same ones each time, and continues where it stopped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.commands import generate as command
 from threedgp.models.sampler import sample_scenes
-from threedgp.visual.depth_files import read_depth
-from threedgp.visual.grids import GAP
+from threedgp.visual.grids import GAP, read_depth
 from threedgp.visual.styles import scene_styles
-from threedgp.visual.views import own_cameras
+from threedgp.visual.views import posterior_cameras
 
 
 def read(file) -> np.ndarray:
@@ -26,7 +25,7 @@ def expected(generator, label: int, seed: int, truncation: float, towards: str =
     """Picture and depth by the generator's own methods."""
     scenes = sample_scenes(generator, 1, 0, start=seed, labels=[label])
     planes = generator.make_planes(scene_styles(generator, scenes, truncation, towards))
-    camera = own_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
+    camera = posterior_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
     seen = generator.render(planes, camera, size)
     rgb = (seen.rgb[0].permute(1, 2, 0).numpy() * 127.5 + 127.5).clip(0, 255)
     return rgb, seen.depth[0, 0].numpy()
@@ -39,7 +38,7 @@ def test_pictures_depth_normals_and_grid(threedgp, model_folder, tiny_generator,
     names = [f"seed{seed:04d}_class{label:03d}" for label in (1, 0) for seed in (2, 3)]
     files = {f"{name}{kind}.png" for name in [*names, "grid"] for kind in ("", "_depth", "_normals")}
     assert {file.name for file in tmp_path.iterdir()} == files | {"made.jsonl"}
-    assert f"{tmp_path} now holds 4 pictures, and all in grid.png." in outcome.out
+    assert f"{tmp_path} now holds 4 images, and all of them in grid.png." in outcome.out
     rgb, depth = expected(tiny_generator, 1, 3, 0.7)
     # Rounding of a value and of colour, and what the last 0.01 % of the light adds.
     assert np.abs(read(tmp_path / "seed0003_class001.png") - rgb).max() <= 0.6
@@ -67,7 +66,7 @@ def test_normals_are_those_of_the_depth(threedgp, model_folder, tiny_generator, 
     threedgp("generate", model_folder, "--seeds", 3, "--classes", 1, "--normals", "--out", tmp_path)
     scenes = sample_scenes(tiny_generator, 1, 0, start=3, labels=[1])
     _, depth = expected(tiny_generator, 1, 3, 1.0)
-    normals = depth_normals(depth[None], own_cameras(tiny_generator, scenes)[:, 3].numpy())[0]
+    normals = depth_normals(depth[None], posterior_cameras(tiny_generator, scenes)[:, 3].numpy())[0]
     assert np.abs(read(tmp_path / "seed0003_class001_normals.png") - (normals + 1) * 127.5).mean() < 1
 
 
@@ -104,7 +103,7 @@ def test_a_picture_that_somebody_spoilt_is_named(threedgp, refused, model_folder
     threedgp(*command)
     spoilt = tmp_path / f"seed0001_class000{kind}.png"
     spoilt.write_bytes(content)
-    assert refused(*command, "--grid").startswith(f"{spoilt}: this is not the picture that was drawn; remove it")
+    assert refused(*command, "--grid").startswith(f"{spoilt}: this is not the image that was generated; delete it")
     spoilt.unlink()
     assert threedgp(*command, "--grid").code == 0
 
@@ -118,8 +117,8 @@ def test_output_that_cannot_be_written(refused, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--truncation", "2"), "--truncation: '2' is no list of numbers from 0 to 1"),
-        (("--seeds", "0-1024", "--grid"), "--grid: 1,025 pictures are too many for one sheet"),
+        (("--truncation", "2"), "--truncation: expected a number from 0 to 1"),
+        (("--seeds", "0-1024", "--grid"), "--grid: 1,025 images are too many"),
     ],
 )
 def test_options_that_cannot_be(refused, model_folder, tmp_path, options, message):

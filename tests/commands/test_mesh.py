@@ -14,7 +14,8 @@ from threedgp.models.saving import load_model, write_model
 from threedgp.runtime.progress import Silent
 from threedgp.visual import meshes
 from threedgp.visual.meshes import CAMERAS, scene_mesh
-from threedgp.visual.views import make_planes, own_cameras
+from threedgp.visual.styles import scene_planes
+from threedgp.visual.views import posterior_cameras
 
 
 def test_formats_read_back_closed_and_colored(threedgp, model_folder, tmp_path):
@@ -46,8 +47,8 @@ def test_run_again_makes_what_is_missing_only(threedgp, model_folder, tmp_path):
 def test_options_are_those_of_the_mesh(threedgp, model_folder, tmp_path):
     generator = load_model(model_folder)  # `tiny_generator` lies otherwise in memory, and its last bits differ
     scenes = sample_scenes(generator, 1, 0, start=1, labels=[1])
-    planes = make_planes(generator, scenes, 0.5, "class")
-    around = front_circle(generator.camera_config, CAMERAS, own_cameras(generator, scenes)[0])
+    planes = scene_planes(generator, scenes, 0.5, "class")
+    around = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scenes)[0])
     options = ("--seeds", 1, "--classes", 1, "--resolution", 16, "--format", "ply", "--truncation", 0.5)
     ways = ({}, {"whole_cube": True}, {"level": 0.6})
     for number, (way, extra) in enumerate(zip(ways, ((), ("--whole-cube",), ("--level", 0.6)), strict=True)):
@@ -92,11 +93,11 @@ def test_an_empty_model_says_so(refused, tiny_generator, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--format", "stl"), "--format: there is no format 'stl'; choose among glb, ply, obj."),
-        (("--level", "-1"), "--level: -1.0 is no density"),
-        (("--level", "nan"), "--level: nan is no density"),
-        (("--truncation", "nan"), "--truncation: nan does not lie between 0 and 1"),
-        (("--truncation", "1.5"), "--truncation: 1.5 does not lie between 0 and 1"),
+        (("--format", "stl"), "--format: unknown format 'stl'; choose from glb, ply, obj."),
+        (("--level", "-1"), "--level: expected a density above 0, got -1.0"),
+        (("--level", "nan"), "--level: expected a density above 0, got nan"),
+        (("--truncation", "nan"), "--truncation: expected a number from 0 to 1, got nan"),
+        (("--truncation", "1.5"), "--truncation: expected a number from 0 to 1, got 1.5"),
         (("--level", "1e9"), "nothing in the scene is as dense as level 1e+09"),
         (("--level", "1e300"), "nothing in the scene is as dense as level 1e+300"),
     ],

@@ -1,4 +1,4 @@
-"""Every command says in one sentence what is wrong with a model; scenes depend on seed and class alone."""
+"""Every command names what is wrong with a model in one sentence; scenes depend on seed and class only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from threedgp.commands.models import choose, make_subject, open_model
+from threedgp.commands.models import choose_scenes, make_scene, open_model
 from threedgp.models.sampler import sample_scenes
 
 COMMANDS = ["generate", "fly", "mesh", "info"]
@@ -32,7 +32,7 @@ def test_help_shows_an_example(threedgp, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_such_model(refused, tmp_path, command):
-    assert "nowhere: there is no such folder; train a model first" in refused(command, tmp_path / "nowhere")
+    assert "nowhere: no such folder; train a model first" in refused(command, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "config.json: no such file; train a model first" in refused(command, tmp_path / "empty")
 
@@ -84,10 +84,10 @@ def test_broken_config(refused, copy, text, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("resolution", "large", "key 'resolution' is 'large', which is no number of pixels"),
+        ("resolution", "large", "key 'resolution' is 'large'; expected a number of pixels"),
         ("resolution", None, "key 'resolution' is None"),
-        ("resolution", 1, "key 'resolution' is 1, which is no number of pixels from 8 to 4096"),
-        ("resolution", 1 << 16, "key 'resolution' is 65536, which is no number of pixels from 8 to 4096"),
+        ("resolution", 1, "key 'resolution' is 1; expected a number of pixels from 8 to 4096"),
+        ("resolution", 1 << 16, "key 'resolution' is 65536; expected a number of pixels from 8 to 4096"),
         ("resolution", True, "key 'resolution' is True"),
         ("num_classes", 3, "class_probabilities: expected 3 numbers"),
         ("num_classes", "two", "this is no configuration of a model"),
@@ -118,7 +118,7 @@ def test_absent_device(refused, model_folder, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--seeds", "0-x", "--seeds: '0-x' is no list of numbers"),
+        ("--seeds", "0-x", "--seeds: '0-x' is not a list of numbers"),
         ("--classes", "2", "--classes: there is no class 2; the model has 0 to 1 (box, ball)"),
         ("--classes", "cone", "--classes: there is no class 'cone'"),
     ],
@@ -128,21 +128,21 @@ def test_lists_that_cannot_be(refused, model_folder, tmp_path, command, option, 
     assert not (tmp_path / "out").exists()
 
 
-def test_subjects_are_scenes_by_number(model_folder):
+def test_scene_depends_on_its_seed_only(model_folder):
     model = open_model(model_folder, "cpu")
     together = sample_scenes(model.generator, 4, seed=0)
-    assert choose(model, "3,1", None) == [(3, None), (1, None)]
+    assert choose_scenes(model, "3,1", None) == [(3, None), (1, None)]
     for index in (3, 1):
-        subject = make_subject(model, index, None)
-        torch.testing.assert_close(subject.scenes.z[0], together.z[index], rtol=0, atol=0)
-        assert subject.label == together.labels[index]
-        assert subject.name == f"seed{index:04d}_class{subject.label:03d}"
+        scene = make_scene(model, index, None)
+        torch.testing.assert_close(scene.inputs.z[0], together.z[index], rtol=0, atol=0)
+        assert scene.label == together.labels[index]
+        assert scene.name == f"seed{index:04d}_class{scene.label:03d}"
 
 
 def test_every_seed_in_every_class(model_folder):
     model = open_model(model_folder, "cpu")
-    assert choose(model, "0-1", "ball,0") == [(0, 1), (1, 1), (0, 0), (1, 0)]
-    assert make_subject(model, 1, 0).scenes.labels.tolist() == [0]
+    assert choose_scenes(model, "0-1", "ball,0") == [(0, 1), (1, 1), (0, 0), (1, 0)]
+    assert make_scene(model, 1, 0).inputs.labels.tolist() == [0]
 
 
 def test_models_without_classes(tmp_path, tiny_generator, refused, threedgp):
@@ -150,7 +150,7 @@ def test_models_without_classes(tmp_path, tiny_generator, refused, threedgp):
 
     generator = seeded_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, [], seed=0)
     write_model(tmp_path / "plain", generator, resolution=8, class_names=[], seed=0, kimg=0.0)
-    assert refused("mesh", tmp_path / "plain", "--classes", "0").startswith("--classes: this model knows no classes")
-    assert make_subject(open_model(tmp_path / "plain", "cpu"), 12, None).name == "seed0012"
+    assert refused("mesh", tmp_path / "plain", "--classes", "0").startswith("--classes: this model has no classes")
+    assert make_scene(open_model(tmp_path / "plain", "cpu"), 12, None).name == "seed0012"
     out = threedgp("info", tmp_path / "plain").out
-    assert "classes     none" in out and "data set    not known" in out
+    assert "classes     none" in out and "data set    unknown" in out

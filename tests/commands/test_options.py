@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from threedgp.commands.options import class_list, number_list, share_list
+from threedgp.commands.options import class_list, number_list, truncation_list
 from threedgp.runtime.errors import UserError
 
 NAMES = ["dog", "Cat", "7", "cat"]
@@ -26,7 +26,7 @@ def test_numbers(text, numbers):
 
 @pytest.mark.parametrize("text", ["", "x", "1,", "0-", "-3", "3-1", "1.5", "0x10", "1-2-3", "²", "9" * 30, "nan"])
 def test_what_is_no_list_is_quoted(text):
-    with pytest.raises(UserError, match=r"--seeds: '.*' is no list of numbers; write numbers and ranges") as told:
+    with pytest.raises(UserError, match=r"--seeds: '.*' is not a list of numbers; write numbers and ranges") as told:
         number_list(text, "--seeds")
     assert f"'{text}'" in str(told.value)
 
@@ -50,7 +50,7 @@ def test_classes_by_number_and_name():
     [
         ("4", NAMES, r"there is no class 4; the model has 0 to 3 \(dog, Cat, 7, cat\)"),
         ("horse", NAMES, "there is no class 'horse'; the model has 0 to 3"),
-        ("1", [], "this model knows no classes; leave the option out"),
+        ("1", [], "this model has no classes; leave the option out"),
         ("0-20", [str(n) for n in range(12)], r"no class 20; the model has 0 to 11 \(0, 1, .*, 9, \.\.\.\)"),
     ],
 )
@@ -59,8 +59,8 @@ def test_unknown_classes_are_told(text, names, message):
         class_list(text, names)
 
 
-def test_shares():
-    assert share_list("0,0.5,1, 0.5", "--truncation") == [0, 0.5, 1]
+def test_truncations():
+    assert truncation_list("0,0.5,1, 0.5") == [0, 0.5, 1]
     for text in ("", "x", "1.1", "-0.1", "nan", "0.5,"):
-        with pytest.raises(UserError, match="is no list of numbers from 0 to 1"):
-            share_list(text, "--truncation")
+        with pytest.raises(UserError, match=r"^--truncation: "):
+            truncation_list(text)

@@ -66,6 +66,6 @@ def test_folders_that_cannot_be_written(tmp_path):
 
 def test_full_disk_is_told(tmp_path):
     folder = OutputFolder(tmp_path)
-    with pytest.raises(UserError, match=r"No space left on device.*it goes on from here"):
+    with pytest.raises(UserError, match=r"No space left on device.*it continues from here"):
         with folder.adding("a.png", ORIGIN):
             raise OSError(28, "No space left on device")

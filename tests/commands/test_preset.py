@@ -103,13 +103,6 @@ def test_own_changes_are_reset(root: Path, params: Path) -> None:
     assert leaves(yaml.safe_load(params.read_text())) == expected
 
 
-def test_absent_keys(root: Path) -> None:
-    values = yaml.safe_load((root / "params.yaml").read_text())
-    assert presets.absent_keys(values) == []
-    del values["machine"], values["train"]["seed"], values["report"]
-    assert presets.absent_keys(values) == ["train.seed", "report"]
-
-
 def test_wrong_presets_say_so(tmp_path: Path, params: Path) -> None:
     folder = tmp_path / "presets"
     folder.mkdir()
@@ -122,7 +115,7 @@ def test_wrong_presets_say_so(tmp_path: Path, params: Path) -> None:
         "misspelt": r"misspelt\.yaml: unknown key 'train\.kimgs'; did you mean 'train\.kimg'",
         "a": "circle",
         "list": r"list\.yaml: expected sections",
-        "nothing": "there is no preset 'nothing'; choose among a, b, list, misspelt",
+        "nothing": "there is no preset 'nothing'; choose one of a, b, list, misspelt",
     }.items():
         with pytest.raises(UserError, match=message):
             presets.apply_preset(name, params, folder)

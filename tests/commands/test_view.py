@@ -23,7 +23,7 @@ def test_help_shows_an_example(threedgp):
 
 def test_port_taken(refused, model_folder, taken_port):
     sentence = refused("view", model_folder, "--port", taken_port, "--no-browser")
-    assert f"--port: cannot listen on 127.0.0.1:{taken_port}" in sentence and "name another one" in sentence
+    assert f"--port: cannot listen on 127.0.0.1:{taken_port}" in sentence and "choose another one" in sentence
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b", "x" * 70 + ".local"])
@@ -38,8 +38,8 @@ def test_options_reach_the_page(threedgp, model_folder, monkeypatch):
 
     served = []
 
-    def serve(painter, class_names, title, size, server):
-        served.append((painter.towards, class_names, title, size, server.get_host()))
+    def serve(renderer, class_names, title, size, server):
+        served.append((renderer.towards, class_names, title, size, server.get_host()))
 
     def sleep(server):
         served.append(socket.create_connection((server.get_host(), server.get_port())))  # it does listen
@@ -67,7 +67,7 @@ def test_the_page_is_never_led_through_a_relay(monkeypatch):
 
 
 def test_no_such_model(refused, tmp_path):
-    assert "there is no such folder" in refused("view", tmp_path / "nowhere", "--no-browser")
+    assert "no such folder" in refused("view", tmp_path / "nowhere", "--no-browser")
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert "config.json: no such file" in refused("view", tmp_path, "--no-browser")
 

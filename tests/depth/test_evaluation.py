@@ -1,26 +1,17 @@
-"""An estimator against folders of true depth, and the command that does it."""
+"""An estimator against folders of true depth."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from threedgp.commands import depth_eval as evaluation_command
-from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import Rejected
-from threedgp.depth.estimators import leres
-from threedgp.depth.estimators.leres import Leres
 from threedgp.depth.estimators.sidecar import SidecarDepth
 from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
 from threedgp.depth.scores import score
@@ -178,114 +169,3 @@ def test_maps_that_come_with_the_source_are_no_estimate(tmp_path: Path) -> None:
     np.save(tmp_path / "one_depth.npy", scene())
     with pytest.raises(UserError, match="'sidecar' looks at no picture"):
         evaluate_estimator(SidecarDepth(), find_pairs(tmp_path))
-
-
-def test_command_prints_and_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("one", "two"):
-        depth = scene()
-        draw(tmp_path, name, depth)
-        np.save(tmp_path / f"{name}_depth.npy", depth)
-    draw(tmp_path, "black", np.zeros((30, 40), np.uint8))
-    np.save(tmp_path / "black_depth.npy", scene())
-    settings: list[DepthConfig] = []
-    monkeypatch.setattr(
-        evaluation_command, "build_estimator", lambda config, device: settings.append(config) or Reader()
-    )
-    given = {"estimator": "dpt", "weights": "some/model", "batch_size": 3}
-    evaluation_command.compare(tmp_path, None, tmp_path / "out.json", given, "cpu")
-    assert settings == [DepthConfig(**given)]
-    lines = capsys.readouterr().out.splitlines()
-    assert any("AbsRel" in line and "delta1" in line for line in lines)
-    assert any("black" in line and "too dark" in line for line in lines)
-    assert any("mean of 2" in line and "0.000" in line and "1.000" in line for line in lines)
-    written = json.loads((tmp_path / "out.json").read_text())
-    assert {key: written[key] for key in given} == given
-    assert [one["picture"] for one in written["pictures"]] == ["one", "two"] and written["mean"]["delta1"] == 1
-    assert written["rejected"] == [{"picture": "black", "reason": "too dark"}]
-
-
-def test_names_and_reasons_are_printed_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    draw(tmp_path, "a[/b]", scene())
-    np.save(tmp_path / "a[/b]_depth.npy", scene())
-    draw(tmp_path, "[red]c:100:", scene())
-    (tmp_path / "[red]c:100:_depth.npy").touch()
-    monkeypatch.setattr(evaluation_command, "build_estimator", lambda config, device: Reader())
-    evaluation_command.compare(tmp_path, None, None, {"estimator": "dpt"}, "cpu")
-    printed = capsys.readouterr().out
-    assert "a[/b] " in printed and "[red]c:100: " in printed and "[red]c:100:_depth.npy" in printed
-
-
-@pytest.mark.parametrize("target", ["folder", "one.png/out.json", "/proc/out.json"])
-def test_a_target_that_cannot_be_written_costs_no_work(
-    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw(tmp_path, "one", scene())
-    np.save(tmp_path / "one_depth.npy", scene())
-    (tmp_path / "folder").mkdir()
-    monkeypatch.setattr(evaluation_command, "build_estimator", lambda *arguments: pytest.fail("work began"))
-    with pytest.raises(UserError, match=rf"^--json: .*{target} (is not a file|cannot be written)"):
-        evaluation_command.compare(tmp_path, None, tmp_path / target, {"estimator": "dpt"}, "cpu")
-    assert not list(tmp_path.glob("tmp*"))
-
-
-@pytest.mark.parametrize("printed", [True, False])
-def test_a_failure_at_the_end_costs_not_both_file_and_table(
-    printed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    draw(tmp_path, "one", scene())
-    np.save(tmp_path / "one_depth.npy", scene())
-    monkeypatch.setattr(evaluation_command, "build_estimator", lambda config, device: Reader())
-    monkeypatch.setattr(evaluation_command, *(("write_json", fail) if printed else ("_table", fail)))
-    error, message = (UserError, r"--json: .*out.json cannot be written \(No space") if printed else (OSError, "space")
-    with pytest.raises(error, match=message):
-        evaluation_command.compare(tmp_path, None, tmp_path / "out.json", {"estimator": "dpt"}, "cpu")
-    assert ("mean of 1" in capsys.readouterr().out) == printed and (tmp_path / "out.json").exists() != printed
-
-
-def test_leres_on_a_real_picture(
-    real_rgbd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All of the command's work, with random weights of LeReS in the published layout."""
-    monkeypatch.setattr(leres, "INPUT_SIZE", 64)  # 50 times quicker
-    torch.manual_seed(0)
-    state = {f"module.{name}": value for name, value in Leres("resnet50").state_dict().items()}
-    torch.save({"depth_model": state}, tmp_path / "res50.pth")
-    (tmp_path / "images").mkdir()
-    for name in ("1551.jpg", "1551_depth.png"):
-        (tmp_path / "images" / name).symlink_to(real_rgbd / name)
-    given = {"estimator": "leres", "weights": str(tmp_path / "res50.pth"), "batch_size": 3}
-    evaluation_command.compare(tmp_path / "images", None, tmp_path / "out.json", given, "cpu")
-    assert "mean of 1" in capsys.readouterr().out
-    (scored,) = json.loads((tmp_path / "out.json").read_text())["pictures"]
-    # Noise knows nothing: about as far from LeReS' own map as the best constant, whose correlation is 0.
-    assert scored["picture"] == "1551" and abs(scored["correlation"]) < 0.8 and scored["known"] > 0.99
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["lores"], "--estimator: 'lores': Input should be 'none', 'sidecar'"),
-        (["leres", "--batch-size", "0"], "--batch-size: 0: Input should be greater than or equal to 1"),
-        (["leres", "--device", "tpu"], "--device: 'tpu': Input should be 'auto', 'cpu' or 'cuda'"),
-        (["leres", "--weights", "nowhere.pth"], "depth.weights: "),
-    ],
-)
-def test_command_refuses_with_one_sentence(arguments: list[str], message: str, tmp_path: Path, root: Path) -> None:
-    draw(tmp_path, "one", scene())
-    np.save(tmp_path / "one_depth.npy", scene())
-    result = command(root, *arguments, "--images", str(tmp_path))
-    assert result.returncode == 2 and result.stderr.startswith("error: ") and message in result.stderr
-    assert result.stderr.count("\n") == 1 and not result.stdout
-
-
-def command(root: Path, estimator: str, *more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "120", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "threedgp", "depth-eval", "--estimator", estimator, *more]
-    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, timeout=120)

@@ -11,7 +11,7 @@ import torch
 
 from threedgp.features import inception
 from threedgp.features.registry import build_extractor
-from threedgp.fetch.patience import Patience
+from threedgp.fetch.retry import RetryPolicy
 from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
@@ -21,7 +21,7 @@ def test_without_a_network_one_sentence_says_what_to_fetch_and_where_to_put_it(t
     """The usual address leads nowhere, as on a machine that is offline."""
     here = replace(WEIGHTS["inception"].file, url="http://127.0.0.1:9/weights.pth")
     monkeypatch.setitem(WEIGHTS, "inception", replace(WEIGHTS["inception"], file=here))
-    monkeypatch.setattr(inception, "find_weights", partial(find_weights, patience=Patience(attempts=1)))
+    monkeypatch.setattr(inception, "find_weights", partial(find_weights, policy=RetryPolicy(max_attempts=1)))
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"^features\.weights: ") as error:
         build_extractor("inception", input_size=299)

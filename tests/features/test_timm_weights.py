@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from safetensors.torch import save_file
 
 from threedgp.features import timm_weights
 from threedgp.features.timm_weights import check_name, load_network, read_state, weights_file
-from threedgp.fetch.patience import Patience
-from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
 
 NAME = "test_resnet"
@@ -69,7 +66,8 @@ def test_without_a_network_one_sentence_says_what_to_fetch(monkeypatch, tmp_path
     """The hub's address leads nowhere, as on a machine that is offline."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
-    monkeypatch.setattr(timm_weights, "find_weights", partial(find_weights, patience=Patience(attempts=1)))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the attempts of huggingface_hub
     with pytest.raises(UserError, match=r"^embed\.weights: ") as error:
         weights_file("resnet50.ram_in1k", None)
     sentence = str(error.value)

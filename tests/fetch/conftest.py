@@ -1,4 +1,4 @@
-"""Servers, patience that is soon at its end, and an environment without tokens and proxies."""
+"""Servers, retries without long pauses, and an environment without tokens and proxies."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from fetch.misbehaving import Server
 from fetch.payload import Fetch
 
-from threedgp.fetch.download import fetch
-from threedgp.fetch.patience import Patience
+from threedgp.fetch.download import download
 from threedgp.fetch.remote import Remote
+from threedgp.fetch.retry import RetryPolicy
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +23,11 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path / "cache"))
-    # Read once, when huggingface_hub is imported.
+    # huggingface_hub reads the environment once, when it is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "home/token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub_cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
 
 
 @pytest.fixture
@@ -47,19 +49,19 @@ def server(start_server: Callable[[], Server]) -> Server:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return Patience(attempts=4, first_delay=0.001, longest_delay=0.01, connect=5, silence=0.3, seed=0)
+def policy() -> RetryPolicy:
+    return RetryPolicy(max_attempts=4, first_delay=0.001, max_delay=0.01, connect_timeout=5, read_timeout=0.3)
 
 
 @pytest.fixture
-def get(tmp_path: Path, patience: Patience) -> Fetch:
-    """Fetches one file into the folder `in` and returns what landed."""
+def get(tmp_path: Path, policy: RetryPolicy) -> Fetch:
+    """Downloads one file into the folder `in` and returns its content."""
 
     def get(url: str, mirror: str | None = None, **fields: object) -> bytes:
         file = Remote("a.bin", url, **fields)
-        [path] = fetch([file], tmp_path / "in", title="download", mirror=mirror, patience=patience)
-        assert path == tmp_path / "in/a.bin"
-        assert [path.name for path in path.parent.iterdir()] == ["a.bin"], "something was left behind"
+        path = download(file, tmp_path / "in", title="download", mirror=mirror, policy=policy)
+        if path.parent == tmp_path / "in":
+            assert [path.name for path in path.parent.iterdir()] == ["a.bin"], "something was left behind"
         return path.read_bytes()
 
     return get

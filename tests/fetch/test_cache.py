@@ -1,4 +1,4 @@
-"""Processes that want the same weights at the same time."""
+"""The cache of weights, and processes that use it at the same time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from fetch.misbehaving import Answer, Server
 
-from threedgp.fetch.cache import cache_folder
-from threedgp.fetch.weights import find_weights
+from threedgp.fetch.weights import cache_root, find_weights
 from threedgp.runtime.errors import UserError
 
 SCRIPT = """
@@ -39,12 +38,12 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_cache_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREEDGP_CACHE", "~nouser/there")
-    with pytest.raises(UserError, match="'~nouser' is no home folder; set THREEDGP_CACHE"):
-        cache_folder()
+    with pytest.raises(UserError, match="'~nouser' is not a home folder; set THREEDGP_CACHE"):
+        cache_root()
 
 
 def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREEDGP_CACHE", "~/there")
-    assert cache_folder() == Path.home() / "there"
+    assert cache_root() == Path.home() / "there"
     monkeypatch.delenv("THREEDGP_CACHE")
-    assert cache_folder() == Path.home() / ".cache/threedgp"
+    assert cache_root() == Path.home() / ".cache/threedgp"

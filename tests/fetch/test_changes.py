@@ -41,7 +41,7 @@ def test_changed_content_from_a_server_that_ignores_if_range(server: Server, get
     assert server.gets()[1].headers["if-range"] == "Wed, 01 Jan 2020 00:00:00 GMT"
 
 
-def test_unrecognisable_content_is_not_continued(server: Server, get: Fetch) -> None:
+def test_unrecognizable_content_is_not_continued(server: Server, get: Fetch) -> None:
     """Without ETag, date and checksum nobody would notice two halves of different files."""
     url = server.script("/a.bin", Answer(DATA, cut=HALF), Answer(OTHER))
     assert get(url) == OTHER

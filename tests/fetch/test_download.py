@@ -1,95 +1,146 @@
-"""Several files at once, the disk, the progress."""
+"""One file from a server that misbehaves: received bytes are kept, and the file that lands is the right one."""
 
 from __future__ import annotations
 
-import threading
+import gzip
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fetch.misbehaving import Answer, Server
-from fetch.payload import DATA, HALF, Fetch
+from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 
-from threedgp.fetch.download import fetch
-from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote
 from threedgp.runtime import atomic
 from threedgp.runtime.errors import UserError
 
 
-def test_many_files_at_once(server: Server, tmp_path: Path, patience: Patience) -> None:
-    meet = threading.Barrier(3)
-    files = [Remote(f"part/{i}.bin", server.script(f"/{i}.bin", Answer(DATA[i:]))) for i in range(7)]
-    for i in range(3):
-        server.script(f"/{i}.bin", Answer(DATA[i:], meet=meet))
-    paths = fetch(files, tmp_path, title="download", connections=3, patience=replace(patience, silence=10))
-    assert paths == [tmp_path / f"part/{i}.bin" for i in range(7)]
-    assert [path.read_bytes() for path in paths] == [DATA[i:] for i in range(7)]
-    assert server.most_at_once == 3
-    assert len(server.gets()) == 7, "nobody had to try again until enough requests had met"
+@pytest.mark.parametrize("checksum", [sha256(DATA), f"md5:{hashlib.md5(DATA).hexdigest()}", None])
+def test_whole_file(server: Server, get: Fetch, checksum: str | None) -> None:
+    url = server.script("/a.bin", Answer(DATA))
+    assert get(url, checksum=checksum) == DATA
+    assert len(server.gets()) == 1 and server.gets()[0].range is None
+    assert server.gets()[0].headers["accept-encoding"] == "identity"
 
 
-def test_one_failure_keeps_what_has_landed(server: Server, tmp_path: Path, patience: Patience) -> None:
-    files = [Remote("0.bin", server.script("/0.bin", Answer(DATA))), Remote("1.bin", server.url("/1.bin"))]
-    with pytest.raises(UserError, match=r"1\.bin cannot be fetched"):
-        fetch(files, tmp_path, title="download", connections=1, patience=patience)
-    assert (tmp_path / "0.bin").read_bytes() == DATA
+def test_bytes_land_as_they_come(server: Server, get: Fetch) -> None:
+    """Some servers call a .tar.gz an encoded .tar; its checksum is that of the .tar.gz."""
+    packed = gzip.compress(DATA)
+    url = server.script("/a.bin", Answer(packed, headers={"Content-Encoding": "gzip"}))
+    assert get(url, checksum=sha256(packed)) == packed
 
 
-def test_nothing_to_fetch(tmp_path: Path) -> None:
-    assert fetch([], tmp_path, title="download") == []
+@pytest.mark.parametrize("how", ["close", "reset", "stall"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_broken_connection_is_continued_where_it_broke(server: Server, get: Fetch, how: str, stated: bool) -> None:
+    whole = Answer(DATA, etag='"1"')
+    url = server.script("/a.bin", replace(whole, cut=HALF, how=how), replace(whole, cut=10_000, how=how), whole)
+    assert get(url, checksum=sha256(DATA) if stated else None) == DATA
+    first, second, third = server.gets()
+    # After a reset the kernel may drop what was not read yet.
+    starts = [int(one.range.removeprefix("bytes=").rstrip("-")) for one in (second, third)]
+    assert first.range is None
+    assert starts == [HALF, HALF + 10_000] if how != "reset" else 0 < starts[0] <= HALF
+    assert second.headers["if-range"] == third.headers["if-range"] == '"1"'
 
 
-def test_same_name_twice(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two files would land under the same name"):
-        fetch([Remote("a", "/x/a"), Remote("a", "/y/a")], tmp_path, title="download")
+def test_slow_server(server: Server, get: Fetch) -> None:
+    """It takes longer than a silence may, but it is never silent for so long."""
+    url = server.script("/a.bin", Answer(DATA, slow=0.08))
+    assert get(url) == DATA and len(server.gets()) == 1
 
 
-@pytest.mark.parametrize(
-    ("answers", "asked"),
-    [
-        ([Answer(DATA)], 0),  # HEAD tells the size
-        ([Answer(DATA), Answer(b"", 405)], 1),  # only the answer tells
-        ([Answer(DATA, length=False)], 1),  # nothing tells; the disk is looked at now and then
-    ],
-)
+def test_server_without_ranges_begins_anew(server: Server, get: Fetch) -> None:
+    whole = Answer(DATA, etag='"1"', ranges=False)
+    url = server.script("/a.bin", replace(whole, cut=HALF), whole)
+    assert get(url) == DATA
+    assert server.gets()[1].range == f"bytes={HALF}-"
+
+
+@pytest.mark.parametrize("answer", [Answer(DATA, length=False), Answer(DATA, chunked=True)])
+def test_no_content_length(server: Server, get: Fetch, answer: Answer) -> None:
+    assert get(server.script("/a.bin", answer)) == DATA
+
+
+@pytest.mark.parametrize("stated", [{"size": len(DATA)}, {"checksum": sha256(DATA)}])
+def test_truncation_without_content_length(server: Server, get: Fetch, stated: dict[str, object]) -> None:
+    """Such an end looks like a good one; only what was stated tells."""
+    whole = Answer(DATA, length=False, etag='"1"')
+    url = server.script("/a.bin", replace(whole, cut=HALF), whole)
+    assert get(url, **stated) == DATA
+
+
+def test_truncated_chunks(server: Server, get: Fetch) -> None:
+    whole = Answer(DATA, chunked=True, etag='"1"')
+    assert get(server.script("/a.bin", replace(whole, cut=HALF), whole)) == DATA
+    assert [one.range for one in server.gets()] == [None, f"bytes={HALF}-"]
+
+
+def test_wrong_checksum_is_tried_once_more(server: Server, get: Fetch) -> None:
+    url = server.script("/a.bin", Answer(OTHER, etag='"1"'), Answer(DATA, etag='"1"'))
+    assert get(url, checksum=sha256(DATA)) == DATA
+    assert [one.range for one in server.gets()] == [None, None]
+
+
+def test_wrong_checksum_twice_is_an_error(server: Server, get: Fetch, tmp_path: Path) -> None:
+    url = server.script("/a.bin", Answer(OTHER))
+    with pytest.raises(UserError) as error:
+        get(url, checksum=sha256(DATA))
+    for word in ("a.bin", sha256(DATA), sha256(OTHER), f"put it at {tmp_path / 'in/a.bin'}"):
+        assert word in str(error.value)
+    assert len(server.gets()) == 2
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_wrong_size_is_an_error(server: Server, get: Fetch, length: bool) -> None:
+    url = server.script("/a.bin", Answer(DATA, length=length))
+    with pytest.raises(UserError, match=r"it has .*bytes"):
+        get(url, size=1000)
+
+
+def test_finished_files_are_kept(server: Server, get: Fetch) -> None:
+    url = server.script("/a.bin", Answer(DATA))
+    for _ in range(2):
+        assert get(url, checksum=sha256(DATA), size=len(DATA)) == DATA
+    assert len(server.gets()) == 1
+
+
+@pytest.mark.parametrize("there", [DATA[:-1], b"x" + DATA[1:]])
+def test_damaged_file_is_replaced(server: Server, get: Fetch, tmp_path: Path, there: bytes) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.bin").write_bytes(there)
+    url = server.script("/a.bin", Answer(DATA))
+    assert get(url, checksum=sha256(DATA), size=len(DATA)) == DATA
+
+
+def test_file_put_there_by_hand_that_is_wrong_is_named_and_stays(server: Server, get: Fetch, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.bin").write_bytes(b"page")
+    with pytest.raises(UserError, match=r"in/a\.bin has the checksum sha256:.* instead of sha256:.*HTTP 404"):
+        get(server.url("/a.bin"), checksum=sha256(DATA))
+    assert (tmp_path / "in/a.bin").read_bytes() == b"page"
+
+
+def test_folder_in_the_place_of_a_file(tmp_path: Path, get: Fetch) -> None:
+    (tmp_path / "in/a.bin").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"in/a\.bin: a folder is in the place of a file"):
+        get("http://127.0.0.1/a.bin", size=1)
+
+
+@pytest.mark.parametrize("stated", [{"size": len(DATA)}, {}])
 def test_full_disk(
-    server: Server, get: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[Answer], asked: int
+    server: Server, get: Fetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: dict[str, int]
 ) -> None:
     usage = type(atomic.shutil.disk_usage("/"))
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 1000, 1000))
-    monkeypatch.setattr("threedgp.fetch.transfer.LOOK", 65536)
-    url = server.script("/a.bin", *answers)
     with pytest.raises(UserError, match=r"GB are needed and 0\.00 GB are free; free some space"):
-        get(url)
-    assert len(server.gets()) == asked
-    assert not (tmp_path / "in/a.bin").exists()
-    part = tmp_path / "in/.a.bin.part"
-    assert not part.exists() or part.stat().st_size < len(DATA) / 2
+        get(server.script("/a.bin", Answer(DATA)), **stated)
+    assert not (tmp_path / "in/a.bin").exists() and not (tmp_path / "in/.a.bin.part").exists()
 
 
-def test_progress_counts_bytes(
-    server: Server, tmp_path: Path, patience: Patience, capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = [Remote(f"{i}.bin", server.script(f"/{i}.bin", Answer(DATA))) for i in range(2)]
-    fetch(files, tmp_path, title="download", patience=patience)
-    line = capsys.readouterr().out
-    assert line.startswith("download: 600/600 kB, ") and line.endswith(", 2 of 2 files\n")
-
-
-def test_progress_counts_files_where_no_size_is_known(
-    server: Server, tmp_path: Path, patience: Patience, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fetch([Remote("a", server.script("/a", Answer(DATA, length=False)))], tmp_path, title="lsun", patience=patience)
-    assert capsys.readouterr().out.startswith("lsun: 1/1 files, ")
-
-
-def test_progress_goes_on_where_the_last_run_stopped(
-    server: Server,
-    tmp_path: Path,
-    patience: Patience,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_progress_continues_where_the_last_run_stopped(
+    server: Server, get: Fetch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threedgp.runtime.progress.PLAIN_INTERVAL", 0)
     busy, whole = Answer(b"", 503), Answer(DATA, etag='"1"')
@@ -97,8 +148,8 @@ def test_progress_goes_on_where_the_last_run_stopped(
         "/a", replace(whole, cut=HALF), busy, busy, busy, busy, replace(whole, cut=1000, how="stall"), whole
     )
     with pytest.raises(UserError):
-        fetch([Remote("a", url)], tmp_path, title="download", patience=patience)
+        get(url)
     capsys.readouterr()
-    fetch([Remote("a", url)], tmp_path, title="download", patience=patience)
+    get(url)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("download: 151/300 kB, ") and lines[-1].startswith("download: 300/300 kB, ")

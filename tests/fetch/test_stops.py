@@ -18,11 +18,11 @@ from threedgp.runtime.errors import UserError
 SCRIPT = """
 import sys
 from pathlib import Path
-from threedgp.fetch.download import fetch
+from threedgp.fetch.download import download
 from threedgp.fetch.remote import Remote
 url, folder = sys.argv[1:]
 try:
-    fetch([Remote("a.bin", url)], Path(folder), title="download")
+    download(Remote("a.bin", url), Path(folder), title="download")
 except KeyboardInterrupt:
     sys.exit(7)
 """

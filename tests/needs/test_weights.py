@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from threedgp.config import Config
-from threedgp.config.choices import names
-from threedgp.depth.estimator import get_estimator
 from threedgp.fetch import table
-from threedgp.fetch.hub import list_repository
-from threedgp.fetch.remote import Remote
-from threedgp.fetch.weights import cache_place, find_model, find_weights
 from threedgp.needs.finding import Finding
 from threedgp.needs.weights import missing_path, networks, weights_findings
-from threedgp.runtime import atomic
 
 Settings = Callable[..., Config]
 
@@ -59,8 +52,10 @@ def test_the_metrics_of_vgg16_are_those_that_evaluate_gives_it() -> None:
 def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(settings: Settings) -> None:
     lines = {what: finding.found for what, finding in found(settings()).items()}
     assert all(finding.fine for finding in found(settings()).values())
-    leres = lines["Weights of leres"]
-    assert leres.startswith("will be fetched from https://") and "res101.pth (licence: research only" in leres
+    leres = table.WEIGHTS["leres"].file.url
+    assert lines["Weights of leres"] == (
+        f"will be fetched from {leres} (530,760,553 bytes; licence: for research only, not to be redistributed)"
+    )
     assert table.WEIGHTS["inception"].file.url in lines["Weights of inception"]
     assert "553,433,881 bytes" in lines["Weights of vgg16"]
     embed = lines["Weights of resnet50.ram_in1k"]
@@ -69,19 +64,23 @@ def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(s
     assert "looked for in /mnt/mirror first" in mirrored
 
 
-@pytest.mark.parametrize("estimator", ["zoedepth", "depth_anything_v2", "dpt", "depth_pro", "moge", "depth_anything_3"])
+@pytest.mark.parametrize("estimator", table.DEPTH_MODELS)
 def test_depth_models_of_the_hub(settings: Settings, estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     lines = found(settings(depth={"estimator": estimator}))
     weights = lines[f"Weights of {estimator}"]
-    kind = get_estimator(estimator)
-    assert f"https://huggingface.co/{kind.weights} (licence: {kind.license})" in weights.found
+    model = table.DEPTH_MODELS[estimator]
+    assert f"https://huggingface.co/{model.repo} (licence: {model.licence})" in weights.found
     (package,) = [finding for what, finding in lines.items() if what.startswith("Package ")]
     assert package.needed and not package.fine and "pip install" in package.advice
 
 
 def test_every_estimator_is_known(settings: Settings) -> None:
-    for estimator in names("threedgp.depth.estimators"):
+    from typing import get_args
+
+    from threedgp.config import DepthConfig
+
+    for estimator in get_args(DepthConfig.model_fields["estimator"].annotation):
         if estimator not in ("none", "sidecar", "simulated"):
             assert f"Weights of {estimator}" in found(settings(depth={"estimator": estimator}))
 
@@ -125,33 +124,28 @@ def test_addresses_and_hub_ids_are_no_missing_paths(settings: Settings, given: s
     assert line.fine and "will be fetched from https://" in line.found and "secret" not in line.found
 
 
-def test_what_was_fetched_is_found_where_it_is(settings: Settings, tmp_path: Path) -> None:
-    """The downloader itself fills the cache, from a mirror in a folder."""
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    data = b"weights of one's own"
-    (mirror / "own.pth").write_bytes(data)
-    address = f"https://example.org/own.pth#sha256={hashlib.sha256(data).hexdigest()}"
-    file = find_weights("leres", address, mirror=str(mirror))
-    assert found(settings(depth={"weights": address}))["Weights of leres"].found == str(file)
-    (mirror / "Intel").mkdir()
-    make_model(mirror / "Intel/dpt-large")
-    assert {file.name for file in list_repository("Intel/dpt-large", kind="model", mirror=str(mirror))}
-    folder = find_model("Intel/dpt-large", key="depth.weights", mirror=str(mirror))
-    line = found(settings(depth={"estimator": "dpt"}))["Weights of dpt"]
-    assert line.found == str(folder / "config.json")
-    (folder / "model.safetensors").unlink()
-    assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found
-
-
-def test_half_a_download_is_not_there(settings: Settings, tmp_path: Path) -> None:
-    entry = table.WEIGHTS["inception"].file
-    folder, _ = cache_place("inception")
+def test_downloaded_weights_are_found(settings: Settings, tmp_path: Path) -> None:
+    entry = table.WEIGHTS["leres"].file
+    folder = tmp_path / "cache/weights/leres-1d696b2e"
     folder.mkdir(parents=True)
-    atomic.write_json(folder / f"{entry.name}.fetched.json", [vars(Remote(entry.name, entry.url, 5))])
-    assert "will be fetched" in found(settings())["Weights of inception"].found
+    (folder / f".{entry.name}.part").write_bytes(b"123")
+    assert "will be fetched" in found(settings())["Weights of leres"].found
     (folder / entry.name).write_bytes(b"12345")
-    assert found(settings())["Weights of inception"].found == str(folder / entry.name)
+    assert found(settings())["Weights of leres"].found == str(folder / entry.name)
+
+
+def test_models_in_the_cache_of_the_hub_are_found(settings: Settings, tmp_path: Path) -> None:
+    repository, commit = tmp_path / "hub_cache/models--Intel--dpt-large", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    make_model(repository / "snapshots" / commit)
+    weights = repository / "snapshots" / commit / "model.safetensors"
+    assert found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found == str(weights.parent)
+    leres = found(settings(depth={"weights": "Intel/dpt-large"}))["Weights of leres"]
+    assert leres.found == str(weights)
+    weights.unlink()
+    assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found
 
 
 def test_network_that_timm_does_not_have(settings: Settings) -> None:

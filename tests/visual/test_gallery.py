@@ -19,8 +19,8 @@ from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_pictures
 from threedgp.visual.grids import GAP
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
-from threedgp.visual.styles import interpolate_styles, scene_styles
-from threedgp.visual.views import make_planes, own_cameras, render_styles
+from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
+from threedgp.visual.views import posterior_cameras, render_views
 
 SETTINGS = RenderConfig(
     grid=(2, 4),
@@ -88,11 +88,11 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
     draw_gallery(tiny_generator, 16, training_shards, settings, tmp_path)
 
     scenes = sample_scenes(tiny_generator, 8, 5)
-    cameras = own_cameras(tiny_generator, scenes)
+    cameras = posterior_cameras(tiny_generator, scenes)
     styles = scene_styles(tiny_generator, scenes, 0.4, "class")
 
     def look(w, paths) -> np.ndarray:
-        return render_styles(tiny_generator, w, paths, 16, Silent()).pictures.astype(int)
+        return render_views(tiny_generator, w, paths, 16, Silent()).images.astype(int)
 
     wanted = look(styles, cameras[:, None])[:, 0]
     for index in range(8):
@@ -115,7 +115,7 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
         assert np.abs(found[place, place].astype(int) - expected).max() <= 1
 
     for number in (0, 1):
-        planes = make_planes(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
+        planes = scene_planes(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
         around = front_circle(tiny_generator.camera_config, CAMERAS, cameras[number])
         solid = scene_mesh(tiny_generator, planes, around, 12, Silent())
         found = trimesh.load(tmp_path / f"mesh-00{number}.glb", force="mesh", process=False)

@@ -5,8 +5,21 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from threedgp.visual.grids import GAP, GAP_COLOR, beside, depth_colors, enlarge, enlargement, grid, write_png
+from threedgp.visual.grids import (
+    GAP,
+    GAP_COLOR,
+    beside,
+    depth_colors,
+    enlarge,
+    enlargement,
+    grid,
+    normal_colors,
+    read_depth,
+    write_depth,
+    write_png,
+)
 
 
 def test_tiles_land_row_by_row():
@@ -48,3 +61,24 @@ def test_png_keeps_every_pixel(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     write_png(tmp_path / "a.png", picture)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], picture)
+
+
+def test_normal_colors():
+    normals = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, 0]])
+    expected = [[255, 128, 128], [128, 255, 128], [128, 128, 255], [0, 0, 128]]
+    np.testing.assert_array_equal(normal_colors(normals), expected)
+
+
+BOUNDS = (0.75, 1.25)
+
+
+def test_depth_reads_back(tmp_path):
+    depth = np.random.default_rng(0).uniform(*BOUNDS, (5, 7)).astype(np.float32)
+    write_depth(tmp_path / "a.png", depth, BOUNDS)
+    np.testing.assert_allclose(read_depth(tmp_path / "a.png", BOUNDS), depth, atol=0.5 * 0.5 / 65535 + 1e-7)
+
+
+def test_far_depth_is_large_and_beyond_is_cut(tmp_path):
+    write_depth(tmp_path / "a.png", np.array([[0.75, 1.0], [1.25, 2.0]]), BOUNDS)
+    values = np.asarray(Image.open(tmp_path / "a.png"))
+    assert values.tolist() == [[0, 32768], [65535, 65535]]

@@ -16,8 +16,9 @@ from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress, progress
 from threedgp.visual.meshes import NoSurface, extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
+from threedgp.visual.styles import scene_planes
 from threedgp.visual.surfaces import slabs_of
-from threedgp.visual.views import make_planes, own_cameras
+from threedgp.visual.views import posterior_cameras
 
 RADIUS, RESOLUTION = 0.3, 48
 SPACING = 1 / (RESOLUTION - 1)
@@ -101,7 +102,7 @@ def test_a_level_beyond_single_precision_is_a_level(bar):
 
 def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
     scenes = sample_scenes(tiny_generator, 1, seed=0)
-    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     monkeypatch.setattr(tiny_generator, "density", lambda planes, points: torch.zeros(points.shape[:2]))
     with pytest.raises(NoSurface, match="the scene is empty"):
         scene_mesh(tiny_generator, planes, cameras, 8, bar)
@@ -110,7 +111,7 @@ def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
 def test_scene_mesh_is_the_scene(bar, tiny_generator):
     """Vertices have the chosen density and the field's own colours, and are seen; of the whole cube there is more."""
     scenes = sample_scenes(tiny_generator, 1, seed=0)
-    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     settings = tiny_generator.ray_settings
     middle = (
         tiny_generator.density(planes, torch.rand(1, 4096, 3, generator=torch.manual_seed(0)) - 0.5).median().item()
@@ -133,7 +134,7 @@ def test_scene_mesh_is_the_scene(bar, tiny_generator):
 
 def test_default_level_finds_a_surface(bar, tiny_generator):
     scenes = sample_scenes(tiny_generator, 1, seed=3)
-    planes, cameras = make_planes(tiny_generator, scenes), own_cameras(tiny_generator, scenes)
+    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     assert len(scene_mesh(tiny_generator, planes, cameras, 16, bar).faces)
     assert len(slabs_of(16)) == 1
 

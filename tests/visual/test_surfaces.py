@@ -11,6 +11,8 @@ import torch
 import trimesh
 from scipy.spatial import cKDTree
 
+from threedgp.camera.priors import frontal_cameras
+from threedgp.config import CameraConfig
 from threedgp.runtime.progress import progress
 from threedgp.visual import surfaces
 
@@ -97,3 +99,42 @@ def test_exponential_fall_off_is_met_between_grid_points():
     radii = np.linalg.norm(mesh.vertices, axis=1)
     assert np.abs(radii - 0.3).max() < 0.05 / 31
     assert mesh.volume == pytest.approx(4 / 3 * math.pi * 0.3**3, rel=0.01)
+
+
+NEAR, FAR, RADIUS = 0.5, 1.5, 0.3
+
+
+@pytest.fixture(scope="module")
+def cameras() -> torch.Tensor:
+    cameras = frontal_cameras(CameraConfig(), 3)
+    cameras[1, 0], cameras[2, 0] = 0.5, -0.5
+    return cameras
+
+
+@pytest.mark.parametrize("sharpness", [20.0, 60.0])
+def test_soft_ball_gets_the_level_of_its_depth(cameras, sharpness):
+    """Density grows exponentially inwards, s exp(s (RADIUS - r)): along a ray through the middle the optical depth is
+    exp(s (RADIUS - r)), light is absorbed with the density of a Gumbel variable, and the mean depth lies Euler's
+    constant over s before the point of optical depth 1, where the density is s: at density s exp(-0.577)."""
+
+    def density(points: torch.Tensor) -> torch.Tensor:
+        return sharpness * torch.exp(sharpness * (RADIUS - points.norm(dim=1)))
+
+    level = surfaces.surface_level(density, cameras, NEAR, FAR)
+    # A level to either side is a quarter off at these densities; slanting rays meet less dense matter first.
+    place = RADIUS - torch.tensor(level / sharpness).log().item() / sharpness
+    expected = RADIUS + 0.577 / sharpness
+    assert place == pytest.approx(expected, abs=0.5 / sharpness)
+
+
+def test_fog_around_a_ball_does_not_count(cameras):
+    def density(points: torch.Tensor) -> torch.Tensor:
+        return torch.where(points.norm(dim=1) < RADIUS, 200.0, 0.3)
+
+    assert 0.3 < surfaces.surface_level(density, cameras, NEAR, FAR) < 200
+
+
+def test_thin_and_empty_space(cameras):
+    thin = surfaces.surface_level(lambda points: torch.full((len(points),), 0.01), cameras, NEAR, FAR)
+    assert 0 < thin < 0.01
+    assert surfaces.surface_level(lambda points: torch.zeros(len(points)), cameras, NEAR, FAR) == 0

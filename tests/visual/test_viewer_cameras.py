@@ -1,4 +1,4 @@
-"""The browser's camera and ours look from the same side."""
+"""The browser's camera and the model's camera look from the same side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from threedgp.visual.viewer_cameras import (
     orbit_angles,
     orbit_position,
     outside_prior,
-    rotation_of,
 )
 
 CONFIG = CameraConfig()
@@ -31,14 +30,14 @@ def camera(yaw: float, pitch: float, **values: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), ANGLES)
-def test_our_pose_as_the_browser_says_it_gives_our_angles_back(yaw, pitch):
+def test_angles_of_a_pose_that_the_browser_reports(yaw, pitch):
     wxyz = viser.transforms.SO3.from_matrix(opencv_rotation(camera(yaw, pitch))).wxyz
     assert orbit_angles(wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
     assert orbit_angles(-3 * wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), ANGLES)
-def test_a_browser_camera_at_our_position_gives_our_angles_back(yaw, pitch):
+def test_angles_of_a_browser_camera_at_the_orbit_position(yaw, pitch):
     """As viser builds it from position, look-at point and up: z forward, y down (OpenCV)."""
     position = np.array(orbit_position(camera(yaw, pitch)))
     assert position == pytest.approx(cam2world(camera(yaw, pitch)[None])[0, :3, 3].numpy())
@@ -50,12 +49,6 @@ def test_a_browser_camera_at_our_position_gives_our_angles_back(yaw, pitch):
     assert rotation == pytest.approx(opencv_rotation(camera(yaw, pitch)), abs=1e-6)
     wxyz = viser.transforms.SO3.from_matrix(rotation).wxyz
     assert orbit_angles(wxyz) == pytest.approx((yaw, pitch), abs=1e-6)
-
-
-def test_rotation_of_a_quaternion_is_that_of_viser():
-    for wxyz in RNG.normal(size=(20, 4)):
-        unit = wxyz / np.linalg.norm(wxyz)
-        assert rotation_of(wxyz) == pytest.approx(viser.transforms.SO3(unit).as_matrix(), abs=1e-12)
 
 
 def test_pitch_stays_off_the_poles():

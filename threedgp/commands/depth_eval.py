@@ -1,58 +1,69 @@
-"""What `threedgp depth-eval` does, prints and writes."""
+"""``threedgp depth-eval``: an estimator of depth against true depth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from threedgp.config import DepthConfig, MachineConfig
-from threedgp.depth.estimator import build_estimator
-from threedgp.depth.evaluation import Result, evaluate_estimator, find_pairs, mean_score
-from threedgp.depth.scores import Score
-from threedgp.runtime.atomic import write_json
+from threedgp.commands.options import DeviceOption
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.targets import require_writable, writing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from threedgp.depth.evaluation import Result
+    from threedgp.depth.scores import Score
 
 
-def compare(images: Path, depth: Path | None, json: Path | None, settings: dict[str, Any], device: str) -> None:
-    """Score an estimator on the pictures of `images`; print a line for each, and write them to the file `json`.
+def depth_eval(
+    estimator: Annotated[str, typer.Option(help="Name as in `depth.estimator`, such as leres.")],
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    depth: Annotated[
+        Path | None, typer.Option(help="Folder of true depth, 16-bit PNG or .npy. Default: beside the images.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="As in `depth.weights`.")] = None,
+    batch_size: Annotated[int, typer.Option(help="As in `depth.batch_size`.")] = 16,
+    device: DeviceOption = "auto",
+    json: Annotated[Path | None, typer.Option(help="Also write the scores to this file.")] = None,
+) -> None:
+    """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
+    from pydantic import ValidationError
+    from rich.console import Console
 
-    Args:
-        images, depth: as in `find_pairs`.
-        settings: of section `depth`.
-        device: as `machine.device`.
+    from threedgp.config import DepthConfig
+    from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
+    from threedgp.depth.registry import build_estimator
+    from threedgp.runtime.targets import require_writable
 
-    Raises:
-        UserError: a setting is wrong, there are no pairs, the estimator cannot be had, no picture has a score, or
-            `json` cannot be written.
-    """
+    settings = {"estimator": estimator, "weights": weights, "batch_size": batch_size}
     try:
-        config, machine = DepthConfig(**settings), MachineConfig(device=device)
+        config = DepthConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['input']!r}: {first['msg']}.") from None
     if json:
         require_writable(json, "--json")
     pairs = find_pairs(images, depth)
-    results = evaluate_estimator(build_estimator(config, machine.device), pairs)
+    results = evaluate_estimator(build_estimator(config, device), pairs)
     mean = mean_score(results)
     if mean is None:
-        raise UserError(f"{images}: no picture has a score; of {results[0].name}: {results[0].reason}.")
+        raise UserError(f"{images}: no image has a score; {results[0].name}: {results[0].reason}.")
     try:
         if json:
             _write(json, settings, results, mean)
-    finally:  # the file first, for a closed terminal must not cost it; without the file, the table is all there is
+    finally:  # after the file, which must be written even if the terminal was closed
         Console().print(_table(results, mean))
 
 
 def _write(file: Path, settings: dict[str, Any], results: Sequence[Result], mean: Score) -> None:
+    from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.targets import writing
+
     rejected = [{"picture": one.name, "reason": one.reason} for one in results if one.score is None]
     scores = [{"picture": one.name, **asdict(one.score)} for one in results if one.score]
     with writing(file, "--json"):
@@ -60,15 +71,17 @@ def _write(file: Path, settings: dict[str, Any], results: Sequence[Result], mean
 
 
 def _table(results: Sequence[Result], mean: Score) -> Table:
-    table = Table("picture", "AbsRel", "delta1", "correlation", "truth known")
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("image", "AbsRel", "delta1", "correlation", "true depth")
     for column in table.columns[1:]:
         column.justify = "right"
     for one in results:
         cells = _cells(one.score) if one.score else [Text(one.reason or "", style="yellow")]
         table.add_row(Text(one.name), *cells)  # a plain string would be read as markup, and `:x:` as an emoji
-    scored = sum(one.score is not None for one in results)
     table.add_section()
-    table.add_row(f"mean of {scored}", *_cells(mean), style="bold")
+    table.add_row(f"mean of {sum(one.score is not None for one in results)}", *_cells(mean), style="bold")
     return table
 
 

@@ -1,4 +1,4 @@
-"""What this machine has and lacks, and what to do about it."""
+"""``threedgp doctor``: what this machine has and lacks for the settings in params.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from threedgp.config import Config
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from threedgp.commands.options import PARAMS, ParamsOption
+from threedgp.config import Config, load_config
 from threedgp.needs.data import pictures_finding
 from threedgp.needs.disk import RESULTS_BYTES, room_needed
 from threedgp.needs.finding import Finding
@@ -18,6 +23,22 @@ from threedgp.needs.weights import weights_findings
 INSTALL = "run `pip install -c constraints.txt -e .`"
 LEAST_TOLD = 2**30 / 10
 """Bytes; stages that take less are not named."""
+
+
+def doctor(params: ParamsOption = PARAMS) -> None:
+    """Show what this machine has and lacks for the settings in params.yaml, and what to do about it."""
+    findings = examine(load_config(params))
+    console = Console()
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.fine else "[red]lacks[/]" if finding.needed else "[yellow]without[/]"
+        table.add_row(mark, finding.what, finding.found)
+    console.print(table)
+    for finding in findings:
+        if finding.advice:
+            console.print(f"{finding.what}: {finding.advice}", soft_wrap=True, highlight=False)
+    if any(finding.needed and not finding.fine for finding in findings):
+        raise typer.Exit(1)
 
 
 def examine(config: Config) -> list[Finding]:

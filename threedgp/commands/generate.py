@@ -1,4 +1,4 @@
-"""``threedgp generate``: pictures of scenes."""
+"""``threedgp generate``: images of scenes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from threedgp.commands.options import (
     SizeOption,
     Towards,
     TowardsOption,
-    share_list,
+    truncation_list,
 )
 from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from threedgp.commands.models import Model, Subject
+    from threedgp.commands.models import Model, Scene
     from threedgp.commands.outputs import OutputFolder
     from threedgp.runtime.progress import Progress
 
-MOST_TILES, TILES_ACROSS = 1024, 8
+MAX_TILES, NUM_COLUMNS = 1024, 8
 TILE = 96
-"""Pixels that small pictures are enlarged to on a sheet."""
+"""Pixels that small images are enlarged to in a grid."""
 Camera = Literal["own", "front"]
 
 
-class Look(NamedTuple):
-    """How a scene is drawn."""
+class Appearance(NamedTuple):
+    """How scenes are rendered."""
 
     truncation: float
     towards: Towards
@@ -46,105 +46,99 @@ def generate(
     classes: ClassesOption = None,
     truncation: Annotated[
         str,
-        typer.Option(metavar="LIST", help="1 = full variety, 0 = the average scene; several such as 0,0.5,1: a sweep."),
+        typer.Option(metavar="LIST", help="1 = full variety, 0 = the average scene; several, as in 0,0.5,1: a sweep."),
     ] = "1",
     towards: TowardsOption = "all",
     camera: Annotated[
-        Camera, typer.Option(help="The camera that the model gives each scene, or the middle of the prior for all.")
+        Camera, typer.Option(help="The camera that the model predicts for each scene, or the center of the prior.")
     ] = "own",
     size: SizeOption = None,
     depth: Annotated[
-        bool, typer.Option("--depth", help="Also depth as PNG of 16 bits: 0 = ray_start, 65535 = ray_end.")
+        bool, typer.Option("--depth", help="Also write depth as 16-bit PNG: 0 = ray_start, 65535 = ray_end.")
     ] = False,
-    normals: Annotated[bool, typer.Option("--normals", help="Also surface normals as colours.")] = False,
+    normals: Annotated[bool, typer.Option("--normals", help="Also write surface normals as colors.")] = False,
     grid: Annotated[
-        bool, typer.Option("--grid", help="Also a sheet of them all: a row for each truncation and class.")
+        bool, typer.Option("--grid", help="Also write a grid of all images, one row per truncation and class.")
     ] = False,
     device: DeviceOption = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("results/generated"),
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("results/generated"),
 ) -> None:
-    """Draw pictures, seed0003_class005.png and so on. Run again, it draws only what is missing.
+    """Generate images, named like seed0003_class005.png. The same command run again generates only what is missing.
 
     \b
     Example:
       threedgp generate results/model --seeds 0-15 --classes 1,5 --truncation 0.7 --depth --grid --out pictures
     """
-    from threedgp.commands.models import choose, make_subject, open_model
-    from threedgp.commands.outputs import OutputFolder
+    from threedgp.commands.models import choose_scenes, make_scene, open_model
+    from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
 
-    truncations = share_list(truncation, "--truncation")
+    truncations = truncation_list(truncation)
     opened = open_model(model, device)
-    chosen = choose(opened, seeds, classes)
+    chosen = choose_scenes(opened, seeds, classes)
     count = len(chosen) * len(truncations)
-    if grid and count > MOST_TILES:
-        raise UserError(f"--grid: {count:,} pictures are too many for one sheet; ask for {MOST_TILES:,} at most.")
+    if grid and count > MAX_TILES:
+        raise UserError(f"--grid: {count:,} images are too many for one grid; the maximum is {MAX_TILES:,}.")
     folder = OutputFolder(out)
-    kinds = ["", *(f"_{kind}" for kind, wanted in (("depth", depth), ("normals", normals)) if wanted)]
+    kinds = ["", *["_depth"] * depth, *["_normals"] * normals]
     names = []
     with progress("generate", count) as bar:
         for share in truncations:
-            look = Look(share, towards, camera, size or opened.resolution)
+            appearance = Appearance(share, towards, camera, size or opened.resolution)
             for seed, label in chosen:
-                subject = make_subject(opened, seed, label)
-                names.append(subject.name + (f"_truncation{share:g}" if len(truncations) > 1 else ""))
-                _draw(opened, subject, look, names[-1], kinds, folder, bar)
+                scene = make_scene(opened, seed, label)
+                names.append(scene.name + (f"_truncation{share:g}" if len(truncations) > 1 else ""))
+                _draw(opened, scene, appearance, names[-1], kinds, folder, bar)
     if grid:
         rows = len(truncations) * len({label for _, label in chosen})
-        across = count // rows if rows > 1 else min(count, TILES_ACROSS)
+        columns = count // rows if rows > 1 else min(count, NUM_COLUMNS)
         bounds = (opened.generator.camera_config.ray_start, opened.generator.camera_config.ray_end)
         for kind in kinds:
-            _draw_sheet(folder, f"grid{kind}.png", [f"{name}{kind}.png" for name in names], across, bounds)
-    print(
-        f"{out} now holds {count} {'picture' if count == 1 else 'pictures'}{', and all in grid.png' if grid else ''}."
-    )
+            _draw_grid(folder, f"grid{kind}.png", [f"{name}{kind}.png" for name in names], columns, bounds)
+    print(f"{out} now holds {count_of(count, 'image')}{', and all of them in grid.png' if grid else ''}.")
 
 
 def _draw(
-    model: Model, subject: Subject, look: Look, name: str, kinds: list[str], folder: OutputFolder, bar: Progress
+    model: Model, scene: Scene, appearance: Appearance, name: str, kinds: list[str], folder: OutputFolder, bar: Progress
 ) -> None:
-    """One scene at a time, for a picture must not depend on which others are asked for."""
+    """One scene at a time, since an image must not depend on which others are requested."""
     from threedgp.camera.priors import frontal_cameras
-    from threedgp.visual.depth_files import write_depth
-    from threedgp.visual.grids import write_png
-    from threedgp.visual.normals import normal_colors
-    from threedgp.visual.views import own_cameras, render_views
+    from threedgp.visual.grids import normal_colors, write_depth, write_png
+    from threedgp.visual.styles import scene_styles
+    from threedgp.visual.views import posterior_cameras, render_views
 
-    origin = {"model": model.sha256, "seed": subject.seed, "label": subject.label, **look._asdict()}
+    origin = {"model": model.sha256, "seed": scene.seed, "label": scene.label, **appearance._asdict()}
     if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):
         bar.advance()
         return
     generator, config = model.generator, model.generator.camera_config
-    camera = own_cameras(generator, subject.scenes) if look.camera == "own" else frontal_cameras(config, 1)
-    seen = render_views(generator, subject.scenes, camera[:, None], look.size, bar, look.truncation, look.towards)
+    w = scene_styles(generator, scene.inputs, appearance.truncation, appearance.towards)
+    own = appearance.camera == "own"
+    camera = posterior_cameras(generator, scene.inputs) if own else frontal_cameras(config, 1)
+    views = render_views(generator, w, camera[:, None], appearance.size, bar)
     for kind in kinds:
         with folder.adding(f"{name}{kind}.png", origin) as path:
             if kind == "_depth":
-                write_depth(path, seen.depth[0, 0], (config.ray_start, config.ray_end))
+                write_depth(path, views.depth[0, 0], (config.ray_start, config.ray_end))
             else:
-                write_png(path, normal_colors(seen.normals[0, 0]) if kind else seen.pictures[0, 0])
+                write_png(path, normal_colors(views.normals[0, 0]) if kind else views.images[0, 0])
 
 
-def _draw_sheet(folder: OutputFolder, sheet: str, files: list[str], across: int, bounds: tuple[float, float]) -> None:
+def _draw_grid(folder: OutputFolder, name: str, files: list[str], columns: int, bounds: tuple[float, float]) -> None:
     import numpy as np
 
     from threedgp.data.images import decode_image
-    from threedgp.visual.depth_files import read_depth
-    from threedgp.visual.grids import depth_colors, enlarge, enlargement, grid, write_png
+    from threedgp.visual.grids import depth_colors, enlarge, enlargement, grid, read_depth, write_png
 
-    found: list[np.ndarray] = []
+    tiles: list[np.ndarray] = []
     for path in (folder.folder / file for file in files):
         try:
-            one = read_depth(path, bounds) if sheet == "grid_depth.png" else decode_image(path.read_bytes())
+            tile = read_depth(path, bounds) if name == "grid_depth.png" else decode_image(path.read_bytes())
         except (OSError, ValueError):
-            one = None
-        if one is None or (found and one.shape != found[0].shape):
-            raise UserError(
-                f"{path}: this is not the picture that was drawn; remove it and run the same command again."
-            )
-        found.append(one)
-    tiles = np.stack(found)
-    if sheet == "grid_depth.png":
-        tiles = depth_colors(tiles)
-    with folder.adding(sheet, {"of": files}) as path:
-        write_png(path, enlarge(grid(tiles, across), enlargement(tiles.shape[1], TILE)))
+            tile = None
+        if tile is None or (tiles and tile.shape != tiles[0].shape):
+            raise UserError(f"{path}: this is not the image that was generated; delete it and run the command again.")
+        tiles.append(tile)
+    images = depth_colors(np.stack(tiles)) if name == "grid_depth.png" else np.stack(tiles)
+    with folder.adding(name, {"of": files}) as path:
+        write_png(path, enlarge(grid(images, columns), enlargement(images.shape[1], TILE)))

@@ -1,9 +1,9 @@
-"""``threedgp info``: what a model is."""
+"""``threedgp info``: description of a model."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +12,14 @@ from threedgp.commands.options import MODEL, ModelArgument
 if TYPE_CHECKING:
     from threedgp.commands.models import Model
 
-NAMES_SHOWN = 12
+MAX_NAMES = 12
 
 
 def info(
     model: ModelArgument = MODEL,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what a model is: sizes, classes, data set, cameras, training, parameters, hash of the file.
+    """Describe a model: sizes, classes, data set, cameras, training, parameters, checksum.
 
     \b
     Example:
@@ -32,7 +32,8 @@ def info(
 
     opened = open_model(model, "cpu")
     if as_json:
-        print(json.dumps(_everything(opened), indent=2, ensure_ascii=False))
+        content = {**opened.config, "parameters": _counts(opened), "sha256": opened.sha256}
+        print(json.dumps(content, indent=2, ensure_ascii=False))
         return
     table = Table.grid(padding=(0, 2))
     for name, value in _facts(opened).items():
@@ -41,7 +42,7 @@ def info(
 
 
 def _counts(model: Model) -> dict[str, int]:
-    """Trained numbers of each part of the generator."""
+    """Number of parameters of each part of the generator."""
     return {
         name: count
         for name, part in model.generator.named_children()
@@ -49,25 +50,21 @@ def _counts(model: Model) -> dict[str, int]:
     }
 
 
-def _everything(model: Model) -> dict[str, Any]:
-    return {**model.about, "parameters": _counts(model), "sha256": model.sha256}
-
-
 def _facts(model: Model) -> dict[str, str]:
     camera, settings = model.generator.camera_config, model.generator.model_config
     sizes, names = settings.generator, model.class_names
     counts = _counts(model)
-    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN} more" if names[NAMES_SHOWN:] else "")
+    shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if names[MAX_NAMES:] else "")
     yaw, pitch, fov = camera.yaw, camera.pitch, camera.fov
     side, channels = sizes.plane_resolution, sizes.plane_channels
-    kimg = model.about.get("kimg")
+    kimg = model.config.get("kimg")
     shown_kimg = f"{kimg:g}" if isinstance(kimg, int | float) else kimg
     return {
         "model": f"{settings.kind}, {'with' if settings.depth else 'without'} depth, in {model.folder}",
-        "data set": str(model.about.get("dataset") or "not known"),
+        "data set": str(model.config.get("dataset") or "unknown"),
         "pictures": f"{model.resolution} x {model.resolution} pixels",
         "classes": f"{len(names)}: {shown}" if names else "none",
-        "training": "not known" if kimg is None else f"{shown_kimg} thousand images, seed {model.about.get('seed')}",
+        "training": "unknown" if kimg is None else f"{shown_kimg} thousand images, seed {model.config.get('seed')}",
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
         "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",

@@ -23,73 +23,69 @@ def mesh(
     model: ModelArgument = MODEL,
     seeds: SeedsOption = "0",
     classes: ClassesOption = None,
-    format: Annotated[str, typer.Option(metavar="LIST", help="glb, ply and obj, or some of them.")] = "glb",
+    format: Annotated[str, typer.Option(metavar="LIST", help="One or more of glb, ply and obj.")] = "glb",
     resolution: Annotated[int, typer.Option(min=8, max=2048, help="Grid points along a side of the cube.")] = 256,
     level: Annotated[
         float | None,
-        typer.Option(help="Density of the surface. Without: the one whose surface lies where pictures show it."),
+        typer.Option(help="Density of the surface. Default: the density that agrees best with the rendered depth."),
     ] = None,
     whole_cube: Annotated[
-        bool, typer.Option("--whole-cube", help="Keep what no camera in front of the scene sees, too.")
+        bool, typer.Option("--whole-cube", help="Keep what no camera in front of the scene sees.")
     ] = False,
     truncation: TruncationOption = 1.0,
     towards: TowardsOption = "all",
     device: DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the meshes.")] = Path("results/meshes"),
 ) -> None:
-    """Write watertight meshes with vertex colours, seed0003_class005.glb and so on. Run again, it makes only what is
-    missing. +y is up, the frontal camera looks from +z; one scene unit is one metre.
+    """Write watertight meshes with vertex colors, named like seed0003_class005.glb. The same command run again writes
+    only what is missing. +y is up, the frontal camera is on +z; one scene unit is one meter.
 
     \b
     Example:
       threedgp mesh results/model --seeds 0-3 --classes 2 --format glb,ply --resolution 256
     """
     from threedgp.camera.trajectories import front_circle
-    from threedgp.commands.models import choose, make_subject, open_model
-    from threedgp.commands.outputs import OutputFolder
+    from threedgp.commands.models import choose_scenes, make_scene, open_model
+    from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
+    from threedgp.visual.styles import scene_planes
     from threedgp.visual.surfaces import slabs_of
-    from threedgp.visual.views import make_planes, own_cameras
+    from threedgp.visual.views import posterior_cameras
 
     suffixes = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
     unknown = [suffix for suffix in suffixes if suffix not in FORMATS]
     if unknown:
-        raise UserError(f"--format: there is no format '{unknown[0]}'; choose among {', '.join(FORMATS)}.")
+        raise UserError(f"--format: unknown format '{unknown[0]}'; choose from {', '.join(FORMATS)}.")
     if level is not None and not 0 < level < float("inf"):
-        raise UserError(f"--level: {level} is no density; it lies above 0.")
+        raise UserError(f"--level: expected a density above 0, got {level}.")
     opened = open_model(model, device)
     generator = opened.generator
-    chosen = choose(opened, seeds, classes)
+    chosen = choose_scenes(opened, seeds, classes)
+    settings = dict(resolution=resolution, level=level, whole_cube=whole_cube, truncation=truncation, towards=towards)
     folder = OutputFolder(out)
-    slabs, without = len(slabs_of(resolution)), []
+    slabs, without_surface = len(slabs_of(resolution)), []
     with progress("mesh", len(chosen) * slabs, unit="slabs") as bar:
         for seed, label in chosen:
-            subject = make_subject(opened, seed, label)
-            bar.note(subject.name)
-            origin = {
-                **{"model": opened.sha256, "seed": subject.seed, "label": subject.label, "resolution": resolution},
-                **{"level": level, "whole_cube": whole_cube, "truncation": truncation, "towards": towards},
-            }
-            missing = [
-                f"{subject.name}.{suffix}"
-                for suffix in suffixes
-                if not folder.holds(f"{subject.name}.{suffix}", origin)
-            ]
+            scene = make_scene(opened, seed, label)
+            bar.note(scene.name)
+            origin = {"model": opened.sha256, "seed": scene.seed, "label": scene.label, **settings}
+            files = [f"{scene.name}.{suffix}" for suffix in suffixes]
+            missing = [file for file in files if not folder.holds(file, origin)]
             if not missing:
                 bar.advance(slabs)
                 continue
-            planes = make_planes(generator, subject.scenes, truncation, towards)
-            around = front_circle(generator.camera_config, CAMERAS, own_cameras(generator, subject.scenes)[0])
+            planes = scene_planes(generator, scene.inputs, truncation, towards)
+            cameras = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scene.inputs)[0])
             try:
-                solid = scene_mesh(generator, planes, around, resolution, bar, level=level, whole_cube=whole_cube)
-            except NoSurface as reason:  # the others are made all the same
-                without.append(f"{subject.name}: {reason}")
+                surface = scene_mesh(generator, planes, cameras, resolution, bar, level=level, whole_cube=whole_cube)
+            except NoSurface as reason:  # the other scenes may have one
+                without_surface.append(f"{scene.name}: {reason}")
                 continue
-            for name in missing:
-                with folder.adding(name, origin) as target:
-                    write_mesh(target, solid)
-    if without:
-        rest = f" ({len(without)} of {len(chosen)} scenes have none.)" if len(chosen) > 1 else ""
-        raise UserError(f"{without[0]}{rest}")
-    print(f"{out} now holds {len(chosen)} {'scene' if len(chosen) == 1 else 'scenes'} as {', '.join(suffixes)}.")
+            for file in missing:
+                with folder.adding(file, origin) as target:
+                    write_mesh(target, surface)
+    if without_surface:
+        rest = f" ({len(without_surface)} of {len(chosen)} scenes have none.)" if len(chosen) > 1 else ""
+        raise UserError(f"{without_surface[0]}{rest}")
+    print(f"{out} now holds {count_of(len(chosen), 'scene')} as {', '.join(suffixes)}.")

@@ -1,4 +1,4 @@
-"""A model folder opened for a command, and the scenes that the command is about."""
+"""The model folder that a command opens, and the scenes that it works on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from threedgp.commands.options import LEAST_SIZE, MOST_SIZE, Device, class_list, number_list
+from threedgp.commands.options import MAX_SIZE, MIN_SIZE, Device, class_list, number_list
 from threedgp.models.generator import Generator
-from threedgp.models.sampler import Scenes, draw_scenes
+from threedgp.models.sampler import Scenes, sample_scenes
 from threedgp.models.saving import CONFIG, WEIGHTS, load_model, read_model_config
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.device import choose_device
@@ -18,66 +16,66 @@ from threedgp.runtime.errors import UserError
 
 
 class Model(NamedTuple):
-    """What a folder holds."""
+    """A loaded model folder."""
 
     folder: Path
     generator: Generator
-    about: dict[str, Any]
-    """Content of its config.json."""
+    config: dict[str, Any]
+    """Content of config.json."""
     resolution: int
-    """Pixels along each side of the pictures it was trained on."""
+    """Pixels along each side of the training images."""
     class_names: list[str]
-    """By label; none where the model knows no classes."""
+    """By label; empty for a model without classes."""
     sha256: str
-    """Of the file of weights."""
+    """Checksum of the weights file."""
 
 
-class Subject(NamedTuple):
-    """One scene."""
+class Scene(NamedTuple):
+    """One scene of a model."""
 
     seed: int
     label: int | None
-    """Its class; None where the model knows none."""
-    scenes: Scenes
-    """Of one."""
+    """Its class; None for a model without classes."""
+    inputs: Scenes
+    """The random inputs, a batch of one."""
 
     @property
     def name(self) -> str:
-        """For files: ``seed0003_class005``."""
+        """Stem of file names, such as ``seed0003_class005``."""
         return f"seed{self.seed:04d}" + ("" if self.label is None else f"_class{self.label:03d}")
 
 
 def open_model(folder: Path, device: Device) -> Model:
-    """Load a model for use.
+    """Load a model.
 
     Raises:
-        UserError: the folder holds no model, or a damaged one; or the device is not there.
+        UserError: the folder holds no model or a damaged one, or the device is not available.
     """
     keep_freed_memory()
     chosen = choose_device(device, setting="--device")
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; train a model first (dvc repro train) or name its folder.")
+        raise UserError(f"{folder}: no such folder; train a model first (dvc repro train) or name its folder.")
     generator = load_model(folder, chosen)
-    about = read_model_config(folder)
-    resolution, names = about.get("resolution"), about.get("class_names")
-    if type(resolution) is not int or not LEAST_SIZE <= resolution <= MOST_SIZE:
+    config = read_model_config(folder)
+    resolution, names = config.get("resolution"), config.get("class_names")
+    if type(resolution) is not int or not MIN_SIZE <= resolution <= MAX_SIZE:
         raise UserError(
-            f"{folder / CONFIG}: key 'resolution' is {resolution!r}, which is no number of pixels from {LEAST_SIZE} to "
-            f"{MOST_SIZE}."
+            f"{folder / CONFIG}: key 'resolution' is {resolution!r}; expected a number of pixels from {MIN_SIZE} to "
+            f"{MAX_SIZE}."
         )
     if not isinstance(names, list) or len(names) != generator.num_classes:
         names = range(generator.num_classes)
     with (folder / WEIGHTS).open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Model(folder, generator, about, resolution, [str(name) for name in names], digest)
+    return Model(folder, generator, config, resolution, [str(name) for name in names], digest)
 
 
-def choose(model: Model, seeds: str, classes: str | None) -> list[tuple[int, int | None]]:
-    """Seeds in each of some classes: first all seeds of the first class.
+def choose_scenes(model: Model, seeds: str, classes: str | None) -> list[tuple[int, int | None]]:
+    """Pairs of seed and class: all seeds in the first class, then in the second, and so on.
 
     Args:
         seeds: as in `number_list`.
-        classes: as in `class_list`; None = each scene in the class that is drawn with it, as often as in training.
+        classes: as in `class_list`; None = a random class for each seed, with the frequencies of the training data.
 
     Raises:
         UserError: a list cannot be read, or a class is unknown.
@@ -87,12 +85,10 @@ def choose(model: Model, seeds: str, classes: str | None) -> list[tuple[int, int
     return [(seed, label) for label in labels for seed in numbers]
 
 
-def make_subject(model: Model, seed: int, label: int | None) -> Subject:
-    """The scene of a seed, in a class or in the one that is drawn with it.
+def make_scene(model: Model, seed: int, label: int | None) -> Scene:
+    """The scene of a seed, in a class or in the random class of the seed.
 
-    It depends on seed and class alone; seed 3 is number 3 of the scenes of stage `render` with `render.seed` 0.
+    It depends on seed and class only; seed 3 is scene 3 of stage `render` with `render.seed: 0`.
     """
-    device = model.generator.mapping.w_average.device
-    index = torch.tensor([seed], device=device)
-    scenes = draw_scenes(model.generator, 0, "scenes", index, None if label is None else index.new_tensor([label]))
-    return Subject(seed, None if scenes.labels is None else int(scenes.labels), scenes)
+    inputs = sample_scenes(model.generator, 1, 0, start=seed, labels=None if label is None else [label])
+    return Scene(seed, None if inputs.labels is None else int(inputs.labels), inputs)

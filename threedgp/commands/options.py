@@ -1,4 +1,4 @@
-"""Options that the commands share, and the lists of numbers that people type."""
+"""Options that commands share, and parsing of lists such as 0-15,20."""
 
 from __future__ import annotations
 
@@ -11,80 +11,83 @@ import typer
 from threedgp.runtime.errors import UserError
 
 MODEL = Path("results/model")
-MOST_SEEDS = 1_000_000
-LEAST_SIZE, MOST_SIZE = 8, 4096
-"""Pixels along the side of a picture."""
-
-
-def _share(value: float) -> float:
-    if not 0 <= value <= 1:  # so that NaN does not pass either
-        raise UserError(f"--truncation: {value} does not lie between 0 and 1.")
-    return value
+PARAMS = Path("params.yaml")
+MAX_SEEDS = 1_000_000
+MIN_SIZE, MAX_SIZE = 8, 4096
+"""Pixels along the side of an image."""
 
 
 Device = Literal["auto", "cpu", "cuda"]
 Towards = Literal["all", "class"]
 
+
+def _truncation(value: float) -> float:
+    if not 0 <= value <= 1:  # NaN fails this test too
+        raise UserError(f"--truncation: expected a number from 0 to 1, got {value}.")
+    return value
+
+
+ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
 ModelArgument = Annotated[Path, typer.Argument(help="Folder with model.safetensors and config.json.")]
 SeedsOption = Annotated[
-    str, typer.Option("--seeds", metavar="LIST", help="Scenes by number, such as 0-15 or 3,7,20-29.")
+    str, typer.Option("--seeds", metavar="LIST", help="Seeds of the scenes, such as 0-15 or 3,7,20-29.")
 ]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
         "--classes",
         metavar="LIST",
-        help="Classes by number or name, such as 1,5: every scene in each of them. Without: drawn with the scene.",
+        help="Classes by number or name, such as 1,5; every seed in each of them. Default: a random class per seed.",
     ),
 ]
 TruncationOption = Annotated[
-    float, typer.Option("--truncation", callback=_share, help="From 1 = full variety to 0 = the average scene.")
+    float, typer.Option("--truncation", callback=_truncation, help="From 1 (full variety) to 0 (the average scene).")
 ]
 TowardsOption = Annotated[
-    Towards, typer.Option("--towards", help="Truncate towards the average over all classes, or over the scene's own.")
+    Towards, typer.Option("--towards", help="Truncate towards the average of all classes, or of the scene's own class.")
 ]
 SizeOption = Annotated[
     int | None,
     typer.Option(
         "--size",
         metavar="PIXELS",
-        min=LEAST_SIZE,
-        max=MOST_SIZE,
-        help="Side of a picture. Without: as in training; any will do.",
+        min=MIN_SIZE,
+        max=MAX_SIZE,
+        help="Side of an image, any number. Default: the resolution of the training data.",
     ),
 ]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto = the GPU where there is one.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Device to compute on; auto = the GPU if there is one.")]
 
 
 def number_list(text: str, option: str) -> list[int]:
-    """Whole numbers from text such as ``0-15,20``, in the order given, each once.
+    """Integers from text such as ``0-15,20``, in the given order, without duplicates.
 
     Raises:
-        UserError: the text is no such list, or names more than `MOST_SEEDS`.
+        UserError: the text is not such a list, or it has more than `MAX_SEEDS` numbers.
     """
     numbers: dict[int, None] = {}
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", piece, re.ASCII)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first:
-            raise UserError(f"{option}: '{text}' is no list of numbers; write numbers and ranges such as 0-15,20.")
-        if last - first + len(numbers) >= MOST_SEEDS:
-            raise UserError(f"{option}: '{text}' names more than {MOST_SEEDS:,} numbers; ask for fewer at once.")
+            raise UserError(f"{option}: '{text}' is not a list of numbers; write numbers and ranges such as 0-15,20.")
+        if last - first + len(numbers) >= MAX_SEEDS:
+            raise UserError(f"{option}: '{text}' has more than {MAX_SEEDS:,} numbers; ask for fewer at once.")
         numbers |= dict.fromkeys(range(first, last + 1))
     return list(numbers)
 
 
 def class_list(text: str, names: list[str]) -> list[int]:
-    """Labels from text such as ``1,5`` or ``dog,cat``, where a number is the label itself.
+    """Labels from text such as ``1,5`` or ``dog,cat``; a number is the label itself.
 
     Args:
-        names: of the model's classes, by label.
+        names: class names of the model, by label.
 
     Raises:
-        UserError: a class is unknown, or the model knows no classes.
+        UserError: a class is unknown, or the model has no classes.
     """
     if not names:
-        raise UserError("--classes: this model knows no classes; leave the option out.")
+        raise UserError("--classes: this model has no classes; leave the option out.")
     known = {name.casefold(): label for label, name in reversed(list(enumerate(names)))}
     labels: dict[int, None] = {}
     for piece in map(str.strip, text.split(",")):
@@ -93,28 +96,25 @@ def class_list(text: str, names: list[str]) -> list[int]:
         elif piece.casefold() in known:
             chosen = [known[piece.casefold()]]
         else:
-            raise UserError(f"--classes: there is no class '{piece}'; {_which(names)}.")
+            raise UserError(f"--classes: there is no class '{piece}'; {_describe(names)}.")
         if chosen[-1] >= len(names):
-            raise UserError(f"--classes: there is no class {chosen[-1]}; {_which(names)}.")
+            raise UserError(f"--classes: there is no class {chosen[-1]}; {_describe(names)}.")
         labels |= dict.fromkeys(chosen)
     return list(labels)
 
 
-def _which(names: list[str]) -> str:
+def _describe(names: list[str]) -> str:
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f"the model has 0 to {len(names) - 1} ({shown})"
 
 
-def share_list(text: str, option: str) -> list[float]:
-    """Numbers from 0 to 1 from text such as ``0,0.5,1``.
+def truncation_list(text: str) -> list[float]:
+    """Truncations from text such as ``0,0.5,1``.
 
     Raises:
-        UserError: the text is no such list.
+        UserError: the text is not a list of numbers from 0 to 1.
     """
     try:
-        shares = [float(piece) for piece in text.split(",")]
+        return list(dict.fromkeys(_truncation(float(piece)) for piece in text.split(",")))
     except ValueError:
-        shares = [-1.0]
-    if not all(0 <= share <= 1 for share in shares):
-        raise UserError(f"{option}: '{text}' is no list of numbers from 0 to 1, such as 0.7 or 0,0.5,1.")
-    return list(dict.fromkeys(shares))
+        raise UserError(f"--truncation: '{text}' is not a list of numbers such as 0.7 or 0,0.5,1.") from None

@@ -1,5 +1,5 @@
-"""The folder that a command writes to. It remembers how each file was made, so that the same command run again goes on
-where it was stopped, and a picture can be told from its settings later."""
+"""The folder that a command writes to. It records how each file was made, so that the same command run again continues
+where it was stopped, and the settings of an image can be looked up later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from threedgp.runtime.errors import UserError
 
 RECORD = "made.jsonl"
-"""A line for each file, in the order they were made; the last line about a file counts."""
+"""One line per file, in the order of writing; the last line about a file counts."""
 
 
 class OutputFolder:
@@ -21,37 +21,34 @@ class OutputFolder:
     def __init__(self, folder: Path) -> None:
         """
         Args:
-            folder: made if missing.
+            folder: created if missing.
 
         Raises:
-            UserError: it cannot be made or written to.
+            UserError: it cannot be created or written to.
         """
         self.folder = folder
-        self._made: dict[str, Any] = {}
+        self._origins: dict[str, Any] = {}
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / RECORD).open("a+", encoding="utf-8", errors="replace") as record:
                 record.seek(0)
                 text = record.read()
-                self._read(text)
                 if text and not text.endswith("\n"):  # a crash cut the last line short
                     record.write("\n")
-
-    def _read(self, text: str) -> None:
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-                self._made[entry.pop("file")] = entry
+                self._origins[entry.pop("file")] = entry
             except (ValueError, KeyError, AttributeError, TypeError):
                 continue  # its file is made again
 
     def holds(self, name: str, origin: Mapping[str, Any]) -> bool:
-        """Whether the file `name` is there and was made with exactly these settings."""
-        return self._made.get(name) == dict(origin) and (self.folder / name).is_file()
+        """Whether the file `name` exists and was made with exactly these settings."""
+        return self._origins.get(name) == dict(origin) and (self.folder / name).is_file()
 
     @contextmanager
     def adding(self, name: str, origin: Mapping[str, Any]) -> Iterator[Path]:
-        """Yield where to write the file `name`, and remember its settings once it is written.
+        """Yield the path to write the file `name` to, and record its settings once it is written.
 
         Raises:
             UserError: it cannot be written.
@@ -60,7 +57,7 @@ class OutputFolder:
             yield self.folder / name
             with (self.folder / RECORD).open("a", encoding="utf-8") as record:
                 record.write(json.dumps({"file": name, **origin}, ensure_ascii=False) + "\n")
-        self._made[name] = dict(origin)
+        self._origins[name] = dict(origin)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -69,5 +66,10 @@ class OutputFolder:
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot be written to ({error.strerror or error}); name another folder with --out, "
-                "or run the same command again once that is solved: it goes on from here."
+                "or solve this and run the same command again: it continues from here."
             ) from None
+
+
+def count_of(count: int, noun: str) -> str:
+    """A count with its noun, such as ``1 image`` or ``2 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,20 +1,23 @@
-"""Presets: named sets of settings that are written into ``params.yaml``.
+"""``threedgp preset``: named sets of settings that are written into ``params.yaml``.
 
-A preset ``presets/<name>.yaml`` states only how it differs from the defaults of the schema, or from the preset that
-it `extends`. Writing one sets every key, so the outcome does not depend on what was there before: going to another
-preset and back gives the same file, and DVC finds what it computed earlier. Section ``machine`` belongs to the user.
+A preset ``presets/NAME.yaml`` states only how it differs from the defaults of the schema, or from the preset that it
+`extends`. Applying one sets every key, so that the result does not depend on the previous content: switching to another
+preset and back gives the same file, and DVC finds cached results. Section ``machine`` belongs to the user and stays.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+from rich.console import Console
+from rich.table import Table
 from ruamel.yaml import YAML
 
+from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.config import Config, DatasetConfig, parse_config
 from threedgp.config.reading import read_yaml
 from threedgp.runtime.atomic import write_bytes
@@ -25,9 +28,25 @@ FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "prese
 """A wheel holds the presets inside the package, a checkout beside it."""
 
 
+def preset(
+    name: Annotated[str | None, typer.Argument(help="Preset to write into the params file.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List all presets.")] = False,
+    params: ParamsOption = PARAMS,
+) -> None:
+    """Switch data set and scale: write a preset into params.yaml, keeping comments and section `machine`."""
+    if list_all or name is None:
+        table = Table.grid(padding=(0, 2))
+        for found in list_presets():
+            table.add_row(found.name, found.description)
+        Console().print(table)
+        return
+    apply_preset(name, params)
+    print(f"{params} now holds preset '{name}'; `dvc repro` runs it.")
+
+
 @dataclass(frozen=True)
 class Preset:
-    """A preset as its file states it."""
+    """Content of a preset's file."""
 
     name: str
     description: str
@@ -36,7 +55,7 @@ class Preset:
 
 
 def list_presets(folder: Path = FOLDER) -> list[Preset]:
-    """All presets, by name."""
+    """All presets, sorted by name."""
     return [read_preset(file.stem, folder) for file in sorted(folder.glob("*.yaml"))]
 
 
@@ -44,12 +63,12 @@ def read_preset(name: str, folder: Path = FOLDER) -> Preset:
     """Read one preset.
 
     Raises:
-        UserError: there is none of this name, or its file is no mapping.
+        UserError: there is no preset of this name, or its file is not a mapping.
     """
     file = folder / f"{name}.yaml"
     if not file.is_file():
         names = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
-        raise UserError(f"there is no preset '{name}'; choose among {names or f'the files of {folder}/'}.")
+        raise UserError(f"there is no preset '{name}'; choose one of {names or f'the files of {folder}/'}.")
     overlay = read_yaml(file.read_bytes(), str(file))
     if not isinstance(overlay, dict):
         raise UserError(f"{file}: expected sections such as 'dataset' and 'train'.")
@@ -58,12 +77,11 @@ def read_preset(name: str, folder: Path = FOLDER) -> Preset:
 
 def default_values() -> dict[str, Any]:
     """Every key of the schema with its default, as plain values for YAML."""
-    values = Config.model_construct(dataset=DatasetConfig.model_construct()).model_dump(mode="json")
-    return _numbers(values)
+    return _numbers(Config.model_construct(dataset=DatasetConfig.model_construct()).model_dump(mode="json"))
 
 
 def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Every key of the schema with its value under preset `name`.
+    """Every key of the schema with its value in preset `name`.
 
     Raises:
         UserError: the preset does not exist, or sets a wrong key or value.
@@ -78,12 +96,6 @@ def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
         _merge(values, preset.overlay)
     parse_config(values, str(folder / f"{name}.yaml"))
     return values
-
-
-def absent_keys(values: dict[str, Any]) -> list[str]:
-    """Dotted keys of the schema that the content of a params file lacks, except section ``machine``."""
-    expected = {key: value for key, value in default_values().items() if key != "machine"}
-    return list(_absent(expected, values))
 
 
 def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
@@ -108,18 +120,10 @@ def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
 
 
 def _numbers(value: Any) -> Any:
-    """Durations in thousands of images are text in the schema and numbers in a file."""
+    """Durations in thousands of images are strings in the schema and numbers in a file."""
     if isinstance(value, dict):
         return {key: _numbers(inner) for key, inner in value.items()}
     return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _absent(expected: dict[str, Any], values: dict[str, Any], path: str = "") -> Iterator[str]:
-    for key, value in expected.items():
-        if key not in values:
-            yield path + key
-        elif isinstance(value, dict):
-            yield from _absent(value, values[key], f"{path}{key}.")
 
 
 def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> None:
@@ -131,7 +135,7 @@ def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> None:
 
 
 def _assign(document: Any, values: dict[str, Any]) -> None:
-    """Set the values in place and only where they differ, for ruamel keeps comments with the nodes of the document."""
+    """Set values in place and only where they differ, since ruamel attaches comments to the nodes of the document."""
     for key in [key for key in document if key not in values and key != "machine"]:
         del document[key]
     for key, value in values.items():

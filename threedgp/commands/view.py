@@ -1,4 +1,4 @@
-"""``threedgp view``: an interactive page."""
+"""``threedgp view``: scenes in a browser."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from threedgp.commands.options import MODEL, DeviceOption, ModelArgument, SizeOp
 
 def view(
     model: ModelArgument = MODEL,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 = any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 = any free port.")] = 7860,
     host: Annotated[
-        str, typer.Option(help="Address to listen on: this machine alone; 0.0.0.0 shows the page to the network.")
+        str, typer.Option(help="Address to listen on. Default: this machine only; 0.0.0.0 = the whole network.")
     ] = "127.0.0.1",
     size: SizeOption = None,
     towards: TowardsOption = "all",
     device: DeviceOption = "auto",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
 ) -> None:
-    """Look at scenes in a browser: drag to orbit; seed, class, truncation, camera; save pictures and meshes.
+    """Explore scenes in a browser: drag to orbit; set seed, class, truncation and camera; save images and meshes.
 
     \b
     Example:
@@ -30,14 +30,14 @@ def view(
 
     from threedgp.commands.models import open_model
     from threedgp.runtime.progress import say
-    from threedgp.visual.viewer import LARGEST, open_server, serve
-    from threedgp.visual.viewer_scenes import Painter
+    from threedgp.visual.viewer import MAX_SIZE, open_server, serve
+    from threedgp.visual.viewer_scenes import SceneRenderer
 
     opened = open_model(model, device)
     server = open_server(host, port)
     try:
-        title = str(opened.about.get("dataset") or model.resolve().name)
-        serve(Painter(opened.generator, towards), opened.class_names, title, size or LARGEST, server)
+        title = str(opened.config.get("dataset") or model.resolve().name)
+        serve(SceneRenderer(opened.generator, towards), opened.class_names, title, size or MAX_SIZE, server)
         shown = "localhost" if host in ("0.0.0.0", "::") else host
         address = f"http://{shown}:{server.get_port()}"
         say(f"{address} shows {model}; stop with Ctrl+C.")
@@ -45,6 +45,6 @@ def view(
             webbrowser.open(address)
         server.sleep_forever()
     except KeyboardInterrupt:
-        pass  # how it ends
+        pass
     finally:
         server.stop()

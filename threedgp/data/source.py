@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from threedgp.config import Config, DatasetConfig
 from threedgp.data.shards import ShardFolder, read_manifest
-from threedgp.fetch.remote import expanded
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
 
 

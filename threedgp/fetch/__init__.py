@@ -1,1 +1,1 @@
-"""Getting files from elsewhere: data sets, lists of pictures, weights."""
+"""Downloads: data sets, lists of images, and weights."""

@@ -1,110 +1,226 @@
-"""Whole files, several at once."""
+"""Resumable downloads of single files.
+
+Bytes are gathered in the hidden file `.NAME.part`; `.NAME.part.json` beside it records of which version of which
+address they are. A file lands under its name only when it is complete and verified.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import contextmanager
-from functools import partial
+import json
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event
+from urllib.parse import quote
 
-from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote, require_mirror
-from threedgp.fetch.transfer import Transfer
-from threedgp.fetch.web import Web
-from threedgp.fetch.workers import Workers
-from threedgp.runtime.atomic import require_free
+import httpx2
+
+from threedgp.fetch.http import ContentChanged, open_client, open_url
+from threedgp.fetch.hub import at_endpoint
+from threedgp.fetch.remote import Remote, mismatch
+from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
+from threedgp.runtime import atomic
+from threedgp.runtime.addresses import local_path, mirror_problem, scheme, shown
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.progress import progress
+from threedgp.runtime.progress import Progress, progress
 
-GLANCE = 0.25
-"""Seconds between two looks at how far the files are."""
+MAX_CHECKSUM_FAILURES = 2
+UNITS = (("MB", 10**6), ("kB", 1000), ("bytes", 1))
 
 
-def fetch(
-    files: Sequence[Remote],
-    folder: Path,
-    *,
-    title: str,
-    connections: int = 4,
-    mirror: str | None = None,
-    patience: Patience | None = None,
-) -> list[Path]:
-    """Bring `files` into `folder`, several at once; finished ones are kept, half ones are continued.
+def download(
+    file: Remote, folder: Path, *, title: str, mirror: str | None = None, policy: RetryPolicy | None = None
+) -> Path:
+    """Path of `file`: in the mirror if that is a folder that has it, else downloaded into `folder`.
 
-    A file lands under its name when it is whole and its checksum is right. A finished file is checked again. A stop
-    leaves the parts as hidden files. A file of this machine is hard-linked where the file system can, else copied.
+    A file that is already there is verified and kept. A stopped download is resumed by the next call.
 
     Args:
-        title: what the progress is called.
-        connections: files at a time.
-        mirror: folder or address below which files are looked for by name before their own addresses are tried.
-
-    Returns:
-        where each file is, in the order of `files`.
+        title: label of the progress bar.
+        mirror: folder or URL below which the file is looked for by name before its own address is tried.
 
     Raises:
-        UserError: a file cannot be had, is another one than expected, or does not fit on the disk; the parts stay.
-            Or `mirror` cannot serve.
+        UserError: the file cannot be downloaded, has a wrong size or checksum, or does not fit on the disk; or
+            `mirror` cannot be used.
     """
-    require_mirror(mirror)
-    if not files:
-        return []
-    patience, stop = patience or Patience(), Event()
-    if len({file.name for file in files}) < len(files):
-        raise UserError(f"{title}: two files would land under the same name in {folder}.")
-    transfers: list[Transfer] = []
-
-    def make_room() -> None:
-        require_free(folder, sum(transfer.left for transfer in transfers))
-
-    transfers += [Transfer(file, folder, mirror, patience, stop, make_room) for file in files]
-    with Workers(min(connections, len(files)), partial(Web, patience), stop) as workers:
-        _finish([workers.submit(transfer.ask_size) for transfer in transfers], lambda: None)
-        make_room()
-        with _meter(title, transfers) as look:
-            landed = [workers.submit(transfer.run) for transfer in transfers]
-            _finish(landed, look)
-    return [future.result() for future in landed]
-
-
-def _finish(futures: list[Future[object]], look: Callable[[], None]) -> None:
-    """Wait until all `futures` are done, or one fails; its exception is raised."""
-    running = set(futures)
-    while running:
-        done, running = wait(running, GLANCE, FIRST_EXCEPTION)
-        look()
-        for future in done:
-            future.result()
+    if problem := mirror_problem(mirror):
+        raise UserError(f"{problem}.")
+    target, reasons = folder / file.name, []
+    if target.is_dir():
+        raise UserError(f"{target}: a folder is in the place of a file; move it away.")
+    if target.is_file():
+        problem = mismatch(file, target)
+        if problem is None:
+            return target
+        reasons.append(f"{target} {problem}")
+    for url in [file.url] if mirror is None else [_join(mirror, file.name), file.url]:
+        try:
+            path = local_path(url)
+            if path is not None:
+                return _verified(file, path)
+            with _Download(at_endpoint(url), file, target, title, policy or RetryPolicy()) as transfer:
+                transfer.run()
+            return target
+        except PermanentError as reason:
+            reasons.append(f"{shown(url)}: {reason}")
+    raise UserError(
+        f"{file.name} cannot be downloaded ({'; '.join(reasons)}); run the same command again, "
+        f"or get the file some other way and put it at {target}."
+    )
 
 
-@contextmanager
-def _meter(title: str, transfers: list[Transfer]) -> Iterator[Callable[[], None]]:
-    """Show how far `transfers` are whenever the function is called: in bytes, or in files where a size is unknown."""
-    if any(transfer.size is None for transfer in transfers):
-        unit, size, total = "files", 1, len(transfers)
-    else:
-        total = sum(transfer.size or 0 for transfer in transfers)
-        unit, size = ("MB", 10**6) if total >= 10**7 else ("kB", 1000) if total >= 10**4 else ("bytes", 1)
+def _join(mirror: str, name: str) -> str:
+    return f"{mirror.rstrip('/')}/{quote(name) if scheme(mirror) else name}"
 
-    def measure() -> int:
-        if unit == "files":
-            return landed()
-        return sum(transfer.done for transfer in transfers) // size
 
-    def landed() -> int:
-        return sum(transfer.landed for transfer in transfers)
+def _verified(file: Remote, path: Path) -> Path:
+    if not path.is_file():
+        raise PermanentError("there is no such file")
+    if problem := mismatch(file, path):
+        raise PermanentError(f"the file {problem}")
+    return path
 
-    told = measure()
-    with progress(title, total // size, unit, told) as bar:
 
-        def look() -> None:
-            nonlocal told
-            now = measure()
-            bar.advance(now - told)
-            told = now
-            if unit != "files":
-                bar.note(f"{landed()} of {len(transfers)} files")
+@dataclass(frozen=True)
+class _Version:
+    """What tells one content of an address from another."""
 
-        yield look
+    url: str
+    size: int | None
+    etag: str | None
+    modified: str | None
+
+    def continues(self, earlier: _Version) -> bool:
+        """Whether bytes of this version may follow bytes of `earlier`."""
+        pairs = ((self.size, earlier.size), (self.etag, earlier.etag), (self.modified, earlier.modified))
+        return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+class _Download:
+    """The download of one file from one web address."""
+
+    def __init__(self, url: str, file: Remote, target: Path, title: str, policy: RetryPolicy) -> None:
+        self._url, self._file, self._target, self._title, self._policy = url, file, target, title, policy
+        self._part = target.with_name(f".{target.name}.part")
+        self._record = target.with_name(f".{target.name}.part.json")
+        self._resources = ExitStack()
+        self._client = self._resources.enter_context(open_client(policy))
+        self._bar: Progress | None = None
+        self._unit = self._shown = 0
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> _Download:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._resources.close()
+
+    @property
+    def _done(self) -> int:
+        return self._part.stat().st_size if self._part.exists() else 0
+
+    def run(self) -> None:
+        """Download, verify and publish the file.
+
+        Raises:
+            PermanentError: it cannot be downloaded, or is not the right file.
+        """
+        problem = None
+        for _ in range(MAX_CHECKSUM_FAILURES):
+            self._policy.run(self._receive, lambda: self._done)
+            problem = mismatch(self._file, self._part)
+            if problem is None:
+                atomic.publish(self._part, self._target)
+                self._record.unlink(missing_ok=True)
+                return
+            self._discard()
+        raise PermanentError(f"the file {problem}")
+
+    def _receive(self) -> None:
+        """Receive what the part lacks, in one request."""
+        earlier = self._resumable()
+        if earlier and earlier.size == self._done:
+            return
+        headers = {}
+        if earlier:
+            headers["Range"] = f"bytes={self._done}-"
+            # A weak ETag does not promise equal bytes; servers must not accept it here (RFC 9110, section 13.1.5).
+            strong = earlier.etag if earlier.etag and not earlier.etag.startswith("W/") else None
+            if condition := strong or earlier.modified:
+                headers["If-Range"] = condition
+        try:
+            with open_url(self._client, self._url, headers) as response:
+                version = self._begin(response, earlier)
+                self._append(response, version.size)
+        except ContentChanged:
+            self._discard()
+            raise
+
+    def _resumable(self) -> _Version | None:
+        """The version of the part on disk; None if it cannot be continued."""
+        try:
+            version = _Version(**json.loads(self._record.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        # Without ETag, date and checksum nobody would notice two halves of different files.
+        recognizable = version.etag or version.modified or self._file.checksum
+        fits = 0 < self._done and (version.size is None or self._done <= version.size)
+        return version if version.url == self._url and recognizable and fits else None
+
+    def _begin(self, response: httpx2.Response, earlier: _Version | None) -> _Version:
+        """Prepare the part for the body of `response`."""
+        size = _number(response.headers.get("Content-Length"))
+        start = 0
+        if response.status_code == 206:
+            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+            if not found or int(found[1]) != self._done:
+                raise ContentChanged("the server sent another range than requested")
+            start, size = self._done, _number(found[2])
+        version = _Version(self._url, size, response.headers.get("ETag"), response.headers.get("Last-Modified"))
+        if self._file.size is not None and size not in (None, self._file.size):
+            raise PermanentError(f"it has {size} bytes instead of {self._file.size}")
+        if start == 0:
+            self._discard()
+            atomic.write_json(self._record, asdict(version))
+        elif earlier and not version.continues(earlier):
+            raise ContentChanged("the file has changed since its first part was downloaded")
+        if size is not None:
+            atomic.require_free(self._target.parent, size - start)
+            self._show_progress(size)
+        return version
+
+    def _append(self, response: httpx2.Response, size: int | None) -> None:
+        done, limit = self._done, size if self._file.size is None else self._file.size
+        with self._part.open("ab") as stream:
+            # Raw bytes: if the server calls a .tar.gz a compressed .tar, the .tar.gz is still the file.
+            for chunk in response.iter_raw():
+                done += len(chunk)
+                if limit is not None and done > limit:
+                    self._discard()
+                    raise PermanentError(f"it has more than {limit} bytes")
+                stream.write(chunk)
+                self._advance(done)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if limit is not None and done < limit:
+            raise TransientError(f"received only {done} of {limit} bytes")
+
+    def _discard(self) -> None:
+        self._part.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
+
+    def _show_progress(self, size: int) -> None:
+        if self._bar is None:
+            unit, self._unit = next((name, value) for name, value in UNITS if size >= 10 * value or value == 1)
+            self._shown = self._done // self._unit
+            self._bar = self._resources.enter_context(progress(self._title, size // self._unit, unit, self._shown))
+
+    def _advance(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.advance(done // self._unit - self._shown)
+            self._shown = done // self._unit
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else None

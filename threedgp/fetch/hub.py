@@ -1,130 +1,211 @@
-"""The Hugging Face hub: its address, its token, its repositories.
+"""Data sets and models of the Hugging Face hub.
 
-`huggingface_hub` lists repositories (it knows the paging, the errors and where a login is kept). The files themselves
-come through the same downloader as all others, with its mirrors, its parts and its progress.
+`huggingface_hub` does the work: resuming, tokens, its cache, and other endpoints (HF_ENDPOINT). Added here are the
+folder `machine.mirror`, which is looked into first, and errors that say what to do.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, urlsplit
 
-from threedgp.fetch.remote import Remote, is_web_address, local_path, require_mirror, shown
+from threedgp.fetch.remote import Remote, mismatch
+from threedgp.runtime.addresses import is_web_address, local_path, mirror_problem, shown
+from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import progress
 
 HUB = "https://huggingface.co"
+MODEL_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+"""Files that `from_pretrained` reads; no pickles."""
+MEGABYTE = 10**6
+
 Kind = Literal["dataset", "model"]
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """A file that was downloaded from a repository, by its path in there."""
+
+    name: str
+    size: int
+    sha256: str | None
+    """None where the hub states none: for small files, and for those of a mirror."""
+
+
 def endpoint() -> str:
-    """Address of the hub, or of the stand-in that HF_ENDPOINT names."""
+    """Address of the hub, or of the server that HF_ENDPOINT names in its stead."""
     return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
 def at_endpoint(url: str) -> str:
-    """`url`, at the stand-in for the hub if it is an address of the hub."""
+    """`url`, at the server that HF_ENDPOINT names if it is an address of the hub."""
     return endpoint() + url.removeprefix(HUB) if url.startswith(f"{HUB}/") else url
 
 
-def token_for(url: str) -> str | None:
-    """The token of the environment (HF_TOKEN, or `hf auth login`) for addresses of the hub; None for all others."""
-    if _origin(url) is None or _origin(url) != _origin(endpoint()):
-        return None
-    from huggingface_hub import get_token
-
-    return get_token()
-
-
-def why_denied(url: str, code: int, error: str) -> str | None:
-    """What to do when the hub lets nobody at `url`; None for other hosts.
+def download_dataset(
+    repo: str, folder: Path, choose: Callable[[Sequence[str]], Sequence[str]], *, mirror: str | None = None
+) -> list[HubFile]:
+    """Download files of a dataset repository into `folder`; those that are complete are kept.
 
     Args:
-        code: of the HTTP answer.
-        error: name that the hub gives the error, such as `GatedRepo`.
-    """
-    found = re.match(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/", urlsplit(at_endpoint(url)).path)
-    if _origin(at_endpoint(url)) != _origin(endpoint()) or not found:
-        return None
-    return _terms(found[1], f"HTTP {code}" + (f" {error}" if error else ""))
-
-
-def list_repository(repo: str, *, kind: Kind = "dataset", mirror: str | None = None) -> list[Remote]:
-    """All files of a repository of the hub, named `owner/repo/path`, with sizes and (large files) checksums.
-
-    Addresses name the commit, so that what is fetched is what was listed.
-
-    Args:
-        mirror: a folder that holds `owner/repo/` is listed instead of the hub.
+        choose: selects files among the paths of all files in the repository.
+        mirror: a folder that holds `owner/name/` serves instead of the hub; its files are linked, or copied.
 
     Raises:
-        UserError: there is none, its terms were not accepted, the hub does not answer, or is none.
+        UserError: the repository does not exist, its terms were not accepted, or the hub does not answer.
     """
-    require_mirror(mirror)
     copy = _mirrored(repo, mirror)
     if copy is not None:
-        # Hidden folders hold the books of git and of the hub's own downloader.
-        return [
-            Remote(f"{repo}/{path.as_posix()}", str(copy / path), (copy / path).stat().st_size)
-            for path in sorted(file.relative_to(copy) for file in copy.rglob("*") if file.is_file())
-            if not any(part.startswith(".") for part in path.parts)
-        ]
-    import httpx2
-    import huggingface_hub as hub
-    from huggingface_hub import errors
-    from huggingface_hub.hf_api import RepoFile
+        names = sorted(file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file())
+        files = [HubFile(name, (copy / name).stat().st_size, None) for name in choose(names)]
+        for file in files:
+            _link_or_copy(copy / file.name, folder / file.name)
+        return files
+    import huggingface_hub
+    from huggingface_hub.utils import disable_progress_bars
 
-    if not is_web_address(endpoint()):
-        raise UserError(f"{repo}: HF_ENDPOINT is '{shown(endpoint())}', which is no address; correct or unset it.")
-    api, page = hub.HfApi(endpoint=endpoint()), f"{'datasets/' if kind == 'dataset' else ''}{repo}"
-    try:
-        commit = api.repo_info(repo, repo_type=kind).sha
-        tree = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type=kind)
-        found = [entry for entry in tree if isinstance(entry, RepoFile)]
-    except errors.HFValidationError:
-        raise UserError(f"{repo}: this is no repository of the hub; they are called owner/name.") from None
-    except errors.GatedRepoError:
-        raise UserError(f"{repo}: {_terms(page, 'its terms were not accepted')}.") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"{repo}: {_terms(page, 'the hub knows no such repository, or keeps it from you')}.") from None
-    except errors.OfflineModeIsEnabled:
-        raise UserError(f"{repo}: the hub cannot be asked while HF_HUB_OFFLINE is set.") from None
-    except (errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{repo}: {endpoint()} does not list it ({reason}); run the same command again later."
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError):  # of pages or JSON that huggingface_hub cannot read
-        raise UserError(
-            f"{repo}: {shown(endpoint())} does not answer as the hub does; correct HF_ENDPOINT if it is set, "
-            "and see whether a proxy answers instead."
-        ) from None
-    return [
-        Remote(
-            f"{repo}/{entry.path}",
-            f"{HUB}/{page}/resolve/{commit}/{quote(entry.path)}",
-            entry.size,
-            f"sha256:{entry.lfs.sha256}" if entry.lfs else None,
-        )
-        for entry in found
+    disable_progress_bars()  # one bar for all files is enough
+    with _clear_errors(repo, "dataset"):
+        info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo, files_metadata=True)
+        found = {file.rfilename: file for file in info.siblings}
+    files = [
+        HubFile(name, found[name].size, found[name].lfs and found[name].lfs.sha256) for name in choose(list(found))
     ]
+    missing = sum(file.size for file in files if not (folder / file.name).is_file())
+    require_free(folder, missing)
+    total, done = sum(file.size for file in files), 0
+    with progress("download", total // MEGABYTE, "MB") as bar:
+        for file in files:
+            with _clear_errors(repo, "dataset"):
+                huggingface_hub.hf_hub_download(
+                    repo, file.name, repo_type="dataset", revision=info.sha, local_dir=folder, endpoint=endpoint()
+                )
+            _verify(repo, file, folder / file.name)
+            bar.advance((done + file.size) // MEGABYTE - done // MEGABYTE)
+            done += file.size
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # records of huggingface_hub
+    return files
+
+
+def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
+    """Path of the file `name` of a model repository: in the mirror, or in the cache of `huggingface_hub`.
+
+    What is in the cache is used without asking the hub, so that results stay the same.
+
+    Raises:
+        UserError: there is no such file, or it cannot be downloaded.
+    """
+    copy = _mirrored(repo, mirror)
+    if copy is not None and (copy / name).is_file():
+        return copy / name
+    import huggingface_hub
+
+    cached = cached_file(repo, name)
+    if cached is not None:
+        return cached
+    with _clear_errors(repo, "model"):
+        return Path(huggingface_hub.hf_hub_download(repo, name, endpoint=endpoint()))
+
+
+def download_model(repo: str, *, mirror: str | None = None) -> Path:
+    """Folder with the files of a model repository that `from_pretrained` reads.
+
+    Raises:
+        UserError: the repository has none, or they cannot be downloaded.
+    """
+    folder = _mirrored(repo, mirror)
+    if folder is None:
+        import huggingface_hub
+
+        with _clear_errors(repo, "model"):
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repo, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"], endpoint=endpoint()
+                )
+            )
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise UserError(f"{repo} has no config.json with safetensors beside it; name another model.")
+    return folder
+
+
+def cached_file(repo: str, name: str) -> Path | None:
+    """Path of a model's file in the cache of `huggingface_hub`; None if it is not there."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(repo, name)
+    return Path(found) if isinstance(found, str) else None
+
+
+def cached_model(repo: str) -> Path | None:
+    """Folder of a model in the cache of `huggingface_hub`; None if it is not there."""
+    config = cached_file(repo, "config.json")
+    return config.parent if config is not None and any(config.parent.glob("*.safetensors")) else None
 
 
 def _mirrored(repo: str, mirror: str | None) -> Path | None:
-    """The folder of `repo` in a mirror on this machine, if there is one."""
-    copy = local_path(mirror) if mirror else None
-    return copy / repo if copy is not None and (copy / repo).is_dir() else None
+    """Folder of a repository in a mirror on this machine; None if there is none.
+
+    Raises:
+        UserError: the mirror cannot be used.
+    """
+    if problem := mirror_problem(mirror):
+        raise UserError(f"{problem}.")
+    folder = local_path(mirror) if mirror else None
+    return folder / repo if folder is not None and (folder / repo).is_dir() else None
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """What decides who may see the token; None of what is no address."""
-    if not is_web_address(url):
-        return None
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+def _link_or_copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source.resolve(), temporary)
+        except OSError:  # another file system
+            shutil.copyfile(source, temporary)
 
 
-def _terms(page: str, reason: str) -> str:
-    return f"{reason}: accept the terms at {HUB}/{page}, make a token at {HUB}/settings/tokens and put it in HF_TOKEN"
+def _verify(repo: str, file: HubFile, path: Path) -> None:
+    expected = Remote(path.name, str(path), file.size, file.sha256 and f"sha256:{file.sha256}")
+    if problem := mismatch(expected, path):
+        path.unlink()
+        raise UserError(f"{repo}: {file.name} {problem} and was removed; run the same command again.")
+
+
+@contextmanager
+def _clear_errors(repo: str, kind: Kind) -> Iterator[None]:
+    """Turn what `huggingface_hub` raises into a UserError."""
+    import httpx2
+    from huggingface_hub import errors
+
+    page = f"{HUB}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+    accept = f"accept the terms at {page}, create a token at {HUB}/settings/tokens and put it in HF_TOKEN"
+    if not is_web_address(endpoint()):
+        raise UserError(f"{repo}: HF_ENDPOINT is '{shown(endpoint())}', which is not an address; correct or unset it.")
+    try:
+        yield
+    except errors.HFValidationError:
+        raise UserError(f"{repo}: is not the name of a repository of the hub, which is owner/name.") from None
+    except errors.GatedRepoError:
+        raise UserError(f"{repo}: its terms were not accepted: {accept}.") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"{repo}: the hub has no such repository, or it is private: {accept}.") from None
+    except errors.OfflineModeIsEnabled:
+        raise UserError(f"{repo}: cannot be downloaded while HF_HUB_OFFLINE is set.") from None
+    except errors.RemoteEntryNotFoundError:
+        raise UserError(f"{repo}: the repository has no such file; name one of its files, as {repo}:FILE.") from None
+    except (errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"{repo}: cannot be downloaded from {endpoint()} ({reason}); try again later.") from None
+    except (ValueError, TypeError, KeyError, AttributeError):  # answers that huggingface_hub cannot read
+        raise UserError(
+            f"{repo}: {shown(endpoint())} does not answer as the hub does; correct HF_ENDPOINT if it is set, "
+            "and check whether a proxy answers instead."
+        ) from None

@@ -1,37 +1,39 @@
-"""Many small files by a list of addresses, some of which are dead."""
+"""Many small files by a list of links, some of which are dead."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import queue
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from threading import Event
 
-from threedgp.fetch.limiter import Limiter
-from threedgp.fetch.patience import Patience, Refused, Trouble
-from threedgp.fetch.remote import is_web_address
-from threedgp.fetch.web import Web
-from threedgp.fetch.workers import Workers
+import httpx2
+
+from threedgp.fetch.http import open_client, open_url
+from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
 from threedgp.runtime import atomic
+from threedgp.runtime.addresses import is_web_address
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
-LARGEST = 256 * 2**20
-"""Bytes; more is no small file."""
-AHEAD = 8
-"""Files that may wait for their turn, for each connection: bounds memory."""
-SILENT_LINKS = 20
-"""So many links in a row without an answer mean that not the links are dead but the network."""
+MAX_BYTES = 256 * 2**20
+"""Larger files are refused."""
+QUEUED_PER_CONNECTION = 8
+"""Files that may wait for their turn: bounds memory."""
+MAX_UNANSWERED = 20
+"""So many links in a row without an answer mean that the network is down, not that the links are dead."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """A file of the list."""
+    """An entry of the list."""
 
     key: str
     url: str
@@ -39,33 +41,68 @@ class Link:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of a link: its bytes, or why there are none."""
+    """The content behind a link, or why there is none."""
 
     key: str
     data: bytes | None
     reason: str | None = None
-    silent: bool = False
+    unanswered: bool = False
     """Whether the reason is that no answer came."""
 
 
+class RateLimiter:
+    """Spaces requests to each host evenly, at most `per_second`. Threads may share one.
+
+    Args:
+        sleep: waits for some seconds.
+        clock: time in seconds.
+    """
+
+    def __init__(
+        self, per_second: float, sleep: Callable[[float], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval, self._sleep, self._clock = 1 / per_second, sleep, clock
+        self._next: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def wait(self, host: str) -> None:
+        """Wait until `host` may be asked."""
+        with self._lock:
+            now = self._clock()
+            mine = max(now, self._next.get(host, now))
+            self._next[host] = mine + self._interval
+        if mine > now:
+            self._sleep(mine - now)
+
+    def hold(self, host: str, seconds: float) -> None:
+        """Send `host` no request for a while."""
+        with self._lock:
+            now = self._clock()
+            self._next[host] = max(now + seconds, self._next.get(host, now))
+
+
 class DeadLinks:
-    """Keys and reasons, kept in a file of JSON lines."""
+    """Keys and reasons of dead links, kept in a file of JSON lines.
+
+    Raises:
+        UserError: the file is something else.
+    """
 
     def __init__(self, record: Path) -> None:
         self.record = record
         self.reasons: dict[str, str] = {}
         lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
-        whole = [line for line in lines if line.endswith(b"\n")]  # a kill may have torn the last one
-        for line in whole:
+        complete = [line for line in lines if line.endswith(b"\n")]  # the last one may be cut off by a kill
+        for line in complete:
             try:
                 row = json.loads(line)
                 self.reasons[row["key"]] = row["reason"]
             except (ValueError, KeyError, TypeError):
                 raise UserError(
-                    f"{record}: is no list of dead links; delete it and run the same command again."
+                    f"{record}: is not a list of dead links; delete it and run the same command again."
                 ) from None
-        if len(whole) < len(lines):
-            atomic.write_bytes(record, b"".join(whole))
+        if len(complete) < len(lines):
+            atomic.write_bytes(record, b"".join(complete))
 
     def add(self, link: Link, reason: str) -> None:
         self.reasons[link.key] = reason
@@ -83,121 +120,150 @@ def fetch_links(
     requests_per_second: float,
     connections: int = 4,
     total: int | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Iterator[Fetched]:
-    """Yield what `links` lead to, in their order.
+    """Yield the content of `links`, in their order.
 
     Args:
-        links: those still wanted; a caller that goes on after a stop leaves out those whose bytes it has.
+        links: links still to be fetched; a caller that resumes leaves out those whose content it has.
         record: JSON lines of the dead links (`key`, `url`, `reason`), kept from run to run: none is asked twice.
-        title: what the progress is called.
+        title: label of the progress bar.
         max_dead: more dead links than this share of `total` are an error.
-        requests_per_second: to one host, at most.
+        requests_per_second: limit for each host.
+        connections: concurrent requests.
         total: number of all links, with those that earlier runs fetched; None = `len(links)`.
 
     Raises:
-        UserError: too many dead links, or the network is away. What was yielded before stays good.
+        UserError: too many links are dead, or the network is down. What was yielded before stays valid.
     """
     total = len(links) if total is None else total
-    patience, stop, dead = patience or Patience(), Event(), DeadLinks(record)
-    limiter = Limiter(requests_per_second, lambda seconds: patience.wait(seconds, stop))
+    policy, dead = policy or RetryPolicy(), DeadLinks(record)
+    limiter = RateLimiter(requests_per_second, policy.sleep)
 
-    def check() -> None:
+    def check_dead() -> None:
         if len(dead.reasons) > max_dead * total:
             raise UserError(
                 f"{title}: {len(dead.reasons)} of {total} links are dead, more than the share of {max_dead:g} that "
-                f"machine.max_dead_links allows; {record} says why. Raise it, or delete that file to ask them again."
+                f"machine.max_dead_links allows; {record} lists the reasons. Raise the limit, or delete that file to "
+                "try them again."
             )
 
-    check()
+    check_dead()
+    held: list[tuple[Link, Fetched]] = []
+    unanswered = 0
     with (
-        Workers(connections, lambda: Web(patience, limiter.turn), stop) as workers,
+        open_client(policy, lambda request: limiter.wait(request.url.host)) as client,
+        closing(_DaemonThreads(connections)) as threads,
         progress(title, total, "links", total - len(links)) as bar,
     ):
-        ask = partial(_ask, patience, limiter, stop)
-        held: list[tuple[Link, Fetched]] = []
-        silent = 0
-        for link, fetched in _in_order(links, dead, workers, ask, AHEAD * connections):
-            held.append((link, fetched))
-            silent += fetched.silent
-            if silent == SILENT_LINKS:
-                raise UserError(
-                    f"{title}: {silent} links in a row gave no answer, the last because {fetched.reason}; "
-                    "check the network and run the same command again, it goes on from here."
-                )
-            if silent and (fetched.silent or link.key in dead.reasons):
-                continue  # only an answer shows that those before are dead, and not the network
-            yield from _settle(held, dead)
-            check()
+
+        def release() -> Iterator[Fetched]:
+            for link, fetched in held:
+                if fetched.reason is not None and link.key not in dead.reasons:
+                    dead.add(link, fetched.reason)
+                yield fetched
+            check_dead()
             bar.advance(len(held))
             bar.note(f"{len(dead.reasons)} dead")
-            held, silent = [], 0
-        yield from _settle(held, dead)
-        check()
-        bar.advance(len(held))
+            held.clear()
 
+        def submit(link: Link) -> Future[Fetched]:
+            if link.key not in dead.reasons:
+                return threads.submit(lambda: _fetch(link, client, limiter, policy))
+            known: Future[Fetched] = Future()
+            known.set_result(Fetched(link.key, None, dead.reasons[link.key]))
+            return known
 
-def _settle(held: list[tuple[Link, Fetched]], dead: DeadLinks) -> Iterator[Fetched]:
-    for link, fetched in held:
-        if fetched.reason is not None and link.key not in dead.reasons:
-            dead.add(link, fetched.reason)
-        yield fetched
+        for link, fetched in _in_order(links, submit, QUEUED_PER_CONNECTION * connections):
+            held.append((link, fetched))
+            unanswered += fetched.unanswered
+            if unanswered == MAX_UNANSWERED:
+                raise UserError(
+                    f"{title}: {unanswered} links in a row gave no answer, the last because {fetched.reason}; "
+                    "check the network and run the same command again to continue."
+                )
+            if unanswered and (fetched.unanswered or link.key in dead.reasons):
+                continue  # only an answer shows that the network is up, and the links before are dead
+            unanswered = 0
+            yield from release()
+        yield from release()
 
 
 def _in_order(
-    links: Sequence[Link], dead: DeadLinks, workers: Workers, ask: Callable[[Link, Web], Fetched], ahead: int
+    links: Sequence[Link], submit: Callable[[Link], Future[Fetched]], max_queued: int
 ) -> Iterator[tuple[Link, Fetched]]:
     waiting: deque[tuple[Link, Future[Fetched]]] = deque()
-    coming = iter(links)
+    remaining = iter(links)
     while True:
-        for link in itertools.islice(coming, ahead - len(waiting)):
-            if link.key in dead.reasons:
-                known: Future[Fetched] = Future()
-                known.set_result(Fetched(link.key, None, dead.reasons[link.key]))
-                waiting.append((link, known))
-            else:
-                waiting.append((link, workers.submit(partial(ask, link))))
+        waiting.extend((link, submit(link)) for link in itertools.islice(remaining, max_queued - len(waiting)))
         if not waiting:
             return
         link, future = waiting.popleft()
         yield link, future.result()
 
 
-def _ask(patience: Patience, limiter: Limiter, stop: Event, link: Link, web: Web) -> Fetched:
+def _fetch(link: Link, client: httpx2.Client, limiter: RateLimiter, policy: RetryPolicy) -> Fetched:
     def read() -> bytes:
         try:
-            return _read(link.url, web, stop)
-        except Trouble as trouble:
-            if trouble.wait:
-                limiter.hold(link.url, trouble.wait)
+            return _read(link.url, client)
+        except TransientError as error:
+            if error.retry_after:
+                limiter.hold(httpx2.URL(link.url).host, error.retry_after)
             raise
 
     try:
-        return Fetched(link.key, patience.persist(read, link.url, stop))
-    except Refused as reason:
-        return Fetched(link.key, None, str(reason), reason.unreachable)
+        if not is_web_address(link.url):
+            raise PermanentError("this is not a web address")
+        return Fetched(link.key, policy.run(read))
+    except PermanentError as error:
+        return Fetched(link.key, None, str(error), error.unanswered)
 
 
-def _read(url: str, web: Web, stop: Event) -> bytes:
-    """All bytes of a small file."""
-    if not is_web_address(url):
-        raise Refused("this is no web address")
-    content = web.open(url)
-    try:
-        # Flickr answers for a deleted picture with one that says so.
-        if content.url != url and "unavailable" in content.url.rpartition("/")[2]:
-            raise Refused("there is a placeholder in its place")
+def _read(url: str, client: httpx2.Client) -> bytes:
+    with open_url(client, url) as response:
+        # Flickr redirects from a deleted photograph to an image that says so.
+        if response.history and "unavailable" in response.url.path.rpartition("/")[2]:
+            raise PermanentError("a placeholder has replaced it")
         chunks, size = [], 0
-        while data := content.read():
-            size += len(data)
-            if size > LARGEST:
-                raise Refused(f"it has more than {LARGEST} bytes")
-            chunks.append(data)
-    finally:
-        content.close()
-    total = content.version.total
-    if stop.is_set() or (total is not None and size < total):
-        raise Trouble("the connection ended too early")
+        for chunk in response.iter_raw():
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise PermanentError(f"it has more than {MAX_BYTES} bytes")
+            chunks.append(chunk)
     if not size:
-        raise Refused("it is empty")
+        raise PermanentError("it is empty")
     return b"".join(chunks)
+
+
+class _DaemonThreads:
+    """Threads that do not keep the process alive.
+
+    Python waits for the threads of a ThreadPoolExecutor before it exits, and one that waits for a silent server would
+    delay a stopped command by a minute.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], Fetched], Future[Fetched]]] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, task: Callable[[], Fetched]) -> Future[Fetched]:
+        future: Future[Fetched] = Future()
+        self._tasks.put((task, future))
+        return future
+
+    def close(self) -> None:
+        """Begin no further task; do not wait for those that run."""
+        self._closed.set()
+
+    def _work(self) -> None:
+        while not self._closed.is_set():
+            try:
+                task, future = self._tasks.get(timeout=1)
+            except queue.Empty:
+                continue
+            try:
+                future.set_result(task())
+            except BaseException as error:
+                future.set_exception(error)

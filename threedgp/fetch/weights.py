@@ -1,30 +1,32 @@
-"""Weights of networks: found on this machine, or fetched once into a cache."""
+"""Weights of networks: on this machine, or downloaded once into a cache."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from threedgp.fetch.cache import cache_folder, cached
-from threedgp.fetch.checksums import problem_of
-from threedgp.fetch.hub import list_repository
-from threedgp.fetch.patience import Patience
-from threedgp.fetch.remote import Remote, address_problem, expanded, local_path, scheme
+import filelock
+
+from threedgp.fetch import hub
+from threedgp.fetch.download import download
+from threedgp.fetch.remote import Remote, checksum_of, mismatch
+from threedgp.fetch.retry import RetryPolicy
 from threedgp.fetch.table import WEIGHTS
+from threedgp.runtime import atomic
+from threedgp.runtime.addresses import address_problem, expanded, local_path, scheme
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import say
 
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
-HUB_FILE = "model.safetensors"
-"""Of a repository, where no other file is named."""
-MODEL_FILE = re.compile(r"[^/]+\.(json|txt|model)|model(-\d+-of-\d+)?\.safetensors")
-"""What `from_pretrained` reads; no pickles."""
+DEFAULT_HUB_FILE = "model.safetensors"
 
 
 def kind_of(given: str) -> Literal["path", "url", "hub"]:
@@ -42,111 +44,135 @@ def find_weights(
     *,
     key: str | None = None,
     mirror: str | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Path:
-    """A local file with the weights called `name`, whose checksum is right.
+    """A local file with the weights `name`, whose checksum is right.
 
-    What is fetched stays in `cache_folder()`; without a stated checksum, the one of the first time is expected from
-    then on. A path is used where it is.
+    What is downloaded stays in a cache. A URL without a stated checksum must lead to the same file ever after.
 
     Args:
         name: entry of `table.WEIGHTS`, or any name for what `given` leads to.
-        given: path, file:// or https:// address (`...#sha256=...` states the checksum), hub id `owner/repo` (its
-            `model.safetensors`) or `owner/repo:file`; None = the entry of the table.
-        key: the setting that `given` comes from, such as `depth.weights`; None = the one of the table.
-        mirror: as in `fetch`.
+        given: path, file:// or https:// URL (`...#sha256=...` states the checksum), or hub id `owner/repo:file`, where
+            the file is `model.safetensors` by default; None = the entry of the table.
+        key: the setting that `given` comes from, such as `depth.weights`; None = the one in the table.
+        mirror: folder or URL where the file is looked for first.
 
     Raises:
-        UserError: there are none, they cannot be fetched, or they are others than expected.
+        UserError: there are no such weights, they cannot be downloaded, or their checksum is wrong.
     """
     entry = WEIGHTS.get(name)
+    if given is None and entry is None:
+        raise UserError(f"{key or 'weights'}: no weights of {name!r} are known; name a path, a URL or a hub id.")
     key = key or (entry.key if entry else "weights")
-
-    def fetched(list_files: Callable[[], list[Remote]]) -> Path:
-        with _naming(key):
-            return cached(*cache_place(name, given), list_files, mirror, patience)
-
-    if given is None:
-        if entry is None:
-            raise UserError(f"{key}: no weights of {name!r} are known; name a path, an address or a hub id.")
-        return fetched(lambda: [entry.file])
     checksum = entry.file.checksum if entry and entry.only else None
-    kind = kind_of(given)
-    if kind == "path":
-        return _checked(given, checksum, key)
-    if kind == "url":
-        file = _remote(given, checksum, key)
-        return fetched(lambda: [file])
-    repo, file_name = _hub_id(given)
-    file_name = file_name or HUB_FILE
-
-    def listed() -> list[Remote]:
-        files = list_repository(repo, kind="model", mirror=mirror)
-        found = [file for file in files if file.name == f"{repo}/{file_name}"]
-        if not found:
-            raise UserError(f"{repo} has no {file_name}; name one of its files, as {repo}:FILE.")
-        return [replace(file, checksum=checksum or file.checksum) for file in found]
-
-    return fetched(listed)
+    with _prefixed(key):
+        if given is not None and kind_of(given) == "hub":
+            repo, file_name = _hub_id(given)
+            return _verified(hub.download_file(repo, file_name or DEFAULT_HUB_FILE, mirror=mirror), checksum)
+        if given is not None and kind_of(given) == "path":
+            return _verified(local_path(given), checksum)
+        file = entry.file if given is None else _remote(given, checksum)
+        return _cached(file, _cache_folder(name, given), mirror, policy)
 
 
-def cache_place(name: str, given: str | None = None) -> tuple[Path, str]:
-    """The folder in which `find_weights` keeps what it fetches for `name` and `given`, and the file's name below it.
+def cached_weights(name: str, given: str | None = None) -> Path | None:
+    """The file that `find_weights` has downloaded for `name` and `given`; None if it has not.
 
-    `given` is None for an entry of the table, an address or a hub id.
+    `given` is None for an entry of the table, a URL or a hub id.
     """
-    if given is None:
-        file = WEIGHTS[name].file
-        digits = (file.checksum or ":any").partition(":")[2][:8]
-        return cache_folder() / f"weights/{name}-{digits}", file.name
-    if kind_of(given) == "url":
-        digits = hashlib.sha256(given.encode()).hexdigest()[:16]
-        return cache_folder() / "url" / digits, _file_name(given)
-    repo, file_name = _hub_id(given)
-    return cache_folder() / "hub", f"{repo}/{file_name or HUB_FILE}"
+    if given is not None and kind_of(given) == "hub":
+        repo, file_name = _hub_id(given)
+        return hub.cached_file(repo, file_name or DEFAULT_HUB_FILE)
+    path = _cache_folder(name, given) / (WEIGHTS[name].file.name if given is None else _file_name(given))
+    return path if path.is_file() else None
 
 
-def find_model(given: str, *, key: str, mirror: str | None = None, patience: Patience | None = None) -> Path:
-    """A local folder with a model as `from_pretrained` wants it: `config.json` and safetensors.
+def find_model(given: str, *, key: str, mirror: str | None = None) -> Path:
+    """A local folder with a model as `from_pretrained` reads it: `config.json` and safetensors.
 
     Args:
-        given: a local folder, or a hub id `owner/repo`; asked once, then the copy in the cache serves.
+        given: a local folder, or a hub id `owner/repo`.
         key: the setting that `given` comes from, such as `depth.weights`.
-        mirror: as in `fetch`.
+        mirror: folder where the repository is looked for first.
 
     Raises:
-        UserError: there is none, it cannot be fetched, or its weights are pickles.
+        UserError: there is none, it cannot be downloaded, or its weights are pickles.
     """
     if kind_of(given) != "hub":
         folder = local_path(given)
         if folder is None or not (folder / "config.json").is_file():
             raise UserError(
-                f"{key}: {given} is no folder with a config.json; name one, or a hub id such as owner/repo."
+                f"{key}: {given} is not a folder with a config.json; name one, or a hub id such as owner/repo."
             )
         return folder
     repo, file_name = _hub_id(given)
     if file_name is not None:
-        raise UserError(f"{key}: the whole of {repo} is needed, not only {file_name}; leave out ':{file_name}'.")
-
-    def listed() -> list[Remote]:
-        files = list_repository(repo, kind="model", mirror=mirror)
-        found = [file for file in files if MODEL_FILE.fullmatch(file.name.removeprefix(f"{repo}/"))]
-        names = {file.name.removeprefix(f"{repo}/") for file in found}
-        if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-            raise UserError(f"{repo} has no config.json with safetensors beside it; name another model.")
-        return found
-
-    with _naming(key):
-        return cached(cache_folder() / "hub", f"{repo}/config.json", listed, mirror, patience).parent
+        raise UserError(f"{key}: all of {repo} is needed, not only {file_name}; leave out ':{file_name}'.")
+    with _prefixed(key):
+        return hub.download_model(repo, mirror=mirror)
 
 
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put the setting in front of what went wrong."""
+def cache_root() -> Path:
+    """Folder of downloaded weights: $THREEDGP_CACHE, or ~/.cache/threedgp.
+
+    Raises:
+        UserError: it lies in the home folder of an unknown user.
+    """
+    folder = expanded(os.environ.get("THREEDGP_CACHE") or "~/.cache/threedgp")
+    if folder.parts[0].startswith("~"):
+        raise UserError(f"{folder}: '{folder.parts[0]}' is not a home folder; set THREEDGP_CACHE to another folder.")
+    return folder
+
+
+def _cache_folder(name: str, url: str | None) -> Path:
+    """Folder of a file of the table, or of the file at `url`."""
+    if url is None:
+        digits = (WEIGHTS[name].file.checksum or ":any").partition(":")[2][:8]
+        return cache_root() / f"weights/{name}-{digits}"
+    return cache_root() / "url" / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _cached(file: Remote, folder: Path, mirror: str | None, policy: RetryPolicy | None) -> Path:
+    """Path of `file`, downloaded into `folder` unless it is there or in the mirror; one process at a time."""
+    record = folder / f"{file.name}.checksum"
     try:
-        yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); set THREEDGP_CACHE to another folder."
+        ) from None
+    with filelock.FileLock(folder / f".{file.name}.lock"):
+        if file.checksum is None and record.is_file():
+            file = replace(file, checksum=record.read_text().strip())
+        path = download(file, folder, title=f"download {file.name}", mirror=mirror, policy=policy)
+        if file.checksum is None and path.parent == folder:
+            found = checksum_of(path)
+            say(f"{path}: no checksum was stated; from now on it must be {found}.")
+            atomic.write_bytes(record, f"{found}\n".encode())
+    return path
+
+
+def _verified(path: Path, checksum: str | None) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; correct the path, or name an https:// URL or a hub id.")
+    if problem := mismatch(Remote(path.name, str(path), checksum=checksum), path):
+        raise UserError(f"{path} {problem}, so it is another or a damaged file; name the right one.")
+    return path
+
+
+def _remote(given: str, checksum: str | None) -> Remote:
+    """The file at a URL, whose fragment may state a checksum."""
+    if problem := address_problem(given):
+        raise UserError(f"{problem}.")
+    url, fragment = urldefrag(given)
+    stated = fragment.replace("=", ":", 1).lower() or None
+    if checksum and stated and stated != checksum:
+        raise UserError(f"{given} states another checksum than {checksum}, which the weights must have.")
+    return Remote(_file_name(url), url, checksum=stated or checksum)
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2]) or "weights"
 
 
 def _hub_id(given: str) -> tuple[str, str | None]:
@@ -155,29 +181,10 @@ def _hub_id(given: str) -> tuple[str, str | None]:
     return found["repo"], found["file"]
 
 
-def _checked(given: str, checksum: str | None, key: str) -> Path:
-    """The file of this machine that `given` names."""
-    path = local_path(given)
-    assert path is not None
-    if not path.is_file():
-        raise UserError(f"{key}: {path} does not exist; correct the path, or name an https:// address or a hub id.")
-    problem = problem_of(Remote(path.name, given, checksum=checksum), path)
-    if problem:
-        raise UserError(f"{key}: {path} {problem}, so it is another or a damaged file; name the right one.")
-    return path
-
-
-def _remote(given: str, checksum: str | None, key: str) -> Remote:
-    """The file at an address, whose fragment may state a checksum."""
-    problem = address_problem(given)
-    if problem:
-        raise UserError(f"{key}: {problem}.")
-    url, fragment = urldefrag(given)
-    stated = fragment.replace("=", ":", 1).lower() or None
-    if checksum and stated and stated != checksum:
-        raise UserError(f"{key}: {given} states another checksum than {checksum}, which the weights must have.")
-    return Remote(_file_name(url), url, checksum=stated or checksum)
-
-
-def _file_name(url: str) -> str:
-    return unquote(urlsplit(url).path.rpartition("/")[2]) or "weights"
+@contextmanager
+def _prefixed(key: str) -> Iterator[None]:
+    """Put the setting in front of the message of a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from huggingface_hub import get_token
+
 from threedgp.config import Config
 from threedgp.data.source import dataset_problem, get_source
-from threedgp.depth.estimator import estimator_problem
-from threedgp.fetch.hub import HUB, endpoint, token_for
-from threedgp.fetch.remote import expanded, mirror_problem, shown
+from threedgp.fetch.hub import HUB
 from threedgp.needs.finding import Finding
+from threedgp.runtime.addresses import expanded, mirror_problem, shown
 from threedgp.runtime.errors import UserError
 
 
@@ -17,11 +18,7 @@ def missing_pictures(config: Config) -> str | None:
 
 
 def _dataset_problem(config: Config) -> str | None:
-    return (
-        dataset_problem(config.dataset)
-        or estimator_problem(config.depth.estimator, config.dataset.source)
-        or _missing_path(config)
-    )
+    return dataset_problem(config.dataset) or _missing_path(config)
 
 
 def _missing_path(config: Config) -> str | None:
@@ -61,7 +58,7 @@ def pictures_finding(config: Config) -> Finding:
     source = f"will be downloaded from {published.url} ({_size(published.num_images, published.num_bytes)})"
     if not published.gated:
         return Finding(what, source, True, True)
-    if token_for(endpoint()):
+    if get_token():
         return Finding(what, f"{source}, with your token", True, True)
     if config.machine.mirror:
         return Finding(

@@ -1,4 +1,4 @@
-"""Pictures and depth maps arranged for the eye. Everything is uint8 RGB, `[H, W, 3]`."""
+"""Images for people: grids of tiles, depth and normals as colors, PNG files. Images are uint8 RGB, `[H, W, 3]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ GAP = 2
 """Pixels between tiles, before any enlargement. Even, so that a video frame keeps even sides."""
 GAP_COLOR = 128
 DEPTH_CUT = 1
-"""Percent of a set's depth values beyond each end of the colour scale: a single far pixel would darken the rest."""
+"""Percent of depth values beyond each end of the color scale, since one far pixel would darken all others."""
+MAX_DEPTH_VALUE = 65535
+"""Largest value of a 16-bit PNG."""
 
 
 def grid(tiles: np.ndarray, columns: int) -> np.ndarray:
@@ -31,25 +33,26 @@ def grid(tiles: np.ndarray, columns: int) -> np.ndarray:
 
 
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Tiles `[N, h, w, 3]` that each show a left and a right picture: `[N, h, 2 w, 3]`."""
+    """Tiles `[N, h, 2 w, 3]` that each show a left and a right image `[N, h, w, 3]`."""
     return np.concatenate([left, right], axis=2)
 
 
-def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
-    """Every pixel becomes `factor` x `factor` pixels; `picture` is `[..., H, W, 3]`."""
-    return picture.repeat(factor, axis=-3).repeat(factor, axis=-2)
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """The image `[..., H, W, 3]` with every pixel repeated `factor` times along both sides."""
+    return image.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
-def enlargement(resolution: int, wanted: int) -> int:
-    """The largest whole factor that keeps pictures of `resolution` within `wanted` pixels, at least 1."""
-    return max(wanted // resolution, 1)
+def enlargement(resolution: int, max_size: int) -> int:
+    """The largest integer factor, at least 1, that keeps images of `resolution` within `max_size` pixels."""
+    return max(max_size // resolution, 1)
 
 
 def depth_colors(depth: np.ndarray, bounds: tuple[float, float] | None = None) -> np.ndarray:
-    """Depth maps `[..., H, W]` as colours `[..., H, W, 3]`: near is bright.
+    """Depth maps `[..., H, W]` as colors `[..., H, W, 3]`; near is bright.
 
-    `bounds` are the depths of the brightest and darkest colour; None = those of the whole set, but for its
-    outermost percents.
+    Args:
+        bounds: depths of the brightest and of the darkest color; None = those of all maps without the outermost
+            `DEPTH_CUT` percent.
     """
     near, far = bounds or np.percentile(depth, (DEPTH_CUT, 100 - DEPTH_CUT))
     nearness = (far - depth.astype(np.float64)) / max(far - near, 1e-12)
@@ -58,6 +61,36 @@ def depth_colors(depth: np.ndarray, bounds: tuple[float, float] | None = None) -
     return cv2.cvtColor(colors, cv2.COLOR_BGR2RGB).reshape(*depth.shape, 3)
 
 
-def write_png(target: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture `[H, W, 3]`, all or nothing."""
-    write_bytes(target, encode_image(np.ascontiguousarray(picture), "png"))
+def normal_colors(normals: np.ndarray) -> np.ndarray:
+    """Normals `[..., 3]` in camera space as uint8 colors: red to the right, green up, blue towards the viewer.
+
+    The normals are those of the rendered depth map (`threedgp.camera.normals`). They need no gradient of the density
+    and show the noise and the steps of a depth map; at the border of an object the normal is that of the step.
+    """
+    return ((normals + 1) * 127.5).round().astype(np.uint8)
+
+
+def write_png(target: Path, image: np.ndarray) -> None:
+    """Write an image `[H, W, 3]` atomically."""
+    write_bytes(target, encode_image(np.ascontiguousarray(image), "png"))
+
+
+def write_depth(target: Path, depth: np.ndarray, bounds: tuple[float, float]) -> None:
+    """Write a depth map `[R, R]` in scene units as 16-bit PNG, atomically; 0 and 65535 are the near and far bound."""
+    near, far = bounds
+    values = (depth.astype(np.float64) - near) / (far - near) * MAX_DEPTH_VALUE
+    write_bytes(target, cv2.imencode(".png", values.round().clip(0, MAX_DEPTH_VALUE).astype(np.uint16))[1].tobytes())
+
+
+def read_depth(file: Path, bounds: tuple[float, float]) -> np.ndarray:
+    """The depth map that `write_depth` wrote, float32 `[R, R]`.
+
+    Raises:
+        ValueError: the file is not a 16-bit depth map.
+    """
+    near, far = bounds
+    data = np.frombuffer(file.read_bytes(), np.uint8)
+    values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    if values is None or values.ndim != 2 or values.dtype != np.uint16:
+        raise ValueError(f"{file}: not a 16-bit depth map")
+    return (near + values.astype(np.float64) / MAX_DEPTH_VALUE * (far - near)).astype(np.float32)

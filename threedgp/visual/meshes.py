@@ -1,7 +1,7 @@
 """Meshes of scenes: the surface where density crosses a level, with vertex colours.
 
-A mesh keeps the units and the axes of the scene: right-handed, +y up, the frontal camera on +z, which is what glTF
-asks for; one scene unit is one metre there. docs/conventions.md has the whole convention.
+A mesh keeps the units and the axes of the scene: right-handed, +y up, the frontal camera on +z. This is the convention
+of glTF, where one scene unit is one meter. See docs/conventions.md.
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from threedgp.models.generator import Generator
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress
-from threedgp.visual.levels import Field, surface_level
-from threedgp.visual.surfaces import evaluate, level_set, slabs_of
+from threedgp.visual.surfaces import Field, evaluate, level_set, slabs_of, surface_level
 
 FORMATS = ("glb", "ply", "obj")
 CAMERAS = 16
-"""Around a scene: what they see is what a mesh shows."""
+"""Cameras around a scene; a mesh shows what they see."""
 LEVEL_STRIDE = 4
-"""Every fourth of them is enough to choose the level of the surface."""
+"""Every fourth camera is enough to choose the level of the surface."""
 
 
 class NoSurface(UserError):
-    """A scene that has no mesh."""
+    """A scene has no surface, and so no mesh."""
 
 
 def seen_points(cameras: Tensor, points: Tensor, near: float, far: float) -> Tensor:
-    """Which of the points `[N, 3]` at least one of the cameras `[F, 8]` sees between `near` and `far`, and none has
-    before `near`: bool `[N]`.
+    """Whether at least one of the cameras `[F, 8]` sees a point between `near` and `far`, and none has it in front of
+    `near`: bool `[N]` for points `[N, 3]`.
 
-    Nothing ever told the model what the rest of space looks like. Matter before a camera's `near` is in none of its
-    pictures; in a mesh it would stand between that camera and the object.
+    The rest of space was never seen in training. Matter in front of a camera's `near` is in none of its images; in a
+    mesh it would stand between that camera and the object.
     """
     pose = cam2world(cameras)
     world2cam = pose[:, :3, :3].transpose(1, 2)  # [F, 3, 3]
     shift = -world2cam @ pose[:, :3, 3:]
-    # All cameras in one product, an axis at a time: a mesh asks this for every point of its grid.
+    # One product for all cameras, axis by axis, since a mesh needs this for every point of its grid.
     x, y, z = (torch.addmm(shift[:, axis], world2cam[:, axis], points.t()) for axis in range(3))  # each [F, N]
     squared = x.square() + y.square() + z.square()
     reach = -z * torch.tan(torch.deg2rad(cameras[:, FOV, None]) / 2)
@@ -57,17 +56,17 @@ def extract_mesh(
     """The watertight surface of a density field in the cube [-half_width, half_width]^3, closed at the cube's sides.
 
     Args:
-        color: of points `[N, 3]`, `[N, 3]` about [-1, 1]; evaluated at the vertices.
+        color: of points `[N, 3]`, `[N, 3]` in about [-1, 1]; evaluated at the vertices.
         density, half_width, resolution, level, bar, device: as in `level_set`.
 
     Raises:
-        NoSurface: nothing in the cube is as dense as `level`.
+        NoSurface: the density is below `level` everywhere.
     """
     vertices, faces = level_set(density, half_width, resolution, level, bar, device)
     if not len(faces):
         raise NoSurface(
             f"nothing in the scene is as dense as level {level:.4g} at any of the {resolution} grid points a side, so "
-            "it has no surface; lower the level or take more points."
+            "it has no surface; lower the level or use more grid points."
         )
     colors = evaluate(color, torch.as_tensor(vertices, dtype=torch.float32, device=device))
     colors = (colors * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
@@ -85,19 +84,19 @@ def scene_mesh(
     level: float | None = None,
     whole_cube: bool = False,
 ) -> trimesh.Trimesh:
-    """Mesh of a scene.
+    """The mesh of a scene.
 
     Args:
         generator: in evaluation mode.
         planes: of one scene, `[1, 3, H, W, C]`.
-        cameras: `[F, 8]`; what none of them sees is left out, and the level is chosen by what they see.
+        cameras: `[F, 8]`; the level is chosen by what they see, and what no camera sees is left out.
         resolution: grid points along each side of the cube.
         bar: advances by one for each of `slabs_of(resolution)`.
         level: density of the surface; None = `surface_level`.
-        whole_cube: keep also what no camera sees.
+        whole_cube: keep what no camera sees.
 
     Raises:
-        NoSurface: nothing in the cube is as dense as the level, or the scene is empty.
+        NoSurface: the density is below the level everywhere, or the scene is empty.
     """
     bounds, cameras = generator.ray_settings, cameras.to(planes.device)
 
@@ -124,7 +123,7 @@ def scene_mesh(
 
 
 def write_mesh(target: Path, mesh: trimesh.Trimesh) -> None:
-    """Write as the suffix of `target` says (.glb, .ply or .obj), all or nothing."""
+    """Write a mesh in the format of the suffix of `target` (.glb, .ply or .obj), atomically."""
     if target.suffix == ".glb":
         mesh = mesh.copy()
         mesh.visual.vertex_colors = linear_colors(mesh.visual.vertex_colors)
@@ -133,7 +132,7 @@ def write_mesh(target: Path, mesh: trimesh.Trimesh) -> None:
 
 
 def linear_colors(colors: np.ndarray) -> np.ndarray:
-    """uint8 colours `[N, 4]` from sRGB, as pictures have it, to linear light, as glTF has it (IEC 61966-2-1)."""
+    """uint8 colors `[N, 4]`, converted from sRGB to linear light, which glTF expects (IEC 61966-2-1)."""
     encoded = colors[:, :3] / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return np.concatenate([(linear * 255).round().astype(np.uint8), colors[:, 3:]], axis=1)

@@ -1,7 +1,12 @@
-"""Marching cubes over fields that are evaluated slab by slab, so that memory grows with the surface, not the volume."""
+"""Surfaces of density fields: which density is the surface, and marching cubes at this density.
+
+Fields are evaluated slab by slab, so that memory grows with the surface and not with the volume.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +14,29 @@ import torch
 from skimage.measure import marching_cubes
 from torch import Tensor
 
+from threedgp.camera.geometry import rays
 from threedgp.runtime.progress import Progress
-from threedgp.visual.levels import Field
 
-POINTS_AT_ONCE = 1 << 18
+Field = Callable[[Tensor], Tensor]
+"""From points `[N, 3]` in scene units to values `[N]` or `[N, 3]`."""
+
+NUM_RAYS, NUM_SAMPLES, NUM_LEVELS = 16, 96, 48
+"""For the choice of the level: rays along each side of an image, samples along a ray, levels that are tried."""
+MIN_DEPTH_OF_LEVEL, MAX_DEPTH_OF_LEVEL = 0.1, 10.0
+"""Optical depths. A level below the first along the whole ray is fog in any image; a level above the second between two
+samples is opaque."""
+MAX_TRANSMITTANCE = 0.5
+"""Rays that keep more of their light do not count, since they cross no surface."""
+MAX_POINTS = 1 << 18
+"""Points that a field evaluates at once."""
 SLAB_POINTS = 1 << 24
-"""Values in memory at once; 64 MB."""
+"""Grid values in memory at once; 64 MB."""
 OVERHANG = 1 / 32
-"""Of a grid step. What crosses the level beyond the outermost grid points lies on the sides of the cube, and so far
-out at most: all the way on the sides, vertices would fall together at the cube's edges."""
+"""Grid steps. A surface that leaves the cube is closed at most this far outside of it; on the sides of the cube itself,
+vertices would coincide at the edges."""
 MARGIN = 2.0**-12
-"""A grid value on the very level would put several vertices into one point, and leave triangles without area; it is
-moved off, by so much of the range of values that the vertices differ in float32."""
+"""Minimum distance of a grid value from the level, as a share of the range of values. A grid value at the level would
+put several vertices into one point and leave triangles without area."""
 
 
 class Surface(NamedTuple):
@@ -32,9 +48,60 @@ class Surface(NamedTuple):
     """int64 `[F, 3]`, counter-clockwise as seen from outside."""
 
 
+def surface_level(density: Field, cameras: Tensor, near: float, far: float) -> float:
+    """The density whose first crossing along rays agrees best with the rendered depth; 0 if all space is empty.
+
+    Levels are tried at equal steps of their logarithm, from `MIN_DEPTH_OF_LEVEL` to `MAX_DEPTH_OF_LEVEL`. The level
+    with the smallest mean distance between first crossing and rendered depth is returned.
+
+    Args:
+        density: of points `[N, 3]`, `[N]`.
+        cameras: `[F, 8]`, on the device of `density`.
+        near, far: bounds of the rays, scene units.
+    """
+    origins, directions = (x.flatten(0, 1) for x in rays(cameras, NUM_RAYS))  # [F * NUM_RAYS^2, 3]
+    step = (far - near) / NUM_SAMPLES
+    distances = near + step * (torch.arange(NUM_SAMPLES, device=origins.device, dtype=origins.dtype) + 0.5)
+    points = origins[:, None] + directions[:, None] * distances[:, None]
+    sigma = torch.cat([density(part) for part in points.reshape(-1, 3).split(1 << 18)]).view(len(origins), NUM_SAMPLES)
+    max_sigma = sigma.max().item()
+    if max_sigma <= 0:
+        return 0.0
+    behind = torch.exp(-step * sigma.cumsum(dim=1))  # transmittance behind each sample
+    before = torch.cat([torch.ones_like(behind[:, :1]), behind[:, :-1]], dim=1)
+    depth = ((before - behind) * distances).sum(dim=1) + behind[:, -1] * far
+    solid = behind[:, -1] <= MAX_TRANSMITTANCE
+    if not solid.any():
+        solid = torch.ones_like(solid)
+    max_level = min(MAX_DEPTH_OF_LEVEL / step, 0.95 * max_sigma)  # max_sigma is crossed in one point at most
+    min_level = min(MIN_DEPTH_OF_LEVEL / (far - near), max_level / 10)
+    levels = torch.logspace(math.log10(min_level), math.log10(max_level), NUM_LEVELS, dtype=torch.float64)
+
+    def error(level: float) -> float:
+        return (_first_crossing(sigma[solid], distances, level, far) - depth[solid]).abs().mean().item()
+
+    return min(levels.tolist(), key=error)
+
+
+def _first_crossing(sigma: Tensor, distances: Tensor, level: float, far: float) -> Tensor:
+    """Distances `[R]` at which rays first cross `level`, interpolated as in `level_set`; `far` if they never do.
+
+    Args:
+        sigma: `[R, S]`, at distances `[S]`.
+    """
+    share = sigma / (sigma + level)
+    above = share > 0.5
+    after = above.int().argmax(dim=1, keepdim=True)
+    before = (after - 1).clamp(min=0)
+    low, high = share.gather(1, before), share.gather(1, after)
+    step = torch.where(after > before, (0.5 - low) / (high - low), 0.0)
+    crossing = distances[before] + step * (distances[after] - distances[before])
+    return torch.where(above.any(dim=1), crossing[:, 0], far)
+
+
 def evaluate(field: Field, points: Tensor) -> np.ndarray:
-    """Values of a field at points `[N, 3]`, in pieces."""
-    return np.concatenate([field(part).float().cpu().numpy() for part in points.split(POINTS_AT_ONCE)])
+    """Values of a field at points `[N, 3]`, evaluated in parts."""
+    return np.concatenate([field(part).float().cpu().numpy() for part in points.split(MAX_POINTS)])
 
 
 def slabs_of(resolution: int) -> list[tuple[int, int]]:
@@ -48,40 +115,32 @@ def level_set(
 ) -> Surface:
     """The surface where a density crosses `level` in the cube [-half_width, half_width]^3, closed at the cube's sides.
 
-    Vertices are interpolated in `density / (density + level)`, which treats many times and a fraction of the level
-    alike: densities span decades, and a straight line between them would put every vertex beside the thin end.
+    Vertices are interpolated in `density / (density + level)`: densities span decades, and linear interpolation would
+    put every vertex next to the thin end of its edge.
 
     Args:
         density: of points `[N, 3]`, `[N]`, not negative.
-        half_width: of the cube, scene units.
+        half_width: scene units.
         resolution: grid points along each side, at least 2.
         level: above 0.
         bar: advances by one for each of `slabs_of`.
-        device: where the field wants its points.
+        device: of the points that `density` takes.
     """
     vertices, faces, count = [], [], 0
-    shared: dict[tuple[float, float], int] = {}  # vertices of the last plane, by their place in it
     last: np.ndarray | None = None
     for first, final in slabs_of(resolution):
-        part = _slab(density, half_width, resolution, level, (first, final), last, device)
-        last = part[-1].copy()
-        local, triangles = _march(part)
-        numbers = np.arange(count, count + len(local))
-        fresh = np.ones(len(local), bool)
-        for index in np.flatnonzero(local[:, 0] == 0) if first else ():
-            numbers[index], fresh[index] = shared[local[index, 1], local[index, 2]], False
-        numbers[fresh] = np.arange(count, count + fresh.sum())
-        shared = {
-            (local[index, 1], local[index, 2]): numbers[index] for index in np.flatnonzero(local[:, 0] == final - first)
-        }
-        vertices.append(local[fresh] + (first, 0.0, 0.0))
-        faces.append(numbers[triangles])
-        count += int(fresh.sum())
+        values = _slab(density, half_width, resolution, level, (first, final), last, device)
+        last = values[-1].copy()
+        local, triangles = _march(values)
+        vertices.append(local + np.array([first, 0.0, 0.0]))
+        faces.append(triangles + count)
+        count += len(local)
         bar.advance()
-    steps = np.concatenate(vertices) - 1
+    steps, triangles = _merge(np.concatenate(vertices), np.concatenate(faces))
+    steps -= 1
     inside = steps.clip(0, resolution - 1)
     steps = inside + (steps - inside) * OVERHANG
-    return Surface(steps * (2 * half_width / (resolution - 1)) - half_width, np.concatenate(faces))
+    return Surface(steps * (2 * half_width / (resolution - 1)) - half_width, triangles)
 
 
 def _slab(
@@ -93,10 +152,10 @@ def _slab(
     known: np.ndarray | None,
     device: str,
 ) -> np.ndarray:
-    """Planes of the grid from the first to the last of `bounds`, as shares in [0, 1] with the level at 1/2.
+    """Planes of the grid from the first to the last of `bounds`, as `density / (density + level)`.
 
-    A border of empty space, the outermost planes, closes the surface at the sides of the cube. `known` is the first
-    plane, where the slab before had it as its last.
+    The outermost planes are empty, which closes the surface at the sides of the cube. `known` is the first plane, if
+    the previous slab has evaluated it as its last.
     """
     planes = resolution + 2
     values = np.zeros((bounds[1] - bounds[0] + 1, planes, planes), np.float32)
@@ -107,7 +166,7 @@ def _slab(
             values[0] = known
         elif 0 < plane < planes - 1:
             points = torch.stack([line[plane - 1].expand_as(y), y, z], dim=-1).reshape(-1, 3)
-            # Double precision, for in float32 a tiny level would be 0 and a huge one infinite.
+            # In float32 a tiny level would be 0 and a huge one infinite.
             sigma = evaluate(density, points).reshape(resolution, resolution).astype(np.float64)
             share = sigma / (sigma + level)
             share[np.abs(share - 0.5) < MARGIN] = 0.5 + MARGIN
@@ -116,9 +175,18 @@ def _slab(
 
 
 def _march(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float64 `[V, 3]` in grid steps, and faces; none where nothing crosses the level."""
+    """Vertices float64 `[V, 3]` in grid steps, and faces; none if nothing crosses the level."""
     if not values.min() < 0.5 < values.max():
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
     vertices, faces, _, _ = marching_cubes(values, 0.5)
-    # scikit-image winds faces so that normals point to larger values; those of a surface point out of the solid.
+    # scikit-image winds faces so that normals point to larger values; here they point out of the solid.
     return vertices.astype(np.float64), faces[:, ::-1].astype(np.int64)
+
+
+def _merge(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mesh with equal vertices merged; they lie on planes that two slabs share. Keeps the order of vertices."""
+    unique, first, number = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return unique[order], rank[number.reshape(-1)][faces]

@@ -1,81 +1,118 @@
-"""A picture that is sharpened step by step until something else is asked for."""
+"""Progressive rendering for one page: a draft first, then larger images, until something else is requested."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from threedgp.visual.viewer_ladder import Ladder
-from threedgp.visual.viewer_scenes import Look
+if TYPE_CHECKING:
+    from threedgp.visual.viewer_scenes import ViewSettings
+
+DRAFT_SECONDS = 0.08
+"""Time limit of the first image, so that dragging feels responsive."""
+CHUNK_SECONDS = 0.1
+"""Time between two checks of whether the image is still needed."""
+MIN_SIZE = 16
+"""Pixels along each side of a draft."""
+INITIAL_SECONDS_PER_RAY = 2e-5
+"""Before anything was measured."""
+SMOOTHING = 0.5
+"""Weight of a new measurement of the speed."""
 
 
-class Order(NamedTuple):
-    """A picture, how large it shall become, and where it is shown."""
+class RenderSpeed:
+    """Sizes from a draft to the final image, each about twice the previous one, chosen by the measured speed."""
 
-    look: Look
+    def __init__(self) -> None:
+        self.seconds_per_ray = INITIAL_SECONDS_PER_RAY
+        self._measured = False
+
+    def measured(self, rays: int, seconds: float) -> None:
+        """Update the speed: `rays` took `seconds`."""
+        weight = SMOOTHING if self._measured else 1.0
+        self.seconds_per_ray += weight * (seconds / max(rays, 1) - self.seconds_per_ray)
+        self._measured = True
+
+    def sizes(self, size: int) -> list[int]:
+        """Pixels along each side of the images to render one after the other; the last is `size`."""
+        sizes = [size]
+        while sizes[0] // 2 >= MIN_SIZE and sizes[0] ** 2 * self.seconds_per_ray > DRAFT_SECONDS:
+            sizes.insert(0, sizes[0] // 2)
+        return sizes
+
+    def chunk(self) -> int:
+        """Number of rays to render between two checks of whether the image is still needed."""
+        return max(int(CHUNK_SECONDS / max(self.seconds_per_ray, 1e-12)), MIN_SIZE**2)
+
+
+class Request(NamedTuple):
+    """A requested image."""
+
+    settings: ViewSettings
     size: int
+    """Pixels along each side of the final image."""
     page: tuple[int, int]
-    """Width and height of the page in pixels. A picture for a page of another shape would be shown stretched."""
+    """Width and height of the page in pixels; an image for a page of another shape would be shown stretched."""
 
 
 class Frame(NamedTuple):
-    """A picture on the way to what was ordered, or at its end."""
+    """A rendered image of a request, a draft or final."""
 
-    order: Order
-    picture: np.ndarray
+    request: Request
+    image: np.ndarray
     """uint8 `[R, R, 3]`"""
     seconds: float
-    """Since drawing this order began."""
+    """Time since rendering of this request began."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing sharper comes."""
-        return len(self.picture) >= self.order.size
+        """Whether this is the final image."""
+        return len(self.image) >= self.request.size
 
 
 class Draw(Protocol):
-    """`Painter.draw`."""
+    """`SceneRenderer.draw`."""
 
-    def __call__(self, look: Look, size: int, is_stale: Callable[[], bool]) -> np.ndarray | None:
-        """Return the picture, or None as soon as `is_stale`."""
+    def __call__(self, settings: ViewSettings, size: int, is_stale: Callable[[], bool]) -> np.ndarray | None:
+        """Return the image, or None as soon as `is_stale` returns True."""
 
 
-class Refiner:
-    """One thread that draws for one person: first a draft, then larger and larger, always what was asked for last.
+class ProgressiveRenderer:
+    """A thread that renders the latest request of a page, from a draft to the final image.
 
-    A draft is never given up, so that the picture moves while somebody drags; what follows is, at once.
+    A draft is always finished, so that the image moves while the user drags; larger images are canceled at once.
     """
 
     def __init__(
-        self, draw: Draw, ladder: Ladder, show: Callable[[Frame], None], fail: Callable[[Exception], None]
+        self, draw: Draw, speed: RenderSpeed, show: Callable[[Frame], None], fail: Callable[[Exception], None]
     ) -> None:
         """
         Args:
-            draw: makes a picture.
-            ladder: the sizes on the way.
-            show: takes every picture, on the thread of the refiner.
-            fail: takes what went wrong with an order; the next one is tried again.
+            draw: renders an image.
+            speed: chooses the sizes.
+            show: called with every image, on the rendering thread.
+            fail: called with the error of an request; the next request is rendered as usual.
         """
-        self._draw, self._ladder, self._show, self._fail = draw, ladder, show, fail
-        self._asked: Order | None = None
-        self._begun: Order | None = None
+        self._draw, self._speed, self._show, self._fail = draw, speed, show, fail
+        self._latest: Request | None = None
+        self._current: Request | None = None
         self._closed = False
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="refiner", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="progressive", daemon=True)
         self._thread.start()
 
-    def ask(self, order: Order) -> None:
-        """Draw this from now on. The same order again changes nothing."""
+    def request(self, request: Request) -> None:
+        """Render this request from now on; repeating the current request changes nothing."""
         with self._change:
-            self._asked = order
+            self._latest = request
             self._change.notify()
 
     def close(self) -> None:
-        """Give up and end the thread; returns when it has ended."""
+        """Cancel rendering and wait for the thread to end."""
         with self._change:
             self._closed = True
             self._change.notify()
@@ -83,7 +120,7 @@ class Refiner:
             self._thread.join()
 
     def _is_stale(self) -> bool:
-        return self._closed or self._asked != self._begun
+        return self._closed or self._latest != self._current
 
     def _run(self) -> None:
         while True:
@@ -91,21 +128,18 @@ class Refiner:
                 self._change.wait_for(self._is_stale)
                 if self._closed:
                     return
-                self._begun = self._asked
+                self._current = self._latest
             try:
-                self._refine(self._begun)
+                self._refine(self._current)
             except Exception as error:
                 self._fail(error)
 
-    def _refine(self, order: Order) -> None:
-        began = time.perf_counter()
-        for rung, size in enumerate(self._ladder.rungs(order.size)):
-            picture = self._draw(order.look, size, self._is_stale if rung else self._is_closed)
-            if picture is None:
+    def _refine(self, request: Request) -> None:
+        start = time.perf_counter()
+        for step, size in enumerate(self._speed.sizes(request.size)):
+            image = self._draw(request.settings, size, self._is_stale if step else lambda: self._closed)
+            if image is None:
                 return
-            self._show(Frame(order, picture, time.perf_counter() - began))
+            self._show(Frame(request, image, time.perf_counter() - start))
             if self._is_stale():
                 return
-
-    def _is_closed(self) -> bool:
-        return self._closed

@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 
 from threedgp.data.archives.listing import MOST_CLASSES
 from threedgp.data.archives.pictures import LARGEST_FILE, BadPicture
+from threedgp.data.archives.references import Reference
 from threedgp.data.source import Contents
+from threedgp.fetch.hub import download_dataset
 from threedgp.runtime.errors import UserError
 
 ROWS = pa.schema(
@@ -58,6 +60,29 @@ def contents(folder: Path) -> Contents | None:
     if not files:
         return None
     return Contents(sum(file.stat().st_size for file in files), sum(_open(file).metadata.num_rows for file in files))
+
+
+def download_parquet(repo: str, folder: Path, mirror: str | None) -> tuple[Path, list[Reference]]:
+    """Download the training split of a repository of the hub into `folder`.
+
+    Returns:
+        the folder of the repository below `folder`, and the files in it.
+
+    Raises:
+        UserError: it cannot be downloaded, or holds no Parquet files.
+    """
+
+    def choose(names: Sequence[str]) -> list[str]:
+        return training_split([name for name in names if name.endswith(".parquet")], repo)
+
+    files = download_dataset(repo, folder / repo, choose, mirror=mirror)
+    if not files:
+        raise UserError(f"{repo}: the repository on the hub holds no Parquet files; set dataset.path to others.")
+    checksums = [f"sha256:{file.sha256}" if file.sha256 else "" for file in files]
+    return folder / repo, [
+        {"name": file.name, "size": file.size, "checksum": checksum}
+        for file, checksum in zip(files, checksums, strict=True)
+    ]
 
 
 def training_split(names: Sequence[str], where: str) -> list[str]:

@@ -22,10 +22,9 @@ import pyarrow.parquet as pq
 from threedgp.config import Config, MachineConfig
 from threedgp.data.archives import parquet_files, tars
 from threedgp.data.archives.files import Folder, TreeStore
-from threedgp.data.archives.hub_files import fetch_parquet
 from threedgp.data.archives.listed import ListedSource
 from threedgp.data.archives.listing import LISTING, list_parts, list_pictures, tabulate
-from threedgp.data.archives.parquet_files import ParquetStore
+from threedgp.data.archives.parquet_files import ParquetStore, download_parquet
 from threedgp.data.archives.pictures import LARGEST_FILE, SUFFIXES, BadPicture
 from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder, read_manifest
@@ -74,7 +73,7 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
     """
     machine = config.machine
     if path is None:
-        root, files = fetch_parquet(REPO, folder, machine)
+        root, files = download_parquet(REPO, folder, machine.mirror)
         _list_parquet(root, files, folder, machine.workers)
     elif not path.exists():
         raise UserError(f"dataset.path: {path} does not exist; {INSTRUCTIONS}.")

@@ -7,6 +7,7 @@ where it lies.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from threedgp.config import Config, MachineConfig
@@ -17,8 +18,9 @@ from threedgp.data.archives.references import Reference, check_unchanged, refer,
 from threedgp.data.archives.zip_members import extract_member
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import Contents, Published, SourceKind
-from threedgp.fetch.download import fetch
-from threedgp.fetch.remote import Remote, expanded
+from threedgp.fetch.download import download as download_file
+from threedgp.fetch.remote import Remote
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
@@ -102,14 +104,13 @@ def _unpack(archive: Path | None, subset: str, folder: Path, machine: MachineCon
     record = folder.with_name("unpacked.json")
     start_over_if_changed(folder.with_name("zip.json"), source, folder / DATA, record)
     if not record.is_file():
-        fetched = []
+        downloads = folder.with_name("downloads")
         if archive is None:
             file = Remote(f"{subset}.zip", PUBLISHED[subset].url)
-            fetched = fetch([file], folder.with_name("fetched"), title="download", mirror=machine.mirror)
-        crc = extract_member(archive or fetched[0], DATA, folder / DATA)
+            archive = download_file(file, downloads, title="download", mirror=machine.mirror)
+        crc = extract_member(archive, DATA, folder / DATA)
         write_json(record, {"name": DATA, "size": (folder / DATA).stat().st_size, "checksum": f"crc32:{crc:08x}"})
-        for file in fetched:  # it would take as much space again
-            file.unlink()
+        shutil.rmtree(downloads, ignore_errors=True)  # the zip takes as much space again
     return json.loads(record.read_text())
 
 

@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from threedgp.config import Config
 from threedgp.data.archives import parquet_files, sdip_links
-from threedgp.data.archives.hub_files import fetch_parquet
 from threedgp.data.archives.listed import ListedSource
 from threedgp.data.archives.listing import list_parts
-from threedgp.data.archives.parquet_files import ParquetStore
+from threedgp.data.archives.parquet_files import ParquetStore, download_parquet
 from threedgp.data.archives.references import Reference, check_unchanged, refer
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import Contents, Published, SourceKind
@@ -35,7 +34,7 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
     """
     subset, machine = config.dataset.subset, config.machine
     if path is None:
-        root, files = fetch_parquet(REPOS[subset], folder, machine)
+        root, files = download_parquet(REPOS[subset], folder, machine.mirror)
     elif path.suffix == LINKS_SUFFIX:
         root, files = sdip_links.download(path, folder, machine)
     else:

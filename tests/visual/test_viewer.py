@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from threedgp.visual.viewer_pictures import GROUND, on_page
+from threedgp.visual.viewer import BACKGROUND, on_page
 
 
 @pytest.mark.parametrize(("width", "height"), [(960, 800), (400, 800), (512, 512), (1920, 1080), (37, 1000), (1, 1)])
@@ -17,7 +17,7 @@ def test_shape_of_the_page_and_a_square_picture(width, height, size):
     assert page.shape[1] / page.shape[0] == pytest.approx(width / height, rel=1 / side)
     rows, columns = (page[..., 0] == 255).any(axis=1), (page[..., 0] == 255).any(axis=0)
     assert rows.sum() == columns.sum() == side
-    assert ((page == 255) | (page == GROUND)).all()
+    assert ((page == 255) | (page == BACKGROUND)).all()
     assert rows[0], "at the top"
     assert abs(int(columns.argmax()) - int(columns[::-1].argmax())) <= 1, "in the middle"
 
