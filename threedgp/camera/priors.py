@@ -9,12 +9,16 @@ from torch import Tensor
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
-from threedgp.runtime.constant_tensors import constant
 
 LOOK_AT_YAW_BOUNDS = (-math.pi, math.pi)
 LOOK_AT_PITCH_BOUNDS = (0.0, math.pi)
 PRIOR_DRAWS = 6
-"""Uniform numbers that one camera takes: yaw, pitch, fov, look-at yaw, pitch and radius."""
+"""Uniform numbers per camera: yaw, pitch, fov, look-at yaw, pitch and radius."""
+
+
+def _uniform(u: Tensor, bounds: tuple[float, float]) -> Tensor:
+    low, high = bounds
+    return low + (high - low) * u
 
 
 def _normal_cdf(x: float) -> float:
@@ -22,24 +26,24 @@ def _normal_cdf(x: float) -> float:
 
 
 def _normal(u: Tensor, bounds: tuple[float, float], std: float, truncated: bool) -> Tensor:
-    """Normal angle around the middle of `bounds`, by the inverse of its distribution function."""
+    """Normally distributed angle around the middle of `bounds`, by inverse transform sampling."""
     middle = sum(bounds) / 2
     if std == 0:
         return torch.full_like(u, middle)
     if truncated:
         low, high = (_normal_cdf((bound - middle) / std) for bound in bounds)
-        u = low + (high - low) * u
-    u = u.clamp(2.0**-25, 1 - 2.0**-24)  # a draw of exactly 0 would be infinitely far out
+        u = _uniform(u, (low, high))
+    u = u.clamp(2.0**-25, 1 - 2.0**-24)  # erfinv is infinite at the ends
     return middle + std * math.sqrt(2) * torch.erfinv(2 * u - 1)
 
 
 def prior_cameras(config: CameraConfig, u: Tensor) -> Tensor:
-    """Cameras drawn from the prior.
+    """Cameras drawn from the prior (3DGP, section 3.3).
 
     Args:
-        config: names the preset and its bounds. `uniform`: everything uniform in its bounds. `normal` and
-            `truncated_normal`: yaw and pitch normal around the middle of their bounds, the latter confined to them.
-            `fixed`: the frontal camera, always. The look-at point lies in a direction that is uniform on the sphere.
+        config: kind of prior and its bounds. `uniform`: every parameter uniform within its bounds. `normal` and
+            `truncated_normal`: yaw and pitch normal around the middle of their bounds, truncated to them in the latter
+            case. `fixed`: always the frontal camera. The direction of the look-at point is uniform on the sphere.
         u: uniform numbers in [0, 1), `[B, 6]`.
 
     Returns:
@@ -47,32 +51,30 @@ def prior_cameras(config: CameraConfig, u: Tensor) -> Tensor:
     """
     if config.prior == "fixed":
         return frontal_cameras(config, u.shape[0], dtype=u.dtype, device=u.device)
-    # The cosine of the look-at pitch is what is uniform, from 1 at the pole above down to -1.
-    bounds = (config.yaw, config.pitch, config.fov, LOOK_AT_YAW_BOUNDS, (1.0, -1.0), config.look_at_radius)
-    low = constant(tuple(float(low) for low, _ in bounds), u.dtype, u.device)
-    span = constant(tuple(float(high - low) for low, high in bounds), u.dtype, u.device)
-    yaw, pitch, fov, look_yaw, look_cosine, look_radius = torch.addcmul(low, u, span).unbind(-1)
-    if config.prior != "uniform":
+    u_yaw, u_pitch, u_fov, u_look_at_yaw, u_look_at_pitch, u_look_at_radius = u.unbind(-1)
+    if config.prior == "uniform":
+        yaw, pitch = _uniform(u_yaw, config.yaw), _uniform(u_pitch, config.pitch)
+    else:
         truncated = config.prior == "truncated_normal"
-        yaw = _normal(u[:, 0], config.yaw, config.yaw_std, truncated)
-        pitch = _normal(u[:, 1], config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
+        yaw = _normal(u_yaw, config.yaw, config.yaw_std, truncated)
+        pitch = _normal(u_pitch, config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
     return torch.stack(
         [
             yaw,
             pitch,
             torch.zeros_like(yaw),
-            fov,
+            _uniform(u_fov, config.fov),
             torch.full_like(yaw, config.radius),
-            look_yaw,
-            torch.arccos(look_cosine),
-            look_radius,
+            _uniform(u_look_at_yaw, LOOK_AT_YAW_BOUNDS),
+            torch.arccos(1 - 2 * u_look_at_pitch),  # uniform on the sphere: the cosine is uniform
+            _uniform(u_look_at_radius, config.look_at_radius),
         ],
         dim=-1,
     )
 
 
 def prior_mean_angles(config: CameraConfig) -> tuple[float, float, float]:
-    """Mean yaw, pitch and roll of the prior, in radians. Every preset is symmetric in its bounds."""
+    """Mean yaw, pitch and roll of the prior, in radians. Every prior is symmetric within its bounds."""
     return sum(config.yaw) / 2, sum(config.pitch) / 2, 0.0
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.config import DiscriminatorConfig
-from threedgp.models.layers import EqualizedConv, EqualizedLinear, side_by_side
+from threedgp.models.layers import EqualizedConv, EqualizedLinear, scale_channels
 from threedgp.models.mapping import ConditionMapping
 
 FREQUENCIES = 10
@@ -37,20 +36,25 @@ class PatchEncoding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """StyleGAN2 residual block; the patch encoding scales the input channels of its second convolution."""
+    """StyleGAN2 residual block; the patch encoding scales the input channels of its second convolution.
+
+    The residual architecture is that of Karras et al. 2020, figure 7c; the modulation by the patch parameters that of
+    EpiGRAF (Skorokhodov et al. 2022, section 3.2).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, style_width: int, *, down: bool) -> None:
         super().__init__()
-        half = math.sqrt(0.5)  # of the variance comes from each of the two that are added
-        self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down, gain=half)
+        self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down)
         self.conv0 = EqualizedConv(in_channels, in_channels, 3, activation="leaky_relu")
         self.affine = EqualizedLinear(style_width, in_channels)
-        self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down, gain=half)
+        self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down)
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """x `[B, in, H, W]`, scale `[B, in]` to `[B, out, H, W]`, or half of that with `down`."""
-        y = self.conv1(self.conv0(x, scale))
-        return self.skip(x) + y
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x `[B, in, H, W]` and style `[B, style_width]` to `[B, out, H, W]`, or half of that with `down`."""
+        y = self.conv0(x)
+        y = scale_channels(y, 1 + torch.tanh(self.affine(style)))
+        y = self.conv1(y)
+        return (self.skip(x) + y) * math.sqrt(0.5)  # keeps the variance
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
@@ -110,11 +114,6 @@ class Discriminator(nn.Module):
             else None
         )
 
-    def _scales(self, style: Tensor) -> Sequence[Tensor]:
-        """Of each block's channels, `[B, in]`."""
-        affines = [block.affine for block in self.blocks]
-        return (1 + torch.tanh(side_by_side(affines, style))).split([len(each.bias) for each in affines], dim=1)
-
     def forward(
         self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor | None]:
@@ -132,8 +131,8 @@ class Discriminator(nn.Module):
         encoding = self.patch_encoding(patch)
         style = self.style_mapping(encoding)
         x = self.from_rgb(images.to(dtype or images.dtype).contiguous(memory_format=torch.channels_last))
-        for block, scale in zip(self.blocks, self._scales(style), strict=True):
-            x = block(x, scale)
+        for block in self.blocks:
+            x = block(x, style)
         x = self.conv(minibatch_std(x, self.group)).flatten(1).to(encoding.dtype)
         condition = encoding
         if self.num_classes:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
 from threedgp.models.generator import Generator
-from threedgp.runtime.counter_rng import normal, uniform_sets
+from threedgp.runtime.counter_rng import normal, uniform
 
 
 class Scenes(NamedTuple):
@@ -56,14 +56,16 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
         labels: int64 `[B]`, the classes; None = drawn with the frequencies of the training data.
     """
     count, dtype = len(index), generator.mapping.w_average.dtype
-    u_camera, u_label = uniform_sets({"camera": PRIOR_DRAWS, "label": 1}, seed, name, index=index, dtype=dtype)
     if generator.num_classes and labels is None:
         bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
-        labels = torch.bucketize(u_label[:, 0].contiguous().to(bounds.dtype), bounds, right=True)
+        u = uniform((count,), seed, name, "label", index, dtype=dtype)
+        labels = torch.bucketize(u.to(bounds.dtype), bounds, right=True)
     return Scenes(
         normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
         labels if generator.num_classes else None,
-        prior_cameras(generator.camera_config, u_camera),
+        prior_cameras(
+            generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)
+        ),
     )
 
 

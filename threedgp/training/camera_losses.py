@@ -9,7 +9,6 @@ from torch import Tensor
 
 from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
 from threedgp.config.train import CameraRegularizerConfig
-from threedgp.runtime.constant_tensors import constant
 
 EMD_DRAWS = 64
 MEAN_DRAWS = 256
@@ -44,9 +43,8 @@ def emd_regularizer(posterior: Tensor, prior: Tensor, config: CameraRegularizerC
 
     Field of view in degrees, the rest in radians and scene units.
     """
-    weights = _weights(config)
-    by_column = tuple(weights.get(index, 0.0) for index in range(posterior.shape[1]))
-    return transport_cost(posterior, prior) @ constant(by_column, posterior.dtype, posterior.device)
+    costs = transport_cost(posterior, prior)
+    return sum(weight * costs[column] for column, weight in _weights(config).items())
 
 
 def gradient_regularizer(
@@ -71,5 +69,6 @@ def gradient_regularizer(
 
 def mean_angle_distance(posterior: Tensor, prior_mean: tuple[float, float, float]) -> Tensor:
     """Euclidean distance between the mean (yaw, pitch, roll) of posterior cameras `[N, 8]` and the prior's mean."""
-    distance = posterior[:, YAW : ROLL + 1].mean(dim=0) - constant(prior_mean, posterior.dtype, posterior.device)
-    return torch.sqrt(distance.square().sum() + 1e-12)  # the root's derivative is infinite at zero
+    means = posterior[:, YAW : ROLL + 1].mean(dim=0)
+    squares = [(mean - expected).square() for mean, expected in zip(means, prior_mean, strict=True)]
+    return torch.sqrt(sum(squares) + 1e-12)  # the derivative of the root is infinite at zero

@@ -9,7 +9,7 @@ from threedgp.config import Config
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import Scenes, draw_scenes
 from threedgp.render import RayRandomness
-from threedgp.runtime.counter_rng import normal, uniform, uniform_sets
+from threedgp.runtime.counter_rng import normal, uniform
 from threedgp.training.patches import Patches, draw_patches
 
 
@@ -37,10 +37,6 @@ class Draws:
         """Uniform numbers `[B, *shape]`."""
         return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
 
-    def uniform_sets(self, widths: dict[str, int]) -> tuple[Tensor, ...]:
-        """Uniform numbers `[B, width]` for each name: those of `uniform`, at once."""
-        return uniform_sets(widths, self.seed, self.phase, index=self.index, dtype=self.dtype)
-
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers `[B, *shape]`."""
         return normal((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
@@ -54,10 +50,9 @@ class Draws:
 
     def patches(self, beta: float) -> Patches:
         """Where to cut patches."""
-        scale, offset = self.uniform_sets({"patch scale": 1, "patch offset": 2})
         return draw_patches(
-            scale[:, 0],
-            offset,
+            self.uniform("patch scale"),
+            self.uniform("patch offset", 2),
             scale_min=self.config.train.patch_scale_min,
             beta=beta,
             group=self.config.model.discriminator.minibatch_std_group,
@@ -73,8 +68,7 @@ class Draws:
                 self.normal("coarse noise", count, coarse) * density_noise,
                 self.normal("fine noise", count, fine) * density_noise,
             )
-        u_coarse, u_fine = self.uniform_sets({"coarse": count * coarse, "fine": count * fine})
-        return RayRandomness(u_coarse.unflatten(1, (count, coarse)), u_fine.unflatten(1, (count, fine)), *noises)
+        return RayRandomness(self.uniform("coarse", count, coarse), self.uniform("fine", count, fine), *noises)
 
     def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
         """Noise inputs of the backbone; None where it has none."""
