@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from threedgp.models.backbone import Backbone, OutputLayer, SynthesisLayer, factors_of
+from threedgp.models.backbone import Backbone, OutputLayer, SynthesisLayer
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -17,10 +17,7 @@ def test_layer_equals_modulated_weights(up: bool) -> None:
     layer.noise_strength.data.fill_(0.3)
     layer.bias.data.normal_()
     x, w = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 7).double()
-    factors, after = factors_of([layer], w)[0], torch.randn(2, 5).double()
-    modulated = x * factors.style[:, :, None, None]
-    out = layer(modulated, factors, None)
-    assert torch.allclose(layer(modulated, factors, None, after), out * after[:, :, None, None], atol=1e-12)
+    out = layer(x, w)
     for i in range(2):
         style = F.linear(w[i], layer.affine.weight / 7**0.5, layer.affine.bias)
         weight = layer.weight * style[None, :, None, None]
@@ -43,7 +40,7 @@ def test_output_layer_is_not_demodulated() -> None:
     x, w = torch.randn(1, 3, 4, 4).double(), torch.randn(1, 7).double()
     style = F.linear(w[0], layer.affine.weight / 7**0.5, layer.affine.bias) / 3**0.5
     expected = F.conv2d(x, layer.weight * style[None, :, None, None])
-    assert torch.allclose(layer(x, factors_of([layer], w)[0]), expected, atol=1e-12)
+    assert torch.allclose(layer(x, w), expected, atol=1e-12)
 
 
 def test_noise_inputs_are_taken_in_the_stated_order() -> None:
@@ -60,25 +57,3 @@ def test_noise_inputs_are_taken_in_the_stated_order() -> None:
     assert torch.equal(backbone(w, given), backbone(w))
     given[2] = given[2] + 1
     assert not torch.equal(backbone(w, given), backbone(w))
-
-
-def test_factors_are_those_of_each_layer() -> None:
-    torch.manual_seed(0)
-    backbone = Backbone(4, 32, 6, channel_base=64, channel_max=8).double()
-    for name, bias in backbone.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(bias)
-    w = torch.randn(3, 4).double()
-    layers = [layer for block in backbone.blocks for layer in block.layers()]
-    assert len(layers) == 11  # two of the first block, three of each other
-    assert len({layer.weight.shape for layer in layers if isinstance(layer, SynthesisLayer)}) == 5
-    for layer, factors in zip(layers, backbone.factors(w), strict=True):
-        style = F.linear(w, layer.affine.weight / 4**0.5, layer.affine.bias)
-        assert torch.allclose(factors.style, style, rtol=1e-12)
-        if isinstance(layer, OutputLayer):
-            assert factors.scale is factors.offset is None
-            continue
-        for i in range(3):
-            norm = (layer.weight * style[i][:, None, None]).square().sum(dim=(1, 2, 3)).sqrt()
-            assert torch.allclose(factors.scale[i], 2**0.5 / norm, rtol=1e-6)  # the norm's epsilon: 1e-8
-        assert torch.allclose(factors.offset, layer.bias * 2**0.5, rtol=1e-12)

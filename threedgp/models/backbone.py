@@ -42,8 +42,6 @@ class SynthesisLayer(nn.Module):
         """
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
-        # Leaky ReLU commutes with its gain, which is cheapest to apply here.
-        gain = GAINS["leaky_relu"]
 
         x = scale_channels(x, style)
         weight = self.weight.to(x.dtype)
@@ -52,11 +50,13 @@ class SynthesisLayer(nn.Module):
             x = smooth(x, gain=4.0, padding=1)
         else:
             x = F.conv2d(x, weight, padding=1)
-        x = scale_channels(x, demodulation * gain)
+        # Leaky ReLU commutes with its gain, which costs least here.
+        gain = GAINS["leaky_relu"]
+        bias, scale = (self.bias * gain)[:, None, None], (demodulation * gain)[:, :, None, None]
+        x = torch.addcmul(bias.to(x.dtype), x, scale.to(x.dtype))
         if self.noise_strength is not None:
             noise = self.noise_const if noise is None else noise
             x = x + (noise * (self.noise_strength * gain)).to(x.dtype)
-        x = x + (self.bias * gain)[:, None, None].to(x.dtype)
         return activate(x, "leaky_relu")
 
 

@@ -63,9 +63,7 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
     return Scenes(
         normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
         labels if generator.num_classes else None,
-        prior_cameras(
-            generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)
-        ),
+        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)),
     )
 
 
