@@ -42,11 +42,11 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
     [
         ("^  generator_lr:", "  generator_rl:", "unknown key 'train.generator_rl'; did you mean 'train.generator_lr'?"),
         ("patch_resolution: .*", "patch_resolution: 512", "a patch of 512 pixels is larger than the image"),
-        ("ray_end: .*", "ray_end: 0.01", "camera.ray_end: 0.01 is not beyond ray_start"),
+        ("ray_end: .*", "ray_end: 0.01", "camera.ray_end: 0.01 is not greater than ray_start"),
         (
             r"^  fov:.*\n  - .*\n  - .*",
             "  fov: [10, 180]",
-            "camera.fov: [10.0, 180.0] degrees does not lie inside (0, 180)",
+            "camera.fov: [10.0, 180.0] degrees is not inside (0, 180)",
         ),
         ("^  path:", "  path: pictures", "dataset.path: there is no 'pictures'"),
         ("^  path:", "  path: empty", "dataset.path: there is nothing in the folder 'empty'"),
@@ -57,7 +57,7 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
         ),
         ("^  processes: 1", "  processes: 3", "train.batch_size: 8 is no multiple of 12 (processes 3 x "),
         (r"^  r1_gamma:.*\n", "", "key 'train.r1_gamma' is missing"),
-        ("^dataset:", "dataset: [", "this is no YAML"),
+        ("^dataset:", "dataset: [", "not valid YAML"),
     ],
 )
 def test_check_refuses_with_one_sentence(project: Path, root: Path, pattern: str, new: str, message: str) -> None:

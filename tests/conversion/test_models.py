@@ -162,7 +162,7 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
         ("camera.origin.angles.dist", {"uniform": 1}, "follow the law a dict; ours are"),
         ("camera.origin.angles.yaw.std", math.nan, "yaw_std: Input should be "),
         ("camera.ray", [0.75, 1.25], r"lack the number ray\.start"),
-        ("camera.ray.end", 0.1, "0.1 is not beyond ray_start"),
+        ("camera.ray.end", 0.1, "0.1 is not greater than ray_start"),
     ],
 )
 def test_other_kinds_are_refused_with_a_sentence(

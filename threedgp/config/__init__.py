@@ -1,8 +1,8 @@
 """Typed, validated view of ``params.yaml``.
 
-Every setting of the pipeline is a field here, with its default. The defaults are the published configuration of
-3DGP on ImageNet (arXiv 2303.01416), so that a preset states only how it differs. Unknown keys, wrong units and
-impossible combinations are errors that name the key.
+Every setting of the pipeline is a field of a section here. The defaults are the published configuration of 3DGP on
+ImageNet (Skorokhodov et al. 2023), and presets state only their differences. Unknown keys, values out of range and
+contradictory settings are errors that name the key.
 """
 
 from threedgp.config.data import (

@@ -1,4 +1,4 @@
-"""Validation errors of ``params.yaml`` as one sentence that names the key and says what to do."""
+"""Validation errors of ``params.yaml`` as one sentence that names the key and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 def explain(error: Any, schema: type[BaseModel], source: str) -> str:
-    """Sentence for one entry of `ValidationError.errors()`; `source` names the file, `schema` is its root."""
+    """The message for one entry of `ValidationError.errors()` of the file `source`; `schema` is its root section."""
     path = tuple(str(part) for part in error["loc"])
     key, kind, value = ".".join(path), error["type"], error["input"]
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
@@ -25,8 +25,8 @@ def explain(error: Any, schema: type[BaseModel], source: str) -> str:
         keys = "', '".join(_keys_of(schema, path)[:2])
         return f"{source}: {key}: expected a section with keys such as '{keys}', but it is {value!r}."
     if kind == "string_pattern_mismatch":
-        return f"{source}: {key}: {value!r} is no name: begin with a letter or digit and go on with those and . _ -"
-    if kind == "value_error":  # our own sentences name the key below the section where they were raised
+        return f"{source}: {key}: {value!r} is not a name; use letters, digits and . _ - and begin with a letter."
+    if kind == "value_error":  # raised by a validator of a section, which names the key in it
         named = message.split(":")[0].isidentifier()
         return f"{source}: {key}{'.' if key and named else ': ' if key else ''}{message}."
     return f"{source}: {key}: {message[0].lower() + message[1:]}, but it is {value!r}."
@@ -47,7 +47,7 @@ def _all_keys(schema: type[BaseModel], path: tuple[str, ...] = ()) -> list[str]:
 
 
 def _nearest(schema: type[BaseModel], path: tuple[str, ...]) -> str | None:
-    """The known key that an unknown one probably stands for: one of the same section, else one of any section."""
+    """The known key that is most similar to an unknown one: in the same section, otherwise in any section."""
     siblings = difflib.get_close_matches(path[-1], _keys_of(schema, path[:-1]), n=1, cutoff=0.6)
     if siblings:
         return ".".join((*path[:-1], siblings[0]))

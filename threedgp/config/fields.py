@@ -1,4 +1,4 @@
-"""Kinds of values that settings have: ranges, counts, durations."""
+"""Types of settings: ranges, counts, durations."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"{value} is even; the size of a kernel is odd")
+        raise ValueError(f"{value} is even; a kernel size must be odd")
     return value
 
 
-Range = Annotated[tuple[float, float], Field(description="[smallest, largest]")]
+Range = Annotated[tuple[float, float], Field(description="[min, max]")]
 PositiveInt = Annotated[int, Field(ge=1)]
 OddInt = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, le=2**62)]
-"""NumPy takes no negative ones, PyTorch none beyond 64 bits, and some are counted on."""
+"""NumPy accepts no negative seed and PyTorch none of more than 64 bits; the margin is for seeds derived from it."""
 
 
 def _power_of_two(value: int) -> int:
     if value < 4 or value & (value - 1):
-        raise ValueError(f"{value} is no power of two of at least 4")
+        raise ValueError(f"{value} is not a power of two of at least 4")
     return value
 
 
@@ -38,12 +38,14 @@ def _duration(value: Any) -> str:
     except ValueError:
         number = -1.0
     if number < 0 or (text.endswith("%") and number > 100):
-        raise ValueError(f"'{value}' is no duration: write thousands of images (5000) or a share of the run (20%)")
+        raise ValueError(
+            f"'{value}' is not a duration; use thousands of images (5000) or a percentage of the run (20%)"
+        )
     return text
 
 
 Duration = Annotated[str, BeforeValidator(_duration)]
-"""Length of a schedule: thousands of images (``5000``) or a share of the whole run (``20%``)."""
+"""Length of a schedule: thousands of images (``5000``) or a percentage of the whole run (``20%``)."""
 
 
 def duration_kimg(duration: str, total_kimg: float) -> float:
@@ -54,6 +56,6 @@ def duration_kimg(duration: str, total_kimg: float) -> float:
 
 
 class Section(BaseModel):
-    """A section of ``params.yaml``: unknown keys are refused, values are frozen."""
+    """A section of ``params.yaml``: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

@@ -19,91 +19,115 @@ class CameraConfig(Section):
     pitch: Range = (0.78539816, 2.35619449)
     fov: Range = (10.0, 45.0)
     yaw_std: NonNegative = 0.4
-    """Deviation of yaw around the middle of its bounds, for the normal priors."""
+    """Standard deviation of yaw, for the normal priors; the mean is the middle of the range."""
     pitch_std: NonNegative = 0.2
+    """Standard deviation of pitch, likewise."""
     radius: Annotated[float, Field(gt=0)] = 1.0
+    """Distance of the camera from the origin, in scene units."""
     look_at_radius: Range = (0.0, 0.2)
+    """Distance from the origin of the point that the camera looks at."""
     ray_start: Annotated[float, Field(gt=0)] = 0.75
+    """Distance along a ray at which sampling starts."""
     ray_end: Annotated[float, Field(gt=0)] = 1.25
+    """Distance along a ray at which sampling ends."""
     hidden: PositiveInt = 256
+    """Width of the camera generator."""
     embedding: PositiveInt = 16
+    """Width of its embeddings of the latent code and the class."""
     lr_multiplier: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate of the camera generator, relative to that of the generator."""
 
     @model_validator(mode="after")
     def _ranges(self) -> CameraConfig:
         for key in ("yaw", "pitch", "fov", "look_at_radius"):
             low, high = getattr(self, key)
             if low > high:
-                raise ValueError(f"{key}: the smallest value {low} lies above the largest {high}")
+                raise ValueError(f"{key}: the minimum {low} is greater than the maximum {high}")
         if not (0 < self.fov[0] and self.fov[1] < 180):
-            raise ValueError(f"fov: {list(self.fov)} degrees does not lie inside (0, 180)")
+            raise ValueError(f"fov: {list(self.fov)} degrees is not inside (0, 180)")
         if not (0 < self.pitch[0] and self.pitch[1] < 3.14159265):
-            raise ValueError(f"pitch: {list(self.pitch)} does not lie inside (0, pi)")
+            raise ValueError(f"pitch: {list(self.pitch)} is not inside (0, pi)")
         if self.look_at_radius[0] < 0:
             raise ValueError(f"look_at_radius: {self.look_at_radius[0]} is negative")
         if self.ray_end <= self.ray_start:
-            raise ValueError(f"ray_end: {self.ray_end} is not beyond ray_start ({self.ray_start})")
+            raise ValueError(f"ray_end: {self.ray_end} is not greater than ray_start ({self.ray_start})")
         return self
 
 
 class DepthAdaptorConfig(Section):
-    """Bridges rendered depth and the depth of the imperfect estimator."""
+    """Maps rendered depth to the depth of an imperfect estimator (3DGP, section 3.2)."""
 
     mode: Literal["off", "half", "all"] = "all"
-    """Which fakes show adapted depth: none, each with probability 0.5, or all."""
+    """Depth of a fake in training. `off`: the rendered depth, scaled. `half`: the scaled depth or the adaptor's last
+    output, with probability 0.5 each. `all`: the scaled depth with the probability `train.raw_depth_probability`, or
+    the output of one of the layers, with probabilities that change linearly with the layer."""
     layers: PositiveInt = 3
     channels: PositiveInt = 64
     kernel_size: OddInt = 5
     near_offset_share: Fraction = 0.25
-    """Largest near-plane offset, as a share of the ray's length."""
+    """Maximum offset of the near plane, as a fraction of the distance between `ray_start` and `ray_end`."""
     near_offset_init: float = -3.0
-    """Starting value of the learned offset, before its sigmoid."""
+    """Initial value of the learned offset, before the sigmoid."""
 
 
 class GeneratorConfig(Section):
     """Tri-plane generator."""
 
     z_dim: PositiveInt = 512
+    """Dimension of the latent code."""
     w_dim: PositiveInt = 512
+    """Dimension of the intermediate latent code."""
     mapping_layers: PositiveInt = 2
     mapping_lr_multiplier: Annotated[float, Field(gt=0)] = 0.01
     plane_resolution: PowerOfTwo = 512
+    """Side of a feature plane."""
     plane_channels: PositiveInt = 32
+    """Channels of each of the three planes."""
     channel_base: PositiveInt = 65536
+    """A layer has min(channel_base / resolution, channel_max) channels."""
     channel_max: PositiveInt = 1024
     noise: bool = True
     """Per-pixel noise inputs of the backbone."""
     decoder_hidden: PositiveInt = 64
+    """Width of the decoder from plane features to color and density."""
     cube_half_width: Annotated[float, Field(gt=0)] = 0.5
+    """The planes cover [-cube_half_width, cube_half_width] along every axis."""
     coarse_samples: Annotated[int, Field(ge=2)] = 32
+    """Stratified samples per ray."""
     fine_samples: Annotated[int, Field(ge=0)] = 32
+    """Importance samples per ray; 0 = none."""
     last_back: bool = False
-    """Give the weight that is left at a ray's end to its last sample."""
+    """Whether the last sample of a ray gets the remaining weight."""
     infinite_last_interval: bool = True
+    """Whether the last sample extends to infinity."""
     contraction: bool = False
-    """The planes cover all of space, contracted beyond the cube's half-width (Mip-NeRF 360)."""
+    """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
 
 
 class DiscriminatorConfig(Section):
     """Patch-wise discriminator with a second head that predicts classifier features."""
 
     patch_resolution: PowerOfTwo = 64
+    """Side of the patches, at most `dataset.resolution`."""
     channel_base: PositiveInt = 65536
+    """A layer has min(channel_base / resolution, channel_max) channels."""
     channel_max: PositiveInt = 1024
     minibatch_std_group: PositiveInt = 4
+    """Group size of the minibatch standard deviation."""
     patch_encoding_width: PositiveInt = 512
+    """Width of the mapping from a patch's scale and offsets to its encoding."""
 
 
 class ModelConfig(Section):
     """Networks of 3DGP."""
 
     kind: Literal["3dgp", "epigraf"] = "3dgp"
-    """`epigraf` makes sure that nothing of 3DGP is on: no depth, no learned cameras, no distillation."""
+    """`epigraf` requires that depth, learned cameras and distillation are off."""
     class_conditional: bool = True
     depth: bool = True
-    """Whether the discriminator sees depth; without it geometry is learned from colour alone (EpiGRAF)."""
+    """Whether the discriminator sees depth; otherwise geometry is learned from color alone, as in EpiGRAF."""
     depth_axis: Literal["ray", "z"] = "ray"
-    """What the adaptor is given: distance along the ray (published), or along the optical axis like an estimator's."""
+    """Depth that the adaptor gets: along the ray (published), or along the optical axis, as estimators predict it."""
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()

@@ -1,6 +1,6 @@
-"""YAML as DVC reads and writes it, which is version 1.2: a plain `off` is a word, and `1e-5` a number.
+"""YAML 1.2, as DVC reads and writes it: `off` is a string and `1e-5` a number.
 
-PyYAML knows version 1.1, where they are false and a word.
+PyYAML reads YAML 1.1, in which they are false and a string.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from threedgp.runtime.errors import UserError
 
 
 def read_yaml(text: bytes, source: str) -> Any:
-    """The content of a YAML file: plain containers and values, no objects.
+    """The content of a YAML file as plain containers and values.
 
     Raises:
-        UserError: it is none; `source` names the file.
+        UserError: the file is not valid YAML; `source` is its name in the message.
     """
     try:
         return YAML(typ="safe", pure=True).load(text.decode("utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: this is no YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None

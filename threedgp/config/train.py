@@ -10,23 +10,24 @@ from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt,
 
 
 class CameraRegularizerConfig(Section):
-    """Keeps the posterior cameras from collapsing."""
+    """Keeps the posterior camera distribution from collapsing (3DGP, section 3.3)."""
 
     kind: Literal["emd", "gradient"] = "emd"
+    """`emd`: earth mover's distance to the prior; `gradient`: penalty on small and large derivatives by the prior."""
     origin_weight: NonNegative = 2.0
-    """Weight of yaw and of pitch (`gradient`: published starting value 0.3)."""
+    """Weight of yaw and of pitch; for `gradient`, 0.3 is published."""
     fov_weight: NonNegative = 1e-4
-    """(`gradient`: 0.03)"""
+    """Weight of the field of view; for `gradient`, 0.03."""
     look_at_weight: NonNegative = 1e-4
-    """(`gradient`: 0.003)"""
+    """Weight of the look-at point; for `gradient`, 0.003."""
     anneal: Duration = "10000"
-    """Ramp of the weights from 0 to 1 (`emd`)."""
+    """`emd`: length of the linear ramp of the weights from 0."""
     mean_angle_weight: NonNegative = 10.0
-    """Weight of the distance between the mean posterior angles and the prior's."""
+    """Weight of the distance between the mean angles of posterior and prior."""
 
 
 class ScheduleConfig(Section):
-    """A value that moves linearly from `start` to `end` and then stays."""
+    """A value that changes linearly from `start` to `end` over `over` and is constant from then on."""
 
     start: float
     end: float
@@ -34,7 +35,7 @@ class ScheduleConfig(Section):
 
 
 class DistillationConfig(Section):
-    """Knowledge distillation into the discriminator's second head."""
+    """Distillation of classifier features into the second head of the discriminator (3DGP, section 3.4)."""
 
     loss: Literal["none", "l2", "kl"] = "l2"
     weight: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="100000")
@@ -47,51 +48,58 @@ class TrainConfig(Section):
     """Length of the run in thousands of real images shown to the discriminator."""
     batch_size: PositiveInt = 64
     accumulation: PositiveInt = 1
-    """Pieces into which each process cuts its share of a batch, one after the other, to save memory."""
+    """Gradient accumulation: number of pieces into which each process divides its part of a batch, to save memory."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """tf32: rounded products on GPUs. bf16: activations of backbone and discriminator; the rest is float32."""
+    """`tf32`: TF32 convolutions on GPUs. `bf16`: activations of backbone and discriminator; the rest is float32."""
     seed: Seed = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
     r1_gamma: NonNegative = 0.05
     r1_interval: PositiveInt = 16
-    """Steps between two R1 penalties (each then counts `r1_interval` times)."""
+    """Steps between two R1 penalties; each is weighted by `r1_interval`."""
     ema_half_life: Duration = "20"
+    """Half-life of the exponential moving average of the generator's weights."""
     ema_ramp_up: NonNegative = 0.05
-    """The half-life is at most this share of the images shown so far; 0 = no ramp."""
+    """The half-life is at most this fraction of the images shown so far; 0 = no ramp."""
     w_average_decay: Fraction = 0.998
+    """Decay per step of the average intermediate latent code, which truncation needs."""
     horizontal_flips: bool = True
     density_noise: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="5000")
+    """Standard deviation of the noise that is added to raw densities."""
     blur_sigma: ScheduleConfig = ScheduleConfig(start=10.0, end=0.0, over="200")
+    """Standard deviation, in pixels, of the blur of real and generated images."""
     patch_scale_min: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Minimum side of a patch, as a fraction of the image's side."""
     patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")
+    """Parameter b of the distribution Beta(1, b) of patch scales: small = whole images, large = small patches."""
     raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
-    """Probability that a fake shows the adaptor's first candidate, the scaled depth itself."""
+    """Probability that a fake shows the scaled depth itself, not the adaptor's output."""
     fake_labels: Literal["data", "balanced"] = "data"
-    """Classes of fakes: as often as in the data, or all equally often."""
+    """Classes of fakes: distributed as in the data, or uniformly."""
     camera_regularizer: CameraRegularizerConfig = CameraRegularizerConfig()
     distillation: DistillationConfig = DistillationConfig()
     tick_kimg: Annotated[float, Field(gt=0)] = 4.0
-    """Thousands of images between two lines of the log."""
+    """Interval of log entries, in thousands of images."""
     save_kimg: Annotated[float, Field(gt=0)] = 40.0
-    """Thousands of images between two saved states."""
+    """Interval of checkpoints, in thousands of images."""
     keep_states: PositiveInt = 2
-    """Newest saved states that are kept."""
+    """Number of most recent checkpoints that are kept."""
     archive_kimg: NonNegative = 1000.0
-    """Every so many thousands of images a saved state is kept for good; 0 = never."""
+    """Interval of checkpoints that are never deleted, in thousands of images; 0 = none."""
     pictures_kimg: NonNegative = 200.0
-    """Thousands of images between two grids of generated pictures; 0 = none."""
+    """Interval of grids of generated images, in thousands of images; 0 = none."""
     metric_kimg: NonNegative = 200.0
-    """Thousands of images between two measurements of the averaged generator; 0 = none."""
+    """Interval of measurements of the averaged generator, in thousands of images; 0 = none."""
     metric_samples: PositiveInt = 2048
-    """Pictures of a measurement."""
+    """Generated images per measurement."""
     best_by: Literal["frechet", "swd"] = "frechet"
-    """Which distance says what model is best: Frechet on the features of `features`, or sliced Wasserstein."""
+    """Distance that selects the best model: Frechet distance on the network of `features`, or sliced Wasserstein."""
     publish: Literal["best", "last"] = "best"
-    """Which averaged generator becomes the model."""
+    """Which averaged generator becomes the output of the stage."""
     metric_explosion_factor: NonNegative = 4.0
-    """The distance of `best_by` beyond this multiple of its best value is a divergence; 0 = it never is."""
+    """Training has diverged if the distance of `best_by` exceeds this multiple of its best value; 0 = not checked."""
     explosion_factor: NonNegative = 100.0
-    """A loss or gradient norm above this multiple of what is usual has exploded; 0 = only NaN and infinity count."""
+    """Training has diverged if a loss or gradient norm exceeds this multiple of its usual value; 0 = NaN or infinity
+    only."""
     max_rollbacks: Annotated[int, Field(ge=0)] = 5
-    """How often a run that diverges is taken back to an earlier state before it ends with an error."""
+    """Number of times that diverged training goes back to an earlier checkpoint before it ends with an error."""
