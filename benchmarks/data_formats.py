@@ -74,7 +74,7 @@ def picture_codecs() -> dict[str, Codec]:
         codecs[f"differences of rows, less green, Zstandard {level}"] = zstandard(
             level, less_green_rows, from_less_green_rows, 3
         )
-    for encoding in ("differences", "webp"):
+    for encoding in ("webp", "png"):
         codecs[f"`prepare.encoding: {encoding}`"] = Codec(partial(encode_image, encoding=encoding), decode_image)
     return codecs
 

@@ -61,8 +61,8 @@ def training_shards(folder: Path, encoding: Encoding) -> None:
         vectors = pa.array(random.normal(size=SHARD_ROWS * DIM).astype(np.float16))
         columns = {
             "id": [f"{shard}/{row}" for row in range(SHARD_ROWS)],
-            "label": pa.array(random.integers(0, 1000, SHARD_ROWS).astype(np.int32)),
-            "image": pa.array([images[number] for number in picked], pa.binary()),
+            "label": pa.array(random.integers(0, 1000, SHARD_ROWS)),
+            "image": pa.array([{"bytes": images[number]} for number in picked], schemas.IMAGE),
             "depth": pa.array([depths[number] for number in picked], pa.binary()),
             "embedding": pa.FixedSizeListArray.from_arrays(vectors, DIM),
         }
@@ -114,7 +114,7 @@ def order_ms(shards: int) -> float:
 def main() -> None:
     """Read the options, measure, print and append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoding", nargs="+", default=["differences", "webp", "png", "jpeg"])
+    parser.add_argument("--encoding", nargs="+", default=["webp", "png", "jpeg"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--turns", type=int, default=40, help="stretches of 256 rows")

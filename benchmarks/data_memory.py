@@ -45,7 +45,7 @@ def write_features(folder: Path, count: int, classes: int) -> None:
     writer = ShardWriter(folder, schemas.features(DIM), "features", {})
     for shard, start in enumerate(range(0, count, SHARD_ROWS)):
         rows = numbers[start : start + SHARD_ROWS]
-        labels = pa.array((rows % classes).astype(np.int32))
+        labels = pa.array(rows % classes)
         table = {"id": [f"{n:08d}" for n in rows], "label": labels, "feature": vectors(random, len(rows), np.float32)}
         writer.write(shard, pa.table(table))
     writer.finish()
@@ -63,15 +63,16 @@ def write_inputs(place: Path, shards: int) -> None:
     ]
     selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
     ids = pa.array([f"{n:08d}" for n in range(shards * rows)])
-    labels = pa.array(np.zeros(len(ids), np.int32))
+    labels = pa.array(np.zeros(len(ids), np.int64))
     selected.write(0, pa.table({"id": ids, "label": labels}))
     selected.finish()
     for shard in range(shards):
         mine = {"id": ids[shard * rows : (shard + 1) * rows]}
         noise = {name: pa.array([random.bytes(size) for _ in range(rows)]) for name, size in ROW_BYTES.items()}
         crop = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 * rows, np.int32)), 4)
+        image = pa.StructArray.from_arrays([noise["image"], pa.nulls(rows, pa.string())], fields=[*schemas.IMAGE])
         label = {"label": labels[shard * rows : (shard + 1) * rows]}
-        writers[0].write(shard, pa.table({**mine, **label, "image": noise["image"], "crop": crop}))
+        writers[0].write(shard, pa.table({**mine, **label, "image": image, "crop": crop}))
         writers[1].write(shard, pa.table({**mine, "depth": noise["depth"]}))
         writers[2].write(shard, pa.table({**mine, "embedding": vectors(random, rows, np.float16)}))
     writers[0].finish()

@@ -15,8 +15,7 @@ from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import open_source
 from threedgp.depth.estimation import SelectedPictures, estimate_set
-from threedgp.depth.estimator import DepthEstimator
-from threedgp.depth.registry import build_estimator
+from threedgp.depth.estimator import DepthEstimator, build_estimator, estimator_problem
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import join_team
@@ -82,6 +81,8 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 
 def _inputs(config: Config, layout: Layout) -> tuple[SelectedPictures, DepthEstimator]:
+    if problem := estimator_problem(config.depth.estimator, config.dataset.source):
+        raise UserError(f"{problem}.")
     source = open_source(config.dataset, layout.raw)
     pictures = SelectedPictures(source, ShardFolder(layout.prepared), ShardFolder(layout.selected))
     return pictures, build_estimator(config.depth, config.machine.device, config.machine.mirror)

@@ -95,7 +95,7 @@ def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
 
 def _pixel_estimator(config: Config) -> DepthEstimator | None:
     """The depth estimator, if it is asked for and looks at pixels: others know nothing of a generated picture."""
-    from threedgp.depth.registry import build_estimator
+    from threedgp.depth.estimator import build_estimator
 
     if "depth_consistency" not in config.evaluate.metrics:
         return None

@@ -20,7 +20,7 @@ from threedgp.depth.estimators.leres import Leres
 from threedgp.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
-BUILD = "threedgp.depth.registry.build_estimator"
+BUILD = "threedgp.depth.estimator.build_estimator"
 
 
 class Reader:

@@ -20,8 +20,8 @@ from threedgp.data.source import RawPicture
 from threedgp.depth.encoding import encode
 from threedgp.depth.estimation import SelectedPictures, estimate_set
 from threedgp.depth.estimator import DepthEstimator
+from threedgp.depth.estimators._network import DepthMap, NetworkDepth
 from threedgp.depth.estimators.sidecar import SidecarDepth
-from threedgp.depth.network import DepthMap, NetworkDepth
 from threedgp.runtime.errors import UserError
 
 COUNT = 40

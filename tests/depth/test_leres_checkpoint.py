@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from threedgp.depth.estimators.leres import Encoder, Leres
-from threedgp.depth.leres_checkpoint import COUNTER, load_leres
+from threedgp.depth.estimators.leres import Encoder, Leres, load_leres
 from threedgp.runtime.errors import UserError
+
+COUNTER = "num_batches_tracked"
 
 
 @functools.cache
@@ -84,15 +85,11 @@ def without(name: str) -> Callable[[dict[str, Tensor]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("decoder_modules.conv1.bias"), "lacks decoder_modules.conv1.bias."),
-        (
-            lambda state: [state.pop(name) for name in list(state) if ".ffm1." in name],
-            r"lacks decoder_modules.ffm1.ftb1.conv1.bias, .* and 17 more",
-        ),
-        (lambda state: state.update({"module.head.weight": torch.ones(1)}), "unknown keys such as head.weight"),
+        (without("decoder_modules.conv1.bias"), 'Missing key.*"decoder_modules.conv1.bias"'),
+        (lambda state: state.update({"module.head.weight": torch.ones(1)}), 'Unexpected key.*"head.weight"'),
         (
             lambda state: state.update({"decoder_modules.conv1.weight": torch.ones(256, 512, 1, 1)}),
-            "another shape at decoder_modules.conv1.weight",
+            "size mismatch for decoder_modules.conv1.weight",
         ),
     ],
 )
@@ -107,7 +104,7 @@ def test_every_key_is_accounted_for(change: Callable[[dict[str, Tensor]], object
     "checkpoint", [{"depth_model": [1, 2]}, {"state": 3}, torch.ones(3), {"depth_model": {"a": 1}}]
 )
 def test_something_else(checkpoint: Any, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"weights.pth: no checkpoint of LeReS"):
+    with pytest.raises(UserError, match=r"weights.pth: not a checkpoint of LeReS"):
         load_leres(save(tmp_path, checkpoint))
 
 
@@ -125,7 +122,7 @@ class Malicious:
 def test_no_code_of_the_file_is_run(writer: Callable[[Any, Path], object], tmp_path: Path) -> None:
     file, trace = tmp_path / "weights.pth", tmp_path / "trace"
     writer({"depth_model": Malicious(trace)}, file)
-    with pytest.raises(UserError, match=r"weights.pth: damaged, or no file of weights alone"):
+    with pytest.raises(UserError, match=r"weights.pth: damaged, or not a file of weights only"):
         load_leres(file)
     assert not trace.exists()
 

@@ -79,7 +79,7 @@ def test_aligned_depth_behind_the_camera_fails() -> None:
 
 
 def test_negated_inverse_depth_beats_a_guessed_shift() -> None:
-    """Why `hub_models` negates: on a real scene, dividing by disparity without its shift is worse."""
+    """Why inverse depth is negated: on a real scene, dividing by disparity without its shift is worse."""
     disparity, depth = motorcycle()
     known = np.isfinite(disparity)
     low, high = disparity[known].min(), disparity[known].max()

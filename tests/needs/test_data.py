@@ -110,6 +110,11 @@ def test_local_tar_is_counted(settings: Settings) -> None:
     [
         ({"machine": {"mirror": "/no/where"}}, "machine.mirror: there is no folder '/no/where'"),
         ({"dataset": {"source": "folder", "path": "~nouser/x"}}, "dataset.path: there is no '~nouser/x'"),
+        ({"depth": {"estimator": "simulated"}}, "depth.estimator: 'simulated' needs depth maps that source 'imagenet'"),
+        (
+            {"dataset": {"source": "folder", "path": "."}, "depth": {"estimator": "sidecar"}},
+            "depth.estimator: 'sidecar' needs depth maps that source 'folder' does not have",
+        ),
     ],
 )
 def test_folders_that_are_not_there(settings: Settings, sections: dict[str, object], sentence: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from threedgp.config import Config
+from threedgp.config.choices import names
+from threedgp.depth.estimator import get_estimator
 from threedgp.fetch import table
 from threedgp.needs.finding import Finding
 from threedgp.needs.weights import missing_path, networks, weights_findings
@@ -52,10 +54,8 @@ def test_the_metrics_of_vgg16_are_those_that_evaluate_gives_it() -> None:
 def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(settings: Settings) -> None:
     lines = {what: finding.found for what, finding in found(settings()).items()}
     assert all(finding.fine for finding in found(settings()).values())
-    leres = table.WEIGHTS["leres"].file.url
-    assert lines["Weights of leres"] == (
-        f"will be fetched from {leres} (530,760,553 bytes; licence: for research only, not to be redistributed)"
-    )
+    leres = lines["Weights of leres"]
+    assert leres.startswith("will be fetched from https://") and "res101.pth (licence: research only" in leres
     assert table.WEIGHTS["inception"].file.url in lines["Weights of inception"]
     assert "553,433,881 bytes" in lines["Weights of vgg16"]
     embed = lines["Weights of resnet50.ram_in1k"]
@@ -64,23 +64,19 @@ def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(s
     assert "looked for in /mnt/mirror first" in mirrored
 
 
-@pytest.mark.parametrize("estimator", table.DEPTH_MODELS)
+@pytest.mark.parametrize("estimator", ["zoedepth", "depth_anything_v2", "dpt", "depth_pro", "moge", "depth_anything_3"])
 def test_depth_models_of_the_hub(settings: Settings, estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     lines = found(settings(depth={"estimator": estimator}))
     weights = lines[f"Weights of {estimator}"]
-    model = table.DEPTH_MODELS[estimator]
-    assert f"https://huggingface.co/{model.repo} (licence: {model.licence})" in weights.found
+    kind = get_estimator(estimator)
+    assert f"https://huggingface.co/{kind.weights} (licence: {kind.license})" in weights.found
     (package,) = [finding for what, finding in lines.items() if what.startswith("Package ")]
     assert package.needed and not package.fine and "pip install" in package.advice
 
 
 def test_every_estimator_is_known(settings: Settings) -> None:
-    from typing import get_args
-
-    from threedgp.config import DepthConfig
-
-    for estimator in get_args(DepthConfig.model_fields["estimator"].annotation):
+    for estimator in names("threedgp.depth.estimators"):
         if estimator not in ("none", "sidecar", "simulated"):
             assert f"Weights of {estimator}" in found(settings(depth={"estimator": estimator}))
 
@@ -125,13 +121,13 @@ def test_addresses_and_hub_ids_are_no_missing_paths(settings: Settings, given: s
 
 
 def test_downloaded_weights_are_found(settings: Settings, tmp_path: Path) -> None:
-    entry = table.WEIGHTS["leres"].file
-    folder = tmp_path / "cache/weights/leres-1d696b2e"
+    entry = table.WEIGHTS["inception"].file
+    folder = tmp_path / "cache/weights/inception-6726825d"
     folder.mkdir(parents=True)
     (folder / f".{entry.name}.part").write_bytes(b"123")
-    assert "will be fetched" in found(settings())["Weights of leres"].found
+    assert "will be fetched" in found(settings())["Weights of inception"].found
     (folder / entry.name).write_bytes(b"12345")
-    assert found(settings())["Weights of leres"].found == str(folder / entry.name)
+    assert found(settings())["Weights of inception"].found == str(folder / entry.name)
 
 
 def test_models_in_the_cache_of_the_hub_are_found(settings: Settings, tmp_path: Path) -> None:
@@ -142,7 +138,7 @@ def test_models_in_the_cache_of_the_hub_are_found(settings: Settings, tmp_path: 
     make_model(repository / "snapshots" / commit)
     weights = repository / "snapshots" / commit / "model.safetensors"
     assert found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found == str(weights.parent)
-    leres = found(settings(depth={"weights": "Intel/dpt-large"}))["Weights of leres"]
+    leres = found(settings(depth={"weights": "Intel/dpt-large:model.safetensors"}))["Weights of leres"]
     assert leres.found == str(weights)
     weights.unlink()
     assert "will be fetched" in found(settings(depth={"estimator": "dpt"}))["Weights of dpt"].found

@@ -57,7 +57,7 @@ DOWNWARDS = {
     "evaluation": {"camera", "data", "depth", "features", "metrics", "models", "render", *BASIS},
     "visual": {"camera", "data", "models", "render", *BASIS},
     "commands": {"camera", "conversion", "data", "depth", "models", "needs", "render", "visual", *BASIS},
-    "needs": {"data", *BASIS},
+    "needs": {"depth", "data", *BASIS},
 }
 """What each part of the library may import: the renderer knows no model, the models know no data set."""
 ENTRY_POINTS = {"threedgp/__init__.py", "threedgp/__main__.py", "threedgp/cli.py"}

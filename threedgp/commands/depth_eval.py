@@ -36,8 +36,8 @@ def depth_eval(
     from rich.console import Console
 
     from threedgp.config import DepthConfig
+    from threedgp.depth.estimator import build_estimator
     from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
-    from threedgp.depth.registry import build_estimator
     from threedgp.runtime.targets import require_writable
 
     settings = {"estimator": estimator, "weights": weights, "batch_size": batch_size}

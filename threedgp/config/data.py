@@ -67,18 +67,7 @@ class SelectConfig(Section):
 class DepthConfig(Section):
     """Stage `depth`: monocular depth of the selected pictures."""
 
-    estimator: Literal[
-        "none",
-        "sidecar",
-        "simulated",
-        "leres",
-        "zoedepth",
-        "depth_anything_v2",
-        "dpt",
-        "depth_pro",
-        "moge",
-        "depth_anything_3",
-    ] = "leres"
+    estimator: Literal[names("threedgp.depth.estimators")] = "leres"
     weights: str | None = None
     """Local file or folder, URL or hub id of the estimator's weights; null = the ones it is known for."""
     batch_size: PositiveInt = 16

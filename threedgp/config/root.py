@@ -133,15 +133,6 @@ class Config(Section):
             raise ValueError("train.publish: 'best' needs measurements; set train.metric_kimg, or publish 'last'")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
-        if self.depth.estimator == "simulated" and self.dataset.source != "procedural":
-            raise ValueError(
-                f"depth.estimator: 'simulated' needs true depth, which source '{self.dataset.source}' does not have"
-            )
-        if self.depth.estimator == "sidecar" and self.dataset.source == "folder":
-            raise ValueError(
-                "depth.estimator: 'sidecar' needs depth maps, which source 'folder' does not have; "
-                "set it to 'none' and model.depth to false, or use source 'rgbd'"
-            )
         if self.depth.estimator == "none" and self.model.depth:
             raise ValueError("model.depth: the discriminator is to see depth, but depth.estimator is 'none'")
         if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:

@@ -1,34 +1,148 @@
-"""The interface of depth estimators."""
+"""The interface of all depth estimators, and the registry that finds them by name.
+
+Each module `threedgp.depth.estimators.NAME` declares one object `ESTIMATOR`; its name is a value of `depth.estimator`.
+Only the module that is asked for is imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.source import RawPicture
+from threedgp.config import DepthConfig
+from threedgp.data.source import RawPicture, get_source
+from threedgp.fetch.weights import find_model, find_weights, kind_of
+from threedgp.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from threedgp.depth.estimators._network import DepthNetwork
+
+KEY = "depth.weights"
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """There is no usable depth for a picture."""
+    """Why an image has no usable depth."""
 
     reason: str
 
 
+NO_DEPTH = Rejected("the source has no depth for this image")
+
+
 class DepthEstimator(Protocol):
-    """From pictures to depth maps; may be called from several threads."""
+    """Estimates depth maps of images. Several threads may call it."""
 
     name: str
     looks_at_pixels: bool
-    """Whether depth comes from the picture, so that the estimator can judge generated pictures too."""
+    """Whether depth is estimated from the pixels, so that the estimator also works on generated images."""
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        """Depth `[H, W]` of each square picture `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = none wanted.
+        """Depth `[H, W]` of square images `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = no depth is used.
 
-        A picture's result depends on nothing but the picture and its id.
+        The result for an image depends only on the image and its id.
         """
         ...
+
+
+@dataclass(frozen=True)
+class EstimatorKind:
+    """An estimator that needs no network."""
+
+    build: Callable[[DepthConfig], DepthEstimator]
+    """Builds it from section `depth`."""
+    output: str
+    """What its maps hold, as in docs/depth.md."""
+    source_depth: tuple[str, ...] = ("none", "sidecar", "true")
+    """Depth maps of a source (`SourceKind.depth`) that it can work with."""
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """An estimator that is a neural network."""
+
+    load: Callable[[Path, torch.device], DepthNetwork]
+    """Loads the weights, a file or a folder, to a device.
+
+    Raises:
+        UserError: they cannot be loaded.
+    """
+    output: str
+    """What its maps hold, as in docs/depth.md."""
+    weights: str
+    """Default of `depth.weights`: a repository of the Hugging Face hub, or a URL."""
+    license: str
+    """License of these weights."""
+    file: str | None = None
+    """The file with the weights in a repository of the hub; None = the whole repository, for `from_pretrained`."""
+    package: str | None = None
+    """A module that must be installed in addition."""
+    install: str | None = None
+    """The command that installs it."""
+
+    def weights_or_default(self, weights: str | None) -> str:
+        """The setting `depth.weights`, completed."""
+        weights = weights or self.weights
+        needs_file = self.file is not None and kind_of(weights) == "hub" and ":" not in weights
+        return f"{weights}:{self.file}" if needs_file else weights
+
+    def find(self, weights: str | None, mirror: str | None = None) -> Path:
+        """A local copy of the weights that the setting `depth.weights` names; downloaded if there is none.
+
+        Raises:
+            UserError: the weights are missing and cannot be downloaded.
+        """
+        weights = self.weights_or_default(weights)
+        if self.file is None:
+            return find_model(weights, key=KEY, mirror=mirror)
+        return find_weights("depth", weights, key=KEY, mirror=mirror)
+
+
+def get_estimator(name: str) -> EstimatorKind | NetworkKind:
+    """The estimator that is registered as `name`."""
+    return importlib.import_module(f"threedgp.depth.estimators.{name}").ESTIMATOR
+
+
+def estimator_problem(estimator: str, source: str) -> str | None:
+    """Why `estimator` cannot work with the images of `source`, with the key in front; None if it can."""
+    kind = get_estimator(estimator)
+    if isinstance(kind, NetworkKind) or get_source(source).depth in kind.source_depth:
+        return None
+    return f"depth.estimator: '{estimator}' needs depth maps that source '{source}' does not have; choose another one"
+
+
+def build_estimator(
+    config: DepthConfig, device: Literal["auto", "cpu", "cuda"] = "auto", mirror: str | None = None
+) -> DepthEstimator:
+    """Build the estimator that `depth.estimator` names; missing weights are downloaded.
+
+    Args:
+        config: section `depth`.
+        device: `machine.device`, for networks.
+        mirror: `machine.mirror`, where weights are looked for first.
+
+    Raises:
+        UserError: a package or the weights are missing, or the weights belong to another network.
+    """
+    name = config.estimator
+    kind = get_estimator(name)
+    if isinstance(kind, EstimatorKind):
+        return kind.build(config)
+    if kind.package:  # checked before gigabytes are downloaded
+        try:
+            importlib.import_module(kind.package)
+        except ImportError as error:
+            raise UserError(f"depth.estimator: '{name}' needs its package ({error}); run `{kind.install}`.") from None
+    weights = kind.find(config.weights, mirror)
+    from threedgp.depth.estimators._network import NetworkDepth  # PyTorch, which other estimators do not need
+    from threedgp.runtime.device import choose_device
+
+    return NetworkDepth(name, kind.load(weights, choose_device(device)), config.batch_size)

@@ -19,16 +19,6 @@ class Weights:
     """Whether nothing but this very file will do, also under another name; a number like FID depends on it."""
 
 
-@dataclass(frozen=True)
-class HubModel:
-    """A model of the Hugging Face hub; `hub.list_repository` knows its files, their sizes and checksums."""
-
-    repo: str
-    licence: str
-    file: str | None = None
-    """The only file that is needed; None = the whole model, as `from_pretrained` reads it."""
-
-
 WEIGHTS = {
     "inception": Weights(
         Remote(
@@ -62,12 +52,3 @@ WEIGHTS = {
         only=False,  # res50.pth, or weights of one's own
     ),
 }
-DEPTH_MODELS = {
-    "zoedepth": HubModel("Intel/zoedepth-nyu-kitti", "MIT"),
-    "depth_anything_v2": HubModel("depth-anything/Depth-Anything-V2-Large-hf", "CC-BY-NC-4.0"),
-    "dpt": HubModel("Intel/dpt-large", "Apache-2.0"),
-    "depth_pro": HubModel("apple/DepthPro-hf", "Apple's, for research"),
-    "moge": HubModel("Ruicheng/moge-2-vitl", "MIT", file="model.pt"),
-    "depth_anything_3": HubModel("depth-anything/DA3MONO-LARGE", "Apache-2.0"),
-}
-"""What estimators of depth use where nothing else is named, by `depth.estimator`."""

@@ -6,6 +6,7 @@ from huggingface_hub import get_token
 
 from threedgp.config import Config
 from threedgp.data.source import dataset_problem, get_source
+from threedgp.depth.estimator import estimator_problem
 from threedgp.fetch.hub import HUB
 from threedgp.needs.finding import Finding
 from threedgp.runtime.addresses import expanded, mirror_problem, shown
@@ -18,7 +19,11 @@ def missing_pictures(config: Config) -> str | None:
 
 
 def _dataset_problem(config: Config) -> str | None:
-    return dataset_problem(config.dataset) or _missing_path(config)
+    return (
+        dataset_problem(config.dataset)
+        or estimator_problem(config.depth.estimator, config.dataset.source)
+        or _missing_path(config)
+    )
 
 
 def _missing_path(config: Config) -> str | None:

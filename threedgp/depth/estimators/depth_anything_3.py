@@ -1,4 +1,4 @@
-"""Depth Anything 3 (Lin et al., arXiv 2511.10647) through its own package: relative depth, with a mask of the sky."""
+"""Depth Anything 3 (Lin et al., arXiv 2511.10647), in its own package."""
 
 from __future__ import annotations
 
@@ -9,52 +9,45 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from threedgp.depth.network import DepthMap
+from threedgp.depth.estimator import NetworkKind
+from threedgp.depth.estimators._network import DepthMap
 from threedgp.runtime.errors import UserError
-
-INSTALL = "pip install git+https://github.com/ByteDance-Seed/Depth-Anything-3.git"
 
 
 class DepthAnything3Depth:
-    """Runs the model one picture at a time: pictures given together count as views of one scene.
+    """Runs the model one image at a time: images of one call are views of one scene.
 
-    The package computes in bfloat16, or float16 where the GPU lacks that, and offers no choice.
+    The package computes in bfloat16, or in float16 on GPUs without it.
+
+    Raises:
+        UserError: the package cannot load the folder with ``config.json`` and ``model.safetensors``.
     """
 
     batches = False
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        """Load the model in `folder`: ``config.json`` and ``model.safetensors``.
-
-        Raises:
-            UserError: the package is not installed, or cannot load the folder.
-        """
-        model_class = package()
-        try:
-            self._model = model_class.from_pretrained(str(folder)).to(device)
-        except Exception as error:  # what the package raises is not documented
-            raise UserError(
-                f"depth.weights: Depth Anything 3 cannot load {folder}: {' '.join(str(error).split())}"
-            ) from None
-
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
-        return [self._one(picture) for picture in pictures]
-
-    def _one(self, picture: NDArray[np.uint8]) -> DepthMap:
-        found = self._model.inference([picture])
-        depth = np.asarray(found.depth[0], np.float32)
-        sky = getattr(found, "sky", None)
-        return DepthMap(depth, None if sky is None else np.asarray(sky[0]) < 0.5)
-
-
-def package() -> type:
-    """The class `DepthAnything3`.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    try:
         from depth_anything_3.api import DepthAnything3
-    except ImportError as error:
-        raise UserError(f"depth.estimator: 'depth_anything_3' needs its package ({error}); run `{INSTALL}`.") from None
-    return DepthAnything3
+
+        try:
+            self._model = DepthAnything3.from_pretrained(str(folder)).to(device)
+        except Exception as error:  # the package does not document what it raises
+            reason = " ".join(str(error).split())
+            raise UserError(f"depth.weights: Depth Anything 3 cannot load {folder}: {reason}") from None
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
+        return [self._run(image) for image in images]
+
+    def _run(self, image: NDArray[np.uint8]) -> DepthMap:
+        found = self._model.inference([image])
+        sky = getattr(found, "sky", None)
+        return DepthMap(np.asarray(found.depth[0], np.float32), None if sky is None else np.asarray(sky[0]) < 0.5)
+
+
+ESTIMATOR = NetworkKind(
+    load=DepthAnything3Depth,
+    output="relative depth, a mask of the sky",
+    weights="depth-anything/DA3MONO-LARGE",
+    license="Apache-2.0",
+    package="depth_anything_3.api",
+    install="pip install git+https://github.com/ByteDance-Seed/Depth-Anything-3.git",
+)

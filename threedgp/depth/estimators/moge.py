@@ -1,4 +1,4 @@
-"""MoGe-2 (Wang et al., arXiv 2507.02546) through its own package: metric depth, with a mask of what has none."""
+"""MoGe-2 (Wang et al., arXiv 2507.02546), in its own package."""
 
 from __future__ import annotations
 
@@ -9,51 +9,46 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from threedgp.depth.network import DepthMap
+from threedgp.depth.estimator import NetworkKind
+from threedgp.depth.estimators._network import DepthMap
 from threedgp.runtime.errors import UserError
-
-INSTALL = "pip install git+https://github.com/microsoft/MoGe.git"
 
 
 class MogeDepth:
-    """Runs MoGe in float32, one picture at a time: it works at the size and shape of each."""
+    """Runs MoGe in float32, one image at a time, since it works at the size of each.
+
+    Raises:
+        UserError: the package cannot load the weights.
+    """
 
     batches = False
 
     def __init__(self, file: Path, device: torch.device) -> None:
-        """Load the weights in `file`.
+        from moge.model.v2 import MoGeModel
 
-        Raises:
-            UserError: the package is not installed, or cannot load the file.
-        """
-        model_class = package()
         try:
-            self._model = model_class.from_pretrained(str(file)).eval().to(device)
-        except Exception as error:  # what the package raises is not documented
+            self._model = MoGeModel.from_pretrained(str(file)).eval().to(device)
+        except Exception as error:  # the package does not document what it raises
             raise UserError(f"depth.weights: MoGe cannot load {file}: {' '.join(str(error).split())}") from None
         self._device = device
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
-        return [self._one(picture) for picture in pictures]
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
+        return [self._run(torch.tensor(image, device=self._device)) for image in images]
 
-    def _one(self, picture: NDArray[np.uint8]) -> DepthMap:
-        image = torch.tensor(picture, device=self._device).permute(2, 0, 1).float() / 255
-        found = self._model.infer(image, use_fp16=False)
+    def _run(self, image: torch.Tensor) -> DepthMap:
+        found = self._model.infer(image.permute(2, 0, 1).float() / 255, use_fp16=False)
         depth = found["depth"].float().cpu().numpy()
-        # Where the mask says no, depth is infinite; a model without a mask head has no mask.
-        known = found["mask"].cpu().numpy() if "mask" in found else ~np.isposinf(depth)
-        return DepthMap(depth, known)
+        # Depth is infinite outside of the mask; models without a mask head return none.
+        return DepthMap(depth, found["mask"].cpu().numpy() if "mask" in found else ~np.isposinf(depth))
 
 
-def package() -> type:
-    """The class `MoGeModel`.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    try:
-        from moge.model.v2 import MoGeModel
-    except ImportError as error:
-        raise UserError(f"depth.estimator: 'moge' needs its package ({error}); run `{INSTALL}`.") from None
-    return MoGeModel
+ESTIMATOR = NetworkKind(
+    load=MogeDepth,
+    output="metric depth, a mask of the sky",
+    weights="Ruicheng/moge-2-vitl",
+    file="model.pt",
+    license="MIT",
+    package="moge.model.v2",
+    install="pip install git+https://github.com/microsoft/MoGe.git",
+)

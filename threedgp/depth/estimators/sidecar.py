@@ -1,4 +1,4 @@
-"""Estimator `sidecar`: the maps that came with the pictures."""
+"""Estimator `sidecar`: the depth maps that came with the images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected
-
-NO_DEPTH = Rejected("the source has no depth for this picture")
+from threedgp.depth.estimator import NO_DEPTH, EstimatorKind, Rejected
 
 
 class SidecarDepth:
-    """Hands out the depth of the source."""
+    """Returns the depth maps of the source."""
 
     name = "sidecar"
     looks_at_pixels = False
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
         return [NO_DEPTH if picture.depth is None else picture.depth for picture in pictures]
+
+
+ESTIMATOR = EstimatorKind(
+    build=lambda config: SidecarDepth(),
+    output="maps that came with the source (`rgbd`)",
+    source_depth=("sidecar", "true"),
+)

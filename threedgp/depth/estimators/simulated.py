@@ -1,6 +1,6 @@
-"""Estimator `simulated`: true depth with the faults of an off-the-shelf estimator.
+"""Estimator `simulated`: true depth with the errors of an off-the-shelf estimator.
 
-Depth up to scale and shift, bent by a gamma, without fine detail, tilted and dented by a smooth bias, noisy.
+The errors are an unknown scale and shift, a gamma curve, lost detail, a smooth bias, and noise.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected
-from threedgp.depth.estimators.sidecar import NO_DEPTH
+from threedgp.depth.estimator import NO_DEPTH, EstimatorKind, Rejected
 
-# At strength 1, for depth scaled to [0, 1]; about what LeReS does to objects in front of a background.
+# At strength 1, for depth in [0, 1]; about the errors of LeReS on objects in front of a background.
 LOG_SCALE_STD = 0.3
 SHIFT_STD = 0.3
 LOG_GAMMA_STD = 0.25
 BLUR_RANGE = (0.005, 0.02)
-"""Deviation of the blur as a share of the picture's side."""
+"""Standard deviation of the blur, as a fraction of the image's side."""
 BIAS_STD = 0.08
 BIAS_CELLS = 4
-"""The bias is drawn on a grid of this many cells a side and enlarged smoothly."""
+"""The bias is drawn on a grid of 4x4 values and interpolated."""
 NOISE_STD = 0.01
 
 
@@ -32,8 +31,8 @@ class SimulatedDepth:
     """Makes true depth inaccurate.
 
     Args:
-        strength: scales every fault; 0 = the truth exactly.
-        seed: with the picture's id it decides all that is random.
+        strength: scales every error; 0 = exactly the true depth.
+        seed: of the random errors, together with the image's id.
     """
 
     name = "simulated"
@@ -43,9 +42,9 @@ class SimulatedDepth:
         self._strength, self._seed = strength, seed
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        return [NO_DEPTH if picture.depth is None else self._spoil(picture.id, picture.depth) for picture in pictures]
+        return [NO_DEPTH if picture.depth is None else self._distort(picture.id, picture.depth) for picture in pictures]
 
-    def _spoil(self, name: str, truth: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _distort(self, name: str, truth: NDArray[np.float32]) -> NDArray[np.float32]:
         low, high = float(truth.min()), float(truth.max())
         if self._strength == 0 or not (np.isfinite([low, high]).all() and low < high):
             return truth
@@ -63,3 +62,10 @@ class SimulatedDepth:
         scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
         shift = low + strength * SHIFT_STD * random.normal()
         return depth * np.float32(scale) + np.float32(shift)
+
+
+ESTIMATOR = EstimatorKind(
+    build=lambda config: SimulatedDepth(config.strength, config.seed),
+    output="true depth of the procedural world, made inaccurate",
+    source_depth=("true",),
+)

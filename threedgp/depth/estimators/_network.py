@@ -1,4 +1,4 @@
-"""Estimators that are neural networks: batches, pictures that fail, pixels without depth."""
+"""Estimators that are neural networks: batches, images that fail, pixels without depth."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import Rejected
 from threedgp.runtime.errors import UserError
 
-MOST_WITHOUT_DEPTH = 0.95
-"""A picture that has no depth for more than this share of its pixels is left out: there is hardly a thing in it."""
-FAILURES_IN_A_ROW = 32
-"""So many pictures cannot all be bad: the network, or the device, is."""
+MAX_UNKNOWN_SHARE = 0.95
+"""An image is rejected if a larger share of its pixels has no depth: it shows almost nothing but sky."""
+MAX_FAILURES = 32
+"""Consecutive failures that end the run: so many images cannot all be bad, so the network or the device must be."""
 
 
 class DepthMap(NamedTuple):
-    """What a network says about a picture."""
+    """Output of a network for one image."""
 
     depth: NDArray[np.float32]
-    """`[h, w]`, of any size but of the picture's shape: any unit, larger = farther."""
+    """`[h, w]`, of any size but with the aspect ratio of the image: any unit, larger = farther."""
     known: NDArray[np.bool_] | None = None
-    """`[h, w]`, where there is depth: not in the sky, for instance; None = everywhere."""
+    """`[h, w]`, the pixels that have depth, which the sky has not; None = all."""
 
 
 class DepthNetwork(Protocol):
     """A network on its device."""
 
     batches: bool
-    """Whether several pictures may go through the network at once without a say in each other's depth."""
+    """Whether images of one batch do not influence each other."""
 
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
-        """Depth of RGB pictures `[H, W, 3]`; may raise anything on a picture that it cannot take."""
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
+        """Depth of RGB images `[H, W, 3]`; may raise any exception on an image that it cannot process."""
         ...
 
 
 class NetworkDepth:
-    """Depth by a network, in batches of `batch_size`, one batch at a time whatever the number of threads.
+    """Estimates depth with a network, in batches of at most `batch_size`, one batch at a time.
 
-    A picture that the network cannot take is rejected alone. Pixels without depth are set to the farthest depth of the
-    picture: what networks know no depth of is mostly sky, and training needs a value everywhere.
+    An image that the network cannot process is rejected without its batch. Pixels without depth, mostly sky, get the
+    largest depth of the image, since training needs a value for every pixel.
     """
 
     looks_at_pixels = True
@@ -57,16 +57,16 @@ class NetworkDepth:
         self._failures = 0
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        """As the interface says.
+        """See `DepthEstimator`.
 
         Raises:
-            UserError: a batch does not fit the memory of the GPU, or the network fails on one picture after the other.
+            UserError: a batch does not fit into the memory of the GPU, or the network fails on every image.
         """
         results: list[NDArray[np.float32] | Rejected] = []
         for start in range(0, len(pictures), self._batch_size):
             batch = pictures[start : start + self._batch_size]
             for picture, found in zip(batch, self._run(batch), strict=True):
-                results.append(found if isinstance(found, Rejected) else settle(found, *picture.rgb.shape[:2]))
+                results.append(found if isinstance(found, Rejected) else complete(found, *picture.rgb.shape[:2]))
         return results
 
     def _run(self, batch: Sequence[RawPicture]) -> Sequence[DepthMap | Rejected]:
@@ -77,10 +77,10 @@ class NetworkDepth:
                 return found
         except torch.OutOfMemoryError:
             raise UserError(
-                f"depth.batch_size: {len(batch)} pictures at once need more memory than the GPU has free; "
+                f"depth.batch_size: {len(batch)} images at once need more memory than the GPU has free; "
                 "choose a smaller number and run the same command again."
             ) from None
-        except torch.AcceleratorError:  # a device that failed answers nothing any more
+        except torch.AcceleratorError:  # after an error of the device every further call fails
             raise
         except Exception as error:
             if len(batch) > 1:
@@ -91,22 +91,22 @@ class NetworkDepth:
         reason = " ".join(str(error).split()) or type(error).__name__
         with self._lock:
             self._failures += 1
-            if self._failures >= FAILURES_IN_A_ROW:
+            if self._failures >= MAX_FAILURES:
                 raise UserError(
-                    f"depth.estimator: '{self.name}' failed on {self._failures} pictures in a row; the last: {reason}."
+                    f"depth.estimator: '{self.name}' failed on {self._failures} images in a row; the last: {reason}."
                 )
         return Rejected(f"the estimator failed: {reason}")
 
 
-def settle(found: DepthMap, height: int, width: int) -> NDArray[np.float32] | Rejected:
-    """A map without holes, `[height, width]`."""
+def complete(found: DepthMap, height: int, width: int) -> NDArray[np.float32] | Rejected:
+    """Fill the pixels without depth and resize the map to `[height, width]`."""
     depth, known = found
     if known is not None and not known.all():
-        share = 1 - float(known.mean())
-        if share > MOST_WITHOUT_DEPTH:
-            return Rejected(f"{share:.1%} of the picture has no depth (sky, or unknown)")
+        unknown_share = 1 - float(known.mean())
+        if unknown_share > MAX_UNKNOWN_SHARE:
+            return Rejected(f"{unknown_share:.1%} of the image has no depth (sky, or unknown)")
         depth = np.where(known, depth, depth[known].max())
     if depth.shape == (height, width):
         return depth
-    shrinks = height < depth.shape[0]
-    return cv2.resize(depth, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if height < depth.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(depth, (width, height), interpolation=method)

@@ -22,9 +22,9 @@ from PIL import Image
 
 from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import DepthEstimator, Rejected
-from threedgp.depth.hub_models import DEPTH_PRO_FARTHEST, HubDepth, gives_inverse_depth
-from threedgp.depth.registry import build_estimator
+from threedgp.depth.estimator import DepthEstimator, Rejected, build_estimator, get_estimator
+from threedgp.depth.estimators._transformers import TransformersDepth
+from threedgp.depth.estimators.depth_pro import MAX_DEPTH
 from threedgp.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -114,6 +114,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def load(folder: Path, name: str) -> TransformersDepth:
+    return get_estimator(name).load(folder, CPU)
+
+
 def pictures() -> list[NDArray[np.uint8]]:
     """Smooth, so that sizes matter little, and all different."""
     found = []
@@ -139,7 +143,7 @@ def test_depth_is_that_of_the_documented_pipeline(kind: str, models: Path) -> No
         expected = pipeline(Image.fromarray(picture))["predicted_depth"].numpy()
         expected = -expected if kind in INVERSE else expected
         if kind == "depth_pro":  # what is farther counts as sky
-            known = expected < DEPTH_PRO_FARTHEST
+            known = expected < MAX_DEPTH
             assert 0.1 < known.mean() < 1
             expected = np.where(known, expected, expected[known].max())
         assert found.shape == picture.shape[:2] and found.dtype == np.float32
@@ -159,13 +163,8 @@ def test_depth_does_not_depend_on_the_batch(kind: str, models: Path) -> None:
 
 
 def test_heads_that_vote_are_asked_one_by_one(models: Path) -> None:
-    assert HubDepth(models / "zoedepth", "zoedepth", CPU).batches
-    assert not HubDepth(models / "zoedepth of two heads", "zoedepth", CPU).batches
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_which_models_give_inverse_depth(kind: str, models: Path) -> None:
-    assert gives_inverse_depth(transformers.AutoConfig.from_pretrained(models / kind)) == (kind in INVERSE)
+    assert load(models / "zoedepth", "zoedepth").batches
+    assert not load(models / "zoedepth of two heads", "zoedepth").batches
 
 
 def test_depth_pro_knows_no_depth_of_what_is_infinitely_far(models: Path, tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_depth_pro_knows_no_depth_of_what_is_infinitely_far(models: Path, tmp_pa
     change(folder, lambda weights: weights["head.layers.4.bias"].fill_(-1e6))
     estimator = build_estimator(DepthConfig(estimator="depth_pro", weights=str(folder)), "cpu")
     (found,) = estimator.estimate([RawPicture("a", 0, pictures()[0])])
-    assert found == Rejected("100.0% of the picture has no depth (sky, or unknown)")
+    assert found == Rejected("100.0% of the image has no depth (sky, or unknown)")
 
 
 def change(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -192,14 +191,14 @@ def folder(models: Path, tmp_path: Path) -> Path:
 def test_missing_weights_are_not_made_up(folder: Path) -> None:
     change(folder, lambda weights: weights.pop("head.head.0.weight"))
     with pytest.raises(UserError, match=r"model lacks 1 weights of 'dpt', such as head.head.0.weight"):
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
 
 
 def test_weights_without_a_use_may_be_missing(folder: Path, models: Path) -> None:
     """As in Intel/dpt-large: the first fusion layer has no second input."""
     unused = "neck.fusion_stage.layers.0.residual_layer1."
     change(folder, lambda weights: [weights.pop(name) for name in list(weights) if name.startswith(unused)])
-    found, expected = (HubDepth(place, "dpt", CPU)(pictures()[:1])[0].depth for place in (folder, models / "dpt"))
+    found, expected = (load(place, "dpt")(pictures()[:1])[0].depth for place in (folder, models / "dpt"))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -207,12 +206,12 @@ def test_half_precision_on_disk_is_float32_at_work(folder: Path) -> None:
     change(folder, lambda weights: weights.update({name: value.half() for name, value in weights.items()}))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "dtype": "float16"}))
-    assert {value.dtype for value in HubDepth(folder, "dpt", CPU)._model.parameters()} == {torch.float32}
+    assert {value.dtype for value in load(folder, "dpt")._model.parameters()} == {torch.float32}
 
 
 def test_another_kind_of_model(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"of type 'dpt', but depth.estimator 'zoedepth' wants 'zoedepth'"):
-        HubDepth(folder, "zoedepth", CPU)
+    with pytest.raises(UserError, match=r"of type 'dpt', but depth.estimator 'zoedepth' needs 'zoedepth'"):
+        load(folder, "zoedepth")
 
 
 def test_pickled_weights_are_not_loaded(folder: Path) -> None:
@@ -220,7 +219,7 @@ def test_pickled_weights_are_not_loaded(folder: Path) -> None:
     torch.save(weights, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"cannot be loaded as 'dpt': .*safetensors"):
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
@@ -230,12 +229,12 @@ def test_code_beside_the_weights_is_not_run(name: str, folder: Path, tmp_path: P
     content = json.loads((folder / name).read_text())
     classes = {"AutoConfig": "code.A", "AutoModelForDepthEstimation": "code.A", "AutoImageProcessor": "code.A"}
     (folder / name).write_text(json.dumps({**content, "auto_map": classes}))
-    HubDepth(folder, "dpt", CPU)  # transformers has its own classes for this model
+    load(folder, "dpt")  # transformers has its own classes for this model
     assert not trace.exists()
     kind = "model_type" if name == "config.json" else "image_processor_type"
     (folder / name).write_text(json.dumps({**content, kind: "unheard-of", "auto_map": classes}))
     with pytest.raises(UserError, match="cannot be loaded as 'dpt'"):
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
     assert not trace.exists()
 
 
@@ -244,7 +243,7 @@ def test_code_beside_the_weights_is_not_run(name: str, folder: Path, tmp_path: P
 def test_damaged_folder(name: str, content: bytes | None, folder: Path) -> None:
     (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=r"depth.weights: .*model"):
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
 
 
 ODD_VALUES = [
@@ -263,7 +262,7 @@ def test_odd_values_are_one_sentence(name: str, content: Any, reason: str, folde
         content = json.loads((folder / name).read_text()) | content
     (folder / name).write_text(json.dumps(content))
     with pytest.raises(UserError, match=rf"^depth.weights: .*model cannot be loaded as 'dpt': {reason}") as caught:
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
     assert "\n" not in str(caught.value)
 
 
@@ -273,7 +272,7 @@ def test_a_network_that_is_cut_short_is_refused(folder: Path) -> None:
     config |= {"num_hidden_layers": 3, "backbone_out_indices": [0, 1, 2, 2]}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"holds \d+ weights that its config.json has no place for, such as dpt\..*3\."):
-        HubDepth(folder, "dpt", CPU)
+        load(folder, "dpt")
 
 
 SPARE = {
@@ -292,14 +291,14 @@ SPARE = {
 def test_spare_weights_without_a_part_in_depth_are_left_out(kind: str, models: Path, tmp_path: Path) -> None:
     folder, name = shutil.copytree(models / kind, tmp_path / "model"), kind.split()[0]
     change(folder, lambda weights: weights.update({key: torch.ones(2) for key in SPARE[kind]}))
-    found, expected = (HubDepth(place, name, CPU)(pictures()[:1])[0].depth for place in (folder, models / kind))
+    found, expected = (load(place, name)(pictures()[:1])[0].depth for place in (folder, models / kind))
     np.testing.assert_array_equal(found, expected)
     change(folder, lambda weights: weights.update({"neck.more.weight": torch.ones(2)}))
     with pytest.raises(UserError, match=r"holds 1 weights .* such as neck.more.weight; both files must be"):
-        HubDepth(folder, name, CPU)
+        load(folder, name)
 
 
 def test_transformers_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(UserError, match=r"'dpt' needs the package transformers; run `pip install .*\[estimators\]`"):
-        HubDepth(folder, "dpt", CPU)
+    with pytest.raises(UserError, match=r"'dpt' needs its package .*transformers.*; run `pip .*\[estimators\]`"):
+        build_estimator(DepthConfig(estimator="dpt", weights=str(folder)), "cpu")

@@ -11,8 +11,7 @@ from threedgp.data.source import RawPicture
 from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import draw_scene
 from threedgp.depth.encoding import encode
-from threedgp.depth.estimator import Rejected
-from threedgp.depth.registry import build_estimator
+from threedgp.depth.estimator import Rejected, build_estimator
 
 
 def picture(index: int = 0) -> RawPicture:

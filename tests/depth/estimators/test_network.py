@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from threedgp.data.source import RawPicture
-from threedgp.depth import network
 from threedgp.depth.encoding import encode
 from threedgp.depth.estimator import Rejected
-from threedgp.depth.network import DepthMap, NetworkDepth
+from threedgp.depth.estimators import _network
+from threedgp.depth.estimators._network import DepthMap, NetworkDepth
 from threedgp.runtime.errors import UserError
 
 BAD = 255
@@ -36,7 +36,7 @@ class Ramp:
         self.seen.append(len(pictures))
         numbers = [int(picture[0, 0, 0]) for picture in pictures]
         if BAD in numbers:
-            raise ValueError("cannot take\nthis picture")
+            raise ValueError("cannot take\nthis image")
         ramp = np.tile(np.arange(self.size, dtype=np.float32), (self.size, 1))
         return [DepthMap(ramp + number, self.known) for number in numbers]
 
@@ -57,17 +57,17 @@ def test_a_bad_picture_goes_alone(size: int) -> None:
     maps = NetworkDepth("ramp", Ramp(), size).estimate([picture(number) for number in numbers])
     for number, found in zip(numbers, maps, strict=True):
         if number == BAD:
-            assert found == Rejected("the estimator failed: cannot take this picture")
+            assert found == Rejected("the estimator failed: cannot take this image")
         else:
             assert found[0, 0] == number
 
 
 def test_a_network_that_always_fails_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(_network, "MAX_FAILURES", 5)
     estimator = NetworkDepth("ramp", Ramp(), 4)
     for _ in range(3):  # four at most in a row
         estimator.estimate([*map(picture, [BAD] * 4), picture(1)])
-    with pytest.raises(UserError, match="'ramp' failed on 5 pictures in a row; the last: cannot take this picture"):
+    with pytest.raises(UserError, match="'ramp' failed on 5 images in a row; the last: cannot take this image"):
         estimator.estimate([picture(BAD)] * 8)
 
 
@@ -76,7 +76,7 @@ def test_out_of_memory_names_the_setting() -> None:
         def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match=r"depth.batch_size: 3 pictures at once need more memory"):
+    with pytest.raises(UserError, match=r"depth.batch_size: 3 images at once need more memory"):
         NetworkDepth("large", Large(), 8).estimate([picture(1)] * 3)
 
 
@@ -134,7 +134,7 @@ def test_too_little_depth(known_pixels: int, fine: bool) -> None:
     (found,) = NetworkDepth("ramp", Ramp(20, known=known.reshape(20, 20)), 1).estimate([picture(0, 20)])
     assert isinstance(found, Rejected) != fine
     if not fine:
-        assert found.reason == f"{1 - known_pixels / 400:.1%} of the picture has no depth (sky, or unknown)"
+        assert found.reason == f"{1 - known_pixels / 400:.1%} of the image has no depth (sky, or unknown)"
 
 
 @pytest.mark.parametrize(("size", "picture_size"), [(16, 8), (8, 16), (8, 8)])
