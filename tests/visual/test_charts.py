@@ -32,7 +32,7 @@ def test_charts(name):
     assert "viewBox" in root.attrib
     assert "width" not in root.attrib
     assert "height" not in root.attrib
-    assert charts.INK not in svg
+    assert charts.TEXT_COLOR not in svg
     assert "currentColor" in svg
 
 

@@ -1,1 +1,1 @@
-"""What people look at: grids, view strips, camera flights, meshes, the report."""
+"""Output for people: image grids, videos, meshes, the interactive viewer and the report."""

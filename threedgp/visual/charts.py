@@ -1,4 +1,4 @@
-"""Charts as SVG text for the report: the same bytes for the same numbers, readable on light and on dark pages."""
+"""Charts for the report as deterministic SVG text, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-INK = "#010203"
-"""Stands for the page's text colour, which replaces it in the finished SVG."""
+TEXT_COLOR = "#010203"
+"""Placeholder that is replaced by the text color of the page."""
 COLORS = ("#3b82f6", "#f59e0b", "#10b981")
 PALE = "#9ca3af"
-"""Middle tones, that keep their contrast on white and on black."""
-MOST_LINES = 120
-"""Of a heat map; more would be thinner than a pixel."""
+"""Colors of medium lightness, which have contrast to white and to black."""
+MAX_COLUMNS = 120
+"""Columns of a heat map; more would be thinner than a pixel."""
 WIDTH, HEIGHT = 3.6, 2.1
-"""Inches; at 100 pixels an inch as wide as a telephone."""
+"""Inches at 100 dpi, the width of a phone."""
 STYLE = {
-    "svg.hashsalt": "threedgp",  # names inside the file would be random otherwise
-    "svg.fonttype": "none",  # text stays text and takes the page's font
+    "svg.hashsalt": "threedgp",  # ids would be random otherwise
+    "svg.fonttype": "none",  # keep text as text, in the font of the page
     "font.size": 9,
     "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
+    "text.color": TEXT_COLOR,
+    "axes.edgecolor": TEXT_COLOR,
+    "axes.labelcolor": TEXT_COLOR,
+    "axes.titlecolor": TEXT_COLOR,
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "xtick.color": TEXT_COLOR,
+    "ytick.color": TEXT_COLOR,
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
@@ -51,13 +51,13 @@ def _draw(title: str, x_label: str, paint: Callable[[Axes], None], height: float
             axes.legend()
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue().replace(INK, "currentColor")
+    svg = text.getvalue().replace(TEXT_COLOR, "currentColor")
     tag, content = svg[svg.index("<svg") :].split(">", 1)
-    return re.sub(r' (width|height)="[^"]*"', "", tag) + ">" + content  # the page says how wide a chart is
+    return re.sub(r' (width|height)="[^"]*"', "", tag) + ">" + content  # the page sets the width
 
 
 def line_chart(title: str, x_label: str, x: Sequence[float], y: Sequence[float]) -> str:
-    """A curve."""
+    """A curve of `y` over `x`."""
 
     def paint(axes: Axes) -> None:
         axes.plot(x, y, color=COLORS[0], linewidth=1.6, marker="." if len(x) < 3 else "")
@@ -66,9 +66,8 @@ def line_chart(title: str, x_label: str, x: Sequence[float], y: Sequence[float])
 
 
 def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bins: int = 32) -> str:
-    """Densities of several samples `[N]` of one number, as outlines over common bins."""
-    everything = np.concatenate(list(sets.values()))
-    edges = np.histogram_bin_edges(everything, bins=bins)
+    """Histograms of several samples `[N]` with common bins, normalized to densities."""
+    edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=bins)
 
     def paint(axes: Axes) -> None:
         for (name, values), color in zip(sets.items(), COLORS, strict=False):
@@ -82,17 +81,17 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bi
 
 
 def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
-    """How the distribution of a number moves along x: the more of it, the stronger the colour.
+    """Histograms over x; higher counts have stronger colors.
 
     Args:
-        x: `[T]`, increasing: where each line of counts was closed, at equal distances.
-        edges: `[B + 1]` of the bins, evenly spaced.
-        counts: `[T, B]`; neighboring lines are added up where there are more than `MOST_LINES`.
+        x: `[T]`, increasing and evenly spaced: the end of the interval of each histogram.
+        edges: `[B + 1]`, edges of the bins, evenly spaced.
+        counts: `[T, B]`; neighboring histograms are added if there are more than `MAX_COLUMNS`.
     """
-    count = min(len(x), MOST_LINES)
-    lines = np.zeros((count, counts.shape[1]))
-    np.add.at(lines, np.arange(len(x)) * count // len(x), counts)
-    share = lines / np.maximum(lines.max(axis=1, keepdims=True), 1)  # of the fullest bin, so that no line fades
+    count = min(len(x), MAX_COLUMNS)
+    columns = np.zeros((count, counts.shape[1]))
+    np.add.at(columns, np.arange(len(x)) * count // len(x), counts)
+    share = columns / np.maximum(columns.max(axis=1, keepdims=True), 1)  # relative to the fullest bin of each column
     colors = np.empty((*share.T.shape, 4))
     colors[..., :3], colors[..., 3] = to_rgb(COLORS[0]), share.T
 
@@ -104,7 +103,7 @@ def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts:
 
 
 def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
-    """Horizontal bars in the given order, from the top; the one called `highlight` stands out."""
+    """Horizontal bars in the given order from top to bottom; the bar `highlight` has another color."""
     names, values = list(bars), list(bars.values())
 
     def paint(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""What was run, in words."""
+"""Description of a run: data, training, evaluation, commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CODE = ("stages", "threedgp", "dvc.yaml")
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, and whether its code was changed since; None outside of a repository."""
+    """The commit of the working directory, marked if its code has changes; None outside of a repository."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--", *CODE)
@@ -34,7 +34,7 @@ def _git(*arguments: str) -> str:
 
 
 def reject_counts(folder: Path) -> Counter[str]:
-    """How many pictures a stage left out, by reason, from the ``rejects.parquet`` of its folder."""
+    """Number of images that a stage left out, by reason, from ``rejects.parquet`` in its folder."""
     return Counter(pq.read_table(folder / "rejects.parquet", columns=["reason"])["reason"].to_pylist())
 
 
@@ -46,31 +46,31 @@ def run_facts(
     evaluation: Path,
     commit: str | None,
 ) -> dict[str, str]:
-    """Facts by name, for the head of the report.
+    """The description at the top of the report, by title.
 
     Args:
-        prepared: shards of all pictures.
-        shards: what training saw.
+        prepared: shards of all images.
+        shards: training shards.
         metrics: content of metrics.json.
-        training, evaluation: folders of those stages.
-        commit: of the code.
+        training, evaluation: output folders of these stages.
+        commit: of the code; None = unknown.
     """
     about, size = shards.meta, shards.meta["resolution"]
     records = read_curves(training)
-    passed, before = 0.0, 0.0
+    seconds, kimg = 0.0, 0.0
     for record in records:
-        passed += (record["kimg"] - before) * 1000 / record["images_per_second"]
-        before = record["kimg"]
+        seconds += (record["kimg"] - kimg) * 1000 / record["images_per_second"]
+        kimg = record["kimg"]
     machine = json.loads((evaluation / "machine.json").read_text(encoding="utf-8"))
     facts = {
-        "Data set": f"{about['dataset']} ({prepared.meta['source']}), {prepared.manifest.rows:,} pictures of "
+        "Data set": f"{about['dataset']} ({prepared.meta['source']}), {prepared.manifest.rows:,} images of "
         f"{size}×{size} pixels",
         "Classes": ", ".join(about["class_names"]),
-        "Trained on": f"{shards.manifest.rows:,} pictures after selection, depth by estimator “{about['estimator']}”, "
+        "Trained on": f"{shards.manifest.rows:,} images after selection, depth by estimator “{about['estimator']}”, "
         f"classifier features by “{about['embedder']}”",
-        "Training": f"{before:g} thousand images in {duration(passed)}, "
-        f"{before * 1000 / passed:.3g} images a second{_cost(metrics)}{_published(metrics['kimg'], before)}",
-        "Evaluation": f"{metrics['samples']:,} generated pictures, on {machine['device']}, PyTorch {machine['torch']}",
+        "Training": f"{kimg:g} thousand images in {duration(seconds)}, "
+        f"{kimg * 1000 / seconds:.3g} images per second{_cost(metrics)}{_published(metrics['kimg'], kimg)}",
+        "Evaluation": f"{metrics['samples']:,} generated images, on {machine['device']}, PyTorch {machine['torch']}",
     }
     if commit:
         facts["Code"] = f"commit {commit}"
@@ -78,9 +78,9 @@ def run_facts(
 
 
 def _published(kimg: float, trained: float) -> str:
-    """Which model the numbers and pictures are of, where training went on after its best one."""
+    """Names the published model if it is not the last one."""
     model = f"{kimg:g}"  # six digits, as metrics.json has them
-    return "" if model == f"{trained:g}" else f"; the model is the best one, after {model} thousand"
+    return "" if model == f"{trained:g}" else f"; the model is the best one, after {model} thousand images"
 
 
 def _cost(metrics: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Published numbers on ImageNet at 256x256, to stand beside ours."""
+"""Published results on ImageNet at 256x256, for comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Published(NamedTuple):
     fid: float
     inception_score: float | None
     cost: str | None
-    """A100 days, or what the authors say of it."""
+    """A100 days, or a statement of the authors."""
 
 
 IMAGENET_256 = (
