@@ -102,7 +102,7 @@ def test_local_tar_is_counted(settings: Settings) -> None:
         assert finding.fine and f"(12 images, {tar.stat().st_size / 1e6:,.1f} MB)" in finding.found
     tar.write_bytes(tar.read_bytes()[:3000])
     finding = pictures_finding(at(settings, str(tar)))
-    assert not finding.fine and str(tar) in finding.advice and "cut off" in finding.advice
+    assert not finding.fine and str(tar) in finding.advice and "truncated" in finding.advice
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_missing_and_empty_folder(rgbd: Callable[[str], Path], capsys: pytest.Ca
     shutil.rmtree(pictures := rgbd(""))
     assert "pictures does not exist" in fails(stages.download, capsys)
     pictures.mkdir()
-    assert "pictures holds no pictures" in fails(stages.download, capsys)
+    assert "pictures holds no images" in fails(stages.download, capsys)
 
 
 def test_too_many_broken_pictures(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from threedgp.data.archives.pictures import LARGEST_FILE, SUFFIXES, BadPicture, decode_depth, decode_picture
+from threedgp.data.archives.pictures import MAX_FILE_BYTES, SUFFIXES, BadPicture, decode_depth, decode_picture
 from threedgp.data.prepare import LARGEST_ENLARGEMENT, square, square_depth
 from threedgp.data.source import RawPicture
 from threedgp.evaluation.sample_archive import LABELS, PICTURES
@@ -84,7 +84,7 @@ def _read_pictures(files: list[Path], resolution: int) -> np.ndarray:
     pictures = []
     for file in files:
         try:
-            if file.stat().st_size > LARGEST_FILE:
+            if file.stat().st_size > MAX_FILE_BYTES:
                 raise BadPicture("the file is too large")
             raw = RawPicture(file.name, 0, decode_picture(file.read_bytes()))
             height, width = raw.rgb.shape[:2]

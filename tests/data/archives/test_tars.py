@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genuine_formats import write_tar
-from threedgp.data.archives.tars import LARGEST_HEADER, tar_members
+from threedgp.data.archives.tars import MAX_HEADER, tar_members
 from threedgp.runtime.errors import UserError
 
 FILES = {"a": b"", "folder/b.bin": bytes(range(256)) * 5, "long/" + "x" * 200: b"1", "caf\u00e9": b"22"}
@@ -39,8 +39,11 @@ def test_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**40
     with (tmp_path / "in.tar").open("wb") as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
-        file.truncate(2 * LARGEST_HEADER + 2**13)
-    with (tmp_path / "in.tar").open("rb") as file, pytest.raises(UserError, match=r"^in: is no plain tar.*a header of"):
+        file.truncate(2 * MAX_HEADER + 2**13)
+    with (
+        (tmp_path / "in.tar").open("rb") as file,
+        pytest.raises(UserError, match=r"^in: is not a plain tar.*header of"),
+    ):
         list(tar_members(file.fileno(), "in"))
 
 
@@ -61,12 +64,12 @@ def test_header_that_claims_a_negative_size(tmp_path: Path, kind: bytes) -> None
 def test_without_its_end(tmp_path: Path) -> None:
     data = write_tar(tmp_path / "in.tar", FILES)
     (tmp_path / "in.tar").write_bytes(data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512))
-    with (tmp_path / "in.tar").open("rb") as file, pytest.raises(UserError, match=r"^in: cut off at byte"):
+    with (tmp_path / "in.tar").open("rb") as file, pytest.raises(UserError, match=r"^in: truncated at byte"):
         list(tar_members(file.fileno(), "in"))
 
 
 def test_compressed(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "in.tar.gz", "w:gz"):
         pass
-    with (tmp_path / "in.tar.gz").open("rb") as file, pytest.raises(UserError, match="is no plain tar file"):
+    with (tmp_path / "in.tar.gz").open("rb") as file, pytest.raises(UserError, match="is not a plain tar file"):
         list(tar_members(file.fileno(), "in"))

@@ -50,7 +50,7 @@ def test_damage_is_found_and_leaves_nothing(tmp_path: Path, compression: int) ->
     data = bytearray((tmp_path / "in.zip").read_bytes())
     data[500] ^= 1
     (tmp_path / "in.zip").write_bytes(data)
-    with pytest.raises((UserError), match="is no zip file, or damaged"):
+    with pytest.raises((UserError), match="is not a zip file, or is damaged"):
         extract_member(tmp_path / "in.zip", "data.mdb", tmp_path / "out" / "file")
     assert not list((tmp_path / "out").iterdir())
 
@@ -69,7 +69,7 @@ def test_other_damage(tmp_path: Path) -> None:
         good.index(b"PK\5\6") + 16: b"\xff\xff",  # where the table of contents does; places count from there
     }.items():
         (tmp_path / "in.zip").write_bytes(good[:place] + bad + good[place + len(bad) :])
-        with pytest.raises(UserError, match="is no zip file, or damaged"):
+        with pytest.raises(UserError, match="is not a zip file, or is damaged"):
             extract_member(tmp_path / "in.zip", "data.mdb", tmp_path / "out")
 
 

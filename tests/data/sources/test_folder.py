@@ -74,7 +74,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     assert "outside of the class folders" in reasons["stray.png"]
     assert "out of the folder" in reasons["dog/out.png"]
     assert "not followed" in reasons["linked"]
-    assert "nowhere" in reasons["dog/nowhere.png"]
+    assert "broken symbolic link" in reasons["dog/nowhere.png"]
     assert "empty" in reasons["dog/empty.png"]
     assert "UTF-8" in reasons["dog/caf\\udce9.png"]
     assert reasons["dog/broken.jpg"]
@@ -107,7 +107,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset.path: .*missing does not exist"):
         opened(tmp_path / "missing", tmp_path / "raw")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"dataset.path: .*empty holds no pictures"):
+    with pytest.raises(UserError, match=r"dataset.path: .*empty holds no images"):
         opened(tmp_path / "empty", tmp_path / "raw")
     (tmp_path / "file.png").write_bytes(b"no zip")
     with pytest.raises(UserError, match="neither a folder nor a zip"):

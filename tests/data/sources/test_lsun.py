@@ -96,25 +96,25 @@ def test_bad_places(opened: Opened, tmp_path: Path, kind: str) -> None:
     elif kind == "no lmdb":
         path = tmp_path / "data.mdb"
         path.write_bytes(bytes(100_000))
-        wanted = "is no LMDB, or damaged"
+        wanted = "is not an LMDB, or is damaged"
     elif kind == "empty lmdb":
         write_lmdb(path, {})
         wanted = "the LMDB is empty"
     elif kind == "no text":
         write_lmdb(path, {b"\xff\x00": b"x"})
-        wanted = "has keys that are no text"
+        wanted = "has keys that are not UTF-8"
     elif kind == "cut off":
         write_lmdb(path, VALUES)
         data = (path / "data.mdb").read_bytes()
         (path / "data.mdb").write_bytes(data[: len(data) // 2])
-        wanted = r"data\.mdb: cut off: it has \d+ bytes, not \d+"
+        wanted = r"data\.mdb: truncated: it has \d+ bytes, not \d+"
     elif kind == "zip without":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("horse/lock.mdb", b"x")
         wanted = "holds 0 files called data.mdb"
     elif kind == "no zip":
         path.write_bytes(b"nothing")
-        wanted = "is no zip file, or damaged"
+        wanted = "is not a zip file, or is damaged"
     with pytest.raises(UserError, match=wanted):
         opened("lsun", path, subset="horse")
 
@@ -138,7 +138,7 @@ def test_damaged_leaves(opened: Opened, tmp_path: Path, change: Callable[[bytes]
     pages = [file.read_bytes()[start : start + 4096] for start in range(0, file.stat().st_size, 4096)]
     number = [struct.unpack("<H", page[10:12])[0] for page in pages].index(LEAF, 3)
     file.write_bytes(b"".join([*pages[:number], change(pages[number]), *pages[number + 1 :]]))
-    with pytest.raises(UserError, match=rf"data\.mdb: is damaged \(.*{reason}.*\); fetch it again"):
+    with pytest.raises(UserError, match=rf"data\.mdb: is damaged \(.*{reason}.*\); download it again"):
         opened("lsun", tmp_path / "horse", subset="horse")
 
 

@@ -94,7 +94,7 @@ def test_bad_labels_are_named(tmp_path: Path, text: str) -> None:
 def test_depth_maps_alone(tmp_path: Path) -> None:
     put(tmp_path / "in", "a.jpg")
     (tmp_path / "in/a.jpg").unlink()
-    with pytest.raises(UserError, match="no pictures beside them"):
+    with pytest.raises(UserError, match="no images beside them"):
         opened(tmp_path / "in", tmp_path / "raw")
 
 

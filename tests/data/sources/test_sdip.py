@@ -120,20 +120,20 @@ def test_bad_files_are_named(opened: Opened, tmp_path: Path, damage: str) -> Non
     else:
         columns = {"a": PICTURES, "b": PICTURES} if damage == "two candidates" else {"text": ["x"]}
         pq.write_table(pa.table(columns), file)
-    wanted = "is no Parquet file, or damaged" if damage in ("cut off", "no parquet") else "no column 'image'"
+    wanted = "is not a Parquet file, or is damaged" if damage in ("cut off", "no parquet") else "no column 'image'"
     with pytest.raises(UserError, match=rf"train-00000-of-00001\.parquet: {wanted}"):
         opened("sdip", tmp_path, subset="dogs")
 
 
 def test_row_groups_are_read_once(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])  # groups of 3, 3, 3 and 1 rows
-    source, read, groups = opened("sdip", tmp_path, subset="dogs"), parquet_files._read_pictures, []
+    source, read, groups = opened("sdip", tmp_path, subset="dogs"), parquet_files._read_images, []
 
     def counted(path: Path, footer: pq.FileMetaData, group: int) -> pa.ChunkedArray:
         groups.append((path.name[:11], group))
         return read(path, footer, group)
 
-    monkeypatch.setattr(parquet_files, "_read_pictures", counted)
+    monkeypatch.setattr(parquet_files, "_read_images", counted)
     entries = source.entries()
     for start in range(0, 10, 2):
         list(source.read(entries.slice(start, 2)))
@@ -143,7 +143,7 @@ def test_row_groups_are_read_once(opened: Opened, tmp_path: Path, monkeypatch: p
 def test_few_row_groups_are_kept(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES)])
     source = opened("sdip", tmp_path, subset="dogs")
-    monkeypatch.setattr(parquet_files, "CACHED_BYTES", 1)
+    monkeypatch.setattr(parquet_files, "MAX_CACHED_BYTES", 1)
     assert_all_there(source)
     assert len(source._store._groups) == 1
 
@@ -151,7 +151,7 @@ def test_few_row_groups_are_kept(opened: Opened, tmp_path: Path, monkeypatch: py
 def test_threads_share_a_source(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])
     source = opened("sdip", tmp_path, subset="dogs")
-    monkeypatch.setattr(parquet_files, "CACHED_BYTES", 1)  # they take the groups from each other
+    monkeypatch.setattr(parquet_files, "MAX_CACHED_BYTES", 1)  # they take the groups from each other
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(assert_all_there, source) for _ in range(12)]:
             done.result()

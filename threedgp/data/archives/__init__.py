@@ -1,1 +1,1 @@
-"""Readers of what pictures come in: archives, listings, Parquet files, LMDBs. They know no data set."""
+"""Readers of the containers that images come in: folders, archives, Parquet files, LMDBs. They know no data set."""

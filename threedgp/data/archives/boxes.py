@@ -1,4 +1,4 @@
-"""Bounding boxes that come with pictures: the authors of SDIP publish photographs and what to cut out of each."""
+"""Bounding boxes that come with images: the authors of SDIP publish photographs and a box to cut out of each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from PIL import Image, UnidentifiedImageError
 from threedgp.data.archives.pictures import FORMATS, BadPicture, decode_picture
 
 Box = list[int]
-"""Top, bottom, left, right: the pixels `[top:bottom, left:right]` of the picture as it is stored, before EXIF turns it
-upright."""
+"""Top, bottom, left, right: the pixels `[top:bottom, left:right]` of the image as it is stored, before its EXIF
+orientation is applied."""
 
-LEAST_INSIDE = 0.5
-"""A box with less of its area inside the picture belongs to another picture."""
+MIN_INSIDE = 0.5
+"""A box with a smaller share of its area inside the image belongs to another image."""
 
 _EXIF_ORIENTATION = 0x0112
 _FLIPS_ROWS, _FLIPS_COLUMNS, _TRANSPOSES = (3, 4, 6, 7), (2, 3, 7, 8), (5, 6, 7, 8)
-"""EXIF orientations by what makes them upright: rows and columns of the stored picture first, then their exchange."""
+"""EXIF orientations by the operations that make the image upright: first flips, then the transposition."""
 
 
 def cut_out(data: bytes, box: Box | None) -> NDArray[np.uint8]:
-    """The part `box` of an encoded picture, upright RGB `[H, W, 3]`; all of it where there is no box.
+    """The part `box` of an encoded image as upright RGB `[H, W, 3]`; the whole image if `box` is None.
 
     Raises:
-        BadPicture: it cannot be decoded, or the box does not belong to it.
+        BadPicture: the image cannot be decoded, or the box does not belong to it.
     """
     if box is None:
         return decode_picture(data)
@@ -36,27 +36,27 @@ def cut_out(data: bytes, box: Box | None) -> NDArray[np.uint8]:
 
 
 def upright_box(data: bytes, box: Box) -> Box:
-    """`box` in the upright picture, cut off at its edges. Only the header of the picture is read.
+    """`box` in the upright image, clipped to it. Only the header of the image is read.
 
     Raises:
-        BadPicture: the data are no picture, or most of the box lies outside of it.
+        BadPicture: the data are not an image, or most of the box lies outside of it.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             columns, rows = image.size
             orientation = 1
-            with suppress(Exception):  # a broken EXIF block says nothing about the orientation
+            with suppress(Exception):  # a broken EXIF block does not state the orientation
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except UnidentifiedImageError:
         raise BadPicture("no known picture format") from None
-    except Exception as error:  # headers of broken files raise nearly everything
+    except Exception as error:  # broken headers raise many kinds of exceptions
         raise BadPicture(str(error) or type(error).__name__) from None
     if len(box) != 4 or None in box:
         raise BadPicture(f"{box} is no bounding box")
     top, bottom = (min(max(edge, 0), rows) for edge in box[:2])
     left, right = (min(max(edge, 0), columns) for edge in box[2:])
     area = (box[1] - box[0]) * (box[3] - box[2])
-    if area <= 0 or max(bottom - top, 0) * max(right - left, 0) < LEAST_INSIDE * area:
+    if area <= 0 or max(bottom - top, 0) * max(right - left, 0) < MIN_INSIDE * area:
         raise BadPicture(f"the bounding box {box} does not belong to a picture of {columns}x{rows} pixels")
     if orientation in _FLIPS_ROWS:
         top, bottom = rows - bottom, rows - top

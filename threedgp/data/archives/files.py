@@ -1,4 +1,4 @@
-"""Files below a folder or inside a zip, read where they lie; nothing is ever extracted."""
+"""Files below a folder or inside a zip, read in place; nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from threedgp.data.archives.pictures import LARGEST_FILE, BadPicture
+from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import changed
 from threedgp.data.archives.zip_members import DAMAGE
 from threedgp.runtime.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class FileEntry:
     """A file, by its path relative to the root with forward slashes."""
 
     path: str
     size: int = 0
     stamp: int = 0
-    """Changes when the content does: time of the last change in nanoseconds, or the checksum in a zip."""
+    """Changes when the content does: modification time in nanoseconds, or the CRC in a zip."""
     problem: str | None = None
     """Why it must not be read."""
 
@@ -34,12 +34,12 @@ class Listed:
 class Tree(Protocol):
     """A set of files."""
 
-    def files(self) -> Iterator[Listed]:
+    def files(self) -> Iterator[FileEntry]:
         """All files, in any order. Hidden ones are left out."""
         ...
 
-    def look(self, path: str) -> Listed | None:
-        """What is known of one file, without reading it; None if there is none."""
+    def stat(self, path: str) -> FileEntry | None:
+        """The entry of one file, without reading it; None if there is none."""
         ...
 
     def load(self, path: str) -> bytes:
@@ -52,15 +52,15 @@ class Tree(Protocol):
 
 
 def open_tree(path: Path) -> Tree:
-    """Open a folder or a zip file.
+    """Open the folder or zip file at `path`.
 
     Raises:
-        UserError: there is none at `path`.
+        UserError: it does not exist, or is not a zip file.
     """
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        raise UserError(f"dataset.path: {path} does not exist; name the folder or zip file that holds the pictures.")
+        raise UserError(f"dataset.path: {path} does not exist; name the folder or zip file that holds the images.")
     return Zip(path)
 
 
@@ -71,16 +71,16 @@ def read_listed(tree: Tree, path: str, size: int, stamp: int) -> bytes:
         UserError: it has changed or vanished since then.
         BadPicture: it cannot be read.
     """
-    now = tree.look(path)
+    now = tree.stat(path)
     if now is None or (now.size, now.stamp) != (size, stamp):
         raise changed(path, "vanished" if now is None else "changed")
-    if size > LARGEST_FILE:
-        raise BadPicture(f"the file has {size} bytes, more than the limit of {LARGEST_FILE}")
+    if too_large := check_size(size):
+        raise too_large
     return tree.load(path)
 
 
 class TreeStore:
-    """Images below a folder or inside a zip, listed with the schema `listing.LISTING`."""
+    """Images below a folder or inside a zip, found by the columns `path`, `size` and `stamp` of `listing.LISTING`."""
 
     def __init__(self, path: Path) -> None:
         self._tree = open_tree(path)
@@ -94,20 +94,20 @@ class TreeStore:
 
 
 class Folder:
-    """A folder on disk. Symbolic links that lead out of it, and linked folders, are not followed."""
+    """A folder. Symbolic links out of it and links to folders are not followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._real_root = root.resolve()
 
-    def files(self) -> Iterator[Listed]:
+    def files(self) -> Iterator[FileEntry]:
         folders = [""]
         while folders:
             below = folders.pop()
             try:
                 found = list(os.scandir(self.root / below))
             except OSError as error:
-                yield Listed(below or ".", problem=f"the folder cannot be read: {error.strerror}")
+                yield FileEntry(below or ".", problem=f"the folder cannot be read: {error.strerror}")
                 continue
             for entry in found:
                 path = f"{below}/{entry.name}".lstrip("/")
@@ -116,21 +116,21 @@ class Folder:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 elif entry.is_symlink() and entry.is_dir():
-                    yield Listed(path, problem="a symbolic link to a folder is not followed")
+                    yield FileEntry(path, problem="a symbolic link to a folder is not followed")
                 elif entry.is_symlink():
-                    yield self.look(path) or Listed(path, problem="a symbolic link that leads nowhere")
+                    yield self.stat(path) or FileEntry(path, problem="a broken symbolic link")
                 else:
-                    yield _described(path, entry.stat(follow_symlinks=False))
+                    yield _describe(path, entry.stat(follow_symlinks=False))
 
-    def look(self, path: str) -> Listed | None:
+    def stat(self, path: str) -> FileEntry | None:
         place = self.root / path
         try:
             if place.is_symlink() and not place.resolve().is_relative_to(self._real_root):
-                return Listed(path, problem="a symbolic link out of the folder is not followed")
+                return FileEntry(path, problem="a symbolic link out of the folder is not followed")
             status = place.stat()
         except OSError:
             return None
-        return _described(path, status)
+        return _describe(path, status)
 
     def load(self, path: str) -> bytes:
         try:
@@ -140,10 +140,10 @@ class Folder:
 
 
 class Zip:
-    """A zip file. Names that would leave a folder if extracted are refused.
+    """A zip file. Members whose names would escape a folder are refused.
 
     Raises:
-        UserError: the file is no zip, or is damaged.
+        UserError: the file is not a zip, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,20 +151,20 @@ class Zip:
             self._archive = zipfile.ZipFile(path)
         except DAMAGE as error:
             raise UserError(
-                f"dataset.path: {path} is neither a folder nor a zip file, or is damaged ({error}); fetch or pack it "
-                "again."
+                f"dataset.path: {path} is neither a folder nor a zip file, or is damaged ({error}); download or "
+                "pack it again."
             ) from None
         self._lock = threading.Lock()
 
-    def files(self) -> Iterator[Listed]:
+    def files(self) -> Iterator[FileEntry]:
         for member in {member.filename: member for member in self._archive.infolist()}.values():
             hidden = PurePosixPath(member.filename).name.startswith(".") or member.filename.startswith("__MACOSX/")
             if not (member.filename.endswith("/") or hidden):  # is_dir() fails on an empty name
-                yield self._listed(member)
+                yield self._entry(member)
 
-    def look(self, path: str) -> Listed | None:
+    def stat(self, path: str) -> FileEntry | None:
         try:
-            return self._listed(self._archive.getinfo(path))
+            return self._entry(self._archive.getinfo(path))
         except KeyError:
             return None
 
@@ -172,17 +172,17 @@ class Zip:
         try:
             with self._lock:
                 return self._archive.read(path)
-        except Exception as error:  # zipfile raises nearly everything on damaged members
+        except Exception as error:  # damaged members raise many kinds of exceptions
             raise BadPicture(f"cannot be read from the zip: {error}") from None
 
     @staticmethod
-    def _listed(member: zipfile.ZipInfo) -> Listed:
+    def _entry(member: zipfile.ZipInfo) -> FileEntry:
         parts = member.filename.replace("\\", "/").split("/")
         unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
-        return Listed(member.filename, member.file_size, member.CRC, problem)
+        return FileEntry(member.filename, member.file_size, member.CRC, problem)
 
 
-def _described(path: str, status: os.stat_result) -> Listed:
+def _describe(path: str, status: os.stat_result) -> FileEntry:
     problem = None if stat.S_ISREG(status.st_mode) else "neither a file nor a folder"
-    return Listed(path, status.st_size, status.st_mtime_ns, problem)
+    return FileEntry(path, status.st_size, status.st_mtime_ns, problem)

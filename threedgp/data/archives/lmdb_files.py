@@ -1,7 +1,7 @@
-"""LMDB files that map names to encoded pictures: read-only, without locks, from several threads and processes.
+"""LMDB files that map names to encoded images: read-only, without locks, from several threads and processes.
 
-Listing (`lmdb_keys`) finds damaged tree pages. One kind of damage is not found: LMDB does not compare the size that a
-leaf page claims for a value with the end of the file, so loading such a value may end the process.
+`lmdb_keys` detects damaged tree pages. One kind of damage is not detected: LMDB does not compare the size that a leaf
+page claims for a value with the end of the file, so loading such a value may crash the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import lmdb
 import pyarrow as pa
 
 from threedgp.data.archives.lmdb_keys import open_unlocked, walk_keys
-from threedgp.data.archives.pictures import LARGEST_FILE, BadPicture
+from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.runtime.errors import UserError
 
 DATA = "data.mdb"
@@ -29,7 +29,7 @@ KEYS = pa.schema(
 KEYS_AT_ONCE = 2**16
 
 _OPENED: dict[tuple[int, int, int], lmdb.Environment] = {}
-"""By process and file (device, inode): none may be opened twice in a process, and none survives a fork."""
+"""By process and file (device, inode): a file must not be opened twice in a process, nor be used after a fork."""
 _OPENING = threading.Lock()
 
 
@@ -37,7 +37,7 @@ def open_lmdb(file: Path) -> lmdb.Environment:
     """Open the file of an LMDB (`data.mdb`), once in a process.
 
     Raises:
-        UserError: it is none, or is cut off.
+        UserError: it is not an LMDB, or is truncated.
     """
     status = file.stat()
     key = os.getpid(), status.st_dev, status.st_ino
@@ -46,12 +46,12 @@ def open_lmdb(file: Path) -> lmdb.Environment:
             try:
                 environment = open_unlocked(file)
             except (lmdb.Error, OSError) as error:
-                raise UserError(f"{file}: is no LMDB, or damaged ({error}); fetch it again.") from None
-            # LMDB maps the file into memory: a page that is not there would end the process without a word.
+                raise UserError(f"{file}: is not an LMDB, or is damaged ({error}); download it again.") from None
+            # LMDB maps the file into memory: access to a missing page would crash the process.
             size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
             if status.st_size < size:
                 environment.close()
-                raise UserError(f"{file}: cut off: it has {status.st_size} bytes, not {size}; fetch it again.")
+                raise UserError(f"{file}: truncated: it has {status.st_size} bytes, not {size}; download it again.")
             _OPENED[key] = environment
         return _OPENED[key]
 
@@ -62,24 +62,24 @@ def count_keys(file: Path) -> int:
 
 
 def list_keys(file: Path, label: int) -> Iterator[pa.Table]:
-    """Rows of the schema KEYS, in the order of the keys, some at a time; no value is read.
+    """Tables of the schema KEYS, in the order of the keys; no value is read.
 
     Raises:
-        UserError: the LMDB is damaged, or a key is no UTF-8.
+        UserError: the LMDB is damaged, or a key is not UTF-8.
     """
     for keys in walk_keys(file, KEYS_AT_ONCE):
         try:
             names = keys.cast(pa.string())
         except pa.ArrowInvalid:
             raise UserError(
-                f"{file}: has keys that are no text; it is damaged, or no LMDB of pictures as LSUN's are."
+                f"{file}: has keys that are not UTF-8; it is damaged, or is not an LMDB of images like those of LSUN."
             ) from None
         count = len(names)
         yield pa.table([names, pa.array([label] * count, pa.int32()), pa.nulls(count, pa.string())], schema=KEYS)
 
 
 class LmdbStore:
-    """Pictures in an LMDB, found by their ids."""
+    """Images in an LMDB, found by their ids."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -93,12 +93,10 @@ class LmdbStore:
 
 def _value(environment: lmdb.Environment, key: bytes) -> bytes | BadPicture:
     try:
-        with environment.begin(buffers=True) as transaction:  # a damaged page spoils its whole transaction
+        with environment.begin(buffers=True) as transaction:  # a damaged page invalidates its whole transaction
             value = transaction.get(key)
             if value is None:
                 return BadPicture("the key is no longer there")
-            if len(value) > LARGEST_FILE:
-                return BadPicture(f"the file has {len(value)} bytes, more than the limit of {LARGEST_FILE}")
-            return bytes(value)
+            return check_size(len(value)) or bytes(value)
     except lmdb.Error as error:
         return BadPicture(f"cannot be read from the LMDB: {error}")

@@ -1,7 +1,7 @@
-"""The keys of an LMDB, listed in a process of their own, since LMDB aborts the process on some damaged pages.
+"""The keys of an LMDB, listed in a child process, because LMDB aborts the process on some damaged pages.
 
-A page of zeros, as a hole in a download leaves it, is one that does. Run with a file and a number of keys a batch, this
-module writes Arrow batches of keys to its standard output. It imports little, so that it starts quickly.
+A page of zeros, left by a gap in a download, is such a page. Run with a file and a number of keys per batch, this
+module writes Arrow batches of keys to standard output. It imports little, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from threedgp.runtime.errors import UserError
 
 SCHEMA = pa.schema([("key", pa.binary())])
 DAMAGED = 3
-"""Exit code that means that LMDB found the damage itself, and standard error says which."""
+"""Exit code if LMDB detects the damage itself; standard error then describes it."""
 CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE}
 
 
@@ -28,13 +28,13 @@ def open_unlocked(file: Path) -> lmdb.Environment:
     """Open the file of an LMDB, read-only.
 
     Raises:
-        lmdb.Error, OSError: it is none.
+        lmdb.Error, OSError: it is not an LMDB.
     """
     return lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=False, create=False)
 
 
 def walk_keys(file: Path, keys_at_once: int) -> Iterator[pa.Array]:
-    """The keys of an LMDB in their order, `keys_at_once` at a time; the first come once all have been listed.
+    """Yield the keys of an LMDB in their order, `keys_at_once` at a time, once all have been listed.
 
     Raises:
         UserError: it is damaged.
@@ -42,8 +42,8 @@ def walk_keys(file: Path, keys_at_once: int) -> Iterator[pa.Array]:
     command = [sys.executable, "-m", __name__, str(file), str(keys_at_once)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == DAMAGED or -done.returncode in CRASHES:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"signal {-done.returncode}"]
-        raise UserError(f"{file}: is damaged ({said[0]}); fetch it again.")
+        message = done.stderr.decode(errors="replace").strip().splitlines() or [f"signal {-done.returncode}"]
+        raise UserError(f"{file}: is damaged ({message[0]}); download it again.")
     done.check_returncode()
     with pa.ipc.open_stream(done.stdout) as batches:
         for batch in batches:
@@ -58,7 +58,7 @@ def _write_keys(file: Path, keys_at_once: int) -> None:
         pa.ipc.new_stream(sys.stdout.buffer, SCHEMA) as batches,
     ):
         count, left = 0, environment.stat()["entries"]
-        keys = islice(cursor.iternext(keys=True, values=False), left + 1)  # damaged pages may lead in a circle
+        keys = islice(cursor.iternext(keys=True, values=False), left + 1)  # damaged pages may form a cycle
         while some := list(islice(keys, keys_at_once)):
             batches.write_batch(pa.record_batch([pa.array(some, pa.binary())], SCHEMA))
             count += len(some)

@@ -1,4 +1,4 @@
-"""Decoding of picture files as people have them: any format, mode, depth and orientation, some of them broken."""
+"""Decoding of image files of any format, mode, bit depth and orientation, some of them broken."""
 
 from __future__ import annotations
 
@@ -16,46 +16,53 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
 )
-"""Files with other names are no pictures and are passed over in silence."""
+"""Files with other suffixes are silently skipped."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
-"""Whatever a file is called. Pillow knows more, such as EPS, for which it would start Ghostscript."""
+"""Formats that are decoded, whatever the suffix. Pillow has more, such as EPS, for which it would start Ghostscript."""
 
-LARGEST_FILE = 256 * 2**20
-"""Bytes; a larger file is refused before it is read."""
+MAX_FILE_BYTES = 256 * 2**20
+"""Larger files are refused before they are read."""
 
 WHITE_IS_ZERO = 262, 0
-"""Tag of a TIFF file and its value where small numbers are bright."""
+"""Tag of a TIFF file, and its value if small numbers are bright."""
 
-# Pillow warns above its limit and refuses only above twice that; we refuse at once, in `_open`.
+# Pillow warns above its limit and raises an error above twice that; `_open` raises one at the limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Odd metadata, such as a broken EXIF block, of pictures whose pixels are whole.
+# Broken metadata, such as an EXIF block, in images whose pixels are intact.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadPicture(Exception):
-    """A picture that cannot be used; the text is the reason."""
+    """An image that cannot be used; the text is the reason."""
+
+
+def check_size(size: int) -> BadPicture | None:
+    """Why a file of `size` bytes is not read; None if it is small enough."""
+    if size <= MAX_FILE_BYTES:
+        return None
+    return BadPicture(f"the file has {size} bytes, more than the limit of {MAX_FILE_BYTES}")
 
 
 def decode_picture(data: bytes) -> NDArray[np.uint8]:
-    """Decode any picture to upright RGB `[H, W, 3]`.
+    """Decode an image to upright RGB `[H, W, 3]`.
 
-    EXIF orientation is applied, transparency is laid over white, 16 bits are scaled to 8, of an animation the first
-    frame counts. Colour profiles are ignored, as everywhere in the field.
+    EXIF orientation is applied, transparent pixels are blended with white, 16 bits are scaled to 8, and the first frame
+    of an animation is taken. Color profiles are ignored, as in the data loaders of PyTorch.
 
     Raises:
-        BadPicture: it is broken, too large, or of a kind without a meaning as sRGB.
+        BadPicture: it is broken, too large, or has pixels that cannot be converted to sRGB.
     """
     with _open(data) as image:
-        with suppress(Exception):  # a broken EXIF block says nothing about the orientation
+        with suppress(Exception):  # a broken EXIF block does not state the orientation
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "F":
             raise BadPicture("floating-point pixels have no known scale")
         if image.mode.startswith("I"):  # Pillow's own conversion would cut values off at 255
             values = _sixteen_bits(image)
             values[values == image.info.get("transparency", -1)] = 65535
-            grey = np.rint(values / 257).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
+            gray = np.rint(values / 257).astype(np.uint8)
+            return np.repeat(gray[..., None], 3, axis=2)
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
@@ -66,7 +73,7 @@ def decode_depth(data: bytes) -> NDArray[np.float32]:
     """Decode a 16-bit depth map to `[H, W]` in [0, 1], larger = farther.
 
     Raises:
-        BadPicture: it is broken, or has not one channel of 16 bits.
+        BadPicture: it is broken, or does not have one channel of 16 bits.
     """
     with _open(data) as image:
         if not image.mode.startswith("I"):
@@ -79,14 +86,14 @@ def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
     if values.min() < 0 or values.max() > 65535:
         raise BadPicture("pixels of more than 16 bits have no known scale")
     tag, value = WHITE_IS_ZERO
-    if image.format == "TIFF" and image.tag_v2.get(tag) == value:  # Pillow sees to it for 8 bits only
+    if image.format == "TIFF" and image.tag_v2.get(tag) == value:  # Pillow does this for 8 bits only
         return 65535 - values
     return values
 
 
 @contextmanager
 def _open(data: bytes) -> Iterator[Image.Image]:
-    """The decoded image; whatever a decoder raises becomes BadPicture."""
+    """The decoded image. Any exception of a decoder becomes a BadPicture."""
     if not data:
         raise BadPicture("the file is empty")
     try:
@@ -102,5 +109,5 @@ def _open(data: bytes) -> Iterator[Image.Image]:
         raise
     except Image.UnidentifiedImageError:
         raise BadPicture("no known picture format") from None
-    except Exception as error:  # decoders raise nearly everything on broken files
+    except Exception as error:  # decoders raise many kinds of exceptions on broken files
         raise BadPicture(re.sub(r" ?<[^>]*>", "", str(error)) or type(error).__name__) from None

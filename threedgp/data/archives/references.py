@@ -1,4 +1,4 @@
-"""Local files that are used where they lie: what stage `download` notes of them, so that a later change is noticed."""
+"""Local files that are used in place: what stage `download` records of them, so that a later change is noticed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
 
 Reference = dict[str, str | int]
-"""`name` relative to a root, `size` in bytes, `stamp`: time of the last change in nanoseconds. Files that lie beside
-their listing have a checksum in its stead, for DVC may put them elsewhere at another time."""
+"""`name` relative to a root, `size` in bytes, `stamp`: modification time in nanoseconds. Files beside their listing
+have a checksum instead of a stamp, because DVC may restore them with another time."""
 
 
 def refer(root: Path, names: Iterable[str]) -> list[Reference]:
-    """Note the files `names` below `root`, which belong to somebody else, for the manifest of the listing."""
+    """References to the files `names` below `root`, for the manifest of the listing."""
     status = {name: (root / name).stat() for name in names}
     return [{"name": name, "size": file.st_size, "stamp": file.st_mtime_ns} for name, file in status.items()]
 
 
 def check_unchanged(root: Path, files: Iterable[Reference]) -> None:
-    """Make sure that the files below `root` are those that were noted.
+    """Make sure that the files below `root` are those of the references.
 
     Raises:
         UserError: one has changed or vanished.
@@ -34,14 +34,14 @@ def check_unchanged(root: Path, files: Iterable[Reference]) -> None:
             status = path.stat()
         except OSError:
             raise changed(path, "vanished") from None
-        if (status.st_size, file.get("stamp", 0) and status.st_mtime_ns) != (file["size"], file.get("stamp", 0)):
+        if status.st_size != file["size"] or file.get("stamp", status.st_mtime_ns) != status.st_mtime_ns:
             raise changed(path, "changed")
 
 
 def start_over_if_changed(record: Path, about: Any, *made: Path) -> None:
-    """Remove the files and folders `made` by an earlier run if that was about something else than `about`.
+    """Remove the files and folders `made` by an earlier run if it was about something else than `about`.
 
-    The name of a stage's scratch folder tells its settings, but not whether a file of somebody else is still the same.
+    The name of a stage's scratch folder depends on its settings, but not on the content of files in other places.
     """
     if record.is_file() and json.loads(record.read_text()) == about:
         return

@@ -1,6 +1,6 @@
-"""Plain tar files, read in place: what is in them and where, without unpacking anything.
+"""Uncompressed tar files, read in place: their members and where these are, without unpacking.
 
-Only headers are read; the content of members is passed over. Nothing is ever written under a member's name.
+Only headers are read. Nothing is ever written under a member's name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import cast
 from threedgp.runtime.errors import UserError
 
 BLOCK = 512
-LARGEST_HEADER = 2**20
-"""Bytes; a header that claims more (long names are headers of their own) is not read into memory."""
+MAX_HEADER = 2**20
+"""Bytes; a header that claims more (long names are separate headers) is not read into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,47 +25,47 @@ class Member:
 
     name: str
     offset: int
-    """Of its first byte, from the beginning of the outermost file."""
+    """Position of its first byte in the outermost file."""
     size: int
     problem: str | None = None
     """Why it must not be read."""
 
 
 def tar_members(descriptor: int, where: str, start: int = 0, size: int | None = None) -> Iterator[Member]:
-    """The files in the tar that lies at bytes `start` to `start + size` of an open file; folders are passed over.
+    """Yield the files, not the folders, in the tar at bytes `start` to `start + size` of an open file.
 
-    Reads by position, so several threads may share the descriptor.
+    Reads by position, so that several threads may share the descriptor.
 
     Args:
-        where: what the tar is called in messages.
+        where: name of the tar in messages.
         size: None = up to the end of the file.
 
     Raises:
-        UserError: it is no plain tar, is damaged, or is cut off.
+        UserError: it is not an uncompressed tar, is damaged, or is truncated.
     """
     size = os.fstat(descriptor).st_size - start if size is None else size
     window = _Window(descriptor, start, size)
     try:
         with tarfile.open(fileobj=cast(io.BufferedIOBase, window), mode="r:", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # the list would grow with every member
-                if member.size < 0:  # tarfile would go backwards, and find this header again
+                archive.members.clear()  # or the list would grow with every member
+                if member.size < 0:  # tarfile would seek back and find this header again
                     raise tarfile.ReadError(f"{member.name!r} claims {member.size} bytes")
                 if member.offset_data + member.size > size and member.isreg():
                     raise UserError(
-                        f"{where}: cut off: {member.name!r} should end at byte {member.offset_data + member.size}, and "
-                        f"there are {size}; fetch it again."
+                        f"{where}: truncated: {member.name!r} should end at byte {member.offset_data + member.size} of "
+                        f"{size}; download it again."
                     )
                 if not member.isdir():
                     yield _described(member, start)
             end = archive.offset
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(f"{where}: is no plain tar file, or damaged ({error}); fetch it again.") from None
-    # Where a header makes no sense tarfile takes it for the end.
+        raise UserError(f"{where}: is not a plain tar file, or is damaged ({error}); download it again.") from None
+    # tarfile takes an invalid header for the end.
     window.seek(end)
     if window.read(BLOCK) != bytes(BLOCK):
-        what = "cut off" if end >= size else "damaged"
-        raise UserError(f"{where}: {what} at byte {end} of {size}, where a header should be; fetch it again.")
+        what = "truncated" if end >= size else "damaged"
+        raise UserError(f"{where}: {what} at byte {end} of {size}, where a header should be; download it again.")
 
 
 def _described(member: tarfile.TarInfo, start: int) -> Member:
@@ -85,7 +85,7 @@ def _described(member: tarfile.TarInfo, start: int) -> Member:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file, as a file of its own."""
+    """A section of a file as a file object."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         self._descriptor, self._start, self._size, self._place = descriptor, start, size, 0
@@ -104,7 +104,7 @@ class _Window(io.RawIOBase):
         return self._place
 
     def read(self, count: int = -1) -> bytes:
-        if not 0 <= count <= LARGEST_HEADER:  # less than 0 would mean all that is left
+        if not 0 <= count <= MAX_HEADER:  # negative: all that is left
             raise tarfile.ReadError(f"a header of {count} bytes")
         left = max(self._size - self._place, 0)
         data = os.pread(self._descriptor, min(count, left), self._start + self._place)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from threedgp.data.archives.files import TreeStore, open_tree
-from threedgp.data.archives.listed import ListedSource
-from threedgp.data.archives.listing import first_folders, list_pictures, tabulate, write_listing
+from threedgp.data.archives.listing import ListedSource, first_folders, list_pictures, tabulate, write_listing
 from threedgp.data.source import SourceKind
 
 

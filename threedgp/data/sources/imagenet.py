@@ -1,6 +1,6 @@
-"""Source `imagenet`: ILSVRC 2012 for training, in whichever layout it lies at `dataset.path`.
+"""Source `imagenet`: the training images of ILSVRC 2012 (Russakovsky et al. 2015), in any layout at `dataset.path`.
 
-Nothing is copied or unpacked: stage `download` lists where each picture is. Classes are numbered in the order of their
+Nothing is copied or unpacked: stage `download` lists where each image is. Classes are numbered in the order of their
 WordNet ids, which is the order of the labels on the Hugging Face hub.
 """
 
@@ -13,20 +13,18 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from threedgp.config import Config, MachineConfig
-from threedgp.data.archives import parquet_files, tars
+from threedgp.data.archives import parquet_files
 from threedgp.data.archives.files import Folder, TreeStore
-from threedgp.data.archives.listed import ListedSource
-from threedgp.data.archives.listing import LISTING, list_parts, list_pictures, tabulate
-from threedgp.data.archives.parquet_files import ParquetStore, download_parquet
-from threedgp.data.archives.pictures import LARGEST_FILE, SUFFIXES, BadPicture
+from threedgp.data.archives.listing import LISTING, ListedSource, list_parts, list_pictures, tabulate
+from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged, refer
+from threedgp.data.archives.tars import Member, tar_members
 from threedgp.data.shards import ShardFolder, read_manifest
 from threedgp.data.source import Contents, Published, SourceKind
 from threedgp.fetch.hub import HUB
@@ -58,7 +56,7 @@ MEMBERS = pa.schema(
     [
         ("id", pa.string()),  # <wnid>/<file name>
         ("label", pa.int32()),
-        ("problem", pa.string()),  # why the picture must be left out, or null
+        ("problem", pa.string()),  # why the image must be left out, or null
         ("offset", pa.int64()),  # in the tar
         ("size", pa.int64()),  # bytes
     ]
@@ -69,11 +67,11 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
     """List the images of ImageNet at `path` in `folder`; without a path they are downloaded there from the hub.
 
     Raises:
-        UserError: there is nothing at `path` that is ImageNet, or it is damaged.
+        UserError: there is no ImageNet at `path`, or it is damaged.
     """
     machine = config.machine
     if path is None:
-        root, files = download_parquet(REPO, folder, machine.mirror)
+        root, files = parquet_files.download_parquet(REPO, folder, machine.mirror)
         _list_parquet(root, files, folder, machine.workers)
     elif not path.exists():
         raise UserError(f"dataset.path: {path} does not exist; {INSTRUCTIONS}.")
@@ -84,9 +82,9 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
     else:
         _list_tree(path, folder, machine.workers)
     manifest = read_manifest(folder)
-    pictures, classes = manifest.rows, len(manifest.meta["class_names"])
-    say(f"download: {pictures:,} images of {classes} classes")
-    if (pictures, classes) != (NUM_IMAGES, NUM_CLASSES):
+    num_images, num_classes = manifest.rows, len(manifest.meta["class_names"])
+    say(f"download: {num_images:,} images of {num_classes} classes")
+    if (num_images, num_classes) != (NUM_IMAGES, NUM_CLASSES):
         say(f"download: this is a part of ImageNet, which has {NUM_IMAGES:,} images of {NUM_CLASSES} classes")
 
 
@@ -96,145 +94,16 @@ def open_imagenet(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSo
     Raises:
         UserError: a file has changed since then.
     """
-    layout, inside, files = (shards.meta[key] for key in ("layout", "inside", "files"))
-    root = path if inside is None else raw / inside
-    if layout == "tar":
-        tar = _tar_at(root)
-        check_unchanged(tar.parent, files)
-        return ListedSource("imagenet", shards, TarStore(tar))
-    check_unchanged(root, files)
+    layout = shards.meta["layout"]
     if layout == "parquet":
-        return ListedSource("imagenet", shards, ParquetStore(root, [file["name"] for file in files]))
-    return ListedSource("imagenet", shards, TreeStore(root / shards.meta["root"]))
-
-
-def _tar_at(path: Path) -> Path:
-    """The tar that `path` is, or that would be in it."""
-    return path / TAR_NAME if path.is_dir() else path
-
-
-class TarStore:
-    """Pictures in a tar, found by the columns `offset` and `size`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("rb", buffering=0)
-
-    def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
-        for offset, size in zip(entries["offset"].to_pylist(), entries["size"].to_pylist(), strict=True):
-            if size > LARGEST_FILE:
-                yield BadPicture(f"the file has {size} bytes, more than the limit of {LARGEST_FILE}")
-            else:
-                yield os.pread(self._file.fileno(), size, offset)  # by position: threads share the descriptor
-
-
-def _list_tar(path: Path, folder: Path, machine: MachineConfig) -> None:
-    files = refer(path.parent, [path.name])
-    with path.open("rb", buffering=0) as file:
-        descriptor = file.fileno()
-        classes = _class_tars(descriptor, path)
-
-        def list_class(label: int) -> pa.Table:
-            wnid, inner = classes[label]
-            where = f"{path} ({inner.name})"
-            return _class_rows(tars.tar_members(descriptor, where, inner.offset, inner.size), wnid, label)
-
-        meta = _about("tar", files, class_names=[wnid for wnid, _ in classes])
-        writer = list_parts(folder, len(classes), list_class, MEMBERS, meta, unit="classes", workers=machine.workers)
-    if machine.verify_md5 and files[0]["size"] == TAR_BYTES:
-        _verify_md5(path, folder.with_name("verified.json"), files[0])
-    writer.finish()
-
-
-def _about(layout: str, files: list[Reference], inside: str | None = None, **more: Any) -> dict[str, Any]:
-    """What the manifest says; `inside` is the folder of the files where they lie beside it."""
-    return {"source": "imagenet", "layout": layout, "inside": inside, "files": files, **more}
-
-
-def _class_tars(descriptor: int, path: Path) -> list[tuple[str, tars.Member]]:
-    """The class tars in the outer tar, sorted by class."""
-    found: dict[str, tars.Member] = {}
-    for member in tars.tar_members(descriptor, str(path)):
-        wnid, dot, suffix = member.name.rpartition("/")[2].partition(".")
-        if WNID.fullmatch(wnid) and (dot, suffix) == (".", "tar") and member.problem is None:
-            if wnid in found:
-                raise UserError(f"{path}: holds class {wnid} twice; {INSTRUCTIONS}.")
-            found[wnid] = member
-    if not found:
-        raise UserError(f"{path}: holds no class tars (n01440764.tar, ...); {INSTRUCTIONS}.")
-    return sorted(found.items())
-
-
-def _class_rows(members: Iterable[tars.Member], wnid: str, label: int) -> pa.Table:
-    """Rows of one class, sorted by id. Of files with the same name the last counts, as when unpacking."""
-    pictures = (member for member in members if member.problem or PurePosixPath(member.name).suffix.lower() in SUFFIXES)
-    by_name = {member.name.removeprefix("./"): member for member in pictures}
-    names = sorted(by_name)
-    ordered = [by_name[name] for name in names]
-    columns = {
-        "id": [f"{wnid}/{name}" for name in names],
-        "label": [label] * len(ordered),
-        "problem": [member.problem for member in ordered],
-        "offset": [member.offset for member in ordered],
-        "size": [member.size for member in ordered],
-    }
-    return pa.table({name: pa.array(values, MEMBERS.field(name).type) for name, values in columns.items()}, MEMBERS)
-
-
-def _list_parquet(root: Path, files: list[Reference], folder: Path, workers: int) -> None:
-    names = [str(file["name"]) for file in files]
-    meta = _about("parquet", files, root.relative_to(folder).as_posix() if root.is_relative_to(folder) else None)
-
-    def list_file(number: int) -> pa.Table:
-        return parquet_files.list_rows(root, names, number)
-
-    writer = list_parts(folder, len(names), list_file, parquet_files.ROWS, meta, unit="files", workers=workers)
-    labels = (pq.read_table(part, columns=["label"])["label"] for part in folder.glob("part-*.parquet"))
-    numbers = [str(label) for label in range(1 + max(pc.max(column).as_py() or 0 for column in labels))]
-    known = parquet_files.class_names(root / names[0])
-    writer.finish(class_names=known if len(known) >= len(numbers) else numbers)
-
-
-def _list_tree(path: Path, folder: Path, workers: int) -> None:
-    root, classes = next(_class_folders(path), ("", []))
-    if not classes:
-        raise UserError(f"dataset.path: {path} holds no class tars, class folders or Parquet files; {INSTRUCTIONS}.")
-
-    def list_class(label: int) -> pa.Table:
-        wnid = classes[label]
-        files = list_pictures(Folder(path / root / wnid), path / root / wnid)
-        files = [replace(file, path=f"{wnid}/{file.path}") for file in files]
-        return tabulate(files, [file.path for file in files], [label] * len(files))
-
-    meta = _about("tree", [], root=root, class_names=classes)
-    list_parts(folder, len(classes), list_class, LISTING, meta, unit="classes", workers=workers).finish()
-
-
-def _class_folders(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Where class folders are, and their names."""
-    for root in TREE_ROOTS:
-        if (path / root).is_dir():
-            classes = sorted(entry.name for entry in os.scandir(path / root) if WNID.fullmatch(entry.name))
-            classes = [name for name in classes if (path / root / name).is_dir()]
-            if classes:
-                yield root, classes
-
-
-def _verify_md5(path: Path, record: Path, file: Reference) -> None:
-    """Compare the checksum of the official tar, once: `record` says of which file that was done."""
-    if record.is_file() and json.loads(record.read_text()) == file:
-        return
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as stream, progress("download: MD5", TAR_BYTES >> 20, "MiB") as bar:
-        while block := stream.read(MD5_BLOCK):
-            digest.update(block)
-            bar.advance(len(block) >> 20)
-    if digest.hexdigest() != TAR_MD5:
-        raise UserError(
-            f"{path}: its MD5 is {digest.hexdigest()}, that of the official file is {TAR_MD5}; fetch it again, or set "
-            "machine.verify_md5 to false."
-        )
-    write_json(record, file)
+        store = parquet_files.open_listed(shards, path, raw)
+    elif layout == "tar":
+        tar = _tar_at(path)
+        check_unchanged(tar.parent, shards.meta["files"])
+        store = TarStore(tar)
+    else:
+        store = TreeStore(path / shards.meta["root"])
+    return ListedSource("imagenet", shards, store)
 
 
 def contents(path: Path, subset: str | None) -> Contents | None:
@@ -252,12 +121,133 @@ def contents(path: Path, subset: str | None) -> Contents | None:
     return Contents(size, _count_images(tar) if size <= MAX_COUNTED_TAR else None)
 
 
+# ---- The official tar, which holds one tar per class -----------------------------------------------------------------
+
+
+class TarStore:
+    """Images in a tar, found by the columns `offset` and `size`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+
+    def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
+        for offset, size in zip(entries["offset"].to_pylist(), entries["size"].to_pylist(), strict=True):
+            # By position, because threads share the descriptor.
+            yield check_size(size) or os.pread(self._file.fileno(), size, offset)
+
+
+def _tar_at(path: Path) -> Path:
+    """The tar that `path` is, or that would be in the folder `path`."""
+    return path / TAR_NAME if path.is_dir() else path
+
+
+def _list_tar(path: Path, folder: Path, machine: MachineConfig) -> None:
+    files = refer(path.parent, [path.name])
+    with path.open("rb", buffering=0) as file:
+        classes = _class_tars(file.fileno(), path)
+
+        def list_class(label: int) -> pa.Table:
+            wnid, tar = classes[label]
+            members = tar_members(file.fileno(), f"{path} ({tar.name})", tar.offset, tar.size)
+            return _class_rows(members, wnid, label)
+
+        meta = {"source": "imagenet", "layout": "tar", "files": files, "class_names": [wnid for wnid, _ in classes]}
+        writer = list_parts(folder, len(classes), list_class, MEMBERS, meta, unit="classes", workers=machine.workers)
+    if machine.verify_md5 and files[0]["size"] == TAR_BYTES:
+        _verify_md5(path, folder.with_name("verified.json"), files[0])
+    writer.finish()
+
+
+def _class_tars(descriptor: int, path: Path) -> list[tuple[str, Member]]:
+    """The class tars in the outer tar, sorted by class."""
+    found: dict[str, Member] = {}
+    for member in tar_members(descriptor, str(path)):
+        wnid, dot, suffix = member.name.rpartition("/")[2].partition(".")
+        if WNID.fullmatch(wnid) and (dot, suffix) == (".", "tar") and member.problem is None:
+            if wnid in found:
+                raise UserError(f"{path}: holds class {wnid} twice; {INSTRUCTIONS}.")
+            found[wnid] = member
+    if not found:
+        raise UserError(f"{path}: holds no class tars (n01440764.tar, ...); {INSTRUCTIONS}.")
+    return sorted(found.items())
+
+
+def _class_rows(members: Iterable[Member], wnid: str, label: int) -> pa.Table:
+    """Rows of one class, sorted by id. Of files with the same name the last counts, as in unpacking."""
+    images = (member for member in members if member.problem or PurePosixPath(member.name).suffix.lower() in SUFFIXES)
+    by_name = {member.name.removeprefix("./"): member for member in images}
+    rows = [
+        {
+            "id": f"{wnid}/{name}",
+            "label": label,
+            "problem": member.problem,
+            "offset": member.offset,
+            "size": member.size,
+        }
+        for name, member in sorted(by_name.items())
+    ]
+    return pa.Table.from_pylist(rows, MEMBERS)
+
+
 def _count_images(path: Path) -> int:
     with path.open("rb", buffering=0) as file:
         return sum(
-            _class_rows(tars.tar_members(file.fileno(), str(path), tar.offset, tar.size), wnid, label=0).num_rows
+            _class_rows(tar_members(file.fileno(), str(path), tar.offset, tar.size), wnid, label=0).num_rows
             for wnid, tar in _class_tars(file.fileno(), path)
         )
+
+
+def _verify_md5(path: Path, record: Path, file: Reference) -> None:
+    """Compare the checksum of the official tar, once: `record` says for which file that was done."""
+    if record.is_file() and json.loads(record.read_text()) == file:
+        return
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb", buffering=0) as stream, progress("download: MD5", TAR_BYTES >> 20, "MiB") as bar:
+        while block := stream.read(MD5_BLOCK):
+            digest.update(block)
+            bar.advance(len(block) >> 20)
+    if digest.hexdigest() != TAR_MD5:
+        raise UserError(
+            f"{path}: its MD5 is {digest.hexdigest()}, that of the official file is {TAR_MD5}; download it again, or "
+            "set machine.verify_md5 to false."
+        )
+    write_json(record, file)
+
+
+# ---- Parquet files of the hub, and trees of class folders ------------------------------------------------------------
+
+
+def _list_parquet(root: Path, files: list[Reference], folder: Path, workers: int) -> None:
+    writer = parquet_files.list_files(root, files, folder, {"source": "imagenet", "layout": "parquet"}, workers)
+    labels = (pq.read_table(part, columns=["label"])["label"] for part in folder.glob("part-*.parquet"))
+    numbers = [str(label) for label in range(1 + max(pc.max(column).as_py() or 0 for column in labels))]
+    known = parquet_files.class_names(root / str(files[0]["name"]))
+    writer.finish(class_names=known if len(known) >= len(numbers) else numbers)
+
+
+def _list_tree(path: Path, folder: Path, workers: int) -> None:
+    root, classes = next(_class_folders(path), ("", []))
+    if not classes:
+        raise UserError(f"dataset.path: {path} holds no class tars, class folders or Parquet files; {INSTRUCTIONS}.")
+
+    def list_class(label: int) -> pa.Table:
+        wnid = classes[label]
+        files = list_pictures(Folder(path / root / wnid), path / root / wnid)
+        files = [replace(file, path=f"{wnid}/{file.path}") for file in files]
+        return tabulate(files, [file.path for file in files], [label] * len(files))
+
+    meta = {"source": "imagenet", "layout": "tree", "root": root, "class_names": classes}
+    list_parts(folder, len(classes), list_class, LISTING, meta, unit="classes", workers=workers).finish()
+
+
+def _class_folders(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders that hold class folders, and the names of these."""
+    for root in TREE_ROOTS:
+        if (path / root).is_dir():
+            entries = os.scandir(path / root)
+            classes = sorted(entry.name for entry in entries if WNID.fullmatch(entry.name) and entry.is_dir())
+            if classes:
+                yield root, classes
 
 
 SOURCE = SourceKind(

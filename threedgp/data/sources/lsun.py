@@ -1,7 +1,6 @@
-"""Source `lsun`: one category of LSUN's objects, an LMDB of encoded pictures (WebP), alone or in its zip.
+"""Source `lsun`: one category of LSUN's objects (Yu et al. 2015), an LMDB of encoded images, alone or in its zip.
 
-Without `dataset.path` the zip is fetched. The LMDB is taken out of the zip once; one that is there already is used
-where it lies.
+Without `dataset.path` the zip is downloaded. The LMDB is extracted from the zip once; an unpacked one is used in place.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ import shutil
 from pathlib import Path
 
 from threedgp.config import Config, MachineConfig
-from threedgp.data.archives.listed import ListedSource
-from threedgp.data.archives.listing import listing_writer
+from threedgp.data.archives.listing import ListedSource, listing_writer
 from threedgp.data.archives.lmdb_files import DATA, KEYS, LmdbStore, count_keys, list_keys
 from threedgp.data.archives.references import Reference, check_unchanged, refer, start_over_if_changed
 from threedgp.data.archives.zip_members import extract_member
@@ -94,17 +92,16 @@ def _find(path: Path, subset: str) -> Path:
     for name in (DATA, f"{subset}/{DATA}", f"{subset}.zip"):
         if (path / name).is_file():
             return path / name
-    what = "holds neither an LMDB nor its zip" if path.is_dir() else "does not exist"
-    raise UserError(f"dataset.path: {path} {what}; {instructions(subset)}.")
+    problem = "holds neither an LMDB nor its zip" if path.is_dir() else "does not exist"
+    raise UserError(f"dataset.path: {path} {problem}; {instructions(subset)}.")
 
 
 def _unpack(archive: Path | None, subset: str, folder: Path, machine: MachineConfig) -> Reference:
-    """Take the LMDB out of `archive`, or of the zip that is fetched first, into `folder`, once."""
+    """Extract the LMDB from `archive`, or from the zip that is downloaded first, into `folder`, once."""
     source = [] if archive is None else refer(archive.parent, [archive.name])
-    record = folder.with_name("unpacked.json")
+    record, downloads = folder.with_name("unpacked.json"), folder.with_name("downloads")
     start_over_if_changed(folder.with_name("zip.json"), source, folder / DATA, record)
     if not record.is_file():
-        downloads = folder.with_name("downloads")
         if archive is None:
             file = Remote(f"{subset}.zip", PUBLISHED[subset].url)
             archive = download_file(file, downloads, title="download", mirror=machine.mirror)

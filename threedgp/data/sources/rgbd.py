@@ -1,7 +1,7 @@
 """Source `rgbd`: `<id>.jpg` with `<id>_depth.png` beside it, in a folder or a zip.
 
-An optional `dataset.json` holds labels: `{"labels": [["name.jpg", 3], ...]}`, names relative to its own place. Without
-it the first folder is the class. This is the layout of the data that the authors of 3DGP released.
+An optional `dataset.json` holds labels: `{"labels": [["name.jpg", 3], ...]}`, with names relative to its own folder.
+Without it, the first folder is the class. This is the layout of the data that the authors of 3DGP released.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from threedgp.data.archives.files import Listed, Tree, open_tree, read_listed
+from threedgp.data.archives.files import FileEntry, Tree, open_tree, read_listed
 from threedgp.data.archives.listing import (
     LISTING,
-    MOST_CLASSES,
-    ONE_CLASS,
+    MAX_CLASSES,
     OUTSIDE,
+    SINGLE_CLASS,
     first_folders,
     list_pictures,
-    read_listing,
     write_listing,
 )
 from threedgp.data.archives.pictures import BadPicture, decode_depth, decode_picture
@@ -40,35 +39,35 @@ LABELS = "dataset.json"
 
 
 def download(path: Path, folder: Path) -> None:
-    """List the pictures at `path` and their depth maps in `folder`; ids are relative paths without the suffix.
+    """List the images at `path` and their depth maps in `folder`; ids are relative paths without the suffix.
 
     Raises:
-        UserError: `path` is missing, holds no pictures, or its `dataset.json` is not as described.
+        UserError: `path` does not exist, holds no images, or has an invalid `dataset.json`.
     """
     tree = open_tree(path)
     files = list_pictures(tree, path)
     depths = {file.path: file for file in files if file.path.endswith(DEPTH_SUFFIX)}
-    pictures = [file for file in files if file.path not in depths]
-    if not pictures:
-        raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no pictures beside them.")
-    class_names, labels, without = _labels(tree, path, [file.path for file in pictures])
+    images = [file for file in files if file.path not in depths]
+    if not images:
+        raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no images beside them.")
+    class_names, labels, unlabeled = _labels(tree, path, [file.path for file in images])
     rows: dict[str, dict[str, object]] = {}
-    with progress("download", len(pictures)) as bar:
-        for picture, label in zip(pictures, labels, strict=True):
-            name = str(PurePosixPath(picture.path).with_suffix(""))
+    with progress("download", len(images)) as bar:
+        for image, label in zip(images, labels, strict=True):
+            name = str(PurePosixPath(image.path).with_suffix(""))
             depth = depths.get(name + DEPTH_SUFFIX)
-            problem = picture.problem or (without if label is None else None)
+            problem = image.problem or (unlabeled if label is None else None)
             problem = problem or (f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem)
             if name in rows:
-                name, problem = picture.path, f"another picture is called {name}"
-            rows[name] = _row(name, label or 0, picture, depth or Listed(""), problem)
+                name, problem = image.path, f"another picture is called {name}"
+            rows[name] = _row(name, label or 0, image, depth or FileEntry(""), problem)
             bar.advance()
     table = pa.Table.from_pylist(list(rows.values()), RGBD_LISTING)
     write_listing(folder, table, {"source": "rgbd", "class_names": class_names})
 
 
 class RgbdSource:
-    """Reads listed pictures with their depth maps."""
+    """Reads listed images with their depth maps."""
 
     name = "rgbd"
 
@@ -77,7 +76,7 @@ class RgbdSource:
         self.class_names: list[str] = shards.meta["class_names"]
 
     def entries(self) -> pa.Table:
-        return read_listing(self._shards)
+        return pa.concat_tables(self._shards.iterate())
 
     def read(self, entries: pa.Table) -> Iterator[RawPicture]:
         for row in entries.to_pylist():
@@ -91,13 +90,13 @@ class RgbdSource:
                 yield RawPicture(row["id"], row["label"], error=str(reason))
 
 
-def _row(name: str, label: int, picture: Listed, depth: Listed, problem: str | None) -> dict[str, object]:
+def _row(name: str, label: int, image: FileEntry, depth: FileEntry, problem: str | None) -> dict[str, object]:
     return {
         "id": name,
         "label": label,
-        "path": picture.path,
-        "size": picture.size,
-        "stamp": picture.stamp,
+        "path": image.path,
+        "size": image.size,
+        "stamp": image.stamp,
         "problem": problem,
         "depth_path": depth.path,
         "depth_size": depth.size,
@@ -106,17 +105,17 @@ def _row(name: str, label: int, picture: Listed, depth: Listed, problem: str | N
 
 
 def _fit(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """A map of another size, but of the same shape, resized to the picture (estimators work at their own sizes)."""
+    """`depth` resized to the image, whose aspect ratio it must have: estimators work at their own resolutions."""
     rows, columns = depth.shape
     if (rows, columns) == (height, width):
         return depth
-    if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than a rounded-off pixel
+    if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than a pixel of rounding
         raise BadPicture(f"the depth map has {columns}x{rows} pixels, the picture {width}x{height}")
     return cv2.resize(depth, (width, height), interpolation=cv2.INTER_AREA if rows > height else cv2.INTER_LINEAR)
 
 
 def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[int | None], str]:
-    """Class names, the label of each path or None, and what the lack of one means."""
+    """Class names, the label of each path or None, and the reason for None."""
     files = [file for file in tree.files() if PurePosixPath(file.path).name == LABELS and not file.problem]
     if not files:
         return *first_folders(paths), OUTSIDE
@@ -131,12 +130,12 @@ def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[
             f'{where}: {place} is not of the form {{"labels": [["name.jpg", 3], ...]}} with class numbers from 0.'
         ) from None
     if not labels:
-        return [ONE_CLASS], [0] * len(paths), OUTSIDE
+        return [SINGLE_CLASS], [0] * len(paths), OUTSIDE
     return [str(label) for label in range(max(labels.values()) + 1)], [labels.get(p) for p in paths], f"not in {place}"
 
 
 def _class_number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST_CLASSES:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_CLASSES:
         raise ValueError(value)
     return value
 

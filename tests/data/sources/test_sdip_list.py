@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from genuine_formats import decoded, encoded, picture, read_all
-from threedgp.data.archives import sdip_links
 from threedgp.data.source import Source
+from threedgp.data.sources import sdip
 from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
@@ -65,8 +65,8 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdip_links, "SHARD_LINKS", 4)
-    monkeypatch.setattr(sdip_links, "SHARD_BYTES", 1)
+    monkeypatch.setattr(sdip, "SHARD_LINKS", 4)
+    monkeypatch.setattr(sdip, "SHARD_BYTES", 1)
 
 
 def opened_list(opened: Opened, path: Path, **machine: object) -> Source:
@@ -113,7 +113,7 @@ def test_goes_on_where_it_was_stopped(
 ) -> None:
     path = site.write_list(tmp_path / "dogs.json")
     site.instead = {"/2_o.jpg": None, "/5_o.jpg": None}
-    sort_out, calls = sdip_links._sort_out, []
+    sort_out, calls = sdip._sort_out, []
 
     def stop_at_the_third(*arguments: object) -> object:
         calls.append(arguments)
@@ -121,7 +121,7 @@ def test_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
         return sort_out(*arguments)
 
-    monkeypatch.setattr(sdip_links, "_sort_out", stop_at_the_third)
+    monkeypatch.setattr(sdip, "_sort_out", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         opened_list(opened, path)
     site.asked.clear()
@@ -160,7 +160,7 @@ def test_another_list_starts_over(opened: Opened, site: Site, tmp_path: Path) ->
 )
 def test_other_files_are_refused(opened: Opened, tmp_path: Path, text: str) -> None:
     (tmp_path / "dogs.json").write_text(text)
-    with pytest.raises(UserError, match=r"dogs\.json is no list of"):
+    with pytest.raises(UserError, match=r"dogs\.json is not a list of"):
         opened_list(opened, tmp_path / "dogs.json")
 
 
