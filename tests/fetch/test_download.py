@@ -143,6 +143,7 @@ def test_progress_continues_where_the_last_run_stopped(
     server: Server, get: Fetch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("threedgp.runtime.progress.PLAIN_INTERVAL", 0)
+    monkeypatch.setattr("threedgp.fetch.download.MEGABYTE", 1000)
     busy, whole = Answer(b"", 503), Answer(DATA, etag='"1"')
     url = server.script(
         "/a", replace(whole, cut=HALF), busy, busy, busy, busy, replace(whole, cut=1000, how="stall"), whole
@@ -152,4 +153,4 @@ def test_progress_continues_where_the_last_run_stopped(
     capsys.readouterr()
     get(url)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("download: 151/300 kB, ") and lines[-1].startswith("download: 300/300 kB, ")
+    assert lines[0].startswith("download: 151/300 MB, ") and lines[-1].startswith("download: 300/300 MB, ")

@@ -41,8 +41,8 @@ def test_dataset(hub: Server, tmp_path: Path) -> None:
     files = download_dataset("owner/set", tmp_path, everything)
     assert content(tmp_path) == FILES
     assert [(file.name, file.size) for file in files] == [(name, len(data)) for name, data in FILES.items()]
-    sums = [hashlib.sha256(data).hexdigest() if len(data) > 100 else None for data in FILES.values()]
-    assert [file.sha256 for file in files] == sums
+    sums = [f"sha256:{hashlib.sha256(data).hexdigest()}" if len(data) > 100 else None for data in FILES.values()]
+    assert [file.checksum for file in files] == sums
 
 
 def test_only_chosen_files_are_downloaded(hub: Server, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from threedgp.runtime.addresses import local_path, scheme, shown
 from threedgp.runtime.errors import UserError
 
 
-@pytest.mark.parametrize("name", ["a", "a.b", "train-00000-of-00032.parquet", "..a", "a b ü"])
+@pytest.mark.parametrize("name", ["a", "a.b", "data/train-00000-of-00032.parquet", "..a", "a b ü"])
 def test_plain_names(name: str) -> None:
     assert Remote(name, "https://host/x").name == name
 
@@ -27,7 +27,6 @@ def test_plain_names(name: str) -> None:
         "a/..",
         "a//b",
         "./a",
-        "a/b",
         "a\\..\\b",
         "C:/a",
         "C:a",
@@ -37,7 +36,7 @@ def test_plain_names(name: str) -> None:
     ],
 )
 def test_names_that_could_leave_the_folder(name: str) -> None:
-    with pytest.raises(UserError, match="is not a plain file name"):
+    with pytest.raises(UserError, match="could escape its folder"):
         Remote(name, "https://host/x")
 
 

@@ -26,7 +26,7 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress, progress
 
 MAX_CHECKSUM_FAILURES = 2
-UNITS = (("MB", 10**6), ("kB", 1000), ("bytes", 1))
+MEGABYTE = 10**6
 
 
 def download(
@@ -107,7 +107,7 @@ class _Download:
         self._resources = ExitStack()
         self._client = self._resources.enter_context(open_client(policy))
         self._bar: Progress | None = None
-        self._unit = self._shown = 0
+        self._shown = 0
         target.parent.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> _Download:
@@ -212,14 +212,13 @@ class _Download:
 
     def _show_progress(self, size: int) -> None:
         if self._bar is None:
-            unit, self._unit = next((name, value) for name, value in UNITS if size >= 10 * value or value == 1)
-            self._shown = self._done // self._unit
-            self._bar = self._resources.enter_context(progress(self._title, size // self._unit, unit, self._shown))
+            self._shown = self._done // MEGABYTE
+            self._bar = self._resources.enter_context(progress(self._title, size // MEGABYTE, "MB", self._shown))
 
     def _advance(self, done: int) -> None:
         if self._bar is not None:
-            self._bar.advance(done // self._unit - self._shown)
-            self._shown = done // self._unit
+            self._bar.advance(done // MEGABYTE - self._shown)
+            self._shown = done // MEGABYTE
 
 
 def _number(text: str | None) -> int | None:

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,18 +25,6 @@ MODEL_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """Files that `from_pretrained` reads; no pickles."""
 MEGABYTE = 10**6
 
-Kind = Literal["dataset", "model"]
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file that was downloaded from a repository, by its path in there."""
-
-    name: str
-    size: int
-    sha256: str | None
-    """None where the hub states none: for small files, and for those of a mirror."""
-
 
 def endpoint() -> str:
     """Address of the hub, or of the server that HF_ENDPOINT names in its stead."""
@@ -51,23 +38,25 @@ def at_endpoint(url: str) -> str:
 
 def download_dataset(
     repo: str, folder: Path, choose: Callable[[Sequence[str]], Sequence[str]], *, mirror: str | None = None
-) -> list[HubFile]:
+) -> list[Remote]:
     """Download files of a dataset repository into `folder`; those that are complete are kept.
 
     Args:
         choose: selects files among the paths of all files in the repository.
         mirror: a folder that holds `owner/name/` serves instead of the hub; its files are linked, or copied.
 
+    Returns:
+        the files, named by their paths in the repository. Small files and those of a mirror have no checksum.
+
     Raises:
         UserError: the repository does not exist, its terms were not accepted, or the hub does not answer.
     """
     copy = _mirrored(repo, mirror)
     if copy is not None:
-        names = sorted(file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file())
-        files = [HubFile(name, (copy / name).stat().st_size, None) for name in choose(names)]
-        for file in files:
-            _link_or_copy(copy / file.name, folder / file.name)
-        return files
+        names = choose(sorted(file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()))
+        for name in names:
+            _link_or_copy(copy / name, folder / name)
+        return [Remote(name, str(copy / name), (copy / name).stat().st_size) for name in names]
     import huggingface_hub
     from huggingface_hub.utils import disable_progress_bars
 
@@ -75,19 +64,22 @@ def download_dataset(
     with _clear_errors(repo, "dataset"):
         info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo, files_metadata=True)
         found = {file.rfilename: file for file in info.siblings}
-    files = [
-        HubFile(name, found[name].size, found[name].lfs and found[name].lfs.sha256) for name in choose(list(found))
-    ]
-    missing = sum(file.size for file in files if not (folder / file.name).is_file())
-    require_free(folder, missing)
-    total, done = sum(file.size for file in files), 0
-    with progress("download", total // MEGABYTE, "MB") as bar:
+    files = []
+    for name in choose(list(found)):
+        lfs = found[name].lfs
+        files.append(Remote(name, f"{HUB}/datasets/{repo}", found[name].size, lfs and f"sha256:{lfs.sha256}"))
+    require_free(folder, sum(file.size for file in files if not (folder / file.name).is_file()))
+    done = 0
+    with progress("download", sum(file.size for file in files) // MEGABYTE, "MB") as bar:
         for file in files:
+            path = folder / file.name
             with _clear_errors(repo, "dataset"):
                 huggingface_hub.hf_hub_download(
                     repo, file.name, repo_type="dataset", revision=info.sha, local_dir=folder, endpoint=endpoint()
                 )
-            _verify(repo, file, folder / file.name)
+            if problem := mismatch(file, path):
+                path.unlink()
+                raise UserError(f"{repo}: {file.name} {problem} and was removed; run the same command again.")
             bar.advance((done + file.size) // MEGABYTE - done // MEGABYTE)
             done += file.size
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # records of huggingface_hub
@@ -170,15 +162,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _verify(repo: str, file: HubFile, path: Path) -> None:
-    expected = Remote(path.name, str(path), file.size, file.sha256 and f"sha256:{file.sha256}")
-    if problem := mismatch(expected, path):
-        path.unlink()
-        raise UserError(f"{repo}: {file.name} {problem} and was removed; run the same command again.")
-
-
 @contextmanager
-def _clear_errors(repo: str, kind: Kind) -> Iterator[None]:
+def _clear_errors(repo: str, kind: Literal["dataset", "model"]) -> Iterator[None]:
     """Turn what `huggingface_hub` raises into a UserError."""
     import httpx2
     from huggingface_hub import errors

@@ -19,11 +19,11 @@ class Remote:
     """A file to download.
 
     Raises:
-        UserError: the name is not a plain file name, or the address or the checksum is malformed.
+        UserError: the name could escape its folder, or the address or the checksum is malformed.
     """
 
     name: str
-    """File name under which it lands, and under which a mirror has it."""
+    """Relative path under which it lands, and under which a mirror has it."""
     url: str
     """https://, http://, file:// or a plain path."""
     size: int | None = None
@@ -32,8 +32,10 @@ class Remote:
     """`sha256:...` or `md5:...`, hexadecimal."""
 
     def __post_init__(self) -> None:
-        if self.name in ("", ".", "..") or set(self.name) & set("/\\\0\r\n:") or self.name.startswith("~"):
-            raise UserError(f"{self.url}: {self.name!r} is not a plain file name.")
+        parts = self.name.split("/")
+        unsafe = any(part in ("", ".", "..") or set(part) & set("\\\0\r\n") for part in parts)
+        if unsafe or ":" in parts[0] or parts[0].startswith("~"):
+            raise UserError(f"{self.url}: the file name {self.name!r} could escape its folder.")
         problem = address_problem(self.url)
         if problem:
             raise UserError(f"{self.name}: {problem}.")

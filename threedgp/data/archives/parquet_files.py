@@ -96,10 +96,7 @@ def download_parquet(repo: str, folder: Path, mirror: str | None) -> tuple[Path,
     files = download_dataset(repo, folder / repo, choose, mirror=mirror)
     if not files:
         raise UserError(f"{repo}: the repository on the hub has no Parquet files; set dataset.path to others.")
-    return folder / repo, [
-        {"name": file.name, "size": file.size, "checksum": f"sha256:{file.sha256}" if file.sha256 else ""}
-        for file in files
-    ]
+    return folder / repo, [{"name": file.name, "size": file.size, "checksum": file.checksum or ""} for file in files]
 
 
 def contents(folder: Path) -> Contents | None:
