@@ -58,7 +58,7 @@ class ListedSource:
         self.class_names: list[str] = shards.meta["class_names"]
 
     def entries(self) -> pa.Table:
-        return pa.concat_tables(self._shards.iterate())
+        return read_listing(self._shards)
 
     def read(self, entries: pa.Table) -> Iterator[RawPicture]:
         known = [name for name in ("id", "label", "problem", "box") if name in entries.column_names]
@@ -125,6 +125,11 @@ def write_listing(folder: Path, rows: pa.Table, meta: dict[str, Any]) -> None:
         writer.write(0, rows.sort_by("id"))
         writer.finish()
         bar.advance(rows.num_rows)
+
+
+def read_listing(shards: ShardFolder) -> pa.Table:
+    """The whole listing."""
+    return pa.concat_tables(shards.iterate())
 
 
 def listing_writer(folder: Path, schema: pa.Schema, meta: dict[str, Any]) -> ShardWriter:

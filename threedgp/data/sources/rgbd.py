@@ -23,6 +23,7 @@ from threedgp.data.archives.listing import (
     SINGLE_CLASS,
     first_folders,
     list_pictures,
+    read_listing,
     write_listing,
 )
 from threedgp.data.archives.pictures import BadPicture, decode_depth, decode_picture
@@ -76,7 +77,7 @@ class RgbdSource:
         self.class_names: list[str] = shards.meta["class_names"]
 
     def entries(self) -> pa.Table:
-        return pa.concat_tables(self._shards.iterate())
+        return read_listing(self._shards)
 
     def read(self, entries: pa.Table) -> Iterator[RawPicture]:
         for row in entries.to_pylist():
