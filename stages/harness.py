@@ -105,7 +105,7 @@ def open_stage(
         raise typer.Exit()
     keep_freed_memory()
     with clear_errors():
-        config = load_config(params)
+        config = load_config(params, complete="DVC_STAGE" in os.environ)
         declaration = variant(declarations(config)[name])
         with _lock(declaration.name) if _leads() else nullcontext():
             stage = Stage(config, declaration)

@@ -55,7 +55,7 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
             "network: inception\n  weights: w.pth",
             "features.weights: there is no file 'w.pth'",
         ),
-        ("^  processes: 1", "  processes: 3", "train.batch_size: 8 is no multiple of 12 (processes 3 x "),
+        ("^  processes: 1", "  processes: 3", "train.batch_size: 8 is not a multiple of 12 (processes 3 x "),
         (r"^  r1_gamma:.*\n", "", "key 'train.r1_gamma' is missing"),
         ("^dataset:", "dataset: [", "not valid YAML"),
     ],

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from threedgp.config import batch_problem, load_config, parse_config
 from threedgp.config.reading import read_yaml
@@ -52,7 +53,7 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ("train: {kimg: -1}", "train.kimg", ["greater than 0", "-1"]),
         ("train: {kimg: null}", "train.kimg", ["number", "None"]),
         ("train: {seed: -1}", "train.seed", ["greater than or equal to 0", "-1"]),
-        ("train: {batch_size: 6}", "train.batch_size", ["6", "minibatch_std_group (4)"]),
+        ("train: {batch_size: 6}", "train.batch_size", ["6", "minibatch_std_group 4"]),
         ("train: {accumulation: 3}", "train.batch_size", ["64", "12", "train.accumulation 3"]),
         ("train: {blur_sigma: {start: 1, end: -1, over: 9}}", "train.blur_sigma.end", ["-1", "negative"]),
         ("train: {blur_sigma: {start: 1, end: 0, over: 120%}}", "train.blur_sigma.over", ["120%", "5000", "20%"]),
@@ -140,6 +141,19 @@ def test_file_that_holds_no_settings(tmp_path: Path, content: bytes, message: st
     with pytest.raises(UserError, match=message) as caught:
         load_config(file)
     assert "\n" not in str(caught.value)
+
+
+def test_file_that_lacks_a_key(root: Path, tmp_path: Path) -> None:
+    values = read_yaml((root / "params.yaml").read_bytes(), "params.yaml")
+    del values["machine"], values["train"]["seed"]
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert load_config(file).train.seed == 0
+    with pytest.raises(UserError, match=r"params\.yaml: key 'train\.seed' is missing"):
+        load_config(file, complete=True)
+    values["train"]["seed"] = 1
+    file.write_text(yaml.safe_dump(values))
+    assert load_config(file, complete=True).train.seed == 1
 
 
 def test_file_that_cannot_be_read(tmp_path: Path) -> None:

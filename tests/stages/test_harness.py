@@ -257,6 +257,16 @@ def test_wrong_settings_are_told_before_anything_runs(project: Path, capsys: pyt
     assert "unknown key 'prepare.encodng'; did you mean 'prepare.encoding'?" in capsys.readouterr().err
 
 
+def test_missing_setting_is_an_error_under_dvc(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC tracks the values in the file, and not the defaults of the schema."""
+    monkeypatch.setenv("DVC_STAGE", "prepare")
+    with pytest.raises(SystemExit), open_prepare():
+        raise AssertionError("the body must not run")
+    assert "is missing; DVC tracks the values in the file" in capsys.readouterr().err
+
+
 def test_publishing_what_is_not_declared_is_a_defect(project: Path) -> None:
     with pytest.raises(ValueError, match=r"not an output that dvc\.yaml declares for stage 'prepare'"):
         with open_prepare() as stage:

@@ -143,7 +143,7 @@ def test_processes_that_cannot_share_the_batch_are_one_sentence(tmp_path: Path, 
     place = _set_up(tmp_path / "a project", root, processes=3)
     run = subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, timeout=120)
     assert run.returncode == 2 and "Traceback" not in run.stderr
-    assert "error: train.batch_size: 4 is no multiple of" in run.stderr and "machine.processes" in run.stderr
+    assert "error: train.batch_size: 4 is not a multiple of" in run.stderr and "machine.processes" in run.stderr
 
 
 @pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["machine.processes", "torchrun"])

@@ -114,6 +114,6 @@ def test_one_failure_ends_all_and_is_told() -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"train.batch_size: 4 is no multiple of 6 \(processes 3 x train.accumulation 1"
+        UserError, match=r"train.batch_size: 4 is not a multiple of 6 \(processes 3 x train.accumulation 1"
     ):
         make_trainer(tiny_config(), Team(0, 3))

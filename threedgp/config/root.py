@@ -1,7 +1,8 @@
-"""All of ``params.yaml``, how its sections fit together, and how it is read."""
+"""The whole ``params.yaml``: its sections, the constraints between them, and how the file is read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,35 +28,34 @@ from threedgp.runtime.addresses import address_problem
 from threedgp.runtime.errors import UserError
 
 
-def _fetchable(place: str) -> str:
-    problem = address_problem(place)
+def _valid_address(value: str) -> str:
+    problem = address_problem(value)
     if problem:
         raise ValueError(problem)
-    return place
+    return value
 
 
 class MachineConfig(Section):
-    """How to use this machine. Changes no result, so no stage depends on it."""
+    """How this machine is used. Results do not depend on it, and so no stage does."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: PositiveInt = 1
-    """Processes that `prepare`, `features`, `depth`, `embed`, `train`, `evaluate` start on this machine, one for each
-    GPU; under torchrun those that it started count."""
+    """Number of processes per stage, one for each GPU, in `prepare`, `features`, `depth`, `embed`, `train` and
+    `evaluate`. Ignored under torchrun."""
     workers: PositiveInt = 2
-    """Threads of each process that read and decode, and compute features where there is no GPU."""
+    """Number of threads per process that read and decode, and that compute features where there is no GPU."""
     max_reject_fraction: Fraction = 0.2
-    """`prepare`: more rejected pictures than this share are an error, for the folder is probably not what it should
-    be."""
+    """`prepare`: maximum fraction of rejected images; more are an error, as `dataset.path` is then probably wrong."""
     connections: PositiveInt = 4
-    """Downloads at once."""
-    mirror: Annotated[str, AfterValidator(_fetchable)] | None = None
-    """Folder or URL below which files are looked for by name before their own addresses are tried."""
+    """Number of simultaneous downloads."""
+    mirror: Annotated[str, AfterValidator(_valid_address)] | None = None
+    """Folder or URL where files are looked for by name before they are downloaded from their own addresses."""
     requests_per_second: Annotated[float, Field(gt=0)] = 20.0
-    """`sdip` from the authors' list of URLs: to one host, at most."""
+    """Maximum rate of requests to one host, for `sdip` from the authors' list of URLs."""
     max_dead_links: Fraction = 0.3
-    """`sdip` from the authors' list of URLs: more vanished pictures than this share are an error."""
+    """Maximum fraction of missing images, for `sdip` from the authors' list of URLs; more are an error."""
     verify_md5: bool = True
-    """`imagenet` from the official tar: compare its MD5, which reads all 148 GB once, before days of work on it."""
+    """Whether the MD5 of the official ImageNet tar is verified, which reads all 148 GB once."""
 
 
 class Config(Section):
@@ -77,25 +77,8 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     machine: MachineConfig = MachineConfig()
 
-    def _schedules(self) -> None:
-        candidates = self.model.depth_adaptor.layers + 1
-        for end in ("start", "end"):
-            for name in ("density_noise", "blur_sigma"):
-                value = getattr(getattr(self.train, name), end)
-                if value < 0:
-                    raise ValueError(f"train.{name}.{end}: a deviation of {value} is negative")
-            if getattr(self.train.patch_scale_beta, end) <= 0:
-                raise ValueError(f"train.patch_scale_beta.{end}: the Beta law needs a value above 0")
-            # Probabilities rise or fall linearly around 1 / K, so that the last is 2 / K minus the first.
-            probability = getattr(self.train.raw_depth_probability, end)
-            if not 0 <= probability <= 2 / candidates:
-                raise ValueError(
-                    f"train.raw_depth_probability.{end}: {probability} leaves no probability for the last of the "
-                    f"{candidates} candidates; give a value in [0, {2 / candidates:g}]"
-                )
-
     @model_validator(mode="after")
-    def _combinations(self) -> Config:
+    def _networks_fit_the_images(self) -> Config:
         patch, image = self.model.discriminator.patch_resolution, self.dataset.resolution
         if patch > image:
             raise ValueError(
@@ -103,70 +86,91 @@ class Config(Section):
                 f"(dataset.resolution is {image})"
             )
         planes = self.model.generator.plane_resolution
-        for key, base, size, what in (
+        for key, base, side, resolution in (
             ("generator", self.model.generator.channel_base, planes, "model.generator.plane_resolution"),
             ("discriminator", self.model.discriminator.channel_base, image, "dataset.resolution"),
         ):
-            if base < size:  # a layer of that resolution has base // size channels
+            if base < side:  # the layer of this resolution has base // side channels
                 raise ValueError(
-                    f"model.{key}.channel_base: {base} leaves layers without channels; set it to {size} "
-                    f"or more ({what})"
+                    f"model.{key}.channel_base: {base} leaves layers without channels; set it to {side} "
+                    f"or more ({resolution})"
                 )
-        group, batch = self.model.discriminator.minibatch_std_group, self.train.batch_size
-        if batch % group:
-            raise ValueError(
-                f"train.batch_size: {batch} is no multiple of model.discriminator.minibatch_std_group ({group})"
-            )
-        problem = batch_problem(self, processes=1)  # training alone needs more, and sees to it
+        return self
+
+    @model_validator(mode="after")
+    def _batch_is_divisible(self) -> Config:
+        problem = batch_problem(self, processes=1)  # stage `train` checks the number of processes
         if problem:
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _epigraf_has_no_part_of_3dgp(self) -> Config:
         if self.model.kind == "epigraf":
-            for key, value, wanted in (
-                ("model.depth", self.model.depth, False),
-                ("camera.learned", self.camera.learned, False),
-                ("train.distillation.loss", self.train.distillation.loss, "none"),
+            for key, is_on, off in (
+                ("model.depth", self.model.depth, "false"),
+                ("camera.learned", self.camera.learned, "false"),
+                ("train.distillation.loss", self.train.distillation.loss != "none", "none"),
             ):
-                if value != wanted:
-                    wanted = wanted or "false"
-                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {wanted}")
+                if is_on:
+                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {off}")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_get_what_they_need(self) -> Config:
         if self.train.publish == "best" and not self.train.metric_kimg:
             raise ValueError("train.publish: 'best' needs measurements; set train.metric_kimg, or publish 'last'")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "none" and self.model.depth:
-            raise ValueError("model.depth: the discriminator is to see depth, but depth.estimator is 'none'")
+            raise ValueError("model.depth: the discriminator needs depth maps, but depth.estimator is 'none'")
         if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:
             raise ValueError(
                 f"download.resolution: {self.download.resolution} pixels are fewer than "
                 f"dataset.resolution ({self.dataset.resolution})"
             )
-        self._schedules()
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_stay_in_range(self) -> Config:
+        num_candidates = self.model.depth_adaptor.layers + 1
+        for end in ("start", "end"):
+            for name in ("density_noise", "blur_sigma"):
+                value = getattr(getattr(self.train, name), end)
+                if value < 0:
+                    raise ValueError(f"train.{name}.{end}: the standard deviation {value} is negative")
+            if getattr(self.train.patch_scale_beta, end) <= 0:
+                raise ValueError(f"train.patch_scale_beta.{end}: the parameter of a Beta distribution must be positive")
+            # The probabilities of the candidates change linearly around 1 / K: the last one is 2 / K minus the first.
+            probability = getattr(self.train.raw_depth_probability, end)
+            if not 0 <= probability <= 2 / num_candidates:
+                raise ValueError(
+                    f"train.raw_depth_probability.{end}: {probability} makes the probability of the last of the "
+                    f"{num_candidates} candidates negative; use a value in [0, {2 / num_candidates:g}]"
+                )
         return self
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def batch_problem(config: Config, processes: int) -> str | None:
-    """Why `train.batch_size` cannot be shared out to so many processes; None if it can.
+    """Why `train.batch_size` cannot be divided among `processes` processes; None if it can.
 
-    Each cuts its share into `train.accumulation` pieces, which hold whole groups of the minibatch standard deviation.
+    Each process divides its part into `train.accumulation` pieces of whole minibatch standard deviation groups.
     """
     batch, pieces = config.train.batch_size, config.train.accumulation
     group = config.model.discriminator.minibatch_std_group
     if batch % (processes * pieces * group) == 0:
         return None
     return (
-        f"train.batch_size: {batch} is no multiple of {processes * pieces * group} (processes {processes} x "
+        f"train.batch_size: {batch} is not a multiple of {processes * pieces * group} (processes {processes} x "
         f"train.accumulation {pieces} x model.discriminator.minibatch_std_group {group})"
     )
 
 
 def parse_config(values: Any, source: str = "params.yaml") -> Config:
-    """Validate the content of a params file.
+    """Validate the content of the params file `source`.
 
     Raises:
-        UserError: naming the first offending key, as ``source: section.key: why``.
+        UserError: names the first wrong key, as ``source: section.key: why``.
     """
     if not isinstance(values, dict):
         found = "nothing" if values is None else type(values).__name__
@@ -174,16 +178,21 @@ def parse_config(values: Any, source: str = "params.yaml") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        # A misspelt key also leaves the right one missing: the misspelling is what to tell.
+        # A misspelled key also leaves the right one missing; the misspelling is reported.
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise UserError(explain(first, Config, source)) from None
 
 
-def load_config(path: Path | str = "params.yaml") -> Config:
+def load_config(path: Path | str = "params.yaml", *, complete: bool = False) -> Config:
     """Read and validate a params file.
 
+    Args:
+        path: the file.
+        complete: whether every key must be set, except in section ``machine``. DVC tracks the values in the file, so
+            that a changed default of a missing key would not run anything again.
+
     Raises:
-        UserError: the file is missing, is no YAML, or holds a wrong key or value.
+        UserError: the file is missing, is not valid YAML, or has a wrong or missing key.
     """
     path = Path(path)
     try:
@@ -192,4 +201,18 @@ def load_config(path: Path | str = "params.yaml") -> Config:
         raise UserError(f"{path}: no such file; run from the root of the project or pass --params.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); pass a file with --params.") from None
-    return parse_config(read_yaml(content, str(path)), str(path))
+    config = parse_config(read_yaml(content, str(path)), str(path))
+    missing = next((key for key in unset_keys(config) if not key.startswith("machine")), None)
+    if complete and missing:
+        raise UserError(f"{path}: key '{missing}' is missing; DVC tracks the values in the file, so add it.")
+    return config
+
+
+def unset_keys(section: Section, path: str = "") -> Iterator[str]:
+    """Dotted keys of `section` that have their default because the file does not set them."""
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if key not in section.model_fields_set:
+            yield path + key
+        elif isinstance(value, Section):
+            yield from unset_keys(value, f"{path}{key}.")
