@@ -44,6 +44,9 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
             show(load_config(params), picture, rows)
         return
     with open_stage("depth", params, shared=True) as stage:
+        problem = estimator_problem(stage.config.depth.estimator, stage.config.dataset.source)
+        if problem:
+            raise UserError(f"{params}: {problem}.")
         share_work(stage, _work)
         if stage.leads:
             stage.publish(stage.scratch / "depth", stage.layout.depth)
