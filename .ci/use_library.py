@@ -17,10 +17,11 @@ from threedgp.commands.preset import preset_values
 from threedgp.config import parse_config
 from threedgp.data.loader import Batch
 from threedgp.models.generator import Generator
+from threedgp.models.initialization import initial_networks
 from threedgp.models.saving import save_model
 from threedgp.models.scenes import sample_scenes
 from threedgp.render import Backend, midpoint_randomness, render_rays
-from threedgp.training.step import Trainer, build_networks
+from threedgp.training.step import Trainer
 
 CLASSES, FEATURES = 2, 16
 
@@ -36,7 +37,7 @@ def train(folder: Path) -> Generator:
         label=torch.randint(0, CLASSES, (count,)),
         index=torch.arange(count),
     )
-    trainer = Trainer(config, build_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES), torch.device("cpu"))
+    trainer = Trainer(config, initial_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES), torch.device("cpu"))
     losses = trainer.step(batch)
     print(f"training step: {len(losses)} numbers")
     save_model(folder, trainer.average, config, class_names=["box", "ball"], kimg=0)

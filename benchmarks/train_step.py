@@ -24,8 +24,9 @@ from naive_step import make_naive
 from threedgp.commands.preset import preset_values
 from threedgp.config import Config, parse_config
 from threedgp.data.loader import Batch
+from threedgp.models.initialization import initial_networks
 from threedgp.runtime.allocator import keep_freed_memory
-from threedgp.training.step import Trainer, build_networks
+from threedgp.training.step import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
 CLASSES, FEATURES = 8, 1280
@@ -49,7 +50,7 @@ def random_batch(config: Config) -> Batch:
 
 def make_trainer(config: Config, device: torch.device) -> Trainer:
     """At the start of a run."""
-    return Trainer(config, build_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES), device)
+    return Trainer(config, initial_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES), device)
 
 
 def compare(ours: Trainer, naive: Trainer, batch: Batch) -> None:

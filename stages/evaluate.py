@@ -121,7 +121,7 @@ def conclude(stage: Stage) -> None:
     from threedgp.evaluation.contests import MODEL
     from threedgp.evaluation.measuring import measure
     from threedgp.evaluation.sample_archive import write_archive
-    from threedgp.models.saving import read_model_config
+    from threedgp.models.loading import read_model_config
     from threedgp.runtime.atomic import write_json
 
     config, layout = stage.config, stage.layout

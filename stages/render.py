@@ -18,7 +18,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     All scenes are functions of `render.seed`. real.png shows training pictures beside their estimated depth.
     """
     from threedgp.data.shards import ShardFolder
-    from threedgp.models.saving import load_model, read_model_config
+    from threedgp.models.loading import load_model, read_model_config
     from threedgp.runtime.device import choose_device
     from threedgp.visual.gallery import draw_gallery
 

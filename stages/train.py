@@ -30,8 +30,7 @@ GRID = (4, 4)
 
 def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
     """A logger that writes DVCLive's curves into an empty folder, if it is installed, and the newest histograms."""
-    from threedgp.training.camera_histograms import FIELDS, bin_edges
-    from threedgp.training.logging import no_log
+    from threedgp.training.logging import FIELDS, bin_edges, no_log
 
     try:
         from dvclive import Live

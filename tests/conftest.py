@@ -42,7 +42,7 @@ def real_rgbd() -> Path:
 def tiny_generator() -> Generator:
     """Two classes, random weights, quick to sample."""
     from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
-    from threedgp.models.saving import seeded_generator
+    from threedgp.models.initialization import initial_generator
 
     sizes = GeneratorConfig(
         z_dim=8,
@@ -54,7 +54,7 @@ def tiny_generator() -> Generator:
         coarse_samples=4,
         fine_samples=4,
     )
-    generator = seeded_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
+    generator = initial_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
     return generator.eval().requires_grad_(False)
 
 

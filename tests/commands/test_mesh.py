@@ -9,8 +9,9 @@ import pytest
 import trimesh
 
 from threedgp.camera.trajectories import front_circle
+from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
-from threedgp.models.saving import load_model, write_model
+from threedgp.models.saving import write_model
 from threedgp.runtime.progress import Silent
 from threedgp.visual import meshes
 from threedgp.visual.meshes import CAMERAS, scene_mesh

@@ -41,7 +41,7 @@ def test_no_such_model(refused, tmp_path, command):
 def test_truncated_weights(refused, copy, size):
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
-    assert "model.safetensors: these are no weights for" in refused("info", copy)
+    assert "model.safetensors: not the weights of" in refused("info", copy)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -50,7 +50,7 @@ def test_weights_that_are_no_numbers(refused, copy, command, value):
     weights = load_file(copy / "model.safetensors")
     weights["decoder.output.bias"][1] = value
     save_file(weights, copy / "model.safetensors")
-    assert "'decoder.output.bias' holds values that are no numbers" in refused(command, copy)
+    assert "'decoder.output.bias' holds values that are not finite" in refused(command, copy)
 
 
 def test_configuration_that_is_a_folder(refused, copy):
@@ -69,11 +69,11 @@ def test_missing_and_foreign_weights(refused, copy):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "config.json: this is no JSON"),
-        ("[" * 100_000, "config.json: this is no JSON"),
-        ("[]", "config.json: this is no configuration of a model"),
-        ("{}", "config.json: this is no configuration of a model"),
-        ('"model"', "config.json: this is no configuration of a model"),
+        ("{", "config.json: not valid JSON"),
+        ("[" * 100_000, "config.json: not valid JSON"),
+        ("[]", "config.json: not a valid model configuration"),
+        ("{}", "config.json: not a valid model configuration"),
+        ('"model"', "config.json: not a valid model configuration"),
     ],
 )
 def test_broken_config(refused, copy, text, message):
@@ -89,17 +89,17 @@ def test_broken_config(refused, copy, text, message):
         ("resolution", 1, "key 'resolution' is 1; expected a number of pixels from 8 to 4096"),
         ("resolution", 1 << 16, "key 'resolution' is 65536; expected a number of pixels from 8 to 4096"),
         ("resolution", True, "key 'resolution' is True"),
-        ("num_classes", 3, "class_probabilities: expected 3 numbers"),
-        ("num_classes", "two", "this is no configuration of a model"),
-        ("num_classes", -2, "this is no configuration of a model"),
-        ("num_classes", 10**15, "this is no configuration of a model"),
-        ("class_probabilities", [0.5], "class_probabilities: expected 2 numbers"),
-        ("class_probabilities", ["a", "b"], "class_probabilities: expected 2 numbers"),
-        ("class_probabilities", [-1, 2], "class_probabilities: expected 2 numbers"),
-        ("class_probabilities", [math.nan, 1], "class_probabilities: expected 2 numbers"),
-        ("class_probabilities", [0, 0], "class_probabilities: they are all 0"),
-        ("seed", "one", "this is no configuration of a model"),
-        ("camera", {"radius": "far"}, "this is no configuration of a model"),
+        ("num_classes", 3, "class_probabilities: expected 3 non-negative numbers"),
+        ("num_classes", "two", "not a valid model configuration"),
+        ("num_classes", -2, "not a valid model configuration"),
+        ("num_classes", 10**15, "not a valid model configuration"),
+        ("class_probabilities", [0.5], "class_probabilities: expected 2 non-negative numbers"),
+        ("class_probabilities", ["a", "b"], "class_probabilities: expected 2 non-negative numbers"),
+        ("class_probabilities", [-1, 2], "class_probabilities: expected 2 non-negative numbers"),
+        ("class_probabilities", [math.nan, 1], "class_probabilities: expected 2 non-negative numbers"),
+        ("class_probabilities", [0, 0], "class_probabilities: the sum must be positive"),
+        ("seed", "one", "not a valid model configuration"),
+        ("camera", {"radius": "far"}, "not a valid model configuration"),
     ],
 )
 def test_wrong_values_in_config(refused, copy, key, value, message):
@@ -146,9 +146,10 @@ def test_every_seed_in_every_class(model_folder):
 
 
 def test_models_without_classes(tmp_path, tiny_generator, refused, threedgp):
-    from threedgp.models.saving import seeded_generator, write_model
+    from threedgp.models.initialization import initial_generator
+    from threedgp.models.saving import write_model
 
-    generator = seeded_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, [], seed=0)
+    generator = initial_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, [], seed=0)
     write_model(tmp_path / "plain", generator, resolution=8, class_names=[], seed=0, kimg=0.0)
     assert refused("mesh", tmp_path / "plain", "--classes", "0").startswith("--classes: this model has no classes")
     assert make_scene(open_model(tmp_path / "plain", "cpu"), 12, None).name == "seed0012"

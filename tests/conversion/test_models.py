@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from golden_arrays import assert_matches, load
 from threedgp.cli import app
 from threedgp.conversion.models import convert_snapshot
+from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
-from threedgp.models.saving import load_model
 from threedgp.render import RayRandomness
 from threedgp.runtime.errors import UserError
 

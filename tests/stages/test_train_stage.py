@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from stages.train import main
-from threedgp.models.saving import load_model
+from threedgp.models.loading import load_model
 from training.worlds import tiny_config, write_shards
 
 COMMAND = [sys.executable, "-m", "stages.train"]

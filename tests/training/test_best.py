@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from threedgp.runtime.processes import Stopped
-from threedgp.training.best import Best
-from threedgp.training.checkpoints import load_state, saved_states
+from threedgp.training.checkpoints import Best, load_state, saved_states
 from threedgp.training.divergence import Diverged, check_distance
 from threedgp.training.loop import Measured
 from threedgp.training.step import Trainer

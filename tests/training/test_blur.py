@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from golden_arrays import assert_matches, load
-from threedgp.training.blur import blur
+from threedgp.training.patches import blur
 
 
 @pytest.mark.parametrize(("sigma", "name"), [(1.0, "out_1"), (2.5, "out_2_5")])

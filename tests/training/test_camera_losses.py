@@ -10,7 +10,7 @@ import torch
 
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
 from threedgp.config.train import CameraRegularizerConfig
-from threedgp.training.camera_losses import (
+from threedgp.training.losses import (
     emd_regularizer,
     gradient_regularizer,
     mean_angle_distance,

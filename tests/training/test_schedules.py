@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from threedgp.config.fields import duration_kimg
 from threedgp.config.train import ScheduleConfig, TrainConfig
-from threedgp.training.schedules import ema_decay, ramp, scheduled
+from threedgp.training.schedules import duration_kimg, ema_decay, ramp, scheduled
 
 
 @pytest.mark.parametrize(("text", "kimg"), [("5000", 5000), ("20%", 3.2), ("0", 0), ("2.5", 2.5), ("100%", 16)])

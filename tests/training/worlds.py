@@ -21,12 +21,13 @@ from threedgp.data.shards import ShardWriter
 from threedgp.evaluation.monitor import Monitor
 from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
+from threedgp.models.initialization import initial_networks
 from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.errors import UserError
 from threedgp.training.distributed import ALONE, Team, join_team
 from threedgp.training.logging import Means, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
-from threedgp.training.step import Trainer, build_networks
+from threedgp.training.step import Trainer
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
 
@@ -70,7 +71,7 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
 
 def make_trainer(config: Config, team: Team = ALONE, dtype: torch.dtype = torch.float32) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
-    generator, discriminator = build_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
+    generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
     return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), team)
 
 

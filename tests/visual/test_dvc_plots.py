@@ -17,7 +17,7 @@ from stages.train import _dvclive
 from threedgp.config import RenderConfig
 from threedgp.evaluation.summary import split
 from threedgp.runtime.atomic import write_json
-from threedgp.training.camera_histograms import CameraHistograms
+from threedgp.training.logging import CameraHistograms
 from threedgp.visual.gallery import draw_gallery
 
 RENDER = RenderConfig(grid=(1, 2), views=2, flights=0, interpolation=0, meshes=0)

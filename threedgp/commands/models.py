@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from threedgp.commands.options import MAX_SIZE, MIN_SIZE, Device, class_list, number_list
 from threedgp.models.generator import Generator
+from threedgp.models.loading import load_model, read_model_config
 from threedgp.models.sampler import Scenes, sample_scenes
-from threedgp.models.saving import CONFIG, WEIGHTS, load_model, read_model_config
+from threedgp.models.saving import CONFIG, WEIGHTS
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError

@@ -48,13 +48,6 @@ Duration = Annotated[str, BeforeValidator(_duration)]
 """Length of a schedule: thousands of images (``5000``) or a percentage of the whole run (``20%``)."""
 
 
-def duration_kimg(duration: str, total_kimg: float) -> float:
-    """Length of `duration` in thousands of images, for a run of `total_kimg`."""
-    if duration.endswith("%"):
-        return float(duration[:-1]) / 100 * total_kimg
-    return float(duration)
-
-
 class Section(BaseModel):
     """A section of ``params.yaml``: unknown keys are errors, values are frozen."""
 

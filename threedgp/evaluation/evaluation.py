@@ -18,7 +18,7 @@ from threedgp.evaluation.real_side import RealSide
 from threedgp.evaluation.set_features import SetFeatures
 from threedgp.features.extractor import FeatureExtractor
 from threedgp.models.generator import Generator
-from threedgp.models.saving import load_model, load_untrained
+from threedgp.models.loading import load_model, load_untrained
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.processes import ALONE, Team
 

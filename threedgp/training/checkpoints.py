@@ -1,15 +1,16 @@
-"""Saved states of a run: written whole or not at all, found again, and pruned."""
+"""Saved states of a run, written atomically, found again and pruned, and the best model of a run."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
@@ -116,3 +117,32 @@ def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]
             "put back a copy, or remove them and run the same command again to train from the start."
         )
     return None
+
+
+class Best:
+    """Keeps the weights with the lowest distance so far. They are part of every saved state, so that a run which is
+    stopped or taken back to one goes on with what was best at that time."""
+
+    def __init__(self) -> None:
+        self.images, self.distance = -1, math.inf
+        """When the best model was met, in images shown, and its distance. Before the first: -1 and infinity."""
+        self._weights: dict[str, Tensor] = {}
+
+    def offer(self, images: int, distance: float, average: nn.Module) -> None:
+        """Keep `average`, on the CPU, if no earlier model came as close."""
+        if distance < self.distance:
+            self.images, self.distance = images, distance
+            self._weights = {name: value.detach().cpu().clone() for name, value in average.state_dict().items()}
+
+    def restore(self, average: nn.Module) -> None:
+        """Give `average` the best weights; there must be some."""
+        average.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything."""
+        return {"images": self.images, "distance": self.distance, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.images, self.distance = state["images"], state["distance"]
+        self._weights = {name: value.cpu() for name, value in state["weights"].items()}

@@ -1,12 +1,16 @@
-"""What training writes down: means of scalars between two lines of the curves."""
+"""What training logs: means of scalars and histograms of the learned cameras, one line per tick."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL
+from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
+from threedgp.config import CameraConfig
 from threedgp.training.distributed import Team
 
 Record = dict[str, float]
@@ -61,3 +65,64 @@ class Means:
         """Continue from `state_dict`, with scalars that come from `device`."""
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.counts = dict(state["counts"])
+
+
+BINS = 32
+LEARNED = [index for index in range(len(CAMERA_FIELDS)) if index not in (ROLL, RADIUS)]
+"""Columns that the camera generator changes."""
+FIELDS = [CAMERA_FIELDS[index] for index in LEARNED]
+
+
+def bin_edges(config: CameraConfig) -> dict[str, np.ndarray]:
+    """Edges of the bins of each field, `[BINS + 1]`, between the bounds that posterior cameras keep to."""
+    bounds = {"look_at_yaw": LOOK_AT_YAW_BOUNDS, "look_at_pitch": LOOK_AT_PITCH_BOUNDS}
+    return {field: np.linspace(*bounds.get(field) or getattr(config, field), BINS + 1) for field in FIELDS}
+
+
+class CameraHistograms:
+    """Counts of posterior cameras since the line of the curves before, and those of all earlier lines.
+
+    Regularisers draw the same cameras in every process, so that there is nothing to add up.
+    """
+
+    def __init__(self, config: CameraConfig, device: torch.device) -> None:
+        edges = bin_edges(config)
+        low, high = (torch.tensor([edges[field][end] for field in FIELDS], device=device) for end in (0, -1))
+        self._low, self._scale = low, BINS / (high - low).clamp(min=1e-12)
+        self._columns = torch.tensor(LEARNED, device=device)
+        self._offsets = torch.arange(len(FIELDS), device=device) * BINS
+        self.counts = torch.zeros(len(FIELDS) * BINS, dtype=torch.int64, device=device)
+        self.kimg: list[float] = []
+        self.lines: list[Tensor] = []
+        """int32 `[fields, BINS]` for each of `kimg`."""
+
+    @torch.no_grad()
+    def add(self, cameras: Tensor) -> None:
+        """Count posterior cameras `[N, 8]`."""
+        place = ((cameras[:, self._columns] - self._low) * self._scale).long().clamp(0, BINS - 1) + self._offsets
+        self.counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
+
+    def end_line(self, kimg: float) -> Tensor:
+        """Close a line: its counts, int32 `[fields, BINS]`."""
+        line = self.counts.to(torch.int32).cpu().view(len(FIELDS), BINS)
+        self.kimg.append(kimg)
+        self.lines.append(line)
+        self.counts.zero_()
+        return line
+
+    def arrays(self, config: CameraConfig) -> dict[str, np.ndarray]:
+        """All lines for a file: `kimg` `[T]`, and for each field counts `[T, BINS]` and edges `[BINS + 1]`."""
+        lines = torch.stack(self.lines).numpy() if self.lines else np.zeros((0, len(FIELDS), BINS), np.int32)
+        counts = {field: lines[:, index] for index, field in enumerate(FIELDS)}
+        edges = {f"{field}_edges": values for field, values in bin_edges(config).items()}
+        return {"kimg": np.array(self.kimg), **counts, **edges}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything, also the line that is under way."""
+        lines = torch.stack(self.lines) if self.lines else torch.zeros(0, len(FIELDS), BINS, dtype=torch.int32)
+        return {"counts": self.counts.clone(), "kimg": torch.tensor(self.kimg, dtype=torch.float64), "lines": lines}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue from `state_dict`."""
+        self.counts.copy_(state["counts"])
+        self.kimg, self.lines = state["kimg"].tolist(), list(state["lines"].cpu().unbind())

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import torch
 
 from threedgp.data.loader import ShardLoader
+from threedgp.models.initialization import initial_networks
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 from threedgp.runtime.progress import Progress, progress, say
-from threedgp.training.best import Best
-from threedgp.training.checkpoints import drop_state, load_newest, load_state, save_state, saved_states
+from threedgp.training.checkpoints import Best, drop_state, load_newest, load_state, save_state, saved_states
 from threedgp.training.distributed import ALONE, Team
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
-from threedgp.training.step import Trainer, build_networks
+from threedgp.training.step import Trainer
 
 
 class Measured(NamedTuple):
@@ -56,7 +56,7 @@ def prepare_trainer(config: Any, loader: ShardLoader, device: torch.device, team
     if config.model.depth and not loader.has_depth:
         raise UserError("model.depth: the shards hold no depth; set depth.estimator and run `dvc repro` again.")
     counts = loader.class_counts
-    networks = build_networks(config, loader.num_classes, (counts / counts.sum()).tolist(), loader.embedding_dim)
+    networks = initial_networks(config, loader.num_classes, (counts / counts.sum()).tolist(), loader.embedding_dim)
     return Trainer(config, networks, device, team)
 
 

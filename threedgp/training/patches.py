@@ -1,10 +1,11 @@
-"""Where patches are cut (EpiGRAF, Skorokhodov et al. 2022, section 3.2): scale by a Beta law, offsets uniform."""
+"""Patches that the discriminator sees (EpiGRAF: Skorokhodov et al. 2022, section 3.2), and their blur early on."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -38,3 +39,23 @@ def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: f
     scale = (scale_min + (1 - scale_min) * x).repeat_interleave(group)[: len(u_scale)]
     scales = scale[:, None].expand(-1, 2)
     return Patches(scales, u_offset * (1 - scales))
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Separable blur of `[B, C, H, W]` with the kernel 2^(-(i / sigma)^2), |i| <= 3 sigma, zero beyond the border."""
+    radius = int(3 * sigma)
+    if radius < 1:
+        return images
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp2(-((offsets / sigma) ** 2))
+    kernel = kernel / kernel.sum()
+    # Blurring a line of pixels is a product with a banded matrix: one small matrix product for each axis.
+    return _band(kernel, images.shape[-2]) @ images @ _band(kernel, images.shape[-1])
+
+
+def _band(kernel: Tensor, size: int) -> Tensor:
+    """Symmetric matrix `[size, size]` whose rows hold `kernel` around the diagonal."""
+    radius = len(kernel) // 2
+    padded = F.pad(kernel, (size, size))
+    index = torch.arange(size, device=kernel.device)
+    return padded[size + radius + index[:, None] - index[None, :]]

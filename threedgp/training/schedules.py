@@ -1,9 +1,19 @@
-"""Values that change while training, as functions of the images shown so far."""
+"""Values that change during training, as functions of the images shown so far, and the average of the weights."""
 
 from __future__ import annotations
 
-from threedgp.config.fields import Duration, duration_kimg
+import torch
+from torch import nn
+
+from threedgp.config.fields import Duration
 from threedgp.config.train import ScheduleConfig
+
+
+def duration_kimg(duration: str, total_kimg: float) -> float:
+    """Length of `duration` in thousands of images, for a run of `total_kimg`."""
+    if duration.endswith("%"):
+        return float(duration[:-1]) / 100 * total_kimg
+    return float(duration)
 
 
 def ramp(kimg: float, over_kimg: float) -> float:
@@ -31,3 +41,21 @@ def ema_decay(images: int, batch_size: int, half_life: Duration, ramp_up: float,
     if ramp_up > 0:
         half_life_images = min(half_life_images, images * ramp_up)
     return 0.5 ** (batch_size / max(half_life_images, 1e-8))
+
+
+class MovingAverage:
+    """Lets `average` follow `network`.
+
+    Tensors are looked up once: walking through the modules takes longer than all the rest.
+    """
+
+    def __init__(self, average: nn.Module, network: nn.Module) -> None:
+        self._parameters = list(average.parameters()), list(network.parameters())
+        self._buffers = list(zip(average.buffers(), network.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Parameters move towards the network's by `1 - decay`; buffers (already averages or constants) are copied."""
+        torch._foreach_lerp_(*self._parameters, 1 - decay)
+        for target, source in self._buffers:
+            target.copy_(source)

@@ -13,60 +13,30 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config import Config, batch_problem
-from threedgp.config.fields import duration_kimg
 from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
-from threedgp.models.saving import seeded_generator
 from threedgp.runtime.errors import UserError
-from threedgp.training.average import MovingAverage
-from threedgp.training.blur import blur
-from threedgp.training.camera_histograms import CameraHistograms
-from threedgp.training.camera_losses import (
-    EMD_DRAWS,
-    MEAN_DRAWS,
-    emd_regularizer,
-    gradient_regularizer,
-    mean_angle_distance,
-)
 from threedgp.training.distributed import ALONE, Team
 from threedgp.training.draws import Draws
-from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
-from threedgp.training.patches import Patches
+from threedgp.training.logging import CameraHistograms
+from threedgp.training.losses import (
+    EMD_DRAWS,
+    MEAN_DRAWS,
+    discriminator_loss,
+    distillation_loss,
+    emd_regularizer,
+    generator_loss,
+    gradient_regularizer,
+    mean_angle_distance,
+    r1_penalty,
+)
+from threedgp.training.patches import Patches, blur
 from threedgp.training.precision import exact_convolutions, use_precision
-from threedgp.training.schedules import ema_decay, ramp, scheduled
+from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay, ramp, scheduled
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
-
-
-def build_networks(
-    config: Config, num_classes: int, class_probabilities: list[float], num_features: int
-) -> tuple[Generator, Discriminator]:
-    """Both networks at their initialisation, a function of `train.seed` alone.
-
-    Args:
-        config: sizes.
-        num_classes: in the data; ignored where the model is unconditional.
-        class_probabilities: how often each occurs.
-        num_features: width of the classifier features to predict, 0 = none.
-    """
-    if not config.model.class_conditional:
-        num_classes, class_probabilities = 0, []
-    if config.train.distillation.loss == "none":
-        num_features = 0
-    seed = config.train.seed
-    generator = seeded_generator(config.camera, config.model, num_classes, class_probabilities, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
-        discriminator = Discriminator(
-            config.model.discriminator,
-            config.dataset.resolution,
-            num_classes,
-            num_features,
-            depth=config.model.depth,
-        )
-    return generator, discriminator
 
 
 def _split(batch: Batch, size: int) -> list[Batch]:

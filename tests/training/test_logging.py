@@ -8,7 +8,7 @@ import torch
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.camera.priors import prior_cameras
 from threedgp.config import CameraConfig
-from threedgp.training.camera_histograms import BINS, FIELDS, CameraHistograms, bin_edges
+from threedgp.training.logging import BINS, FIELDS, CameraHistograms, bin_edges
 
 CONFIG = CameraConfig()
 

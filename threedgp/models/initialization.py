@@ -1,0 +1,47 @@
+"""Networks at the start of training, as functions of a seed."""
+
+from __future__ import annotations
+
+import torch
+
+from threedgp.config import CameraConfig, Config, ModelConfig
+from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Generator
+
+
+def initial_generator(
+    camera: CameraConfig, model: ModelConfig, num_classes: int, class_probabilities: list[float], seed: int
+) -> Generator:
+    """A generator at its initialization. PyTorch's global random state is not changed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Generator(camera, model, num_classes, class_probabilities)
+
+
+def initial_networks(
+    config: Config, num_classes: int, class_probabilities: list[float], num_features: int
+) -> tuple[Generator, Discriminator]:
+    """Both networks at their initialization, which depends on `train.seed` only.
+
+    Args:
+        config: sizes.
+        num_classes: number of classes in the data; ignored if the model is unconditional.
+        class_probabilities: frequency of each class.
+        num_features: width of the classifier features to predict; 0 = none.
+    """
+    if not config.model.class_conditional:
+        num_classes, class_probabilities = 0, []
+    if config.train.distillation.loss == "none":
+        num_features = 0
+    seed = config.train.seed
+    generator = initial_generator(config.camera, config.model, num_classes, class_probabilities, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        discriminator = Discriminator(
+            config.model.discriminator,
+            config.dataset.resolution,
+            num_classes,
+            num_features,
+            depth=config.model.depth,
+        )
+    return generator, discriminator
