@@ -20,7 +20,6 @@ def test_another_file_is_refused(tmp_path):
 
 def test_the_table_has_the_weights():
     entry = WEIGHTS["vgg16"]
-    assert entry.only
     assert entry.key == vgg16.KEY
     assert entry.file.checksum.startswith("sha256:397923af")  # the name that torchvision gives them holds it
     assert Vgg16.identity.startswith("vgg16-397923af")

@@ -16,7 +16,7 @@ def test_weights(name: str) -> None:
     entry = WEIGHTS[name]
     section, key = entry.key.split(".")
     assert key in Config.model_fields[section].annotation.model_fields
-    assert entry.file.checksum and entry.file.url.startswith("https://") and entry.licence
+    assert entry.file.checksum and entry.file.url.startswith("https://") and entry.license
     assert entry.file.url.endswith(f"/{entry.file.name}")
 
 

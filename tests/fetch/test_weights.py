@@ -92,13 +92,13 @@ def test_path_must_be_the_very_file_where_the_table_says_so(find: Find, known: s
         UserError, match=rf"^features\.weights: .*/w\.pth has the checksum .* instead of sha256:{DIGITS}"
     ):
         find(known, str(tmp_path / "w.pth"))
-    assert find("leres", str(tmp_path / "w.pth")) == tmp_path / "w.pth"
+    assert find("net", str(tmp_path / "w.pth"), key="depth.weights") == tmp_path / "w.pth"
 
 
 @pytest.mark.parametrize("given", ["weights/res101.pth", "/nowhere/x", "./a/b", "file:///nowhere", "~nouser/x"])
 def test_absent_path(find: Find, given: str) -> None:
     with pytest.raises(UserError, match=r"^depth\.weights: .* does not exist"):
-        find("leres", given)
+        find("net", given, key="depth.weights")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_absent_path(find: Find, given: str) -> None:
 )
 def test_malformed_address(find: Find, given: str, words: str) -> None:
     with pytest.raises(UserError, match=rf"^depth\.weights: '{re.escape(given)}' {words}"):
-        find("leres", given)
+        find("net", given, key="depth.weights")
 
 
 def test_address_with_checksum(server: Server, find: Find) -> None:
@@ -125,7 +125,7 @@ def test_address_with_checksum(server: Server, find: Find) -> None:
 def test_address_with_wrong_checksum(server: Server, find: Find) -> None:
     url = server.script("/w.pth", Answer(DATA))
     with pytest.raises(UserError, match=rf"^depth\.weights: w\.pth .* sha256:{DIGITS} instead of sha256:0000"):
-        find("leres", f"{url}#sha256={'0' * 64}")
+        find("net", f"{url}#sha256={'0' * 64}", key="depth.weights")
 
 
 def test_address_without_checksum_is_pinned(server: Server, find: Find, capsys: pytest.CaptureFixture[str]) -> None:

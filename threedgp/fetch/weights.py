@@ -64,7 +64,7 @@ def find_weights(
     if given is None and entry is None:
         raise UserError(f"{key or 'weights'}: no weights of {name!r} are known; name a path, a URL or a hub id.")
     key = key or (entry.key if entry else "weights")
-    checksum = entry.file.checksum if entry and entry.only else None
+    checksum = entry.file.checksum if entry else None
     with _prefixed(key):
         if given is not None and kind_of(given) == "hub":
             repo, file_name = _hub_id(given)
@@ -127,7 +127,7 @@ def cache_root() -> Path:
 def _cache_folder(name: str, url: str | None) -> Path:
     """Folder of a file of the table, or of the file at `url`."""
     if url is None:
-        digits = (WEIGHTS[name].file.checksum or ":any").partition(":")[2][:8]
+        digits = WEIGHTS[name].file.checksum.partition(":")[2][:8]
         return cache_root() / f"weights/{name}-{digits}"
     return cache_root() / "url" / hashlib.sha256(url.encode()).hexdigest()[:16]
 

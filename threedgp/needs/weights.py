@@ -128,7 +128,7 @@ def _usual(network: Network) -> tuple[str | None, str, int | None]:
         return network.estimator.weights_or_default(None), network.estimator.license, None
     if network.name in WEIGHTS:
         entry = WEIGHTS[network.name]
-        return None, entry.licence, entry.file.size
+        return None, entry.license, entry.file.size
     from timm.models import get_pretrained_cfg
 
     try:
