@@ -15,18 +15,19 @@ import pytest
 import yaml
 
 from threedgp.commands.preset import preset_values
+from threedgp.data.images import depth_from_bytes
 from threedgp.data.shards import ShardFolder
 
 IGNORED = shutil.ignore_patterns("__pycache__")
 
 
-def blocks(root: Path, language: str) -> dict[str, str]:
-    """Code blocks of the page, by the file that their first line names; those of one file are joined."""
-    text = (root / "docs" / "extending.md").read_text(encoding="utf-8")
-    found: dict[str, str] = {}
-    for file, code in re.findall(rf"```{language}\n# (\S+)\n(.*?)```", text, re.DOTALL):
-        found[file] = found.get(file, "") + code
-    return found
+def page(root: Path) -> str:
+    return (root / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def modules(root: Path) -> dict[str, str]:
+    """The page's Python code, by the file that the first line of each block names."""
+    return dict(re.findall(r"```python\n# (\S+)\n(.*?)```", page(root), re.DOTALL))
 
 
 def merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -45,12 +46,11 @@ def project(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     for folder in ("threedgp", "stages"):
         shutil.copytree(root / folder, place / folder, ignore=IGNORED)
     shutil.copy(root / "dvc.yaml", place)
-    for file, code in blocks(root, "python").items():
+    for file, code in modules(root).items():
         assert not (place / file).exists(), f"{file} is already taken"
         (place / file).write_text(code, encoding="utf-8")
     values = preset_values("smoke", root / "presets")
-    merge(values, {"model": {"depth": False}, "depth": {"estimator": "none"}})
-    for changes in blocks(root, "yaml").values():
+    for changes in re.findall(r"```yaml\n# params\.yaml\n(.*?)```", page(root), re.DOTALL):
         merge(values, yaml.safe_load(changes))
     (place / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
@@ -74,3 +74,11 @@ def test_page_holds_in_a_copy_of_the_project(project: Path) -> None:
     run(project, "stages.prepare")
     prepared = ShardFolder(data / "prepared")
     assert prepared.manifest.rows == 24 and prepared.meta["class_names"] == ["class 0", "class 1"]
+
+    run(project, "stages.features")
+    run(project, "stages.select")
+    run(project, "stages.depth")
+    depth = ShardFolder(data / "depth")
+    first = depth_from_bytes(next(iter(depth.iterate())).column("depth")[0].as_py(), 16)
+    assert depth.manifest.rows == 18, "three quarters of the images are selected"
+    assert first[0].min() > 0.9 * 65535 and first[-1].max() < 0.1 * 65535
