@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,12 +19,13 @@ from threedgp.runtime.errors import UserError
 if TYPE_CHECKING:
     from threedgp.depth.estimator import DepthEstimator
     from threedgp.evaluation.evaluation import Evaluation
-    from threedgp.evaluation.real_side import RealSide
+    from threedgp.evaluation.reference import Reference
+    from threedgp.metrics._declaration import Metric
 
 app = typer.Typer(add_completion=False)
 
-KEPT = SCRATCH / "real-features"
-"""Features of real pictures that every evaluation on them needs, under a key of their content."""
+CACHE = SCRATCH / "real-features"
+"""Features of real images for every evaluation on them, under a key of their content."""
 EXTERNAL = Path("results/external")
 
 
@@ -81,63 +82,75 @@ def _for_samples(declared: Declaration) -> Declaration:
     return replace(declared, name="evaluate-samples", deps=deps, outs=())
 
 
-def _open_real(config: Config, layout: Layout) -> RealSide:
-    from threedgp.evaluation.real_side import Folders, RealSide, build_networks
+def _open_reference(config: Config, layout: Layout, metrics: Mapping[str, Metric]) -> Reference:
+    from threedgp.evaluation.reference import Folders, Reference, build_networks
 
-    return RealSide(config, Folders(layout.raw, layout.prepared, layout.features), build_networks(config), KEPT)
+    folders = Folders(layout.raw, layout.prepared, layout.features)
+    return Reference(config, folders, build_networks(config, metrics.values()), CACHE)
 
 
 def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
     from threedgp.evaluation.evaluation import Evaluation
+    from threedgp.evaluation.measuring import load_metrics
 
-    return Evaluation(_open_real(config, layout), layout.model, scratch)
+    metrics = load_metrics(config.evaluate.metrics)
+    return Evaluation(_open_reference(config, layout, metrics), metrics, layout.model, scratch)
 
 
-def _pixel_estimator(config: Config) -> DepthEstimator | None:
-    """The depth estimator, if it is asked for and looks at pixels: others know nothing of a generated picture."""
-    from threedgp.depth.estimator import build_estimator
+def _pixel_estimator(config: Config, metrics: Mapping[str, Metric]) -> DepthEstimator | None:
+    """The depth estimator, if a metric needs it and it looks at pixels: others cannot estimate generated images."""
+    from threedgp.depth.registry import build_estimator
 
-    if "depth_consistency" not in config.evaluate.metrics:
+    if not any("estimated_depth" in metric.needs for metric in metrics.values()):
         return None
-    found = build_estimator(config.depth, config.machine.device, config.machine.mirror)
-    return found if found.looks_at_pixels else None
+    estimator = build_estimator(config.depth, config.machine.device, config.machine.mirror)
+    return estimator if estimator.looks_at_pixels else None
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
-    """Make scenes and features as one of the processes; what was written when it is stopped counts."""
+    """Make scenes and features as one of the processes; a stopped process leaves finished files."""
     from threedgp.runtime.processes import join_team
 
     with join_team() as team:
         with team.leader_first():  # it fetches the weights
             evaluation = _open(config, layout, scratch)
             if team.leads:
-                _pixel_estimator(config)  # needed in the end; what it lacks is better told now
+                _pixel_estimator(config, evaluation.metrics)  # needed at the end; report missing weights now
         evaluation.make(team)
 
 
 def conclude(stage: Stage) -> None:
-    """All numbers, from what the processes made."""
-    from threedgp.evaluation import exhibits, summary
-    from threedgp.evaluation.contests import MODEL
-    from threedgp.evaluation.measuring import measure
-    from threedgp.evaluation.sample_archive import write_archive
+    """Measure everything from what the processes made, and publish the results."""
+    from threedgp.evaluation import exhibits, measuring
+    from threedgp.evaluation.sample_files import write_archive
+    from threedgp.features.registry import same_network
     from threedgp.models.loading import read_model_config
     from threedgp.runtime.atomic import write_json
 
     config, layout = stage.config, stage.layout
     folder = stage.scratch / "evaluation"
     evaluation = _open(config, layout, stage.scratch)
-    training_rows = evaluation.real.training_rows(layout.selected)
-    values = measure(evaluation, training_rows, _pixel_estimator(config), folder)
-    values |= {"kimg": read_model_config(layout.model)["kimg"]}
-    values |= summary.training_cost(layout.training / "curves.jsonl")
-    networks = evaluation.real.feature_reference
-    head, details = summary.split(values, (networks.network, networks.neighborhood_network))
-    exhibits.write_controls(folder / "controls.json", head | details)
+    reference, scenes = evaluation.reference, evaluation.scenes["model"]
+    exhibits.write_strips(folder, {"real": reference.half.images(), **evaluation.images})
+    rows = measuring.measure(
+        evaluation.metrics,
+        evaluation.sets(_pixel_estimator(config, evaluation.metrics)),
+        evaluation.run_inputs(reference.training_rows(layout.selected)),
+        reference.networks,
+        folder,
+    )
+    cameras = {"learned": scenes.whole("camera"), "prior": scenes.whole("prior")}
+    exhibits.write_cameras(
+        folder / "cameras.tsv", cameras | ({"true": reference.half.cameras()} if reference.has_truth else {})
+    )
+    facts = {"samples": config.evaluate.samples, "kimg": read_model_config(layout.model)["kimg"]}
+    head, details = measuring.split(rows, facts | exhibits.training_cost(layout.training / "curves.jsonl"))
+    main = reference.networks.main
+    is_distilled = main is not None and same_network(config.embed.network, main.name)
+    measuring.write_comparisons(folder, rows, main.name if is_distilled else None)
     exhibits.write_machine(folder / "machine.json", evaluation.device)
     write_json(folder / "details.json", details)
     if config.evaluate.archive:
-        scenes = evaluation.scenes[MODEL]
         write_archive(folder / "samples.npz", scenes.column("image"), scenes.whole("label"))
     write_json(stage.scratch / "metrics.json", head)
     stage.publish(folder, layout.evaluation)
@@ -152,10 +165,10 @@ def score_samples(
     depth_range: tuple[float, float],
     out: Path | None,
 ) -> None:
-    """Score samples of any system, into a file of their own."""
+    """Score samples of any system and write the numbers to a file of their own."""
     from threedgp.evaluation import external
-    from threedgp.evaluation.picture_folder import open_samples
-    from threedgp.evaluation.summary import split
+    from threedgp.evaluation.measuring import load_metrics, split
+    from threedgp.evaluation.sample_files import open_samples
     from threedgp.runtime.atomic import write_json
     from threedgp.runtime.progress import say
     from threedgp.runtime.targets import require_writable, writing
@@ -173,13 +186,14 @@ def score_samples(
     scratch = stage.scratch / external.listing_key(images, depth)
     scratch.mkdir(exist_ok=True)
     samples = open_samples(images, depth, labels, config.dataset.resolution, scratch)
-    real = _open_real(config, layout)
-    values = external.score(real, samples, scratch, bounds=depth_range, estimator=_pixel_estimator(config))
-    networks = real.feature_reference
-    head, details = split(values, (networks.network, networks.neighborhood_network))
+    metrics = load_metrics(config.evaluate.metrics)
+    reference = _open_reference(config, layout, metrics)
+    estimator = _pixel_estimator(config, metrics)
+    rows = external.score(metrics, reference, samples, scratch, depth_range=depth_range, estimator=estimator)
+    head, details = split(rows, {"samples": len(samples.images)})
     with writing(target, "--out"):
-        write_json(target, {"about": external.about(real, images, depth), **head, **details})
-    say(f"{target}: {len(samples.pictures)} samples against {real.prepared.manifest.rows} real pictures.")
+        write_json(target, {"about": external.about(reference, images, depth), **head, **details})
+    say(f"{target}: {len(samples.images)} samples against {reference.prepared.manifest.rows} real images.")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
-from metrics.networks import Corners, Means
+from evaluation.networks import Corners, Means
 
 from threedgp.config import Config, DatasetConfig, DownloadConfig, PrepareConfig, parse_config
 from threedgp.data import schemas
@@ -15,8 +16,10 @@ from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import Source, open_source
 from threedgp.data.sources.procedural import render_shards
+from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation.evaluation import Evaluation
-from threedgp.evaluation.real_side import Folders, Networks, RealSide
+from threedgp.evaluation.measuring import Row, load_metrics, measure
+from threedgp.evaluation.reference import Folders, Networks, Reference
 from threedgp.features.extraction import write_features
 from threedgp.models.saving import write_model
 
@@ -78,20 +81,51 @@ NETWORKS = Networks(Means(), Corners())
 
 
 @pytest.fixture
-def open_evaluation(world, studio, tmp_path) -> Callable[..., Evaluation]:
+def open_reference(world, studio, tmp_path) -> Callable[..., Reference]:
+    """Opens the real set, with features of the real images in a folder of a name."""
+
+    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Reference:
+        folders = Folders(world.raw, world.prepared.folder, studio.features)
+        return Reference(config, folders, networks, tmp_path / f"{name}-cache")
+
+    return opened
+
+
+@pytest.fixture
+def open_evaluation(open_reference, studio, tmp_path) -> Callable[..., Evaluation]:
     """Opens an evaluation of the studio's model, in folders of a name."""
 
     def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
-        folders = Folders(world.raw, world.prepared.folder, studio.features)
-        real = RealSide(config, folders, networks, tmp_path / f"{name}-kept")
-        return Evaluation(real, studio.model, tmp_path / name)
+        reference = open_reference(config, name, networks)
+        return Evaluation(reference, load_metrics(config.evaluate.metrics), studio.model, tmp_path / name)
 
     return opened
 
 
 @pytest.fixture
 def evaluation(open_evaluation) -> Evaluation:
-    """Whose scenes and features are made."""
+    """An evaluation whose scenes and features are made."""
     made = open_evaluation(evaluation_config())
     made.make()
     return made
+
+
+def measure_rows(
+    evaluation: Evaluation,
+    folder: Path,
+    training_rows: Sequence[int] = range(6),
+    estimator: DepthEstimator | None = None,
+) -> list[Row]:
+    """All values of all metrics."""
+    shared = evaluation.run_inputs(np.array(training_rows))
+    networks = evaluation.reference.networks
+    return measure(evaluation.metrics, evaluation.sets(estimator), shared, networks, folder)
+
+
+def numbers(rows: Sequence[Row]) -> dict[str, float]:
+    """Numbers by name, not rounded."""
+    return {
+        row.name if name == "model" else f"{row.name}_{name}": number
+        for row in rows
+        for name, number in row.numbers.items()
+    }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from threedgp.data.images import decode_image
-from threedgp.evaluation.contests import Contest
-from threedgp.evaluation.exhibits import write_cameras, write_controls, write_neighbors, write_strips
-from threedgp.metrics.streams import Stream
+from threedgp.evaluation.exhibits import rounded, training_cost, write_cameras, write_strips
+from threedgp.evaluation.streams import Stream
 
 
 def pictures(count: int, value: int) -> Stream:
@@ -17,7 +17,7 @@ def pictures(count: int, value: int) -> Stream:
 
 
 def test_strips(tmp_path):
-    write_strips(tmp_path, Contest(pictures(9, 1), {"model": pictures(3, 2)}, 3))
+    write_strips(tmp_path, {"real": pictures(9, 1), "model": pictures(3, 2)})
     assert decode_image((tmp_path / "real.png").read_bytes()).shape == (4, 8 * 4, 3)
     assert decode_image((tmp_path / "model.png").read_bytes()).shape == (4, 3 * 4, 3)
 
@@ -31,20 +31,23 @@ def test_cameras(tmp_path):
     ]
 
 
-def test_controls(tmp_path):
-    metrics = {"swd": 0.1, "swd_untrained": 0.2, "swd_other_half": 0.01, "swd_spread": 3.0, "depth_swd": 0.3}
-    write_controls(tmp_path / "controls.json", metrics)
-    assert json.loads((tmp_path / "controls.json").read_text()) == [
-        {"metric": "swd", "set": "model", "value": 0.1},
-        {"metric": "swd", "set": "untrained", "value": 0.2},
-        {"metric": "swd", "set": "other_half", "value": 0.01},
-    ]
+def test_rounding():
+    result = rounded({"b": 1 / 3, "a": {"z": 123456789.0, "y": True}, "n": 7})
+    assert result == {"a": {"y": True, "z": 123457000.0}, "b": 0.333333, "n": 7}
 
 
-def test_neighbors(tmp_path):
-    made = np.zeros((2, 3, 4, 4), np.uint8)
-    found = np.stack([np.full((2, 3, 4, 4), value, np.uint8) for value in (10, 20, 30)], axis=1)
-    write_neighbors(tmp_path / "neighbors.png", made, found)
-    sheet = decode_image((tmp_path / "neighbors.png").read_bytes())
-    assert sheet.shape == (8, 16, 3)
-    assert [sheet[5, 4 * column + 1, 0] for column in range(4)] == [0, 10, 20, 30]
+def test_training_cost(tmp_path):
+    curves = tmp_path / "curves.jsonl"
+
+    def write(*records: dict[str, float]) -> None:
+        curves.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    # 1,000 images in 10 s, then 3,000 in 30 s on twice as many GPUs.
+    write({"kimg": 1, "images_per_second": 100, "gpus": 1}, {"kimg": 4, "images_per_second": 100, "gpus": 2})
+    assert training_cost(curves) == {"images_per_second": 100, "gpu_days": pytest.approx((10 + 60) / 86400)}
+    write({"kimg": 1, "images_per_second": 100}, {"kimg": 2, "images_per_second": 25})
+    assert training_cost(curves) == {"images_per_second": 40}
+    for nonsense in ("", "{", '{"kimg": 1}\n', '{"kimg": 1, "images_per_second": 0}\n'):
+        curves.write_text(nonsense)
+        assert training_cost(curves) == {}
+    assert training_cost(tmp_path / "nowhere") == {}

@@ -8,28 +8,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metrics.conftest import evaluation_config
-from metrics.networks import Corners, Means
+from evaluation.conftest import evaluation_config, measure_rows, numbers
+from evaluation.networks import Means
 from PIL import Image
 
 from threedgp.data.images import decode_images
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.external import listing_key, score
-from threedgp.evaluation.measuring import measure
-from threedgp.evaluation.picture_folder import Samples, open_samples
-from threedgp.evaluation.real_side import Folders, Networks, RealSide
+from threedgp.evaluation.measuring import load_metrics
+from threedgp.evaluation.reference import Reference
+from threedgp.evaluation.sample_files import Samples, open_samples
+from threedgp.evaluation.streams import Stream
 from threedgp.metrics.frechet_extrapolation import extrapolated_distance
-from threedgp.metrics.streams import Stream
 from threedgp.runtime.errors import UserError
 
 
 @pytest.fixture
-def open_real(world, studio, tmp_path):
-    def opened(**evaluate: object) -> RealSide:
-        folders = Folders(world.raw, world.prepared.folder, studio.features)
-        return RealSide(evaluation_config(**evaluate), folders, Networks(Means(), Corners()), tmp_path / "kept")
+def open_real(open_reference):
+    return lambda **evaluate: open_reference(evaluation_config(**evaluate))
 
-    return opened
+
+def scored(real: Reference, samples: Samples, scratch: Path, **options: object) -> dict[str, float]:
+    """Numbers of all metrics of the settings."""
+    metrics = load_metrics(real.config.evaluate.metrics)
+    return numbers(score(metrics, real, samples, scratch, **{"depth_range": (0, 1)} | options))
 
 
 def test_the_real_set_against_itself(world, open_real, tmp_path):
@@ -39,10 +41,9 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
     for name, image in zip(names, decode_images(world.prepared.column("image")), strict=True):
         Image.fromarray(image).save(folder / f"{name}.png")
     samples = open_samples(folder, None, None, 16, tmp_path)
-    samples = Samples(samples.pictures, world.prepared.column("label").to_numpy(), None)
+    samples = Samples(samples.images, world.prepared.column("label").to_numpy(), None)
     real = open_real(controls=False, real_samples=24)
-    found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))
-    assert found["samples"] == 24
+    found = scored(real, samples, tmp_path / "scratch")
     assert found["fd_means"] == pytest.approx(0, abs=1e-5 * np.trace(real.statistics.covariance))
     assert found["precision"] == found["recall"] == 1
     # Unbiased, so below 0: the definition leaves out pairs of a picture with itself within a set, not between sets.
@@ -53,12 +54,13 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
 
 def test_samples_of_the_model_score_like_the_model(open_real, studio, tmp_path):
     real = open_real()
-    evaluation = Evaluation(real, studio.model, tmp_path / "model")
+    metrics = load_metrics(real.config.evaluate.metrics)
+    evaluation = Evaluation(real, metrics, studio.model, tmp_path / "model")
     evaluation.make()
-    own = measure(evaluation, np.arange(6), None, tmp_path / "shown")
+    own = numbers(measure_rows(evaluation, tmp_path / "shown"))
     scenes = evaluation.scenes["model"]
     samples = Samples(scenes.column("image"), scenes.whole("label"), scenes.column("depth"))
-    found = score(real, samples, tmp_path / "scratch", bounds=(0.75, 1.25))
+    found = scored(real, samples, tmp_path / "scratch", depth_range=(0.75, 1.25))
     for metric in set(found) - {"nfs"}:  # that of the model sees frontal cameras
         assert found[metric] == pytest.approx(own[metric], rel=1e-9), metric
     assert {"swd", "fd_means", "kd_means", "precision", "depth_swd", "shape_distance"} <= set(found)
@@ -73,31 +75,33 @@ def test_depth(world, open_real, tmp_path):
         def estimate(self, pictures):
             return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
 
-    real = open_real(metrics=["nfs", "depth", "depth_consistency"], controls=False, depth_samples=14)
-    pictures, truth = real.reference.pictures(), real.reference.true_depth()
+    real = open_real(
+        metrics=["nfs", "depth_swd", "shape_matching", "depth_consistency"], controls=False, depth_samples=14
+    )
+    pictures, truth = real.half.images(), real.half.depth()
     images, depth = pictures.head(12), truth.head(12)
 
-    def scored(maps: np.ndarray) -> dict[str, float]:
+    def with_depth(maps: np.ndarray) -> dict[str, float]:
         samples = Samples(Stream(12, [lambda: images]), None, Stream(12, [lambda: maps]))
-        return score(real, samples, tmp_path / "scratch", bounds=(0.75, 1.25), estimator=Red())
+        return scored(real, samples, tmp_path / "scratch", depth_range=(0.75, 1.25), estimator=Red())
 
-    found = scored(depth)
+    found = with_depth(depth)
     assert found["depth_swd"] < 1e-6
     assert found["shape_distance"] < 2e-3
     assert found["shape_coverage"] == 1
     assert found["nfs"] > 1
-    flat = scored(np.ones_like(depth))
+    flat = with_depth(np.ones_like(depth))
     assert flat["nfs"] == 1
     assert flat["shape_distance"] == flat["depth_consistency"] == 1
-    assert scored(images[:, :1].astype(np.float32))["depth_consistency"] == pytest.approx(0, abs=1e-6)
+    assert with_depth(images[:, :1].astype(np.float32))["depth_consistency"] == pytest.approx(0, abs=1e-6)
 
 
-def test_settings_of_the_frechet_distance_hold_for_samples(world, open_real, tmp_path):
+def test_extrapolation_of_samples(world, open_real, tmp_path):
     images = world.prepared.column("image")
     pictures = decode_images(images).transpose(0, 3, 1, 2)
     samples = Samples(Stream(24, [lambda: pictures]), None, None)
-    real = open_real(metrics=["frechet"], extrapolate=True, controls=False)
-    found = score(real, samples, tmp_path / "scratch", bounds=(0, 1))
+    real = open_real(metrics=["frechet_extrapolation"], controls=False)
+    found = scored(real, samples, tmp_path / "scratch")
     features = Means()(torch.from_numpy(pictures)).pooled.numpy()
     line = extrapolated_distance(features, real.statistics, seed=0)
     assert (found["fd_means_infinite"], found["fd_means_bias"]) == pytest.approx(line, rel=1e-6)
@@ -107,16 +111,16 @@ def test_settings_of_the_frechet_distance_hold_for_samples(world, open_real, tmp
 def test_classes_that_the_real_set_does_not_have(label, open_real, tmp_path):
     images = Stream(12, [lambda: np.zeros((12, 3, 16, 16), np.uint8)])
     samples = Samples(images, np.array([0] * 11 + [label]), None)
-    with pytest.raises(UserError, match=rf"there is no class {label}, the real set has 0 to 5; mend the labels"):
-        score(open_real(), samples, tmp_path, bounds=(0, 1))
+    with pytest.raises(UserError, match=rf"there is no class {label}, the real set has 0 to 5; correct the labels"):
+        scored(open_real(), samples, tmp_path)
     assert not list(tmp_path.glob("means/*"))
-    score(open_real(metrics=["swd"]), samples, tmp_path, bounds=(0, 1))  # which asks for no classes
+    scored(open_real(metrics=["swd"]), samples, tmp_path)  # which asks for no classes
 
 
 def test_too_few_samples(open_real, tmp_path):
     few = Samples(Stream(3, [lambda: np.zeros((3, 3, 16, 16), np.uint8)]), None, None)
-    with pytest.raises(UserError, match="3 pictures are too few"):
-        score(open_real(), few, tmp_path, bounds=(0, 1))
+    with pytest.raises(UserError, match="3 images are too few"):
+        scored(open_real(), few, tmp_path)
 
 
 def test_the_key_knows_the_files(tmp_path: Path):

@@ -3,22 +3,21 @@ wrong unit would look like any other."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from metrics.conftest import evaluation_config
-from metrics.networks import Corners, Means
+from evaluation.conftest import evaluation_config, measure_rows, numbers
+from evaluation.networks import Corners, Means
 from scipy.spatial.distance import cdist
 
-from threedgp.camera.geometry import rays
-from threedgp.camera.priors import frontal_cameras
 from threedgp.data.images import decode_image, decode_images
-from threedgp.evaluation.fakes import frontal_depth
-from threedgp.evaluation.measuring import measure
-from threedgp.evaluation.scene_metrics import views
-from threedgp.metrics.depth_agreement import aligned_error
-from threedgp.models.generator import Rendering
+from threedgp.evaluation.measuring import Row, split, write_comparisons
+from threedgp.evaluation.scenes import frontal_depth
+from threedgp.metrics._declaration import Value
+from threedgp.metrics.depth_consistency import aligned_error
 from threedgp.runtime.errors import UserError
 
 TRAINING = np.array([2, 5, 8, 11, 13, 17, 20])
@@ -32,12 +31,12 @@ def shown(tmp_path):
 
 @pytest.fixture
 def measured(evaluation, shown) -> dict[str, float]:
-    return measure(evaluation, TRAINING, None, shown)
+    return numbers(measure_rows(evaluation, shown, TRAINING))
 
 
 def real_pictures(evaluation) -> np.ndarray:
     """All prepared ones, uint8 `[24, 3, 16, 16]`."""
-    images = evaluation.real.prepared.column("image")
+    images = evaluation.reference.prepared.column("image")
     return decode_images(images).transpose(0, 3, 1, 2)
 
 
@@ -54,13 +53,13 @@ def relief(depth: np.ndarray, near: float, far: float) -> float:
 def test_non_flatness_is_that_of_frontal_views_between_the_ends_of_the_rays(evaluation, measured):
     for name, key in (("model", "nfs"), ("untrained", "nfs_untrained")):
         generator = evaluation.generators[name]
-        depth = frontal_depth(generator, 4, 0, 16, 5)
+        depth = np.concatenate([*frontal_depth(generator, 4, 0, 16, 5)])
         ends = generator.camera_config.ray_start, generator.camera_config.ray_end
         assert measured[key] == pytest.approx(relief(depth, *ends), rel=1e-6)
 
 
 def test_cameras_against_the_truth(evaluation, measured):
-    scenes, true = evaluation.scenes["model"], evaluation.real.reference.true_cameras()
+    scenes, true = evaluation.scenes["model"], evaluation.reference.half.cameras()
     camera = evaluation.generators["model"].camera_config
     shares = {"learned": [], "prior": []}
     for name, column in {"yaw": 0, "pitch": 1, "fov": 3, "look_at_radius": 7}.items():
@@ -122,13 +121,13 @@ def balls(centres: np.ndarray, queries: np.ndarray) -> float:
 
 
 def test_precision_and_recall_of_model_and_controls(evaluation, measured):
-    real, pictures = evaluation.real, real_pictures(evaluation)
-    assert not set(real.sample_rows) & set(real.fresh_rows)
+    real, pictures = evaluation.reference, real_pictures(evaluation)
+    assert not set(real.sample_rows) & set(real.other_rows)
     sample = seen_by(Corners(), pictures[real.sample_rows])
     sets = {
         "": evaluation.scenes["model"].column("image").head(12),
         "_untrained": evaluation.scenes["untrained"].column("image").head(12),
-        "_other_half": pictures[real.fresh_rows],
+        "_other_half": pictures[real.other_rows],
     }
     for name, some in sets.items():
         features = seen_by(Corners(), some)
@@ -137,12 +136,12 @@ def test_precision_and_recall_of_model_and_controls(evaluation, measured):
 
 
 def test_shapes_of_model_and_controls(evaluation, measured):
-    real = evaluation.real
-    true = real.reference.true_depth().head(12)
+    real = evaluation.reference
+    true = real.half.depth().head(12)
     sets = {
         "": evaluation.scenes["model"].column("depth").head(12),
         "_untrained": evaluation.scenes["untrained"].column("depth").head(12),
-        "_other_half": real.other.true_depth().head(12),
+        "_other_half": real.other_half.depth().head(12),
     }
     for name, some in sets.items():
         errors = np.stack([aligned_error(np.broadcast_to(one, true.shape), true) for one in some])
@@ -151,38 +150,53 @@ def test_shapes_of_model_and_controls(evaluation, measured):
         assert measured[f"shape_coverage{name}"] == len(claimed) / 12
 
 
-def test_two_views_disagree_by_what_was_put_in(tiny_generator, monkeypatch):
-    """Rendered by a stand-in: the second view shows the wall 5 thousandths nearer and a tenth brighter."""
-    begun = []
-
-    def render(planes, cameras, resolution, **_):
-        second = len(begun) % 2
-        begun.append(cameras[:, 0])
-        origins, directions = rays(cameras, resolution)
-        depth = (-0.2 + 0.005 * second - origins[..., 2]) / directions[..., 2]
-        picture = torch.full((len(cameras), 3, resolution, resolution), 0.1 * second)
-        return Rendering(picture, depth.reshape(len(cameras), 1, resolution, resolution))
-
-    def frontal(cameras, *_):
-        return frontal_cameras(tiny_generator.camera_config, len(cameras))
-
-    monkeypatch.setattr(tiny_generator, "render", render)
-    monkeypatch.setattr(tiny_generator, "posterior", frontal)
-    found = views(tiny_generator, 4, 0, 17, 2)
-    assert found["view_color_error"] == pytest.approx(12.75, rel=1e-5)  # of 255, where pictures have 2
-    camera = tiny_generator.camera_config
-    share = 0.005 / (camera.ray_end - camera.ray_start)
-    assert found["view_depth_error"] == pytest.approx(share, rel=0.1)  # seen aslant, by 0.2 radians and less
-    assert [(second - first).tolist() for first, second in zip(begun[::2], begun[1::2], strict=True)] == [
-        pytest.approx([0.2, -0.2])
-    ] * 2
-
-
 def test_too_few_real_pictures_are_told_before_the_work(open_evaluation):
     for number in (1, 3):
         with pytest.raises(UserError, match=rf"evaluate\.real_samples: {number} are too few"):
             open_evaluation(evaluation_config(real_samples=number))
     evaluation = open_evaluation(evaluation_config(real_samples=4, samples=10))
     evaluation.make()
-    values = measure(evaluation, TRAINING, None, evaluation.scratch / "shown")
+    values = numbers(measure_rows(evaluation, evaluation.scratch / "shown", TRAINING))
     assert all(np.isfinite(value) for value in values.values())
+
+
+def row(key: str, column: int | None = None, published: str | None = None, **found: float) -> Row:
+    value = Value(key, f"Title of {key} on {{network}}", "Description.", "lower", column, published)
+    role = "main" if published else None
+    return Row(value, value.name("net", role), "net" if published else None, found)
+
+
+def test_numbers_of_the_results_have_their_order_and_the_rest_is_sorted():
+    rows = [row("b", 60, model=1 / 3, untrained=0.5), row("fd", 10, "fid", model=123456789.0), row("a", model=7.0)]
+    head, details = split(rows, {"samples": 50, "kimg": 4.0})
+    assert list(head.items()) == [("kimg", 4.0), ("fd_net", 123457000.0), ("b", 0.333333), ("samples", 50)]
+    assert list(details.items()) == [("a", 7.0), ("b_untrained", 0.5)]
+
+
+def test_only_the_published_network_has_the_published_name():
+    fid, precision = Value("fd", "", "", "lower", published="fid"), Value("p", "", "", "lower", published="p")
+    assert fid.name("inception", "main") == "fid"
+    assert fid.name("vgg16", "main") == "fd_vgg16"
+    assert precision.name("vgg16", "neighbor") == "p"
+    assert precision.name("inception", "neighbor") == "p_inception"
+    assert Value("fd", "", "", None, published="fid", suffix="_std").name("net", "main") == "fd_net_std"
+
+
+def test_files_of_charts(tmp_path):
+    rows = [row("b", 60, model=0.1, untrained=0.2, flat=0.3), row("fd", 10, "fid", model=5.0), row("c", untrained=1.0)]
+    write_comparisons(tmp_path, rows, "net")
+    charts = json.loads((tmp_path / "comparisons.json").read_text())
+    assert [chart["metric"] for chart in charts] == ["fd_net", "b"]
+    assert charts[0]["title"] == "Title of fd on net" and charts[1]["values"] == {
+        "model": 0.1,
+        "untrained": 0.2,
+        "flat": 0.3,
+    }
+    assert "no fid" in charts[0]["description"] and "favors the model" in charts[0]["description"]
+    assert charts[1]["description"] == "Description."
+    assert json.loads((tmp_path / "controls.json").read_text()) == [
+        {"metric": "b", "set": "model", "value": 0.1},
+        {"metric": "b", "set": "untrained", "value": 0.2},
+        {"metric": "b", "set": "flat", "value": 0.3},
+        {"metric": "c", "set": "untrained", "value": 1.0},
+    ]

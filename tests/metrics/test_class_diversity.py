@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from threedgp.metrics import class_diversity
-from threedgp.metrics.class_diversity import averages, class_scores, mean_distance
+from threedgp.metrics.class_diversity import class_scores, mean_distance, measure
 from threedgp.metrics.precision_recall import precision_recall
 
 LABELS = np.repeat([0, 1, 2], 30)
@@ -16,8 +16,8 @@ def features(seed: int, count: int = 90) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 5)).astype(np.float32)
 
 
-CENTRES = 50 * LABELS[:, None].astype(np.float32)
-REALS = features(0) + CENTRES
+CENTERS = 50 * LABELS[:, None].astype(np.float32)
+REALS = features(0) + CENTERS
 
 
 def test_mean_distance_is_the_mean_over_pairs():
@@ -29,20 +29,30 @@ def test_mean_distance_is_the_mean_over_pairs():
 
 def test_the_real_set_itself():
     scores = class_scores(REALS, LABELS, REALS, LABELS)
-    assert [(score.label, score.pictures) for score in scores] == [(0, 30), (1, 30), (2, 30)]
+    assert [(score.label, score.count) for score in scores] == [(0, 30), (1, 30), (2, 30)]
     for score in scores:
         assert score.recall == 1
         assert score.diversity == pytest.approx(1)
 
 
 def test_half_as_spread():
-    scores = class_scores(CENTRES + 0.5 * features(0), LABELS, REALS, LABELS)
+    scores = class_scores(CENTERS + 0.5 * features(0), LABELS, REALS, LABELS)
     assert [score.diversity for score in scores] == pytest.approx([0.5] * 3, rel=1e-5)
-    assert averages(scores)["class_diversity"] == pytest.approx(0.5, rel=1e-5)
+    found = measure(CENTERS + 0.5 * features(0), LABELS, REALS, LABELS, ["cat", "dog", "cow"], 0, "cpu")
+    assert found.numbers == pytest.approx((np.mean([score.recall for score in scores]), 0.5), rel=1e-5)
+
+
+def test_table_shows_the_least_diverse_class_first():
+    fakes = REALS.copy()
+    fakes[LABELS == 1] = CENTERS[LABELS == 1] + 0.25 * features(0)[LABELS == 1]
+    table = measure(fakes, LABELS, REALS, LABELS, ["cat", "dog", "cow"], 0, "cpu").files["classes.tsv"]
+    assert table[0] == ["class", "pictures", "recall", "diversity"]
+    assert [row[0] for row in table[1:]] == ["dog", "cat", "cow"]
+    assert table[1][1] == 30 and float(table[1][3]) == pytest.approx(0.25, rel=1e-5)
 
 
 def test_one_collapsed_class_shows_though_the_whole_set_looks_well():
-    fakes = features(2) + CENTRES
+    fakes = features(2) + CENTERS
     fakes[LABELS == 1] = REALS[30]
     scores = class_scores(fakes, LABELS, REALS, LABELS)
     assert scores[1].diversity == 0
@@ -56,7 +66,7 @@ def test_one_collapsed_class_shows_though_the_whole_set_looks_well():
 
 def test_order_does_not_matter():
     order = np.random.default_rng(3).permutation(90)
-    fakes = features(4) + CENTRES
+    fakes = features(4) + CENTERS
     first, second = (
         class_scores(some, labels, REALS, LABELS) for some, labels in ((fakes, LABELS), (fakes[order], LABELS[order]))
     )
@@ -70,6 +80,6 @@ def test_classes_that_cannot_be_judged_are_left_out(monkeypatch):
     same = REALS.copy()
     same[LABELS == 2] = 1
     assert [score.label for score in class_scores(REALS, LABELS, same, LABELS)] == [0, 1]
-    assert averages([]) == {}
-    monkeypatch.setattr(class_diversity, "MOST", 10)
-    assert {score.pictures for score in class_scores(REALS, LABELS, REALS, LABELS)} == {10}
+    assert np.isnan(measure(REALS[:1], LABELS[:1], REALS, LABELS, [], 0, "cpu").numbers).all()
+    monkeypatch.setattr(class_diversity, "MAX_IMAGES", 10)
+    assert {score.count for score in class_scores(REALS, LABELS, REALS, LABELS)} == {10}

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from threedgp.metrics import neighbors
-from threedgp.metrics.neighbors import memory, nearest
+from threedgp.metrics.neighbors import authenticity, nearest
 
 
 def features(count: int, seed: int) -> np.ndarray:
@@ -34,13 +34,13 @@ def test_against_all_distances(monkeypatch):
 def test_as_far_as_its_neighbor_is_not_authentic():
     """On a line: the nearest of 0 is 1, whose own nearest is as far away as 0 is."""
     line = np.array([[1.0], [2.0], [10.0]], np.float32)
-    found = memory(np.array([[0.0]], np.float32), lambda: iter([line]))
+    found = authenticity(np.array([[0.0]], np.float32), lambda: iter([line]))
     assert found.closeness.tolist() == [1] and found.authentic.tolist() == [False]
 
 
 def test_a_copy_has_no_distance():
     """Distances by products would leave the rounding error of the square root, 1e-3 here."""
-    found = memory(TRAINING[[5, 33]], batches)
+    found = authenticity(TRAINING[[5, 33]], batches)
     assert found.nearest.rows[:, 0].tolist() == [5, 33]
     assert found.nearest.distances[:, 0].tolist() == [0, 0]
     assert found.authentic.tolist() == [False, False]
@@ -49,7 +49,7 @@ def test_a_copy_has_no_distance():
 
 def test_authenticity_against_its_definition():
     queries = np.concatenate([features(40, 2), TRAINING[:3] + 1e-3])
-    found = memory(queries, batches, 2)
+    found = authenticity(queries, batches, 2)
     apart = cdist(queries.astype(float), TRAINING.astype(float))
     own = cdist(TRAINING.astype(float), TRAINING.astype(float))
     np.fill_diagonal(own, np.inf)
@@ -62,15 +62,15 @@ def test_authenticity_against_its_definition():
 
 def test_real_pictures_are_judged_as_if_they_were_not_there():
     own = np.array([2, 40, 69])
-    found = memory(TRAINING[own], batches, own=own)
+    found = authenticity(TRAINING[own], batches, own=own)
     for index, row in enumerate(own):
         others = np.delete(TRAINING, row, axis=0)
-        alone = memory(TRAINING[row : row + 1], lambda others=others: [others])
+        alone = authenticity(TRAINING[row : row + 1], lambda others=others: [others])
         assert found.closeness[index] == pytest.approx(alone.closeness[0], rel=1e-12)
         assert found.closeness[index] > 0
 
 
 def test_double_pictures():
     double = np.concatenate([TRAINING[:20], TRAINING[:1]])
-    found = memory(TRAINING[:1] + 0.01, lambda: [double])
+    found = authenticity(TRAINING[:1] + 0.01, lambda: [double])
     assert found.authentic.all()  # its nearest has a fellow at no distance

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from threedgp.metrics.depth_agreement import aligned_error
+from threedgp.evaluation.streams import Stream
+from threedgp.metrics.depth_consistency import aligned_error
 from threedgp.metrics.shape_matching import match_shapes, unit_maps
-from threedgp.metrics.streams import Stream
 
 
 def stream(maps: np.ndarray) -> Stream:

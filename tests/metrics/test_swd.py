@@ -107,7 +107,7 @@ def test_distance_against_plain_second_implementation():
 def test_tells_its_progress():
     told = []
     sliced_wasserstein([noise(4)], {"x": [noise(4)], "y": [noise(4)]}, count=4, advance=told.append)
-    assert sum(told) == swd.work(32, contestants=2, count=4)
+    assert sum(told) == swd.num_steps(32, num_sets=2, count=4)
 
 
 def test_too_few_pictures():

@@ -45,10 +45,11 @@ def test_what_is_not_used_needs_no_weights(settings: Settings, sections: dict[st
 
 
 def test_the_metrics_of_vgg16_are_those_that_evaluate_gives_it() -> None:
-    from threedgp.evaluation.real_side import NEED_NEIGHBOURS
+    from threedgp.config.results import METRICS
+    from threedgp.evaluation.measuring import load_metrics
     from threedgp.needs.weights import BY_VGG16
 
-    assert BY_VGG16 == NEED_NEIGHBOURS
+    assert BY_VGG16 == {name for name, metric in load_metrics(METRICS).items() if metric.role == "neighbor"}
 
 
 def test_what_will_be_fetched_says_from_where_how_much_and_under_which_licence(settings: Settings) -> None:

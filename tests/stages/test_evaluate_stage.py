@@ -36,7 +36,8 @@ select: {keep_fraction: 0.75}
 depth: {estimator: simulated}
 embed: {network: efficientnet_lite0}
 evaluate:
-  metrics: [frechet, precision_recall, class_diversity, neighbors, swd, nfs, cameras, depth, depth_consistency, views]
+  metrics: [frechet, precision_recall, class_diversity, neighbors, swd, nfs, cameras, views,
+    depth_swd, normal_swd, shape_matching, depth_consistency]
   neighbor_network: features
   samples: 300
   real_samples: 24
@@ -179,7 +180,7 @@ def test_archive_goes_in_and_out(project: Path) -> None:
     ("arguments", "sentence"),
     [
         ({"images": Path("nowhere")}, "nowhere: there is no such folder"),
-        ({"images": Path("data")}, "data: holds no picture"),
+        ({"images": Path("data")}, "data: there are no images in this folder"),
         ({"depth": Path("data")}, "--depth, --labels, --out: go with samples"),
         ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not nearer than 1"),
         ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not nearer than inf"),

@@ -15,17 +15,15 @@ import yaml
 
 from stages.train import _dvclive
 from threedgp.config import RenderConfig
-from threedgp.evaluation.summary import split
+from threedgp.evaluation.measuring import Row, load_metrics, split
 from threedgp.runtime.atomic import write_json
 from threedgp.training.logging import CameraHistograms
 from threedgp.visual.gallery import draw_gallery
 
 RENDER = RenderConfig(grid=(1, 2), views=2, flights=0, interpolation=0, meshes=0)
-VALUES = {"swd": 0.1, "nfs": 12.5, "fid": 19.7, "inception_score": 124.8, "kimg": 1.0, "swd_untrained": 0.3} | {
-    "images_per_second": 20.0,
-    "gpu_days": 28.0,
-    "samples": 50000,
-}
+FACTS = {"samples": 50000, "kimg": 1.0, "gpu_days": 28.0, "images_per_second": 20.0}
+NUMBERS = {"swd": 0.1, "nfs": 12.5, "frechet": 19.7, "inception_score": 124.8}
+"""Of the first value of each metric."""
 
 
 @pytest.fixture
@@ -46,7 +44,12 @@ def project(tmp_path, root, tiny_generator, training_shards) -> Path:
     for kimg in (0.5, 1.0):
         histograms.add(torch.rand(64, 8))
         log({"kimg": kimg, "generator/loss": 1 / kimg, "distance/fd_net_64": 2.0}, histograms.end_line(kimg))
-    head, _ = split(VALUES, ("inception", "vgg16"))
+    values = {name: metric.values[0] for name, metric in load_metrics(NUMBERS).items()}
+    rows = [
+        Row(value, value.name("inception", "main"), "inception", {"model": NUMBERS[name], "untrained": 1.0})
+        for name, value in values.items()
+    ]
+    head, _ = split(rows, FACTS)
     write_json(place / metrics[0], head)
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, cwd=place, check=True, capture_output=True)

@@ -6,23 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from threedgp.config.choices import names
 from threedgp.config.fields import Fraction, PositiveInt, Section, Seed
 
-METRICS = (
-    "frechet",
-    "kernel",
-    "inception_score",
-    "precision_recall",
-    "class_diversity",
-    "neighbors",
-    "swd",
-    "nfs",
-    "cameras",
-    "depth",
-    "depth_consistency",
-    "views",
-)
-"""What stage `evaluate` can measure; docs/metrics.md says what each is."""
+METRICS = names("threedgp.metrics")
+"""What stage `evaluate` can measure, see docs/metrics.md."""
 
 
 class EvaluateConfig(Section):
@@ -43,8 +31,6 @@ class EvaluateConfig(Section):
     """Path or URL of the VGG16 weights, null = torchvision's."""
     controls: bool = False
     """Also measure the untrained model, the other half of the real set and spoilt real pictures."""
-    extrapolate: bool = False
-    """Also extrapolate the Frechet distance to infinitely many pictures, which shows the bias of `samples`."""
     nfs_samples: PositiveInt = 256
     """Generated scenes for the non-flatness score and the agreement of views."""
     depth_samples: PositiveInt = 1024

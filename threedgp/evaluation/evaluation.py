@@ -1,103 +1,198 @@
-"""What an evaluation is made of: sets of real and generated pictures, and features of them, which many processes make.
+"""A model under evaluation: its scenes, the sets that are measured beside them, and the inputs that metrics get.
 
-Everything is kept in files of a folder that only a run with the same settings, code and data finds again, so that a
-stopped evaluation goes on, and every process can read what the others made.
+Scenes and features are files in a folder that only a run with the same settings, code and data uses, so that a stopped
+evaluation resumes and every process can read what the others have written.
+
+Inputs that a metric can name in `needs`:
+
+| input | of the measured set |
+|---|---|
+| `images` | batches uint8 `[n, 3, R, R]` |
+| `depth`, `normals` | batches float32 `[n, 1, R, R]` along the ray, and `[n, 3, R, R]` in camera space |
+| `moments`, `features`, `logits` | by the network of `features.network`: `Moments`, `[N, D]`, `[N, K]` |
+| `neighbor_features` | by the network of `evaluate.neighbor_network`, `[N, D']` |
+| `labels` | int `[N]` |
+| `cameras`, `prior_cameras` | float32 `[N, 8]`, after and before the camera generator |
+| `frontal_depth` | batches `[n, R, R]` of frontal views without low densities |
+| `view_pairs` | batches of the arguments of `threedgp.metrics.views.view_agreement` |
+| `axis_depth`, `estimated_depth` | batches `[n, R, R]` along the optical axis: rendered, and by `depth.estimator` |
+
+| input | of the real set, the training set and the run |
+|---|---|
+| `real_images`, `real_depth`, `real_normals`, `real_cameras` | one half of the real set, and its ground truth |
+| `real_moments` | of all real images |
+| `real_features`, `real_neighbor_features`, `real_labels` | of `evaluate.real_samples` real images |
+| `training` | the training set, a `threedgp.metrics.neighbors.TrainingSet` |
+| `class_names` | by label |
+| `camera_ranges` | bounds of the prior by camera parameter |
+| `depth_range` | near and far ends of the rays, in scene units |
+| `distilled` | whether training learned from the network of `features` |
+| `seed`, `device`, `label` | seed of random choices, device of large products, label of a progress bar |
+
+A metric is skipped where the data set or the samples lack one of its inputs.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from threedgp.evaluation.contests import MODEL, OTHER_HALF, UNTRAINED, Contest, picture_contest
-from threedgp.evaluation.fakes import Fakes, generate
-from threedgp.evaluation.feature_metrics import FeatureSet
-from threedgp.evaluation.real_side import RealSide
-from threedgp.evaluation.set_features import SetFeatures
+from threedgp.depth.estimator import DepthEstimator
+from threedgp.evaluation.features import ExtractedFeatures
+from threedgp.evaluation.real_images import blurred
+from threedgp.evaluation.reference import Inputs, Reference, TrainingImages
+from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
+from threedgp.evaluation.streams import Stream
 from threedgp.features.extractor import FeatureExtractor
+from threedgp.features.registry import same_network
+from threedgp.metrics._declaration import BACKGROUND, BLURRED, FLAT, MODEL, OTHER_HALF, UNTRAINED, Metric
 from threedgp.models.generator import Generator
 from threedgp.models.loading import load_model, load_untrained
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.processes import ALONE, Team
 
+MAX_VIEW_PAIRS = 128
+"""Scenes of which two views are compared."""
+
+
+def feature_inputs(
+    images: Stream, networks: Mapping[str, FeatureExtractor], folder: Callable[[FeatureExtractor], Path]
+) -> Inputs:
+    """Inputs from features that were extracted to `folder(network)`, by networks in their roles."""
+    inputs: dict[str, Callable[[], Any]] = {}
+    if "main" in networks:
+        main = ExtractedFeatures(images, folder(networks["main"]))
+        inputs = {name: partial(main.column, column) for name, column in (("features", "pooled"), ("logits", "logits"))}
+        inputs["moments"] = main.moments
+    if "neighbor" in networks:
+        neighbor = ExtractedFeatures(images, folder(networks["neighbor"]))
+        inputs["neighbor_features"] = partial(neighbor.column, "pooled")
+    return inputs
+
 
 class Evaluation:
     """A model under evaluation."""
 
-    def __init__(self, real: RealSide, model: Path, scratch: Path) -> None:
+    def __init__(self, reference: Reference, metrics: Mapping[str, Metric], model: Path, scratch: Path) -> None:
         """
         Args:
-            real: what it is compared with.
-            model: its folder.
-            scratch: for scenes and features; outlives the process.
+            reference: the real set.
+            metrics: what is measured, by name.
+            model: folder of the model.
+            scratch: folder for scenes and features; outlives the process.
         """
-        self.real, self.model, self.scratch = real, model, scratch
-        self.settings, self.resolution = real.config.evaluate, real.config.dataset.resolution
-        self.device = choose_device(real.config.machine.device)
+        self.reference, self.metrics, self.model, self.scratch = reference, metrics, model, scratch
+        self.config, self.settings = reference.config, reference.config.evaluate
+        self.device = choose_device(self.config.machine.device)
         names = [MODEL, UNTRAINED] if self.settings.controls else [MODEL]
-        self.scenes = {name: Fakes(scratch / name, self.settings.samples) for name in names}
+        self.scenes = {name: Scenes(scratch / name, self.settings.samples) for name in names}
 
     @cached_property
     def generators(self) -> dict[str, Generator]:
-        """The model, and where controls are wanted the untrained one."""
+        """The model and, with controls, the untrained model."""
         load = {MODEL: load_model, UNTRAINED: load_untrained}
         return {name: load[name](self.model, self.device) for name in self.scenes}
 
     @cached_property
-    def pictures(self) -> Contest:
-        """All sets of pictures."""
-        return picture_contest(self.real.reference, self.real.other, self.scenes, self.scratch)
+    def images(self) -> dict[str, Stream]:
+        """Images of every set."""
+        sets = {name: scenes.column("image") for name, scenes in self.scenes.items()}
+        if other := self.reference.other_half:
+            sets |= {OTHER_HALF: other.images(), BLURRED: other.images().map(blurred)}
+            if hasattr(other.source, "read_backgrounds"):
+                sets[BACKGROUND] = other.backgrounds(self.scratch / "backgrounds")
+        return sets
 
     def make(self, team: Team = ALONE) -> None:
-        """Generate all scenes and show all pictures to the networks, as one of several processes. What an earlier run
-        finished is kept; results lie there once every process has returned."""
-        settings, machine = self.settings, self.real.config.machine
+        """Generate all scenes and extract all features, as one of several processes. What an earlier run finished is
+        kept. The results are complete once every process has returned."""
+        settings, machine = self.settings, self.config.machine
         for name, generator in self.generators.items():
             generate(
                 generator,
                 settings.samples,
                 settings.seed,
-                self.resolution,
+                self.config.dataset.resolution,
                 batch_size=settings.batch_size,
                 folder=self.scratch / name,
                 label=f"evaluate: {name}",
                 workers=machine.workers if self.device.type == "cpu" else 1,
                 team=team,
             )
-        team.wait()  # a network may look at scenes of another process
-        for name, pictures in self.pictures.contestants.items():
-            for network in self._networks_of(name):
-                self.real.extract(network, pictures, self._folder(name, network), name, team)
-        if self.real.networks.neighbor:
-            for rows in (self.real.sample_rows, self.real.fresh_rows):
-                if len(rows):
-                    self.real.neighbor_features(rows, team)
+        team.wait()  # a network may need scenes of another process
+        for name, images in self.images.items():
+            for network in dict.fromkeys(self._networks(name).values()):
+                self.reference.extract(network, images, self._folder(name, network), name, team)
+        self.reference.extract_neighbor_features(team)
 
-    def _networks_of(self, name: str) -> list[FeatureExtractor]:
-        """Those that look at a set. What they see in real pictures is stored already, or kept."""
-        if name == OTHER_HALF:
-            return []
-        networks = self.real.networks
-        both = [networks.main, networks.neighbor] if name in self.scenes else [networks.main]
-        return [network for network in dict.fromkeys(both) if network]
+    def _networks(self, name: str) -> dict[str, FeatureExtractor]:
+        """By role, the networks whose features of a set have to be extracted; those of real images are elsewhere."""
+        measured = [metric for metric in self.metrics.values() if name == MODEL or name in metric.controls]
+        roles = {metric.role for metric in measured if metric.role and name != OTHER_HALF}
+        return {role: getattr(self.reference.networks, role) for role in sorted(roles)}
 
     def _folder(self, name: str, network: FeatureExtractor) -> Path:
         return self.scratch / f"features-{name}-{network.name}"
 
-    def features(self, name: str) -> FeatureSet:
-        """What the networks see in a set, after `make`."""
-        real = self.real
-        if name == OTHER_HALF:
-            neighborhood = real.neighbor_features(real.fresh_rows) if real.networks.neighbor else None
-            return FeatureSet(real.stored_features(real.fresh_rows), neighborhood, real.labels(real.fresh_rows))
-        pictures = self.pictures.contestants[name]
-        seen = {network: SetFeatures.of(pictures, self._folder(name, network)) for network in self._networks_of(name)}
-        return FeatureSet(seen.get(real.networks.main), seen.get(real.networks.neighbor), self._labels(name))
+    def sets(self, estimator: DepthEstimator | None) -> dict[str, Inputs]:
+        """Inputs of every measured set, after `make`; `estimator` is one that looks at pixels, or None."""
+        sets = {
+            name: {
+                "images": lambda images=images: images,
+                **feature_inputs(images, self._networks(name), partial(self._folder, name)),
+            }
+            for name, images in self.images.items()
+        }
+        for name, scenes in self.scenes.items():
+            sets[name] |= self._scene_inputs(name, scenes, estimator)
+        if self.reference.other_half:
+            sets[OTHER_HALF] = self.reference.other_half_inputs()
+            count, resolution = len(self.reference.other_half.rows), self.config.dataset.resolution
+            sets[FLAT] = {"depth": partial(flat_depth, count, resolution)}
+        return sets
 
-    def _labels(self, name: str) -> np.ndarray | None:
-        """Of generated scenes; None where the model knows no classes."""
-        if name not in self.scenes or not self.generators[name].num_classes:
-            return None
-        return self.scenes[name].whole("label")
+    def _scene_inputs(self, name: str, scenes: Scenes, estimator: DepthEstimator | None) -> Inputs:
+        """Inputs that only generated scenes have."""
+        settings, generator = self.settings, self.generators[name]
+        rendering = settings.seed, self.config.dataset.resolution, settings.batch_size
+        num_views = min(settings.nfs_samples, MAX_VIEW_PAIRS)
+        inputs: dict[str, Callable[[], Any]] = {
+            "depth": partial(scenes.column, "depth"),
+            "normals": scenes.normals,
+            "cameras": partial(scenes.whole, "camera"),
+            "prior_cameras": partial(scenes.whole, "prior"),
+            "frontal_depth": partial(frontal_depth, generator, settings.nfs_samples, *rendering),
+            "view_pairs": partial(view_pairs, generator, num_views, *rendering),
+        }
+        if generator.num_classes:
+            inputs["labels"] = partial(scenes.whole, "label")
+        if estimator:
+            count, label = settings.depth_samples, f"evaluate: depth of {name}"
+            inputs["axis_depth"] = partial(scenes.axis_depth, count)
+            inputs["estimated_depth"] = partial(estimated_depth, scenes.column("image"), count, estimator, label)
+        return inputs
+
+    def run_inputs(self, training_rows: np.ndarray) -> Inputs:
+        """Inputs of the real set, of the training set (rows of the prepared images) and of the run."""
+        camera = self.generators[MODEL].camera_config
+        inputs = {
+            **self.reference.inputs(),
+            "camera_ranges": lambda: {
+                name: getattr(camera, name) for name in ("yaw", "pitch", "fov", "look_at_radius")
+            },
+            "depth_range": lambda: (camera.ray_start, camera.ray_end),
+        }
+        if main := self.reference.networks.main:
+            inputs["distilled"] = partial(same_network, self.config.embed.network, main.name)
+            inputs["training"] = partial(TrainingImages, self.reference, training_rows)
+        return inputs
+
+
+def flat_depth(count: int, resolution: int) -> Stream:
+    """Depth maps of a plane: float32 batches `[n, 1, R, R]`."""
+    plane = np.broadcast_to(np.float32(1), (count, 1, resolution, resolution))
+    return Stream(count, [lambda: plane])

@@ -1,79 +1,92 @@
-"""Small files for plots and for the report: what the numbers were computed from."""
+"""Files of ``results/evaluation`` for plots and the report: what the numbers were computed from."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.data.images import encode_image
-from threedgp.evaluation.contests import CONTROLS, MODEL, UNTRAINED, Contest
-from threedgp.metrics.camera_emd import COMPARED
-from threedgp.metrics.class_diversity import ClassScore
+from threedgp.evaluation.streams import Stream
 from threedgp.runtime.atomic import atomic_path, write_bytes, write_json
 
-MOST_CAMERAS = 2048
-STRIP = 8
-"""Pictures of each set."""
+CAMERA_PARAMETERS = ("yaw", "pitch", "fov", "look_at_radius")
+MAX_CAMERAS = 2048
+SIGNIFICANT_DIGITS = 6
+STRIP_LENGTH = 8
+"""Images of each set in a strip."""
 
 
-def write_cameras(file: Path, cameras: dict[str, np.ndarray]) -> None:
-    """Values for histograms as tab-separated text, a row a camera.
+def write_exhibit(file: Path, content: Any) -> None:
+    """Write a file of a metric, see `threedgp.metrics._declaration.Measured`."""
+    if file.suffix == ".png":
+        write_bytes(file, encode_image(np.ascontiguousarray(content), "png"))
+    elif file.suffix == ".tsv":
+        write_table(file, content)
+    else:
+        write_json(file, rounded(content))
 
-    `cameras` holds `[N, 8]` for each of learned, prior and (where it is known) true.
-    """
+
+def rounded(value: Any) -> Any:
+    """Floats in nested dictionaries to 6 significant digits; further ones would differ between machines."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
+
+
+def write_table(file: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows of tab-separated text, of which the first is the header."""
     with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(["set", *COMPARED])
-        for name, values in cameras.items():
-            for camera in values[:MOST_CAMERAS]:
-                table.writerow([name, *(f"{camera[column]:.6g}" for column in COMPARED.values())])
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)
+
+
+def write_cameras(file: Path, cameras: Mapping[str, np.ndarray]) -> None:
+    """Write values for histograms, a row per camera; `cameras` holds `[N, 8]` for each of learned, prior and true."""
+    columns = [CAMERA_FIELDS.index(name) for name in CAMERA_PARAMETERS]
+    rows = [
+        [name, *(f"{camera[column]:.6g}" for column in columns)]
+        for name, values in cameras.items()
+        for camera in values[:MAX_CAMERAS]
+    ]
+    write_table(file, [["set", *CAMERA_PARAMETERS], *rows])
 
 
 def write_machine(file: Path, device: torch.device) -> None:
-    """Where the numbers were computed."""
+    """Write where the numbers were computed."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     write_json(file, {"device": name, "torch": torch.__version__})
 
 
-def write_controls(file: Path, metrics: dict[str, Any]) -> None:
-    """Every metric that has controls as rows of metric, set and value, which DVC can plot as bars."""
-    rows = []
-    for base in [name for name in metrics if f"{name}_{UNTRAINED}" in metrics]:
-        sets = {MODEL: base, **{control: f"{base}_{control}" for control in CONTROLS}}
-        rows += [{"metric": base, "set": one, "value": metrics[key]} for one, key in sets.items() if key in metrics]
-    write_json(file, rows)
+def write_strips(folder: Path, sets: Mapping[str, Stream]) -> None:
+    """Write the first images of every set, side by side, as <set>.png."""
+    for name, images in sets.items():
+        strip = np.concatenate(images.head(STRIP_LENGTH), axis=-1).transpose(1, 2, 0)
+        write_bytes(folder / f"{name}.png", encode_image(np.ascontiguousarray(strip), "png"))
 
 
-def write_classes(file: Path, scores: Sequence[ClassScore], names: Sequence[str]) -> None:
-    """Recall and diversity of every class that was judged as tab-separated text, the least diverse first."""
-    with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        table.writerow(["class", "pictures", "recall", "diversity"])
-        for one in sorted(scores, key=lambda score: score.diversity):
-            table.writerow([names[one.label], one.pictures, f"{one.recall:.6g}", f"{one.diversity:.6g}"])
-
-
-def write_neighbors(file: Path, made: np.ndarray, found: np.ndarray) -> None:
-    """A row for each generated picture, which stands at the left, and its nearest training pictures.
+def training_cost(curves: Path) -> dict[str, float]:
+    """Cost of the training from its curves: images_per_second, and gpu_days where the number of GPUs is known.
 
     Args:
-        file: a PNG.
-        made: uint8 `[N, 3, R, R]`.
-        found: uint8 `[N, k, 3, R, R]`.
+        curves: ``curves.jsonl``: lines with kimg, images_per_second and possibly gpus; empty if missing or damaged.
     """
-    rows = [np.concatenate([one, *others], axis=-1) for one, others in zip(made, found, strict=True)]
-    sheet = np.concatenate(rows, axis=-2).transpose(1, 2, 0)
-    write_bytes(file, encode_image(np.ascontiguousarray(sheet), "png"))
-
-
-def write_strips(folder: Path, contest: Contest) -> None:
-    """The first pictures of every set, side by side, as <set>.png."""
-    for name, pictures in {"real": contest.reference, **contest.contestants}.items():
-        strip = np.concatenate(pictures.head(STRIP), axis=-1).transpose(1, 2, 0)
-        write_bytes(folder / f"{name}.png", encode_image(np.ascontiguousarray(strip), "png"))
+    try:
+        records = [json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()]
+        before, seconds, gpu_seconds = 0.0, 0.0, 0.0
+        for record in records:
+            passed = (record["kimg"] - before) * 1000 / record["images_per_second"]
+            before, seconds = record["kimg"], seconds + passed
+            gpu_seconds += passed * record.get("gpus", 0)
+        values = {"images_per_second": before * 1000 / seconds}
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return {}
+    if all("gpus" in record for record in records):
+        values["gpu_days"] = gpu_seconds / 86400
+    return values

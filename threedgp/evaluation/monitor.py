@@ -1,4 +1,4 @@
-"""How good a generator is while it trains: a Frechet distance, and a sliced Wasserstein distance where asked for."""
+"""Distances of a generator from the real set during training: Frechet, and sliced Wasserstein where asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
 from threedgp.features.registry import build_extractor
 from threedgp.features.statistics import STATISTICS, statistics_key
-from threedgp.metrics.frechet import frechet_distance
+from threedgp.metrics import frechet
 from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
@@ -97,7 +97,7 @@ class Monitor:
         # One process computes them, for the sake of the cores that all share and of equality to the last bit.
         found = torch.zeros(1 + compared, dtype=torch.float64)
         if group.rank == 0:
-            found[0] = frechet_distance(self._statistics, Moments.of(features.numpy()))
+            found[0] = frechet.frechet_distance(self._statistics, Moments.of(features.numpy()))
             if self._reals is not None:
                 contest = {SWD: [pictures.numpy()]}
                 found[1] = sliced_wasserstein([self._reals], contest, count=self.count, seed=self._seed)[SWD]
@@ -154,7 +154,7 @@ def open_monitor(
 
 
 def measured_name(distance: str, network: str, count: int) -> str:
-    """What curves call a distance: only one on Inception features is a Frechet *Inception* distance."""
+    """Name of a distance in the curves: that of the metric, for `count` images."""
     if distance != FRECHET:
         return distance
-    return f"fid_{count}" if network == "inception" else f"fd_{network}_{count}"
+    return f"{frechet.METRIC.values[0].name(network, frechet.METRIC.role)}_{count}"

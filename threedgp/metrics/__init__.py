@@ -1,1 +1,1 @@
-"""Measures of pictures, depth and cameras: one file a metric. They take arrays or iterables, and know no data set."""
+"""Metrics: mathematics alone, arrays in and numbers out. One file per metric; the file name is the registered name."""

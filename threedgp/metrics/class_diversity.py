@@ -1,8 +1,8 @@
-"""What a generator covers of each class on its own: a set of good averages can hide classes that look all alike.
+"""Recall and diversity inside each class: good averages over all classes can hide classes whose images are all alike.
 
-Recall of Kynkaanniemi et al. (arXiv 1904.06991) inside a class, and the spread of a class relative to that of the real
-one: the measure of Odena et al. (arXiv 1610.09585, sec. 4.2), with distances of features where they have MS-SSIM. Both
-are averages over classes, the "within-class" kind of Benny et al. (arXiv 2004.12361).
+Recall is that of Kynkaanniemi et al. 2019 (arXiv 1904.06991, eq. 2) inside a class. Diversity is the measure of Odena
+et al. 2017 (arXiv 1610.09585, sec. 4.2) with distances of features in the place of MS-SSIM. Both are averaged over
+classes, as the within-class metrics of Benny et al. 2020 (arXiv 2004.12361, sec. 3).
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from threedgp.metrics.precision_recall import NEIGHBOURHOOD, precision_recall
+from threedgp.metrics._declaration import OTHER_HALF, UNTRAINED, Measured, Metric, Value
+from threedgp.metrics.precision_recall import NEIGHBORHOOD, precision_recall
 
-LEAST = 2 * (NEIGHBOURHOOD + 1)
-"""Pictures, generated and real, without which a class is not judged."""
-MOST = 1000
-"""Pictures of a class that are compared."""
+MIN_IMAGES = 2 * (NEIGHBORHOOD + 1)
+"""Generated images, and real ones, that a class needs to be measured."""
+MAX_IMAGES = 1000
+"""Images of a class that are compared."""
 
 
 class ClassScore(NamedTuple):
-    """One class."""
+    """Scores of one class."""
 
     label: int
-    pictures: int
-    """Compared, of each kind: sets of equal size, because both scores depend on it."""
+    count: int
+    """Compared images of either set: sets of equal size, because both scores depend on it."""
     recall: float
-    """Share of its real pictures that lie inside a ball of a generated one of the class."""
+    """Fraction of its real images inside a ball of a generated image of the class."""
     diversity: float
-    """Mean distance of two generated pictures over that of two real ones: 0 = all alike, 1 = as varied as real."""
+    """Mean distance between two generated images over that between two real ones: 0 = all alike, 1 = as diverse."""
 
 
 def mean_distance(features: np.ndarray, device: torch.device | str = "cpu") -> float:
     """Mean Euclidean distance between two different rows of `[N, D]`."""
     rows = torch.from_numpy(features).to(device, torch.float64)
-    rows = rows - rows.mean(dim=0)  # smaller numbers cancel less
+    rows = rows - rows.mean(dim=0)  # less cancellation
     count = len(rows)
     return float(torch.cdist(rows, rows).fill_diagonal_(0).sum() / (count * (count - 1)))
 
@@ -50,37 +51,77 @@ def class_scores(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> list[ClassScore]:
-    """Scores of every class of which both sets have enough pictures, by label.
+    """Scores of every class of which both sets have enough images, by label.
 
     Args:
         fakes, reals: features float32 `[N, D]` and `[M, D]`.
         fake_labels, real_labels: int `[N]` and `[M]`.
-        seed: of the choice where a class has more pictures than are compared.
+        seed: of the random choice of images where a class has more than `MAX_IMAGES`.
         device: where distances are computed.
     """
     result = []
     for label in np.intersect1d(fake_labels, real_labels):
         rows = [np.flatnonzero(labels == label) for labels in (fake_labels, real_labels)]
-        count = min(MOST, *map(len, rows))
-        if count < LEAST:
+        count = min(MAX_IMAGES, *map(len, rows))
+        if count < MIN_IMAGES:
             continue
         rng = np.random.default_rng([seed, int(label)])
-        made, real = (
-            features[np.sort(rng.permutation(mine)[:count])]
-            for features, mine in zip((fakes, reals), rows, strict=True)
+        fake, real = (
+            features[np.sort(rng.permutation(indices)[:count])]
+            for features, indices in zip((fakes, reals), rows, strict=True)
         )
-        if (spread := mean_distance(real, device)) == 0:  # copies of one picture have no variety to compare with
+        real_distance = mean_distance(real, device)
+        if real_distance == 0:  # copies of one image
             continue
-        recall = precision_recall(made, real, device=device).recall
-        result.append(ClassScore(int(label), count, recall, mean_distance(made, device) / spread))
+        recall = precision_recall(fake, real, device).recall
+        result.append(ClassScore(int(label), count, recall, mean_distance(fake, device) / real_distance))
     return result
 
 
-def averages(scores: Sequence[ClassScore]) -> dict[str, float]:
-    """Means over classes: `class_recall` and `class_diversity`; empty without a class that could be judged."""
+def measure(
+    features: np.ndarray,
+    labels: np.ndarray,
+    real_features: np.ndarray,
+    real_labels: np.ndarray,
+    class_names: Sequence[str],
+    seed: int,
+    device: torch.device | str,
+) -> Measured:
+    """Means over classes, and a table of all classes, the least diverse first; NaN if no class has enough images."""
+    scores = class_scores(features, labels, real_features, real_labels, seed=seed, device=device)
     if not scores:
-        return {}
-    return {
-        "class_recall": float(np.mean([score.recall for score in scores])),
-        "class_diversity": float(np.mean([score.diversity for score in scores])),
-    }
+        return Measured((np.nan, np.nan), {})
+    table = [["class", "pictures", "recall", "diversity"]]
+    for score in sorted(scores, key=lambda score: score.diversity):
+        table.append([class_names[score.label], score.count, f"{score.recall:.6g}", f"{score.diversity:.6g}"])
+    means = tuple(float(np.mean([getattr(score, name) for score in scores])) for name in ("recall", "diversity"))
+    return Measured(means, {"classes.tsv": table})
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "class_recall",
+            "Recall within a class on {network} features",
+            "Recall inside each class, averaged over classes.",
+            better="higher",
+            column=110,
+            published="class_recall",
+        ),
+        Value(
+            "class_diversity",
+            "Diversity within a class on {network} features",
+            "Mean distance between two generated images of a class over that between two real ones, averaged over "
+            "classes: 0 = all alike, 1 = as diverse as real images.",
+            better="higher",
+            column=111,
+            published="class_diversity",
+        ),
+    ),
+    needs=(
+        *("neighbor_features", "labels", "real_neighbor_features", "real_labels"),
+        *("class_names", "seed", "device"),
+    ),
+    function=measure,
+    controls=(UNTRAINED, OTHER_HALF),
+)

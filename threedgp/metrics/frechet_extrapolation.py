@@ -1,4 +1,4 @@
-"""Frechet distance for infinitely many generated pictures (Chong and Forsyth 2020, arXiv 1911.07023)."""
+"""Frechet distance for infinitely many generated images (Chong and Forsyth 2020, arXiv 1911.07023, sec. 4)."""
 
 from __future__ import annotations
 
@@ -7,36 +7,61 @@ from typing import NamedTuple
 import numpy as np
 
 from threedgp.features.moments import Moments
+from threedgp.metrics._declaration import Metric, Value
 from threedgp.metrics.frechet import frechet_distance
 
-POINTS = 15
-SMALLEST_SHARE = 0.1
-"""Of the pictures, in the smallest subset; the authors go from 5,000 to 50,000."""
+NUM_SUBSETS = 15
+MIN_FRACTION = 0.1
+"""Size of the smallest subset, as a fraction of the images; the authors go from 5,000 to 50,000."""
 
 
 class Extrapolation(NamedTuple):
-    """The line that distances of subsets follow over 1 / pictures."""
+    """The line fitted to distances of subsets over 1 / N."""
 
     distance: float
-    """At infinity: free of the bias of small sets."""
+    """Limit for N to infinity, without the bias of small sets."""
     bias: float
-    """By how much the distance of all the pictures there are is too large."""
+    """Excess of the distance of all available images over that limit."""
 
 
-def extrapolated_distance(features: np.ndarray, statistics: Moments, *, seed: int = 0) -> Extrapolation:
-    """The distance from `statistics`, extrapolated along the number of pictures.
+def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int = 0) -> Extrapolation:
+    """Frechet distance from `statistics`, extrapolated to infinitely many images.
 
-    The expected distance is linear in 1 / N up to terms of higher order, with a slope that differs between generators,
-    so that an order of two generators at one N may not be theirs.
+    The expected distance is linear in 1 / N up to terms of higher order. Its slope differs between generators, so that
+    two generators may change places when N grows.
 
     Args:
-        features: of generated pictures in any order, float32 `[N, D]`.
-        statistics: of the real set, which counts as known.
-        seed: of the subsets, which are drawn on their own.
+        features: of generated images in any order, float32 `[N, D]`.
+        statistics: of the real set, taken as exact.
+        seed: of the subsets, which are drawn independently.
     """
     rng = np.random.default_rng(seed)
-    counts = np.linspace(max(round(SMALLEST_SHARE * len(features)), 2), len(features), POINTS).astype(int)
+    counts = np.linspace(max(round(MIN_FRACTION * len(features)), 2), len(features), NUM_SUBSETS).astype(int)
     subsets = (features[rng.choice(len(features), count, replace=False)] for count in counts)
     distances = [frechet_distance(Moments.of(subset), statistics) for subset in subsets]
     slope, intercept = np.polyfit(1 / counts, distances, 1)
     return Extrapolation(float(intercept), float(slope / len(features)))
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "fd",
+            "Fréchet distance for infinitely many images on {network} features",
+            "The Fréchet distance extrapolated along 1 / N, without the bias of N images.",
+            better="lower",
+            published="fid",
+            suffix="_infinite",
+        ),
+        Value(
+            "fd",
+            "Bias of the Fréchet distance on {network} features",
+            "Excess of the Fréchet distance of N images over its limit.",
+            better=None,
+            published="fid",
+            suffix="_bias",
+        ),
+    ),
+    needs=("features", "real_moments", "seed"),
+    function=extrapolated_distance,
+)

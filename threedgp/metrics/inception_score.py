@@ -1,4 +1,4 @@
-"""Inception score (Salimans et al. 2016, arXiv 1606.03498), through torch-fidelity."""
+"""Inception score (Salimans et al. 2016, arXiv 1606.03498, sec. 4), by torch-fidelity."""
 
 from __future__ import annotations
 
@@ -6,17 +6,45 @@ import numpy as np
 import torch
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-from threedgp.metrics.kernel_distance import Spread
+from threedgp.metrics._declaration import UNTRAINED, Metric, Value
+from threedgp.metrics.kernel import Spread
 
-SPLITS = 10
+NUM_SPLITS = 10
 
 
-def inception_score(logits: np.ndarray, *, splits: int = SPLITS) -> Spread:
-    """exp(mean KL divergence of p(class | picture) from p(class)): between 1 and the number of classes.
+def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> Spread:
+    """exp(mean KL divergence of p(class | image) from p(class)): between 1 and the number of classes.
 
     Args:
-        logits: float32 `[N, K]`, N >= `splits`, without bias as the published score has them.
-        splits: equal parts, drawn at random, that are scored on their own.
+        logits: float32 `[N, K]`, N >= `splits`; without bias in the published score.
+        splits: number of equal random parts that are scored separately.
     """
     values = isc_features_to_metric(torch.from_numpy(logits), splits=splits)
     return Spread(values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD])
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "class_score",
+            "Class score of {network}",
+            "How certain the network is of the class of each image, and how many classes it finds; real images play "
+            "no part.",
+            better="higher",
+            column=20,
+            published="inception_score",
+        ),
+        Value(
+            "class_score",
+            "Standard deviation of the class score over 10 splits",
+            "How far splits of the images differ.",
+            better=None,
+            published="inception_score",
+            suffix="_std",
+            controls=False,
+        ),
+    ),
+    needs=("logits",),
+    function=inception_score,
+    controls=(UNTRAINED,),
+)

@@ -1,29 +1,49 @@
-"""Nearest training pictures of generated ones: does the generator repeat what it was shown?
+"""Nearest training images of generated ones: does the generator copy its training set?
 
-A generated picture is *authentic* if it is farther from the nearest training picture than that one is from its own
-nearest fellow (Alaa et al. 2022, arXiv 2102.08921). Copies have authenticity 0. The control is what real pictures
-score, each compared with the training set without itself. Mirrored copies are not looked for.
+A generated image is *authentic* if it is farther from the nearest training image than that one is from its own nearest
+neighbor in the training set (Alaa et al. 2022, arXiv 2102.08921, sec. 3). Copies have authenticity 0. The control is
+the score of real images, each compared with the training set without itself. Mirrored copies are not searched for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from threedgp.metrics._declaration import MODEL, Batches, Measured, Metric, Value
+
 BLOCK = 4096
-"""Training pictures whose distances are in memory at once."""
-SPARE = 8
-"""Candidates beyond those asked for: the first sifting is in float32, by products that cancel."""
+"""Training images whose distances are held in memory at once."""
+NUM_SPARE = 8
+"""Additional candidates: they are selected in float32, by products that cancel, and then ranked exactly."""
+MAX_QUERIES = 2048
+"""Images whose nearest training images are searched for."""
+NUM_SHOWN, NUM_NEIGHBORS_SHOWN = 8, 5
+"""Images closest to the training set that are shown, and training images beside each."""
 
 Rows = Callable[[], Iterable[np.ndarray]]
-"""Features of the training set, batches `[n, D]`, anew every time; row numbers count through them."""
+"""Features of the training set, batches `[n, D]`; every call starts again. Row numbers count through the batches."""
+
+
+class TrainingSet(Protocol):
+    """The training set as the network of `features` sees it."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self) -> Iterable[np.ndarray]:
+        """Features, float32 `[n, D]`."""
+        ...
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Images of rows `[N, k]`, uint8 `[N, k, 3, R, R]`."""
+        ...
 
 
 class Neighbors(NamedTuple):
-    """The nearest of a set, nearest first."""
+    """The nearest rows, nearest first."""
 
     rows: np.ndarray
     """Row numbers, int64 `[N, k]`."""
@@ -32,7 +52,7 @@ class Neighbors(NamedTuple):
 
 
 def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device | str = "cpu") -> Neighbors:
-    """The `k` nearest rows of the training set, which is read in blocks; of equally near ones the first.
+    """The `k` nearest rows of the training set, which is read in blocks; of equally near rows the first.
 
     Args:
         queries: float32 `[N, D]`.
@@ -40,82 +60,131 @@ def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device
         device: where distances are computed.
     """
     points = torch.from_numpy(queries).to(device)
-    centre = points.mean(dim=0)
-    wanted = k + SPARE
-    found = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
+    center = points.mean(dim=0)
+    num_candidates = k + NUM_SPARE
+    distances, rows = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
     first = 0
     for batch in training():
         for start in range(0, len(batch), BLOCK):
             block = batch[start : start + BLOCK]
-            apart = torch.cdist(points - centre, torch.tensor(block, device=device) - centre)
-            near = apart.topk(min(wanted, len(block)), largest=False).indices.cpu().numpy()
+            approximate = torch.cdist(points - center, torch.tensor(block, device=device) - center)
+            near = approximate.topk(min(num_candidates, len(block)), largest=False).indices.cpu().numpy()
             exact = np.stack(
                 [
-                    np.linalg.norm(block[rows].astype(np.float64) - query, axis=1)
-                    for query, rows in zip(queries, near, strict=True)
+                    np.linalg.norm(block[candidates].astype(np.float64) - query, axis=1)
+                    for query, candidates in zip(queries, near, strict=True)
                 ]
             )
-            distances = np.concatenate([found[0], exact], axis=1)
-            rows = np.concatenate([found[1], first + near], axis=1)
-            order = np.lexsort((rows, distances))[:, :wanted]
-            found = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
+            distances = np.concatenate([distances, exact], axis=1)
+            rows = np.concatenate([rows, first + near], axis=1)
+            order = np.lexsort((rows, distances))[:, :num_candidates]
+            distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
             first += len(block)
-    return Neighbors(found[1][:, :k], found[0][:, :k])
+    return Neighbors(rows[:, :k], distances[:, :k])
 
 
-class Memory(NamedTuple):
-    """What generated pictures owe to single training pictures."""
+class Authenticity(NamedTuple):
+    """Relation of images to single training images."""
 
     authentic: np.ndarray
-    """bool `[N]`: farther from the nearest training picture than that is from its own nearest."""
+    """bool `[N]`: farther from the nearest training image than that one is from its own nearest neighbor."""
     closeness: np.ndarray
-    """`[N]`: the first of those distances over the second; a copy has 0, above 1 is authentic."""
+    """`[N]`: the first of those distances over the second; 0 for a copy, above 1 for authentic images."""
     nearest: Neighbors
-    """Of the pictures."""
+    """Nearest training images."""
 
 
-def memory(
+def authenticity(
     queries: np.ndarray,
     training: Rows,
     k: int = 1,
     *,
     own: np.ndarray | None = None,
     device: torch.device | str = "cpu",
-) -> Memory:
-    """Compare pictures with the training set, which is read twice and has at least k + 2 rows.
+) -> Authenticity:
+    """Compare images with the training set, which is read twice and has at least k + 2 rows.
 
     Args:
-        queries: features of the pictures, float32 `[N, D]`.
-        training: features of the same network.
-        k: neighbors of each picture to return.
-        own: `[N]`, the row that each picture has in the training set itself, which then counts as not there: what
-            fresh real pictures would score.
+        queries: features of the images, float32 `[N, D]`.
+        training: features by the same network.
+        k: number of neighbors of each image to return.
+        own: `[N]`, row of each image in the training set itself. The row is left out, so that the image is compared
+            as if it were new.
         device: where distances are computed.
     """
-    nobody = np.full(len(queries), -1)
-    own = nobody if own is None else own
+    own = np.full(len(queries), -1) if own is None else own
     found = _without(nearest(queries, training, k + 1, device=device), own[:, None], k)
     owners, place = np.unique(found.rows[:, 0], return_inverse=True)
-    fellows = nearest(_take(training, owners), training, 3, device=device)
-    fellows = Neighbors(fellows.rows[place], fellows.distances[place])
-    radius = _without(fellows, np.stack([owners[place], own], axis=1), 1).distances[:, 0]
-    apart = found.distances[:, 0]
-    closeness = np.divide(apart, radius, out=np.where(apart > 0, np.inf, 0.0), where=radius > 0)
-    return Memory(apart > radius, closeness, found)
+    neighbors = nearest(take_rows(training, owners), training, 3, device=device)
+    neighbors = Neighbors(neighbors.rows[place], neighbors.distances[place])
+    radius = _without(neighbors, np.stack([owners[place], own], axis=1), 1).distances[:, 0]
+    distance = found.distances[:, 0]
+    closeness = np.divide(distance, radius, out=np.where(distance > 0, np.inf, 0.0), where=radius > 0)
+    return Authenticity(distance > radius, closeness, found)
 
 
-def _without(found: Neighbors, left_out: np.ndarray, k: int) -> Neighbors:
-    """The first `k` neighbors of each picture that are not among its row numbers `left_out` `[N, m]`."""
-    wrong = (found.rows[:, :, None] == left_out[:, None]).any(axis=2)
-    order = np.argsort(wrong, axis=1, kind="stable")[:, :k]
+def _without(found: Neighbors, excluded: np.ndarray, k: int) -> Neighbors:
+    """The first `k` neighbors of each image whose rows are not in `excluded` `[N, m]`."""
+    is_excluded = (found.rows[:, :, None] == excluded[:, None]).any(axis=2)
+    order = np.argsort(is_excluded, axis=1, kind="stable")[:, :k]
     return Neighbors(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.distances, order, 1))
 
 
-def _take(training: Rows, rows: np.ndarray) -> np.ndarray:
-    """Some ascending rows."""
+def take_rows(training: Rows, rows: np.ndarray) -> np.ndarray:
+    """The given rows, in ascending order, in one array."""
     taken, first = [], 0
     for batch in training():
         inside = rows[(rows >= first) & (rows < first + len(batch))] - first
         taken.append(batch[inside])
         first += len(batch)
     return np.concatenate(taken)
+
+
+def measure(
+    features: Mapping[str, np.ndarray],
+    images: Mapping[str, Batches],
+    training: TrainingSet,
+    seed: int,
+    device: torch.device | str,
+) -> Measured:
+    """Authenticity and smallest closeness of generated and of training images, and a picture of the closest ones."""
+    k = min(NUM_NEIGHBORS_SHOWN, len(training) - 3)
+    if k < 1:
+        return Measured({}, {})
+    queries = features[MODEL][:MAX_QUERIES]
+    found = authenticity(queries, training.batches, k, device=device)
+    own = np.sort(np.random.default_rng(seed).permutation(len(training))[:MAX_QUERIES])
+    real = authenticity(take_rows(training.batches, own), training.batches, own=own, device=device)
+    numbers = {
+        name: (float(one.authentic.mean()), float(one.closeness.min()))
+        for name, one in ((MODEL, found), ("real", real))
+    }
+    closest = np.argsort(found.closeness, kind="stable")[:NUM_SHOWN]
+    generated = images[MODEL].head(len(queries))[closest]
+    shown = np.concatenate([generated[:, None], training.images(found.nearest.rows[closest])], axis=1)
+    sheet = np.concatenate(np.concatenate(shown.transpose(1, 0, 2, 3, 4), axis=-1), axis=-2)
+    return Measured(numbers, {"neighbors.png": sheet.transpose(1, 2, 0)})
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "authenticity",
+            "Authenticity on {network} features",
+            "Fraction of images that are farther from the nearest training image than that one is from its own "
+            "nearest neighbor: copies have 0, real images show what is usual.",
+            better="higher",
+            column=120,
+            published="authenticity",
+        ),
+        Value(
+            "closest_copy",
+            "Closeness of the closest copy",
+            "Smallest ratio of those two distances: 0 for a copy.",
+            better=None,
+        ),
+    ),
+    needs=("features", "images", "training", "seed", "device"),
+    function=measure,
+    jointly=True,
+)

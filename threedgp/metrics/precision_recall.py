@@ -1,4 +1,4 @@
-"""Precision and recall of a set of features (Kynkaanniemi et al. 2019, arXiv 1904.06991), through torch-fidelity."""
+"""Precision and recall of features (Kynkaanniemi et al. 2019, arXiv 1904.06991, sec. 2), by torch-fidelity."""
 
 from __future__ import annotations
 
@@ -8,37 +8,65 @@ import numpy as np
 import torch
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-NEIGHBOURHOOD = 3
-"""k: a ball reaches from its picture to the k-th nearest of the same set."""
+from threedgp.metrics._declaration import OTHER_HALF, UNTRAINED, Metric, Value
+
+NEIGHBORHOOD = 3
+"""k: the ball of an image reaches to the k-th nearest image of the same set."""
 BLOCK = 10000
-"""Pictures whose distances to all others are in memory at once."""
+"""Images whose distances to all others are held in memory at once."""
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares of pictures."""
+    """Fractions of images."""
 
     precision: float
-    """Of generated pictures inside a ball of a real one: how many look real."""
+    """Of generated images inside a ball of a real one."""
     recall: float
-    """Of real pictures inside a ball of a generated one: how much of the real set is covered."""
+    """Of real images inside a ball of a generated one."""
 
 
 def precision_recall(
-    fakes: np.ndarray, reals: np.ndarray, *, device: torch.device | str = "cpu", block: int = BLOCK
+    fakes: np.ndarray, reals: np.ndarray, device: torch.device | str = "cpu", *, block: int = BLOCK
 ) -> PrecisionRecall:
-    """Both shares depend on the sizes of the sets, so compare only among equal sizes.
+    """Precision and recall. Both depend on the sizes of the sets, so compare equal sizes only.
 
     Args:
-        fakes, reals: float32 `[N, D]` and `[M, D]`, N and M above `NEIGHBOURHOOD`.
+        fakes, reals: float32 `[N, D]` and `[M, D]`, N and M above `NEIGHBORHOOD`.
         device: where distances are computed.
-        block: bounds memory; no part of the result.
+        block: bounds memory; does not change the result.
     """
     values = prc_features_to_metric(
         torch.from_numpy(fakes).to(device),
         torch.from_numpy(reals).to(device),
-        prc_neighborhood=NEIGHBOURHOOD,
+        prc_neighborhood=NEIGHBORHOOD,
         prc_batch_size=block,
         save_cpu_ram=True,
         verbose=False,
     )
     return PrecisionRecall(values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL])
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "precision",
+            "Precision on {network} features",
+            "Fraction of generated images among the real ones: inside the ball of a real image that reaches to its "
+            "third nearest neighbor.",
+            better="higher",
+            column=100,
+            published="precision",
+        ),
+        Value(
+            "recall",
+            "Recall on {network} features",
+            "Fraction of real images among the generated ones.",
+            better="higher",
+            column=101,
+            published="recall",
+        ),
+    ),
+    needs=("neighbor_features", "real_neighbor_features", "device"),
+    function=precision_recall,
+    controls=(UNTRAINED, OTHER_HALF),
+)

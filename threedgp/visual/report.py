@@ -19,7 +19,6 @@ from markupsafe import Markup
 from threedgp.runtime.errors import UserError
 from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_chart
 from threedgp.visual.published import IMAGENET_256
-from threedgp.visual.readings import is_known, rank, reading
 from threedgp.visual.video import MIME, SUFFIX
 
 PICTURES = ("samples", "depth", "real", "views")
@@ -30,8 +29,6 @@ MOST_STAGES = 6
 """Pictures of how the scenes came about while training."""
 MOST_MESH_BYTES = 4 << 20
 """Larger meshes stay beside the page."""
-NO_QUALITY = ("view_judged",)
-"""Numbers that say how others were measured; they are listed, not drawn."""
 LEAST_DIVERSE = 10
 """Classes that are listed."""
 MODEL = "model"
@@ -45,7 +42,7 @@ SETS = {
     "background": "backgrounds without objects",
     "flat": "a flat plane",
 }
-"""What is compared, in the order of the charts, and its name for people."""
+"""Measured sets, and what the page calls them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def build_report(sources: Sources) -> str:
         | _found(sources.renders, MORE_PICTURES, ".png", "image/png"),
         films=_found(sources.renders, FILMS, SUFFIX, MIME),
         meshes=_meshes(sources.renders),
-        comparisons=_comparisons(sources.metrics),
+        comparisons=_comparisons(sources.evaluation / "comparisons.json"),
         strips=_strips(sources.evaluation),
         neighbors=_found(sources.evaluation, ("neighbors",), ".png", "image/png").get("neighbors"),
         classes=_least_diverse(sources.evaluation / "classes.tsv"),
@@ -144,26 +141,14 @@ def _embed(file: Path, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(_read(file)).decode()}"
 
 
-def _comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A chart for each metric that there is a reading of, beside the controls that were measured."""
-    result = []
-    for metric in sorted(filter(is_known, metrics), key=rank):
-        if metric in NO_QUALITY or _is_control(metric, metrics):
-            continue
-        about = reading(metric, metrics.get(f"{metric}_distilled", False))
-        values = {
-            label: metrics[key]
-            for name, label in SETS.items()
-            if (key := metric if name == MODEL else f"{metric}_{name}") in metrics
-        }
-        better = "lower is better" if about.lower_is_better else "higher is better"
-        result.append({"about": about, "chart": Markup(bar_chart(better, values, highlight=SETS[MODEL]))})
+def _comparisons(file: Path) -> list[dict[str, Any]]:
+    """Each measured value with its title, description and a chart of the model beside its controls."""
+    result = json.loads(_read(file))
+    for value in result:
+        label = f"{value['better']} is better" + (f", {value['unit']}" if value["unit"] else "")
+        bars = {SETS.get(name, name): number for name, number in value["values"].items()}
+        value["chart"] = Markup(bar_chart(label, bars, highlight=SETS[MODEL]))
     return result
-
-
-def _is_control(metric: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether a name is that of another metric with something behind it: `fd_clip_untrained`, `fd_clip_distilled`."""
-    return any(metric.startswith(f"{other}_") for other in metrics)
 
 
 def _strips(folder: Path) -> dict[str, str]:

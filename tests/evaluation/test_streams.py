@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from threedgp.metrics.streams import Stream, chunks
+from threedgp.evaluation.streams import Stream, chunks
 
 NUMBERS = Stream(7, [partial(np.arange, start, end) for start, end in chunks(7, 3)])
 

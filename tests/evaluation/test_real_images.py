@@ -13,14 +13,13 @@ from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import open_source
 from threedgp.data.sources.rgbd import download
-from threedgp.evaluation.reals import RealSet, blurred, draw_sets, require_pictures, take_rows
-from threedgp.runtime.errors import UserError
+from threedgp.evaluation.real_images import RealImages, blurred, draw_sets, take_rows
 
 
 @pytest.fixture
-def some(world) -> RealSet:
+def some(world) -> RealImages:
     """Rows of three shards."""
-    return RealSet(world.prepared, world.source, world.raw, np.array([0, 2, 6, 7, 23]))
+    return RealImages(world.prepared, world.source, np.array([0, 2, 6, 7, 23]))
 
 
 IDS = ["00000000", "00000002", "00000006", "00000007", "00000023"]
@@ -38,42 +37,36 @@ def test_sets_are_disjoint_and_seeded():
     assert len(draw_sets(24, 99, 5, seed=0)[1]) == 0
 
 
-def test_too_few_pictures(world):
-    require_pictures(world.prepared, 24)
-    with pytest.raises(UserError, match="24 pictures are too few"):
-        require_pictures(world.prepared, 25)
-
-
 def test_pictures_are_the_prepared_ones(world, some):
     assert some.ids() == IDS
     everything = decode_images(world.prepared.column("image"))
-    found = np.concatenate(list(some.pictures())).transpose(0, 2, 3, 1)
+    found = np.concatenate(list(some.images())).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(found, np.stack([everything[row] for row in some.rows]))
     assert sum(len(table) for table in take_rows(world.prepared, some.rows, ["id"])) == 5
 
 
 def test_truth_is_the_source_s(world, some):
     pictures = {picture.id: picture for picture in world.source.read(world.source.entries())}
-    assert some.knows_truth()
-    np.testing.assert_array_equal(some.true_cameras(), np.stack([pictures[name].cameras for name in IDS]))
-    depth = np.concatenate(list(some.true_depth()))
+    assert some.has_truth()
+    np.testing.assert_array_equal(some.cameras(), np.stack([pictures[name].cameras for name in IDS]))
+    depth = np.concatenate(list(some.depth()))
     assert depth.shape == (5, 1, 16, 16)
     # 32x32 maps at 16x16: means of 2x2 pixels.
     expected = np.stack([pictures[name].depth.reshape(16, 2, 16, 2).mean((1, 3)) for name in IDS])
     np.testing.assert_allclose(depth[:, 0], expected, rtol=1e-5)
 
 
-def test_true_normals_are_those_of_the_true_depth(world, some):
-    normals = np.concatenate(list(some.true_normals()))
-    depth, fov = np.concatenate(list(some.true_depth()))[:, 0], some.true_cameras()[:, 3]
+def test_true_normals_are_those_of_the_depth(world, some):
+    normals = np.concatenate(list(some.normals()))
+    depth, fov = np.concatenate(list(some.depth()))[:, 0], some.cameras()[:, 3]
     np.testing.assert_allclose(normals, depth_normals(depth, fov).transpose(0, 3, 1, 2), atol=1e-6)
     assert normals.shape == (5, 3, 16, 16)
 
 
 def test_backgrounds_differ_from_the_pictures_only_where_the_object_is(tmp_path, some):
     backgrounds = np.concatenate(list(some.backgrounds(tmp_path / "kept")))
-    pictures = np.concatenate(list(some.pictures()))
-    far = scipy.ndimage.minimum_filter(np.concatenate(list(some.true_depth()))[:, 0], size=(1, 7, 7)) > 1.2499
+    pictures = np.concatenate(list(some.images()))
+    far = scipy.ndimage.minimum_filter(np.concatenate(list(some.depth()))[:, 0], size=(1, 7, 7)) > 1.2499
     assert 0.05 < far.mean() < 1
     apart = np.abs(pictures.astype(int) - backgrounds).max(axis=1)
     assert apart[far].max() <= 2  # Lanczos reaches three pixels far, with little weight
@@ -94,4 +87,4 @@ def test_sidecar_depth_is_no_truth(real_rgbd, tmp_path):
     download(real_rgbd, tmp_path / "raw")
     source = open_source(DatasetConfig(name="real", source="rgbd", path=str(real_rgbd)), tmp_path / "raw")
     prepare_set(source, tmp_path / "prepared", PrepareConfig(shard_rows=8), 16, 1)
-    assert not RealSet(ShardFolder(tmp_path / "prepared"), source, tmp_path / "raw", np.arange(3)).knows_truth()
+    assert not RealImages(ShardFolder(tmp_path / "prepared"), source, np.arange(3)).has_truth()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from metrics.networks import Means
+from evaluation.networks import Means
 
 from threedgp.data.shards import ShardFolder
-from threedgp.evaluation.set_features import SetFeatures, StoredFeatures, extract_features
+from threedgp.evaluation.features import ExtractedFeatures, StoredFeatures, extract_features
+from threedgp.evaluation.streams import Stream
 from threedgp.features.extraction import write_features
-from threedgp.metrics.streams import Stream
 from threedgp.runtime.processes import Team
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), dtype=np.uint8)
@@ -35,7 +35,7 @@ def test_processes_share_the_parts_and_write_the_same_bytes(tmp_path):
         assert network.seen == (4 if rank else 6)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
-    np.testing.assert_allclose(SetFeatures.of(STREAM, tmp_path / "two").column("pooled"), EXPECTED.pooled, rtol=1e-6)
+    np.testing.assert_allclose(ExtractedFeatures(STREAM, tmp_path / "two").column("pooled"), EXPECTED.pooled, rtol=1e-6)
 
 
 def test_what_is_done_is_kept(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from threedgp.metrics.kernel_distance import SUBSETS, kernel_distance
+from threedgp.metrics.kernel import NUM_SUBSETS, kernel_distance
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -31,7 +31,7 @@ def test_definition():
 
 def test_torch_fidelity_gives_the_same():
     """With its own settings, but for the number of subsets."""
-    assert SUBSETS == DEFAULTS["kid_subsets"]
+    assert NUM_SUBSETS == DEFAULTS["kid_subsets"]
     x, y = features(1100, 0), features(1200, 1, 0.2)
     theirs = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), kid_subsets=3, verbose=False)
     found = kernel_distance(x, y, subsets=3)

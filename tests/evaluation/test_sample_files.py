@@ -13,9 +13,8 @@ from PIL import Image
 
 from threedgp.data.prepare import square
 from threedgp.data.source import RawPicture
-from threedgp.evaluation.picture_folder import open_samples
-from threedgp.evaluation.sample_archive import write_archive
-from threedgp.metrics.streams import Stream
+from threedgp.evaluation.sample_files import open_samples, write_archive
+from threedgp.evaluation.streams import Stream
 from threedgp.runtime.errors import UserError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), dtype=np.uint8)
@@ -35,14 +34,14 @@ def folder(tmp_path: Path) -> Path:
 def test_preparation_is_that_of_the_real_set(folder, tmp_path):
     samples = open_samples(folder, None, None, 8, tmp_path)
     expected = [square(RawPicture("", 0, picture), 8)[0] for picture in PICTURES]
-    np.testing.assert_array_equal(samples.pictures.head(9).transpose(0, 2, 3, 1), expected)
+    np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), expected)
     assert samples.labels is None
     assert samples.depth is None
 
 
 def test_pictures_of_the_right_size_stay_as_they_are(folder, tmp_path):
     samples = open_samples(folder, None, None, 12, tmp_path)
-    np.testing.assert_array_equal(samples.pictures.head(9).transpose(0, 2, 3, 1), PICTURES[:, :, 2:14])
+    np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), PICTURES[:, :, 2:14])
 
 
 def test_labels_and_depth(folder, tmp_path):
@@ -69,7 +68,7 @@ def test_archive_of_adm(tmp_path):
     cut = PICTURES[:, :, 2:14].transpose(0, 3, 1, 2)
     write_archive(tmp_path / "samples.npz", Stream(3, [lambda: cut]), np.array([5, 6, 7]))
     samples = open_samples(tmp_path / "samples.npz", None, None, 12, tmp_path / "scratch")
-    np.testing.assert_array_equal(samples.pictures.head(9), cut)
+    np.testing.assert_array_equal(samples.images.head(9), cut)
     assert samples.labels.tolist() == [5, 6, 7]
 
 
@@ -77,13 +76,13 @@ def test_bad_input_is_one_sentence(folder, tmp_path):
     def refused(match: str, images: Path, depth: Path | None = None, labels: Path | None = None) -> None:
         with pytest.raises(UserError, match=match) as error:
             samples = open_samples(images, depth, labels, 8, tmp_path / "scratch" / images.name)
-            for stream in filter(None, (samples.pictures, samples.depth)):
+            for stream in filter(None, (samples.images, samples.depth)):
                 stream.head(9)
         assert "\n" not in str(error.value)
 
     refused("no such folder", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    refused("holds no picture", tmp_path / "empty")
+    refused("there are no images", tmp_path / "empty")
     (tmp_path / "labels.json").write_text("[]")
     refused(r"labels\.json: is not of the form", folder, labels=tmp_path / "labels.json")
     (tmp_path / "labels.json").write_text('{"labels": [["a/0.png", 1]]}')
@@ -91,7 +90,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path):
     (folder / "b_depth.npy").write_bytes(pickle.dumps({"code": 1}))
     for name in ("a/0_depth.npy", "a/1_depth.npy"):
         np.save(folder / name, np.ones((3, 4)))
-    refused(r"b_depth\.npy: is no depth map", folder, depth=folder)
+    refused(r"b_depth\.npy: is not a depth map", folder, depth=folder)
     (folder / "b.png").write_bytes(b"broken")
     refused(r"b\.png: cannot be used", folder)
 
@@ -111,7 +110,7 @@ def npy(header: str) -> bytes:
         (np.full((3, 4), "far"), "not a map"),
         (np.full((3, 4), np.nan), "not finite everywhere"),
         (np.full((3, 4), 1e300), "not finite everywhere"),
-        (np.ones((8, 8)), "8x8 pixels do not fit the picture's 16x12"),
+        (np.ones((8, 8)), "8x8 pixels do not fit the image's 16x12"),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2000000, 2000000)}"), "not an array of numbers"),
         (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (((("), "not an array of numbers"),
         (b"", "not an array of numbers"),
@@ -126,7 +125,7 @@ def test_what_is_no_depth_map_is_told(folder, tmp_path, content, reason, recwarn
         (depth / "b.npy").write_bytes(content)
     else:
         np.save(depth / "b.npy", content)
-    with pytest.raises(UserError, match=rf"b\.npy: is no depth map \(.*{reason}") as told:
+    with pytest.raises(UserError, match=rf"b\.npy: is not a depth map \(.*{reason}") as told:
         open_samples(folder, depth, None, 8, tmp_path).depth.head(9)
     assert "\n" not in str(told.value) and not recwarn.list
 
@@ -152,7 +151,7 @@ def test_a_picture_that_shows_nothing_is_told(folder, tmp_path):
     """As stage `prepare` leaves out a real one."""
     Image.fromarray(PICTURES[0][:1, :1]).save(folder / "b.png")
     with pytest.raises(UserError, match=r"b\.png: cannot be used \(1x1 pixels are too few for 16x16\)"):
-        open_samples(folder, None, None, 16, tmp_path).pictures.head(9)
+        open_samples(folder, None, None, 16, tmp_path).images.head(9)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +170,7 @@ def test_a_picture_that_shows_nothing_is_told(folder, tmp_path):
 )
 def test_archives_of_something_else(content, tmp_path):
     np.savez(tmp_path / "samples.npz", **content)
-    with pytest.raises(UserError, match="no archive of samples"):
+    with pytest.raises(UserError, match="not an archive of samples"):
         open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
 
 
@@ -180,14 +179,14 @@ def test_archives_that_are_none(tmp_path):
         open_samples(tmp_path / "nowhere.npz", None, None, 8, tmp_path / "scratch")
     folder = tmp_path / "named-like-an-archive.npz"
     folder.mkdir()
-    with pytest.raises(UserError, match="holds no picture"):
+    with pytest.raises(UserError, match="there are no images"):
         open_samples(folder, None, None, 8, tmp_path / "scratch")
     np.savez(tmp_path / "samples.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
     data = bytearray((tmp_path / "samples.npz").read_bytes())
     entry = data.rindex(b"PK\x01\x02")
     data[entry + 10 : entry + 12] = b"\x63\x00"  # method 99, which no reader of NumPy's knows
     (tmp_path / "samples.npz").write_bytes(data)
-    with pytest.raises(UserError, match="no archive of samples"):
+    with pytest.raises(UserError, match="not an archive of samples"):
         open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
 
 
@@ -196,5 +195,26 @@ def test_damaged_archive(tmp_path):
     data = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "samples.npz").write_bytes(data[: len(data) // 2])
     assert not zipfile.is_zipfile(tmp_path / "samples.npz")
-    with pytest.raises(UserError, match="no archive of samples"):
+    with pytest.raises(UserError, match="not an archive of samples"):
         open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
+
+
+BATCHES = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 5), dtype=np.uint8)
+STREAM = Stream(7, [lambda: BATCHES[:4], lambda: BATCHES[4:]])
+
+
+def test_numpy_reads_the_archive(tmp_path):
+    write_archive(tmp_path / "samples.npz", STREAM, np.arange(7, dtype=np.int32))
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as archive:
+        assert archive.files == ["arr_0", "arr_1"]
+        assert archive["arr_0"].dtype == np.uint8
+        np.testing.assert_array_equal(archive["arr_0"], BATCHES.transpose(0, 2, 3, 1))
+        assert archive["arr_1"].dtype == np.int64
+        assert archive["arr_1"].tolist() == list(range(7))
+
+
+def test_archives_of_the_same_samples_are_the_same_bytes(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        write_archive(tmp_path / name, STREAM)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert np.load(tmp_path / "a.npz").files == ["arr_0"]

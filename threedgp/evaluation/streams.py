@@ -1,4 +1,4 @@
-"""Sets of arrays that are too large for memory, or cheaper to make again than to keep."""
+"""Sets of arrays that do not fit into memory, or are cheaper to read again than to keep."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 Part = Callable[[], np.ndarray]
-"""Makes a batch, the same one every time."""
+"""Makes a batch, the same one at every call."""
 
 
 class Stream:
-    """`size` items in batches, made anew every time somebody asks."""
+    """`size` items in batches, which are made again at every iteration."""
 
     def __init__(self, size: int, parts: Sequence[Part]) -> None:
         self._size, self.parts = size, list(parts)
@@ -32,14 +32,18 @@ class Stream:
 
     def head(self, count: int) -> np.ndarray:
         """The first `count` items, or all if there are fewer, in one array."""
-        batches: list[np.ndarray] = []
-        for batch in self:
-            batches.append(batch[: count - sum(map(len, batches))])
-            if sum(map(len, batches)) == count:
+        return np.concatenate(list(self.first(count)))
+
+    def first(self, count: int) -> Iterator[np.ndarray]:
+        """Batches of the first `count` items."""
+        for part in self.parts:
+            if count <= 0:
                 break
-        return np.concatenate(batches)
+            batch = part()[:count]
+            yield batch
+            count -= len(batch)
 
 
 def chunks(count: int, size: int) -> list[tuple[int, int]]:
-    """Starts and ends of the pieces of at most `size` items into which `count` items fall."""
+    """Starts and ends of pieces of at most `size` items that cover `count` items."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]

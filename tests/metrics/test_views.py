@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from threedgp.camera.geometry import rays
-from threedgp.metrics.view_agreement import project, view_agreement
+from threedgp.metrics.views import project, view_agreement
 
 
 def camera(yaw: float, fov: float = 30, pitch: float = 1.4) -> torch.Tensor:
@@ -47,10 +47,10 @@ def _as_pictures(rgb: torch.Tensor, depth: torch.Tensor, resolution: int) -> tup
 
 def test_project_is_the_inverse_of_rays():
     origins, directions = rays(FIRST, 7)
-    places, along = project(origins + 0.8 * directions, FIRST)
+    positions, along = project(origins + 0.8 * directions, FIRST)
     line = torch.linspace(-1, 1, 7, dtype=torch.float64)
     expected = torch.stack([line.repeat(7), -line.repeat_interleave(7)], dim=-1)
-    torch.testing.assert_close(places[0], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(positions[0], expected, rtol=0, atol=1e-12)
     assert (along > 0).all()
     assert (project(origins - directions, FIRST)[1] < 0).all()
 
@@ -59,7 +59,7 @@ def test_depth_of_a_plane_agrees_exactly():
     """1 / z of a plane is linear on the picture, so reading between pixels adds no error."""
     found = view_agreement(*wall(FIRST, 9), FIRST, *wall(SECOND, 9), SECOND)
     assert found.depth_error.item() < 1e-12
-    assert 0.5 < found.judged.item() < 1
+    assert 0.5 < found.compared.item() < 1
 
 
 def test_color_agrees_up_to_the_bilinear_error():
@@ -75,7 +75,7 @@ def test_same_view():
     found = view_agreement(*ball_before_wall(FIRST, 33), FIRST, *ball_before_wall(FIRST, 33), FIRST)
     assert found.color_error.item() < 1e-12
     assert found.depth_error.item() < 1e-12
-    assert found.judged.item() == 1
+    assert found.compared.item() == 1
 
 
 def test_wrong_depth_is_an_error():
@@ -100,7 +100,7 @@ def test_what_is_hidden_is_not_judged():
     visible = ~((root > 0) & before) & (project(points, SECOND)[0].abs() <= 1).all(-1)
     assert visible.double().mean().item() < 0.95  # the ball does hide something
     # At the ball's edge the second view is read between ball and wall.
-    assert found.judged.item() == pytest.approx(visible.double().mean().item(), abs=0.02)
+    assert found.compared.item() == pytest.approx(visible.double().mean().item(), abs=0.02)
     assert found.color_error.item() < 0.02
     plain = view_agreement(*views[0], FIRST, *wall(SECOND, 129), SECOND)
     assert plain.depth_error.item() > 5 * found.depth_error.item()  # a ball that the second view lacks
@@ -109,7 +109,7 @@ def test_what_is_hidden_is_not_judged():
 def test_nothing_in_common():
     back = camera(math.pi - 0.1)
     found = view_agreement(*wall(FIRST, 9), FIRST, *wall(back, 9, z=0.9), back)
-    assert found.judged.item() < 1
+    assert found.compared.item() < 1
     behind = wall(FIRST, 9)[1] * 100
     found = view_agreement(wall(FIRST, 9)[0], behind, FIRST, *wall(camera(1.5), 9), camera(1.5))
-    assert math.isnan(found.color_error.item()) == (found.judged.item() == 0)
+    assert math.isnan(found.color_error.item()) == (found.compared.item() == 0)

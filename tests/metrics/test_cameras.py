@@ -1,0 +1,27 @@
+"""Distances between camera distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from threedgp.camera.geometry import CAMERA_FIELDS
+from threedgp.metrics.cameras import PARAMETERS, camera_distances
+
+
+def test_columns_are_those_of_the_camera():
+    assert {name: CAMERA_FIELDS[column] for name, column in PARAMETERS.items()} == {name: name for name in PARAMETERS}
+
+
+def test_summary():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(200, 8)).astype(np.float32)
+    prior = truth + 1
+    posterior = truth.copy()
+    posterior[:, 0] += 0.5
+    summary = camera_distances(posterior, prior, truth)
+    assert summary["yaw"]["emd"] == pytest.approx(0.5, rel=1e-5)
+    assert summary["pitch"]["emd"] == 0
+    assert summary["fov"]["emd_prior"] == pytest.approx(1, rel=1e-5)
+    assert summary["fov"]["std"] == pytest.approx(truth[:, 3].std(), rel=1e-5)
+    assert summary["fov"]["prior_mean"] == pytest.approx(summary["fov"]["true_mean"] + 1, rel=1e-5)

@@ -1,0 +1,230 @@
+"""Samples of any system: a folder of images with optional labels and depth, or the NPZ file of ADM's evaluator.
+
+The evaluator (Dhariwal and Nichol 2021, arXiv 2105.05233) reads images from `arr_0` and classes from `arr_1`. Images
+are prepared like the real set: center crop and Lanczos filter to its resolution; those of the right size are not
+changed.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from threedgp.data.archives.pictures import MAX_FILE_BYTES, SUFFIXES, BadPicture, decode_depth, decode_picture
+from threedgp.data.prepare import LARGEST_ENLARGEMENT, square, square_depth
+from threedgp.data.source import RawPicture
+from threedgp.evaluation.streams import Stream, chunks
+from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import disk_is_full
+
+BATCH = 256
+"""Images per batch."""
+IMAGES, LABELS = "arr_0", "arr_1"
+"""Members of an archive."""
+MAX_LABEL_BYTES = 256
+"""Per image, including the header of the member."""
+DEPTH_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
+"""Endings of the file of a depth map, after the path of its image without suffix; the first existing file is used."""
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""A constant date, so that equal samples give equal bytes."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images, uint8 `[n, 3, R, R]`; labels `[N]`; depth, float32 `[n, 1, R, R]`."""
+
+    images: Stream
+    labels: np.ndarray | None
+    depth: Stream | None
+
+
+def open_samples(images: Path, depth: Path | None, labels: Path | None, resolution: int, scratch: Path) -> Samples:
+    """Find samples. Images are read when the streams are iterated.
+
+    Args:
+        images: a folder, of which all images in all subfolders are used, sorted by path; or a .npz file with `arr_0`
+            uint8 `[N, H, W, 3]` and optionally `arr_1`, labels.
+        depth: folder of depth maps: for ``a/b.jpg`` one of ``a/b_depth.png``, ``a/b_depth.npy``, ``a/b.png``,
+            ``a/b.npy``; 16-bit PNG or arrays, larger = farther.
+        labels: JSON ``{"labels": [["a/b.jpg", 3], ...]}``, as in a `dataset.json`.
+        resolution: R of the real set.
+        scratch: folder for the unpacked content of an archive.
+
+    Raises:
+        UserError: a file or folder is missing or invalid.
+    """
+    if images.suffix == ".npz" and not images.is_dir():
+        if depth or labels:
+            raise UserError(f"--depth, --labels: can be given for a folder of images only, and {images} is an archive.")
+        return _open_archive(images, resolution, scratch)
+    if not images.is_dir():
+        raise UserError(f"{images}: there is no such folder; name a folder of images or a .npz file.")
+    files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if depth in (None, images):
+        files = [file for file in files if not file.stem.endswith("_depth")]
+    if not files:
+        raise UserError(f"{images}: there are no images in this folder.")
+    parts = [partial(_read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
+    maps = None
+    if depth:
+        found = [_depth_file(file.relative_to(images), depth) for file in files]
+        pieces = chunks(len(found), BATCH)
+        depth_parts = [partial(_read_depth, found[start:end], files[start:end], resolution) for start, end in pieces]
+        maps = Stream(len(found), depth_parts)
+    return Samples(Stream(len(files), parts), _read_labels(labels, images, files) if labels else None, maps)
+
+
+def _read_images(files: list[Path], resolution: int) -> np.ndarray:
+    images = []
+    for file in files:
+        try:
+            if file.stat().st_size > MAX_FILE_BYTES:
+                raise BadPicture("the file is too large")
+            raw = RawPicture(file.name, 0, decode_picture(file.read_bytes()))
+            height, width = raw.rgb.shape[:2]
+            if min(height, width) * LARGEST_ENLARGEMENT < resolution:  # stage `prepare` rejects such real images, too
+                raise BadPicture(f"{width}x{height} pixels are too few for {resolution}x{resolution}")
+        except (BadPicture, OSError) as error:
+            raise UserError(f"{file}: cannot be used ({error}); remove or replace it.") from None
+        images.append(square(raw, resolution)[0])
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+def _depth_file(image: Path, depth: Path) -> Path:
+    for suffix in DEPTH_SUFFIXES:
+        if (file := depth / image.with_name(f"{image.stem}{suffix}")).is_file():
+            return file
+    raise UserError(f"{depth}: has no depth for {image}; the file must be called {image.stem}_depth.png or .npy.")
+
+
+def _read_depth(files: list[Path], images: list[Path], resolution: int) -> np.ndarray:
+    maps = []
+    for file, image in zip(files, images, strict=True):
+        try:
+            depth = decode_depth(file.read_bytes()) if file.suffix == ".png" else _read_array(file)
+            if depth.dtype.kind not in "fiu" or depth.ndim != 2 or not depth.size:
+                raise BadPicture("not a map [H, W] of numbers")
+            with np.errstate(over="ignore"):  # becomes infinity, which is rejected below
+                depth = np.asarray(depth, np.float32)
+            if not np.isfinite(depth).all():
+                raise BadPicture("not finite everywhere")
+            _require_same_shape(depth, image)
+        except (BadPicture, OSError) as error:
+            raise UserError(
+                f"{file}: is not a depth map ({error}); a 16-bit PNG or an array [H, W] is needed."
+            ) from None
+        maps.append(square_depth(depth, resolution))
+    return np.stack(maps)[:, None]
+
+
+def _read_array(file: Path) -> np.ndarray:
+    try:
+        # Unlike np.load it reads arrays only, no zip and no pickle. Mapped, because a header may declare any size.
+        return np.squeeze(np.lib.format.open_memmap(file, mode="r"))
+    except OSError:
+        raise
+    except Exception:  # a broken header raises the errors of Python's own parser
+        raise BadPicture("not an array of numbers") from None
+
+
+def _require_same_shape(depth: np.ndarray, image: Path) -> None:
+    """Reject maps of other proportions, which show another part of the scene. EXIF may exchange the sides."""
+    with Image.open(image) as header:
+        short, long = sorted(header.size)
+    depth_short, depth_long = sorted(depth.shape)
+    if abs(short * depth_long - long * depth_short) > max(long, depth_long):  # more than rounding by a pixel
+        rows, columns = depth.shape
+        raise BadPicture(f"{columns}x{rows} pixels do not fit the image's {header.width}x{header.height}")
+
+
+def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:
+    try:
+        found = dict(json.loads(labels.read_text(encoding="utf-8"))["labels"])
+        if not all(type(label) is int for label in found.values()):
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f'{labels}: is not of the form {{"labels": [["name.jpg", 3], ...]}}.') from None
+    names = [file.relative_to(images).as_posix() for file in files]
+    if missing := [name for name in names if name not in found]:
+        raise UserError(f"{labels}: has no label for {missing[0]}; give every image one.")
+    return np.array([found[name] for name in names])
+
+
+def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
+    """Open an archive. Its images are unpacked first, because a compressed member has no random access."""
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file; name a folder of images or a .npz file.")
+    unpacked = scratch / "images.npy"
+    labels = None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if not unpacked.is_file():
+                require_free(scratch, archive.getinfo(f"{IMAGES}.npy").file_size)
+                with (
+                    archive.open(f"{IMAGES}.npy") as member,
+                    atomic_path(unpacked) as temporary,
+                    temporary.open("wb") as target,
+                ):
+                    shutil.copyfileobj(member, target)
+            images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
+            if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not images.size:
+                raise ValueError
+            if f"{LABELS}.npy" in archive.namelist():
+                if archive.getinfo(f"{LABELS}.npy").file_size > MAX_LABEL_BYTES * len(images):
+                    raise ValueError
+                with archive.open(f"{LABELS}.npy") as member:
+                    labels = np.lib.format.read_array(member, allow_pickle=False).reshape(len(images))
+                if labels.dtype.kind not in "iu":
+                    raise ValueError
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        raise UserError(f"{file}: cannot be read ({error.strerror or error}).") from None
+    # zipfile raises RuntimeError for a password, and its subclass NotImplementedError for an unknown compression.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, ValueError, EOFError, RuntimeError):
+        raise UserError(
+            f"{file}: is not an archive of samples; {IMAGES} must hold uint8 [N, H, W, 3], and {LABELS}, if present, N "
+            "integers, the classes."
+        ) from None
+
+    def part(start: int, end: int) -> np.ndarray:
+        raw = (RawPicture(str(index), 0, np.array(images[index])) for index in range(start, end))
+        return np.stack([square(picture, resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
+
+    parts = [partial(part, *piece) for piece in chunks(len(images), BATCH)]
+    return Samples(Stream(len(images), parts), labels, None)
+
+
+def write_archive(file: Path, images: Stream, labels: np.ndarray | None = None) -> None:
+    """Write samples as an archive, one batch in memory at a time.
+
+    Args:
+        file: ends in .npz.
+        images: uint8 batches `[n, 3, R, R]`; the file holds `[N, R, R, 3]`.
+        labels: int `[N]`, written as int64; None leaves them out.
+
+    Raises:
+        UserError: too little disk space.
+    """
+    resolution = next(iter(images)).shape[-1]
+    require_free(file.parent, len(images) * 3 * resolution**2)
+    shape = (len(images), resolution, resolution, 3)
+    with atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with archive.open(zipfile.ZipInfo(f"{IMAGES}.npy", ZIP_DATE), "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for batch in images:
+                member.write(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)).tobytes())
+        if labels is not None:
+            with archive.open(zipfile.ZipInfo(f"{LABELS}.npy", ZIP_DATE), "w") as member:
+                np.lib.format.write_array(member, np.asarray(labels, np.int64), allow_pickle=False)

@@ -1,0 +1,217 @@
+"""Generated scenes, kept in files so that a stopped evaluation resumes, and renderings of them for single metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from threedgp.camera.geometry import FOV, YAW, axis_cosines
+from threedgp.camera.normals import depth_normals
+from threedgp.camera.priors import frontal_cameras
+from threedgp.data.parallel import ordered_map
+from threedgp.data.prepare import resize_depth
+from threedgp.data.source import RawPicture
+from threedgp.depth.estimator import DepthEstimator, Rejected
+from threedgp.evaluation.streams import Stream, chunks
+from threedgp.features.extraction import one_thread_each
+from threedgp.models.generator import Generator
+from threedgp.models.sampler import render_scenes, sample_scenes
+from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.progress import Silent, progress
+
+CHUNK = 256
+"""Scenes of one file. It does not depend on the batch size, so that a run may resume with another one."""
+BYTES_PER_PIXEL = 7
+"""Three of color, four of depth."""
+VIEW_ANGLE = 0.2
+"""Radians of yaw between two compared views, 11 degrees: most of one view is visible in the other."""
+
+
+class Scenes:
+    """Generated scenes in the files of a folder.
+
+    Columns: `image` uint8 `[n, 3, R, R]`; `depth` float32 `[n, 1, R, R]`, along the ray in scene units; `prior`
+    and `camera` float32 `[n, 8]`, before and after the camera generator; `label` int64 `[n]`, 0 without classes.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        """The `count` scenes that `generate` has written to `folder`."""
+        self._files, self._count = _files(folder, count), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def column(self, name: str) -> Stream:
+        """One column, a batch per file."""
+        return Stream(self._count, [partial(_read, file, name) for file in self._files])
+
+    def whole(self, name: str) -> np.ndarray:
+        """All rows of a small column: `prior`, `camera` or `label`."""
+        return np.concatenate(list(self.column(name)))
+
+    def normals(self) -> Stream:
+        """Normals of the rendered depth in the space of its camera: float32 batches `[n, 3, R, R]`."""
+
+        def part(file: Path) -> np.ndarray:
+            normals = depth_normals(_read(file, "depth")[:, 0], _read(file, "camera")[:, FOV])
+            return np.ascontiguousarray(normals.transpose(0, 3, 1, 2), dtype=np.float32)
+
+        return Stream(self._count, [partial(part, file) for file in self._files])
+
+    def axis_depth(self, count: int) -> Iterator[np.ndarray]:
+        """Depth along the optical axis, as estimators give it, of the first scenes: float32 batches `[n, R, R]`."""
+        for depth, cameras in zip(self.column("depth").first(count), self.column("camera").first(count), strict=True):
+            cosines = axis_cosines(torch.from_numpy(cameras), depth.shape[-1]).numpy()
+            yield depth[:, 0] * cosines.reshape(depth[:, 0].shape)
+
+
+def _files(folder: Path, count: int) -> list[Path]:
+    return [folder / f"{start:08d}.npz" for start, _ in chunks(count, CHUNK)]
+
+
+def _read(file: Path, name: str) -> np.ndarray:
+    with np.load(file) as columns:
+        return columns[name]
+
+
+def generate(
+    generator: Generator,
+    count: int,
+    seed: int,
+    resolution: int,
+    *,
+    batch_size: int,
+    folder: Path,
+    label: str,
+    workers: int = 1,
+    team: Team = ALONE,
+) -> Scenes:
+    """Generate scenes as in training: classes with the frequencies of the data, prior and posterior cameras.
+
+    Args:
+        generator: on its device, in evaluation mode.
+        count: number of scenes.
+        seed: scene i is a function of seed and i alone.
+        resolution: R, pixels along each side.
+        batch_size: scenes per batch; bounds memory.
+        folder: of the files; those that an earlier run finished are kept.
+        label: of the progress bar.
+        workers: threads that make a batch each, which is faster on a CPU than one batch on all cores. The result does
+            not depend on it.
+        team: processes that share the work; all files exist once each of them has returned.
+
+    Raises:
+        UserError: too little disk space.
+    """
+    mine = list(zip(_files(folder, count), chunks(count, CHUNK), strict=True))[team.rank :: team.size]
+    missing = [(file, piece) for file, piece in mine if not file.is_file()]
+    total, left = (sum(end - start for _, (start, end) in pieces) for pieces in (mine, missing))
+    require_free(folder, left * resolution**2 * BYTES_PER_PIXEL)
+
+    def render(piece: tuple[int, int]) -> dict[str, np.ndarray]:
+        start, end = piece
+        return _batch(generator, end - start, seed, start, resolution)
+
+    bar_context = progress(label, total, "scenes", total - left) if team.leads else nullcontext(Silent())
+    with bar_context as bar, one_thread_each():
+        for file, (start, end) in missing:
+            parts = []
+            batches = [(start + low, start + high) for low, high in chunks(end - start, batch_size)]
+            for batch in ordered_map(render, batches, workers):
+                parts.append(batch)
+                bar.advance(len(batch["image"]))
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            with atomic_path(file) as temporary:
+                np.savez(temporary, **columns)
+    return Scenes(folder, count)
+
+
+def _batch(generator: Generator, count: int, seed: int, start: int, resolution: int) -> dict[str, np.ndarray]:
+    scenes = sample_scenes(generator, count, seed, start=start)
+    samples = render_scenes(generator, scenes, resolution)
+    labels = np.zeros(count, np.int64) if scenes.labels is None else scenes.labels.cpu().numpy()
+    return {
+        "image": samples.images.cpu().numpy(),
+        "depth": samples.depth.cpu().numpy(),
+        "prior": scenes.prior_cameras.cpu().numpy(),
+        "camera": samples.cameras.cpu().numpy(),
+        "label": labels,
+    }
+
+
+def frontal_depth(
+    generator: Generator, count: int, seed: int, resolution: int, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Depth maps for the non-flatness score: batches `[n, R, R]` in scene units.
+
+    The frontal prior camera passes through the camera generator. Densities below their median count as empty, so that
+    thin fog does not pass for shape (Skorokhodov et al. 2023 (3DGP), sec. 4).
+    """
+    for start, end in chunks(count, batch_size):
+        scenes = sample_scenes(generator, end - start, seed, start=start)
+        frontal = frontal_cameras(generator.camera_config, len(scenes.z), device=scenes.z.device)
+        samples = render_scenes(generator, scenes._replace(prior_cameras=frontal), resolution, cut_quantile=0.5)
+        yield samples.depth[:, 0].cpu().numpy()
+
+
+@torch.inference_mode()
+def view_pairs(
+    generator: Generator, count: int, seed: int, resolution: int, batch_size: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Two views of each scene: its posterior camera, and the same turned alternately to the left and to the right.
+
+    Args:
+        generator: in evaluation mode.
+        count: number of scenes; scene i is that of `generate` with the same seed.
+        seed: of the scenes.
+        resolution: R.
+        batch_size: scenes per batch.
+
+    Yields:
+        colors `[B, 3, R, R]` in [-1, 1], depth `[B, 1, R, R]` and camera `[B, 8]` of the first and the second view.
+    """
+    with progress("evaluate: views", count, unit="scenes") as bar:
+        for start, end in chunks(count, batch_size):
+            scenes = sample_scenes(generator, end - start, seed, start=start)
+            first = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
+            second = first.clone()
+            second[:, YAW] += VIEW_ANGLE * (1 - 2 * (torch.arange(start, end, device=first.device) % 2))
+            planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+            views = [generator.render(planes, cameras, resolution) for cameras in (first, second)]
+            yield views[0].rgb, views[0].depth, first, views[1].rgb, views[1].depth, second
+            bar.advance(end - start)
+
+
+def estimated_depth(images: Stream, count: int, estimator: DepthEstimator, label: str) -> Iterator[np.ndarray]:
+    """Depth that an estimator finds in the first images: float32 batches `[n, R, R]`, flat where it finds none.
+
+    Args:
+        images: uint8 batches `[n, 3, R, R]`.
+        count: number of images.
+        estimator: one that looks at pixels.
+        label: of the progress bar.
+    """
+    first = 0
+    with progress(label, min(count, len(images))) as bar:
+        for batch in images.first(count):
+            raw = [
+                RawPicture(id=f"{first + number:08d}", label=0, rgb=np.ascontiguousarray(image.transpose(1, 2, 0)))
+                for number, image in enumerate(batch)
+            ]
+            yield np.stack([_usable(found, batch.shape[-1]) for found in estimator.estimate(raw)])
+            first += len(batch)
+            bar.advance(len(batch))
+
+
+def _usable(depth: np.ndarray | Rejected, resolution: int) -> np.ndarray:
+    """The map at the images' resolution; a flat one where there is none."""
+    if isinstance(depth, Rejected) or not depth.size or not np.isfinite(depth).all():
+        return np.zeros((resolution, resolution), np.float32)
+    return resize_depth(depth, resolution)

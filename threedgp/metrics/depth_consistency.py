@@ -1,0 +1,60 @@
+"""Rendered depth against the depth that an estimator finds in the same image, where scale and shift are unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from threedgp.metrics._declaration import UNTRAINED, Metric, Value
+
+MIN_DEVIATION = 1e-6
+"""A map whose deviation is a smaller fraction of its largest value counts as flat."""
+
+
+def aligned_error(depth: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Root mean square residual of the best fit a * depth + b, a >= 0, to the target, over the target's deviation.
+
+    0 = the same shape; 1 = no better than a flat plane, also where near and far are exchanged. It equals
+    sqrt(1 - max(r, 0)^2) with Pearson's r, and is thus symmetric. Relative depth is evaluated after such an alignment
+    since Ranftl et al. 2020 (arXiv 1907.01341, sec. 4).
+
+    Args:
+        depth, target: `[N, ...]` of equal shape, any unit, larger = farther.
+
+    Returns:
+        float64 `[N]`; NaN where the target is flat.
+    """
+    maps = [np.asarray(values, dtype=np.float64).reshape(len(values), -1) for values in (depth, target)]
+    largest = [np.abs(values).max(axis=1) for values in maps]
+    maps = [values - values.mean(axis=1, keepdims=True) for values in maps]
+    deviations = [np.sqrt(np.square(values).mean(axis=1)) for values in maps]
+    flat = [deviation <= MIN_DEVIATION * bound for deviation, bound in zip(deviations, largest, strict=True)]
+    scale = np.where(flat[0] | flat[1], 1.0, deviations[0] * deviations[1])
+    correlation = np.where(flat[0], 0.0, (maps[0] * maps[1]).mean(axis=1) / scale)
+    return np.where(flat[1], np.nan, np.sqrt(1 - correlation.clip(0, 1) ** 2))
+
+
+def measure(axis_depth: Iterable[np.ndarray], estimated_depth: Iterable[np.ndarray]) -> float:
+    """Mean error over all images in which the estimator finds depth; NaN if there are none."""
+    errors = [aligned_error(depth, found) for depth, found in zip(axis_depth, estimated_depth, strict=True)]
+    errors = np.concatenate(errors)
+    errors = errors[~np.isnan(errors)]
+    return float(errors.mean()) if len(errors) else np.nan
+
+
+METRIC = Metric(
+    values=(
+        Value(
+            "depth_consistency",
+            "Rendered depth against an estimator",
+            "Error between rendered depth along the optical axis and what `depth.estimator` finds in the same image, "
+            "after alignment of scale and shift. Only estimators that look at pixels.",
+            better="lower",
+            column=150,
+        ),
+    ),
+    needs=("axis_depth", "estimated_depth"),
+    function=measure,
+    controls=(UNTRAINED,),
+)
