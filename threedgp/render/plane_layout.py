@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -27,18 +25,3 @@ def zeros_like_planes(planes: Tensor, dtype: torch.dtype) -> Tensor:
     """Zeros in the memory layout of the planes if it is dense and the kernels can use it, else contiguous."""
     zeros = torch.zeros_like(planes, dtype=dtype, memory_format=torch.preserve_format)
     return zeros if _rows_are_dense(zeros) else torch.zeros_like(zeros, memory_format=torch.contiguous_format)
-
-
-class TexelStrides(NamedTuple):
-    """Strides of addressable planes in units of C, for image, plane, row and column."""
-
-    image: int
-    plane: int
-    row: int
-    column: int
-
-
-def texel_strides(planes: Tensor) -> TexelStrides:
-    """Strides between texels of addressable planes."""
-    channels = planes.shape[-1]
-    return TexelStrides(*(stride // channels for stride in planes.stride()[:4]))

@@ -1,6 +1,5 @@
-// Compositing and importance sampling on a CPU: one ray a lane, so that what runs along a ray is a loop over samples.
-//
-// native_compositing.py says what the arguments mean. Lanes never mix: results do not depend on how rays are shared out.
+// Compositing and importance sampling on a CPU: one ray in each vector lane, so that sums along a ray are plain loops
+// over samples. Lanes never mix, so results do not depend on how rays are divided among threads.
 
 #include <algorithm>
 #include <cstdint>
@@ -19,8 +18,8 @@ constexpr int LANES = 8;
 #else
 constexpr int LANES = 4;
 #endif
-constexpr int ROWS = 13;  // of LANES floats of scratch memory for a sample
-constexpr int DRAWS = 4;  // whose places are looked for together
+constexpr int ROWS = 13;  // of LANES floats of scratch memory per sample
+constexpr int DRAWS = 4;  // that are searched for together
 constexpr float FLOOR = 2e-5f;  // WEIGHT_FLOOR in sampling.py
 
 typedef float Floats __attribute__((vector_size(LANES * 4)));
@@ -30,26 +29,27 @@ typedef int64_t Keys __attribute__((vector_size(LANES * 4)));  // for half of th
 
 Floats load(const float* from) { return ::load<Floats>(from); }
 
-Floats all(float x) { return Floats{} + x; }
+Floats broadcast(float x) { return Floats{} + x; }
 
-// The functions below are good to a few units in the last place, for small results too, and hand NaN on.
+// The functions below are accurate to a few units in the last place, for small results too, and propagate NaN.
 
 struct Exponential {
-  Floats value, less_one;  // exp(x), exp(x) - 1
+  Floats value, minus_one;  // exp(x), exp(x) - 1
 
   explicit Exponential(Floats x) {
-    const Floats low = all(-87.3f), high = all(88.0f);  // beyond: 0, and no more than exp(88)
+    const Floats low = broadcast(-87.3f), high = broadcast(88.0f);  // results are 0 below and exp(88) above
     const Floats bounded = x < low ? low : (x > high ? high : x);
-    const Floats round = all(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the nearest integer
+    const Floats round = broadcast(12582912.0f);  // 1.5 * 2^23: the last bits of the sum are the nearest integer
     const Floats shifted = bounded * 1.44269504f + round, n = shifted - round;
-    const Floats r = bounded - n * 0.693359375f - n * -2.12194440e-4f;  // log 2 in two parts, the first exact in products
-    // Taylor's series: in |r| <= log(2) / 2 what follows is a quarter of a unit in the last place.
+    // log 2 in two parts; products with the first are exact
+    const Floats r = bounded - n * 0.693359375f - n * -2.12194440e-4f;
+    // Taylor series: for |r| <= log(2) / 2 the remainder is a quarter of a unit in the last place.
     const Floats series =
         0.5f + r * (1 / 6.0f + r * (1 / 24.0f + r * (1 / 120.0f + r * (1 / 720.0f + r * (1 / 5040.0f)))));
     const Floats grown = r + r * r * series;
     const Floats scale = (Floats)(((Bits)shifted - (Bits)round + 127u) << 23);
-    value = x < low ? all(0) : scale * grown + scale;
-    less_one = scale * grown + (scale - 1);
+    value = x < low ? broadcast(0) : scale * grown + scale;
+    minus_one = scale * grown + (scale - 1);
   }
 };
 
@@ -58,21 +58,21 @@ struct Softplus {
 
   explicit Softplus(Floats x) {
     const Floats small = Exponential(x > 0 ? -x : x).value;
-    // log(1 + y) = 2 artanh(y / (2 + y)), an argument of at most 1 / 3
+    // log(1 + y) = 2 artanh(y / (2 + y)), whose argument is at most 1 / 3
     const Floats z = small / (2 + small), q = z * z;
     const Floats series =
         1 + q * (1 / 3.0f + q * (1 / 5.0f + q * (1 / 7.0f + q * (1 / 9.0f + q * (1 / 11.0f + q * (1 / 13.0f))))));
-    value = (x > 0 ? x : all(0)) + 2 * z * series;
-    slope = (x > 0 ? all(1) : small) / (1 + small);
+    value = (x > 0 ? x : broadcast(0)) + 2 * z * series;
+    slope = (x > 0 ? broadcast(1) : small) / (1 + small);
   }
 };
 
 Floats sigmoid(Floats x) {
   const Floats small = Exponential(x > 0 ? -x : x).value;
-  return (x > 0 ? all(1) : small) / (1 + small);
+  return (x > 0 ? broadcast(1) : small) / (1 + small);
 }
 
-// A float's place in the order of all floats, as torch.sort has it: both zeros are equal, NaN comes last.
+// An integer with the order of torch.sort: both zeros are equal, NaN comes last.
 int32_t ordered(float x) {
   int32_t bits;
   x += 0.0f;
@@ -87,7 +87,7 @@ float unordered(int32_t bits) {
   return x;
 }
 
-// Sorts the lanes of keys[count][LANES], each by itself: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2 M).
+// Sorts each lane of keys[count][LANES]: Batcher's merge exchange (Knuth, volume 3, algorithm 5.2.2 M).
 void sort(int64_t* keys, int64_t count) {
   int64_t top = 1;
   while (top * 2 < count) top *= 2;
@@ -111,7 +111,7 @@ void sort(int64_t* keys, int64_t count) {
 extern "C" {
 
 struct Sets {
-  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be missing
+  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
   int64_t counts[2];
   float last, bias;
   int32_t midpoint, last_back, sigmoid, white;
@@ -125,16 +125,16 @@ struct Gradients {
 
 namespace {
 
-// LANES rays: their samples in order of distance, [sample][lane].
-struct Group {
+// The samples of LANES rays in the order of their distances, [sample][lane].
+struct RayGroup {
   const Sets& sets;
   const int64_t count, intervals;
-  int64_t rays[LANES];  // the last one is repeated where there are fewer
-  int wanted;
+  int64_t rays[LANES];  // the last one is repeated if there are fewer
+  int num_rays;
   float *t, *sample[4], *weight, *spare;
-  int64_t* keys;  // the rank of the distance above, where the sample comes from below
+  int64_t* keys;  // distances in the high bits, indices of samples in the low bits
 
-  Group(const Sets& sets, float* scratch)
+  RayGroup(const Sets& sets, float* scratch)
       : sets(sets), count(sets.counts[0] + sets.counts[1]), intervals(count - (sets.midpoint != 0)) {
     keys = reinterpret_cast<int64_t*>(scratch);
     t = scratch + 2 * count * LANES;
@@ -145,8 +145,7 @@ struct Group {
 
   int64_t place(int64_t s, int lane) const { return sets.counts[1] ? uint32_t(keys[s * LANES + lane]) : s; }
 
-  // Where the sample that stands at s in the order is in memory: found without a branch, which no processor could
-  // foresee.
+  // The address of the sample that is number s in the order, without a branch, which would be mispredicted.
   template <class T>
   T* at(T* const (&sets_of)[2], int64_t s, int lane) const {
     const int64_t place = this->place(s, lane), second = place >= sets.counts[0];
@@ -154,13 +153,13 @@ struct Group {
   }
 
   void gather(int64_t first, int64_t end) {
-    wanted = int(std::min<int64_t>(LANES, end - first));
+    num_rays = int(std::min<int64_t>(LANES, end - first));
     for (int lane = 0; lane < LANES; ++lane) rays[lane] = std::min(first + lane, end - 1);
     if (sets.counts[1]) {
       for (int k = 0; k < 2; ++k) {
-        // Samples are read in an order that no processor foresees either: on their way while this sorts.
+        // Samples will be read in an order that hardware cannot predict: prefetch them while distances are sorted.
         const float* at = sets.samples[k] + first * sets.counts[k] * 4;
-        for (int64_t i = 0; i < wanted * sets.counts[k] * 4; i += 16) __builtin_prefetch(at + i);
+        for (int64_t i = 0; i < num_rays * sets.counts[k] * 4; i += 16) __builtin_prefetch(at + i);
         for (int lane = 0; lane < LANES; ++lane) {
           const int64_t n = sets.counts[k], before = k ? sets.counts[0] : 0;
           const float* from = sets.distances[k] + rays[lane] * n;
@@ -182,52 +181,52 @@ struct Group {
         for (int64_t s = 0; s < count; ++s) store(sample[k] + s * LANES, sigmoid(load(sample[k] + s * LANES)));
   }
 
-  // What an interval sees of the samples.
+  // The value of an interval: its sample, or the mean of both ends.
   Floats interval(const float* values, int64_t s) const {
     const Floats own = load(values + s * LANES);
     return sets.midpoint ? (own + load(values + (s + 1) * LANES)) * 0.5f : own;
   }
 
-  Floats colour(int k, int64_t s) const {
+  Floats color(int k, int64_t s) const {
     const Floats value = interval(sample[k], s);
     return sets.sigmoid ? value * 1.002f - 0.001f : value;
   }
 
   Floats length(int64_t s) const {
-    return s + 1 < count ? load(t + (s + 1) * LANES) - load(t + s * LANES) : all(sets.last);
+    return s + 1 < count ? load(t + (s + 1) * LANES) - load(t + s * LANES) : broadcast(sets.last);
   }
 };
 
-// `work(scratch, first, end)` for so many pieces of the rays.
+// Calls `work(scratch, first, end)` for each of `pieces` parts of the rays.
 template <class Work>
-void share_rays(const Sets* sets, int64_t rays, int64_t pieces, const Team* team, Work work) {
+void for_each_piece(const Sets* sets, int64_t rays, int64_t pieces, const Team* team, Work work) {
   const int64_t samples = sets->counts[0] + sets->counts[1];
   team->share(pieces, [&](int64_t k) {
     static thread_local std::vector<float> memory;
-    memory.resize(ROWS * LANES * samples + 16);  // a cache line more, to begin where one begins
+    memory.resize(ROWS * LANES * samples + 16);  // one more cache line, to align the rest
     const auto at = reinterpret_cast<uintptr_t>(memory.data());
     work(reinterpret_cast<float*>((at + 63) / 64 * 64), rays * k / pieces, rays * (k + 1) / pieces);
   });
 }
 
-// The functions below work off rays [first, end).
+// The functions below process rays [first, end).
 
 void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, float* scratch,
              int64_t first, int64_t end) {
-  Group group(*sets, scratch);
+  RayGroup group(*sets, scratch);
   const int64_t n = group.intervals;
   for (; first < end; first += LANES) {
     group.gather(first, end);
-    Floats light = all(1), total = {}, sums[4] = {};
+    Floats light = broadcast(1), total = {}, sums[4] = {};
     const auto add = [&](int64_t s, Floats weight) {
-      for (int k = 0; k < 3; ++k) sums[k] += weight * group.colour(k, s);
+      for (int k = 0; k < 3; ++k) sums[k] += weight * group.color(k, s);
       sums[3] += weight * group.interval(group.t, s);
       total += weight;
     };
     for (int64_t s = 0; s < n; ++s) {
       const Softplus density(group.interval(group.sample[3], s) + sets->bias);
       const Exponential passed(-(density.value * group.length(s)));
-      const Floats weight = -passed.less_one * light;
+      const Floats weight = -passed.minus_one * light;
       add(s, weight);
       store(group.weight + s * LANES, weight);
       light *= passed.value + 1e-10f;
@@ -242,7 +241,7 @@ void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* 
       if (sets->white) sums[k] += 1 - total;
       if (sets->sigmoid) sums[k] = sums[k] * 2 - 1;
     }
-    for (int lane = 0; lane < group.wanted; ++lane) {
+    for (int lane = 0; lane < group.num_rays; ++lane) {
       const int64_t ray = group.rays[lane];
       for (int k = 0; k < 3; ++k) rgb[ray * 3 + k] = sums[k][lane];
       depth[ray] = sums[3][lane];
@@ -252,10 +251,10 @@ void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* 
   }
 }
 
-// Weights are computed again.
+// Computes the weights again.
 void backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second, float* scratch,
               int64_t first, int64_t end) {
-  Group group(*sets, scratch);
+  RayGroup group(*sets, scratch);
   const int64_t n = group.intervals, count = group.count;
   float* const outs[2] = {grad_first, grad_second};
   float *before = group.spare, *alpha = before + count * LANES, *passed = alpha + count * LANES;
@@ -274,14 +273,14 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
     }
     for (Floats& g : to_rgb) g *= sets->sigmoid ? 2.0f : 1.0f;
 
-    Floats light = all(1), rest = all(1);
+    Floats light = broadcast(1), rest = broadcast(1);
     for (int64_t s = 0; s < n; ++s) {
       const Floats length = group.length(s);
       const Softplus density(group.interval(group.sample[3], s) + sets->bias);
       const Exponential through(-(density.value * length));
-      const Floats weight = -through.less_one * light;
+      const Floats weight = -through.minus_one * light;
       store(before + s * LANES, light);
-      store(alpha + s * LANES, -through.less_one);
+      store(alpha + s * LANES, -through.minus_one);
       store(passed + s * LANES, through.value + 1e-10f);
       store(slope + s * LANES, through.value * length * density.slope);
       store(group.weight + s * LANES, weight);
@@ -291,7 +290,7 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
 
     const auto to_weight = [&](int64_t s) {
       Floats sum = to_depth * group.interval(group.t, s);
-      for (int k = 0; k < 3; ++k) sum += to_rgb[k] * (group.colour(k, s) - (sets->white ? 1.0f : 0.0f));
+      for (int k = 0; k < 3; ++k) sum += to_rgb[k] * (group.color(k, s) - (sets->white ? 1.0f : 0.0f));
       return gradients->weights ? sum + load(given + s * LANES) : sum;
     };
     Floats to_last = {};
@@ -300,7 +299,7 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
       store(last, load(last) + rest);
       to_last = to_weight(n - 1);
     }
-    // `behind` is what a unit of light past the sample is worth: the samples behind it, and what leaves the ray.
+    // `behind` is the gradient of the light that passes the sample: from the samples behind it, and from transmittance.
     for (int64_t s = n - 1; s >= 0; --s) {
       const Floats worth = to_weight(s) - to_last;
       float* to_raw = slope + s * LANES;
@@ -308,23 +307,23 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
       behind = load(alpha + s * LANES) * worth + load(passed + s * LANES) * behind;
     }
 
-    // Gradients of the samples take the place of the samples.
+    // Gradients of the samples overwrite the samples.
     const auto to_sample = [&](const float* of_intervals, int64_t s) {
       if (!sets->midpoint) return load(of_intervals + s * LANES);
-      const Floats own = s < n ? load(of_intervals + s * LANES) : all(0);
+      const Floats own = s < n ? load(of_intervals + s * LANES) : broadcast(0);
       return 0.5f * (s > 0 ? own + load(of_intervals + (s - 1) * LANES) : own);
     };
     for (int64_t s = 0; s < count; ++s) {
       const Floats share = to_sample(group.weight, s);
       for (int k = 0; k < 3; ++k) {
         float* at = group.sample[k] + s * LANES;
-        const Floats value = load(at), to_colour = share * to_rgb[k];
-        store(at, sets->sigmoid ? to_colour * 1.002f * value * (1 - value) : to_colour);
+        const Floats value = load(at), to_color = share * to_rgb[k];
+        store(at, sets->sigmoid ? to_color * 1.002f * value * (1 - value) : to_color);
       }
       store(group.sample[3] + s * LANES, to_sample(slope, s));
     }
     for (int64_t s = 0; s < count; ++s)
-      for (int lane = 0; lane < group.wanted; ++lane) {
+      for (int lane = 0; lane < group.num_rays; ++lane) {
         float* to = group.at(outs, s, lane);
         for (int k = 0; k < 4; ++k) to[k] = group.sample[k][s * LANES + lane];
       }
@@ -332,17 +331,17 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
 }
 
 void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first, int64_t end) {
-  Group group(*sets, scratch);
+  RayGroup group(*sets, scratch);
   float *cdf = group.weight, *edges = group.spare;
   const int64_t bins = group.count - 1;
   for (; first < end; first += LANES) {
     group.gather(first, end);
-    Floats light = all(1), total = {};
+    Floats light = broadcast(1), total = {};
     for (int64_t s = 0; s < bins; ++s) {
       const Softplus density(load(group.sample[3] + s * LANES) + sets->bias);
       const Exponential passed(-(density.value * group.length(s)));
-      // The first sample's weight does not count: the distribution function begins with it, at zero.
-      const Floats mass = s ? -passed.less_one * light + FLOOR : all(0);
+      // The weight of the first sample does not count: there the CDF is 0.
+      const Floats mass = s ? -passed.minus_one * light + FLOOR : broadcast(0);
       light *= passed.value + 1e-10f;
       total += mass;
       store(cdf + s * LANES, total);
@@ -366,9 +365,9 @@ void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scr
         }
       for (int j = 0; j < draws; ++j) {
         Floats width = cdf_above[j] - cdf_below[j];
-        width = width < 1e-5f ? all(1) : width;
+        width = width < 1e-5f ? broadcast(1) : width;
         const Floats drawn = edge_below[j] + (value[j] - cdf_below[j]) / width * (edge_above[j] - edge_below[j]);
-        for (int lane = 0; lane < group.wanted; ++lane) out[group.rays[lane] * fine + start + j] = drawn[lane];
+        for (int lane = 0; lane < group.num_rays; ++lane) out[group.rays[lane] * fine + start + j] = drawn[lane];
       }
     }
   }
@@ -381,23 +380,23 @@ extern "C" {
 // rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
 void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
                        int64_t pieces, const Team* team) {
-  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
     forward(sets, rgb, depth, weights, transmittance, scratch, first, end);
   });
 }
 
-// Gradients of the samples, each set's like its samples.
+// Gradients of the samples, in the layout of the samples.
 void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
                         int64_t rays, int64_t pieces, const Team* team) {
-  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
     backward(sets, gradients, grad_first, grad_second, scratch, first, end);
   });
 }
 
-// Distances out [rays][fine], drawn by u [rays][fine] from the weights of a single set.
+// Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
 void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
                 const Team* team) {
-  share_rays(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
     draw(sets, u, out, fine, scratch, first, end);
   });
 }

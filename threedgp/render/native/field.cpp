@@ -1,7 +1,8 @@
-// The tri-plane field on a CPU: gather, decode and, backward, scatter, sixteen samples at a time in the nearest cache.
+// The tri-plane field on a CPU: gathers, decodes and, in the backward pass, scatters 16 samples at a time, which stay in
+// the L1 cache.
 //
-// Compiled for one number of channels (CHANNELS, a multiple of 8) and hidden units (HIDDEN) by native_field.py, which
-// also says what the arguments mean. Sums run in a fixed order: results do not depend on the number of threads.
+// field.py compiles it for one number of channels (CHANNELS, a multiple of 8) and of hidden units (HIDDEN). Sums have a
+// fixed order, so results do not depend on the number of threads.
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +18,7 @@ constexpr int C = CHANNELS, H = HIDDEN;
 constexpr int LANES = C % 16 == 0 ? 16 : 8;
 constexpr int CV = C / LANES, HV = (H + 15) / 16, HP = HV * 16;
 constexpr int BLOCK = 16;
-constexpr int GROUP = HV <= 4 ? 4 : 2;  // samples whose sums share the registers
+constexpr int GROUP = HV <= 4 ? 4 : 2;  // samples whose sums are in registers together
 constexpr float GAIN = 1.41421356f, SLOPE = 0.2f * GAIN;
 
 typedef float Channels __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -56,44 +57,44 @@ struct Decoder {
 
 namespace {
 
-typedef float Samples __attribute__((vector_size(BLOCK * 4), aligned(4)));  // a number of each sample of a block
-typedef int32_t Whole __attribute__((vector_size(BLOCK * 4), aligned(4)));
+typedef float Samples __attribute__((vector_size(BLOCK * 4), aligned(4)));  // one number for each sample of a block
+typedef int32_t Integers __attribute__((vector_size(BLOCK * 4), aligned(4)));
 
 constexpr int ACROSS[3] = {0, 0, 1}, UP[3] = {1, 2, 2};
 
-// The two texels around a coordinate of each sample: index, weight (zero beyond the border), derivative of the weight.
-struct Pairs {
+// The two texels around a coordinate of each sample: index, weight (0 beyond the border), derivative of the weight.
+struct TexelPairs {
   alignas(64) int32_t index[2][BLOCK];
   alignas(64) float weight[2][BLOCK], slope[2][BLOCK];
 
   void set(Samples coordinate, int size) {
     const float scale = (size - 1) * 0.5f;
     Samples position = (coordinate + 1.0f) * scale;
-    position = position > -2.0f ? position : Samples{} - 2.0f;  // NaN lands outside, too
+    position = position > -2.0f ? position : Samples{} - 2.0f;  // also if it is NaN
     position = position < float(size) ? position : Samples{} + float(size);
-    Whole low = __builtin_convertvector(position, Whole);  // towards zero
-    low += __builtin_convertvector(low, Samples) > position;  // true is -1
+    Integers low = __builtin_convertvector(position, Integers);  // truncates
+    low += __builtin_convertvector(low, Samples) > position;  // true is -1: floor
     const Samples fraction = position - __builtin_convertvector(low, Samples);
     for (int k = 0; k < 2; ++k) {
-      const Whole at = low + k, inside = (at >= 0) & (at < size);
-      store(index[k], at < 0 ? Whole{} : at < size ? at : Whole{} + (size - 1));
+      const Integers at = low + k, inside = (at >= 0) & (at < size);
+      store(index[k], at < 0 ? Integers{} : at < size ? at : Integers{} + (size - 1));
       store(weight[k], inside ? (k ? fraction : 1.0f - fraction) : Samples{});
       store(slope[k], inside ? Samples{} + (k ? scale : -scale) : Samples{});
     }
   }
 };
 
-// A block of samples on their way through the field.
+// BLOCK samples: their texels, features and hidden units.
 struct Block {
   int64_t rays[BLOCK], images[BLOCK];
-  alignas(64) float t[BLOCK], scaled[3][BLOCK];  // position in half-widths, before contraction
-  Pairs column[3], row[3];
-  alignas(64) int64_t texels[12][BLOCK];  // offsets on the planes
+  alignas(64) float t[BLOCK], scaled[3][BLOCK];  // positions in half-widths, before contraction
+  TexelPairs column[3], row[3];
+  alignas(64) int64_t texels[12][BLOCK];  // offsets in the planes
   alignas(64) float features[BLOCK][C];
   alignas(64) float pre[BLOCK][HP];
   int count;
 
-  // Samples [first, first + n); what is left of the block repeats the last one.
+  // Samples [first, first + n); the rest of the block repeats the last one.
   void place(const Rays& at, const Planes& planes, int64_t first, int n) {
     count = n;
     alignas(64) float position[3][BLOCK];
@@ -119,7 +120,7 @@ struct Block {
     offsets(planes, texels);
   }
 
-  // Of the twelve texels of each sample: four a plane, row by row.
+  // Offsets of the twelve texels of each sample: four for each plane, by rows.
   void offsets(const Planes& planes, int64_t to[12][BLOCK]) const {
     for (int k = 0; k < 12; ++k) {
       const int32_t *r = row[k / 4].index[k / 2 % 2], *c = column[k / 4].index[k % 2];
@@ -132,7 +133,7 @@ struct Block {
     return scaled[0][s] * scaled[0][s] + scaled[1][s] * scaled[1][s] + scaled[2][s] * scaled[2][s];
   }
 
-  // Gradient of sample s's position in scene units, given that of the coordinates on the planes.
+  // Gradient of the position of sample s in scene units, given that of its coordinates on the planes.
   void to_position(const Rays& at, int s, float g[3]) const {
     if (at.contraction) {
       const float all = square(s), inverse = 1 / std::sqrt(std::max(all, 1.0f));
@@ -194,18 +195,18 @@ struct Block {
   }
 };
 
-// Samples of rays [first, last) of the flattened batch.
+// Evaluates rays [first, last) of the flattened batch.
 void forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder, const float* noise,
-             float* out, int64_t first, int64_t last, float opaque_depth, float bias, float empty) {
+             float* out, int64_t first, int64_t last, float max_optical_depth, float bias, float empty) {
   Block block;
   const int64_t n = rays->samples;
-  if (opaque_depth > 0) {
+  if (max_optical_depth > 0) {
     for (int64_t ray = first; ray < last; ++ray) {
       float depth = 0;
       for (int64_t s = 0; s < n; s += BLOCK / 2) {
         const int size = int(std::min<int64_t>(BLOCK / 2, n - s));
         float* to = out + (ray * n + s) * 4;
-        if (depth >= opaque_depth) {
+        if (depth >= max_optical_depth) {
           for (int k = 0; k < size * 4; ++k) to[k] = k % 4 == 3 ? empty : 0;
           continue;
         }
@@ -231,7 +232,7 @@ void forward(const float* texels, const Planes* planes, const Rays* rays, const 
     for (int64_t s = first * n; s < last * n; ++s) out[s * 4 + 3] += noise[s];
 }
 
-// Adds the gradients of rays [first, last) to those given.
+// Adds the gradients of rays [first, last) of the flattened batch.
 void backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
               const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
               float* grad_origins, float* grad_directions, int64_t first, int64_t last) {
@@ -330,21 +331,21 @@ void backward(const float* texels, const Planes* planes, const Rays* rays, const
 
 extern "C" {
 
-// Colour and raw density of all samples, [images][per_image][samples][4]; opaque_depth > 0 leaves those behind that
-// depth `empty` (`bias` is added to raw density for that depth alone).
+// rgb and raw density of all samples, [images][per_image][samples][4]. Samples behind `max_optical_depth` > 0 have rgb 0
+// and raw density `empty`; `bias` is added to raw density for that depth only.
 void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-                   const float* noise, float* out, int64_t images, float opaque_depth, float bias, float empty,
+                   const float* noise, float* out, int64_t images, float max_optical_depth, float bias, float empty,
                    const Team* team) {
   const int64_t total = images * rays->per_image;
-  const int64_t pieces = std::min(4 * team->threads, total);  // more than threads: opaque rays end early
+  const int64_t pieces = std::min(4 * team->threads, total);  // more than threads, because opaque rays end early
   team->share(pieces, [=](int64_t k) {
-    forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, opaque_depth, bias,
-            empty);
+    forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, max_optical_depth,
+            bias, empty);
   });
 }
 
-// Adds gradients to those given; null = not asked for. Each image has a grad_decoder of its own, `grad_size` numbers:
-// w1t, b1, w2, b2, padded.
+// Adds to the gradients that are not null. Each image has its own grad_decoder of `grad_size` numbers: w1t, b1, w2, b2,
+// padded.
 void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
                     const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
                     int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Team* team) {

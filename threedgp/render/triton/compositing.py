@@ -27,24 +27,24 @@ def _add(a, b):
 
 @triton.jit
 def _softplus(x):
-    """log(1 + exp(x)), exact to rounding for very negative x too (the last interval may be 1e10 long)."""
+    """log(1 + exp(x)), accurate for very negative x too, because the last interval may be 1e10 long."""
     small = tl.exp(-tl.abs(x))
     rounded = 1.0 + small
-    # Kahan's log1p: the division undoes what rounding 1 + small has lost.
+    # Kahan's log1p: the division corrects for the rounding of 1 + small.
     correction = tl.where(rounded == 1.0, small, tl.log(rounded) * small / tl.where(rounded == 1.0, 1.0, rounded - 1.0))
     return tl.maximum(x, 0.0) + correction
 
 
 @triton.jit
 def _absorbed(depth):
-    """1 - exp(-depth), exact to rounding for small depths too."""
+    """1 - exp(-depth), accurate for small depths too."""
     series = depth * (1.0 - depth * (0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0))))
     return tl.where(depth < 0.01, series, 1.0 - tl.exp(-depth))
 
 
 @triton.jit
 def _shift(x, place, step: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Values of each ray's sample `step` places further on (at the ends: the end's own)."""
+    """Values of the sample `step` places further along each ray, clamped to the ends."""
     return tl.gather(x, tl.minimum(tl.maximum(place + step, 0), BLOCK_S - 1), axis=1)
 
 
@@ -57,7 +57,7 @@ def _load(first, second, ray, index, valid, in_first, count_1, count_2, K: tl.co
 
 @triton.jit
 def _order(first, second, ray, place, is_ray, count_1, count_2, SORT: tl.constexpr):
-    """Where the samples of both sets stand in the order of their distances."""
+    """Indices of the samples of both sets in the order of their distances."""
     if SORT:
         in_first = place < count_1
         valid = is_ray & (place < count_1 + count_2)
@@ -65,7 +65,7 @@ def _order(first, second, ray, place, is_ray, count_1, count_2, SORT: tl.constex
         t = tl.where(place < count_1 + count_2, t, float("inf"))
         bits = t.to(tl.int32, bitcast=True)
         bits = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # signed integers in the order of the floats
-        key = (bits.to(tl.int64) << 32) | place.to(tl.int64)  # the place below makes the order stable
+        key = (bits.to(tl.int64) << 32) | place.to(tl.int64)  # the place in the low bits makes the order stable
         return (tl.sort(key, dim=1) & 0xFFFFFFFF).to(tl.int32)
     else:
         return place
@@ -80,30 +80,43 @@ def _color(raw, SIGMOID: tl.constexpr):
 
 
 @triton.jit
-def _color_gradient(raw, gradient, SIGMOID: tl.constexpr):
-    if SIGMOID:
-        value = tl.sigmoid(raw)
-        return gradient * 1.002 * value * (1.0 - value)
-    else:
-        return gradient
+def _color_gradient(gradient, raw):
+    """Gradient of raw colors, given that of sigmoid colors."""
+    value = tl.sigmoid(raw)
+    return gradient * 1.002 * value * (1.0 - value)
 
 
 @triton.jit
-def _samples_of_rays(
-    distances_1, distances_2, samples_1, samples_2, ray, index, valid, count_1, count_2, SIGMOID: tl.constexpr
+def _load_rays(
+    distances_1,
+    distances_2,
+    samples_1,
+    samples_2,
+    rays,
+    count_1,
+    count_2,
+    BLOCK_R: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    SORT: tl.constexpr,
+    SIGMOID: tl.constexpr,
 ):
-    in_first = index < count_1
+    """The rays of this program and their samples `[BLOCK_R, BLOCK_S]` in the order of distances."""
+    row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
+    ray, is_ray = row[:, None], (row < rays)[:, None]
+    place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
+    index = _order(distances_1, distances_2, ray, place, is_ray, count_1, count_2, SORT)
+    valid, in_first = is_ray & (place < count_1 + count_2), index < count_1
     t = _load(distances_1, distances_2, ray, index, valid, in_first, count_1, count_2, 1, 0)
-    r = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0)
-    g = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1)
-    b = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2)
+    r = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0), SIGMOID)
+    g = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1), SIGMOID)
+    b = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2), SIGMOID)
     raw = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 3)
-    return t, _color(r, SIGMOID), _color(g, SIGMOID), _color(b, SIGMOID), raw
+    return row, ray, is_ray, place, index, valid, t, r, g, b, raw
 
 
 @triton.jit
 def _weigh(t, r, g, b, raw, place, count, last, bias, MIDPOINT: tl.constexpr, BLOCK_S: tl.constexpr):
-    """What compositing sums: values of the intervals, their weights and what these are made of."""
+    """Values of the intervals that compositing sums, and the factors of their weights."""
     t_next = _shift(t, place, 1, BLOCK_S)
     delta = t_next - t
     if MIDPOINT:
@@ -151,19 +164,11 @@ def composite_forward_kernel(
     SIGMOID: tl.constexpr,
     WHITE: tl.constexpr,
 ):
-    """BLOCK_R rays: their samples in order of distance, weighed and summed to color, depth and transmittance.
-
-    Arguments as in `composite` (see `compositing`); `samples_*` are `[rays, count, 4]`, color and raw density.
-    """
-    row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
-    ray, is_ray = row[:, None], (row < rays)[:, None]
-    place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
-    count = count_1 + count_2
-    index = _order(distances_1, distances_2, ray, place, is_ray, count_1, count_2, SORT)
-    valid = is_ray & (place < count)
-    t, r, g, b, raw = _samples_of_rays(
-        distances_1, distances_2, samples_1, samples_2, ray, index, valid, count_1, count_2, SIGMOID
+    """Color, depth, weights and transmittance of BLOCK_R rays; `samples_*` are `[rays, count_*, 4]`."""
+    row, ray, is_ray, place, _index, _valid, t, r, g, b, raw = _load_rays(
+        distances_1, distances_2, samples_1, samples_2, rays, count_1, count_2, BLOCK_R, BLOCK_S, SORT, SIGMOID
     )
+    count = count_1 + count_2
     t, r, g, b, raw, _delta, _depth, alpha, _passed, before, end, used, intervals = _weigh(
         t, r, g, b, raw, place, count, last, bias, MIDPOINT, BLOCK_S
     )
@@ -229,21 +234,15 @@ def composite_backward_kernel(
     WEIGHTS: tl.constexpr,
     TRANSMITTANCE: tl.constexpr,
 ):
-    """Gradients of the samples of BLOCK_R rays, from those of the outputs that RGB, DEPTH, WEIGHTS and TRANSMITTANCE
-    name; weights are computed again rather than kept."""
-    row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
-    ray, is_ray = row[:, None], (row < rays)[:, None]
-    place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
-    count = count_1 + count_2
-    index = _order(distances_1, distances_2, ray, place, is_ray, count_1, count_2, SORT)
-    valid = is_ray & (place < count)
-    t, r, g, b, raw = _samples_of_rays(
-        distances_1, distances_2, samples_1, samples_2, ray, index, valid, count_1, count_2, SIGMOID
+    """Gradients of the samples of BLOCK_R rays, given those of the outputs whose flags (RGB, ...) are set."""
+    _row, ray, is_ray, place, index, valid, t, r, g, b, raw = _load_rays(
+        distances_1, distances_2, samples_1, samples_2, rays, count_1, count_2, BLOCK_R, BLOCK_S, SORT, SIGMOID
     )
+    count = count_1 + count_2
     t, r, g, b, raw, delta, depth, alpha, passed, before, end, used, intervals = _weigh(
         t, r, g, b, raw, place, count, last, bias, MIDPOINT, BLOCK_S
     )
-    # d loss / d weights, each output's share in turn
+    # d loss / d weights, summed over outputs
     to_weight = tl.zeros((BLOCK_R, BLOCK_S), tl.float32)
     g_red = tl.zeros((BLOCK_R, 1), tl.float32)
     g_green = tl.zeros((BLOCK_R, 1), tl.float32)
@@ -269,7 +268,7 @@ def composite_backward_kernel(
         color_weights += tl.where(is_last, rest[:, None], 0.0)
         to_weight -= tl.sum(tl.where(is_last, to_weight, 0.0), axis=1)[:, None]
     to_weight = tl.where(used, to_weight, 0.0)
-    # A sample dims all behind it: the sum over these of weight times gradient, and the light that leaves.
+    # A sample attenuates everything behind it: samples, by weight times gradient, and the transmitted light.
     behind = tl.associative_scan(weights * to_weight, 1, _add, reverse=True)
     behind = tl.where(place == BLOCK_S - 1, 0.0, _shift(behind, place, 1, BLOCK_S))
     if TRANSMITTANCE:
@@ -281,15 +280,12 @@ def composite_backward_kernel(
     in_first = index < count_1
     to_r, to_g, to_b = color_weights * g_red, color_weights * g_green, color_weights * g_blue
     if SIGMOID:
-        to_r = _color_gradient(
-            _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0), to_r, SIGMOID
-        )
-        to_g = _color_gradient(
-            _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1), to_g, SIGMOID
-        )
-        to_b = _color_gradient(
-            _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2), to_b, SIGMOID
-        )
+        raw_r = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0)
+        to_r = _color_gradient(to_r, raw_r)
+        raw_g = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1)
+        to_g = _color_gradient(to_g, raw_g)
+        raw_b = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2)
+        to_b = _color_gradient(to_b, raw_b)
     _store(grad_samples_1, grad_samples_2, to_r, ray, index, valid, in_first, count_1, count_2, 0)
     _store(grad_samples_1, grad_samples_2, to_g, ray, index, valid, in_first, count_1, count_2, 1)
     _store(grad_samples_1, grad_samples_2, to_b, ray, index, valid, in_first, count_1, count_2, 2)
@@ -310,7 +306,7 @@ def importance_kernel(
     BLOCK_S: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
-    """Distances drawn from the weights of a first pass, without writing the weights (see `importance_distances`)."""
+    """Distances drawn from the weights of the coarse pass (see `importance_distances`); weights stay in registers."""
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     ray, is_ray = row[:, None], (row < rays)[:, None]
     place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
@@ -327,9 +323,9 @@ def importance_kernel(
     cdf, edges, is_edge = cdf[:, None, :], edges[:, None, :], is_edge[:, None, :]
     for start in range(0, fine, BLOCK_F):
         draw = start + tl.arange(0, BLOCK_F)
-        wanted = is_ray & (draw < fine)[None, :]
+        is_draw = is_ray & (draw < fine)[None, :]
         at = ray * fine + draw[None, :]
-        value = tl.load(u + at, mask=wanted, other=0.0)
+        value = tl.load(u + at, mask=is_draw, other=0.0)
         # Both sequences increase, so the neighbors of a value are a largest and a smallest.
         under = is_edge & (cdf <= value[:, :, None])
         over = is_edge & (cdf > value[:, :, None])
@@ -341,7 +337,7 @@ def importance_kernel(
         cdf_above, edge_above = tl.where(beyond, cdf_below, cdf_above), tl.where(beyond, edge_below, edge_above)
         width = cdf_above - cdf_below
         width = tl.where(width < 1e-5, 1.0, width)
-        tl.store(out + at, edge_below + (value - cdf_below) / width * (edge_above - edge_below), mask=wanted)
+        tl.store(out + at, edge_below + (value - cdf_below) / width * (edge_above - edge_below), mask=is_draw)
 
 
 def _ray_tile(samples: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ A program takes a tile of neighboring rays and loops over their samples. For eac
 their bilinear mean and decodes it; features and hidden units never leave the chip. The backward pass gathers and
 decodes again, so only rays and distances are kept.
 
-Coordinates, interpolation weights and sums are float32; only operands of matrix products are rounded (`_constants`).
+Coordinates, interpolation weights and sums are float32; only operands of matrix products are rounded (`_options`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
 from threedgp.render.field import FieldGradients, Needs, Scene
-from threedgp.render.plane_layout import TexelStrides, addressable, texel_strides, zeros_like_planes
+from threedgp.render.plane_layout import addressable, zeros_like_planes
 from threedgp.render.triton.compiler import COMPILER_OPTIONS, INTERPRETED
 from threedgp.render.triton.texels import coordinates, gather, position_gradient, scatter
 
@@ -48,7 +48,7 @@ def _first_layer(
 
 @triton.jit
 def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr):
-    """First layer as `[BLOCK_H, C]`, zero beyond the hidden width."""
+    """First layer, `[BLOCK_H, C]`, padded with zeros."""
     hidden = tl.arange(0, BLOCK_H)
     pointers = weight_1 + hidden[:, None] * C + tl.arange(0, C)[None, :]
     return tl.load(pointers, mask=(hidden < HIDDEN)[:, None], other=0.0).to(tl.float32)
@@ -56,7 +56,7 @@ def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.
 
 @triton.jit
 def _load_weight_2(weight_2, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr):
-    """Second layer as `[16, BLOCK_H]`: four outputs, padded to what a matrix product takes."""
+    """Second layer, `[16, BLOCK_H]`: four outputs, padded to the size that a matrix product needs."""
     hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
     mask = (output < 4)[:, None] & (hidden < HIDDEN)[None, :]
     return tl.load(weight_2 + output[:, None] * HIDDEN + hidden[None, :], mask=mask, other=0.0).to(tl.float32)
@@ -105,8 +105,8 @@ def _evaluate(
     return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
 
 
-# Sizes and strides vary from call to call; compiled code is not made for their values. (Strides are in units of C, so
-# addresses are aligned whatever they are.)
+# Sizes and strides vary from call to call, so kernels are not compiled for their values. (Strides are in texels, so
+# addresses are aligned for any values.)
 UNSPECIALIZED = [
     *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
     *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w"),
@@ -150,10 +150,10 @@ def field_forward_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """`tiles` programs an image, each BLOCK_R rays; writes rgb and raw density of every sample.
+    """rgb and raw density of every sample; `tiles` programs per image, each with BLOCK_R rays.
 
-    With STOP, a tile ends once all its rays have passed `max_optical_depth` (for which alone `bias` is added to raw
-    density); raw density `empty` and black are written for the samples behind.
+    With STOP, samples are empty (black, raw density `empty`) once all rays of the program have passed the optical depth
+    `max_optical_depth`. `bias` is added to raw density for that test only.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -208,7 +208,7 @@ def field_forward_kernel(
 
 @triton.jit
 def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, AXIS: tl.constexpr):
-    """Sum a ray's samples onto one component of its gradient; a ray belongs to one program, so plainly."""
+    """Add the samples of each ray to one component of its gradient; no atomics: a ray belongs to one program."""
     total = tl.sum(tl.reshape(gradient, (BLOCK_R, BLOCK_S)), axis=1)
     pointers = out + ray * 3 + AXIS
     tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
@@ -257,10 +257,10 @@ def field_backward_kernel(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gradients of one set of samples, added to what `grad_planes`, `grad_origins`, `grad_directions` hold.
+    """Add the gradients of one set of samples to `grad_planes`, `grad_origins` and `grad_directions`.
 
-    Programs are as many as the chip holds at once and take tiles in turn, so that the decoder's gradients need one
-    partial sum a program: row `program` of `partial`, `[HIDDEN, C]`, `[HIDDEN]`, `[4, HIDDEN]`, `[4]` in a row.
+    There are as many programs as the GPU runs at once; they take tiles in turn, so that gradients of the decoder need
+    one partial sum per program: row `program` of `partial`: `[HIDDEN, C]`, `[HIDDEN]`, `[4, HIDDEN]`, `[4]`.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -270,10 +270,10 @@ def field_backward_kernel(
     w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
     b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
     grad_w1 = tl.zeros((BLOCK_H, C), tl.float32)
-    grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # every column the same
+    grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # all columns are equal
     grad_w2 = tl.zeros((16, BLOCK_H), tl.float32)
-    grad_b2 = tl.zeros((M, 16), tl.float32)  # summed over rows at the end
-    corner = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C + tl.arange(0, C)[None, :]
+    grad_b2 = tl.zeros((M, 16), tl.float32)  # summed over rows in the end
+    buffer = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C + tl.arange(0, C)[None, :]
     for tile in range(program, total_tiles, tl.num_programs(0)):
         image = (tile // tiles).to(tl.int64)
         ray_of_image = (tile % tiles) * BLOCK_R + member // BLOCK_S
@@ -300,7 +300,7 @@ def field_backward_kernel(
             t = tl.load(distances + at, mask=valid, other=0.0)
             px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
             x, y, z = coordinates(px, py, pz, inverse_half_width, CONTRACT)
-            # The barriers keep the compiler from having the texels of all planes in registers at once.
+            # The barriers keep the compiler from loading the texels of all planes into registers at once.
             features, slope_x, slope_y = gather(
                 base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
             )
@@ -318,12 +318,13 @@ def field_backward_kernel(
             slope = tl.where(pre > 0, 1.4142135623730951, 0.2 * 1.4142135623730951)
             grad_pre = _dot(grad, w2, DOT, PRECISION) * slope
             if PLANES or POSITIONS:
-                # The product leaves its result scattered over threads. Through memory (this program's own corner, which
-                # stays in the cache) it comes back as the atomics want it; Triton would rearrange it for each of them.
+                # The product distributes its result over threads in another layout than the atomics need. A round trip
+                # through memory (a buffer of this program, which stays in the cache) converts it once; Triton would
+                # convert it for each atomic.
                 tl.debug_barrier()
-                tl.store(corner, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0))
+                tl.store(buffer, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0))
                 tl.debug_barrier()
-                grad_features = tl.load(corner)
+                grad_features = tl.load(buffer)
             if POSITIONS:
                 gx = tl.sum(grad_features * slope_x, axis=1)
                 gy = tl.sum(grad_features * slope_y, axis=1)
@@ -365,26 +366,26 @@ def field_backward_kernel(
 
 
 class Tile(NamedTuple):
-    """How a kernel is cut up."""
+    """How a kernel is divided into programs."""
 
     samples: int
-    """Samples of a program's tile, over all of its rays."""
+    """Samples that a program evaluates at a time, of all its rays."""
     warps: int
     programs_per_processor: int = 1
     """For kernels whose programs take tiles in turn."""
     registers: int | None = None
-    """Most registers a thread may use; None = the compiler's choice."""
+    """Maximum per thread; None = the compiler's choice."""
 
 
 def forward_tile(channels: int) -> Tile:
-    """Tiles of the forward kernel that stay in registers on sm_90."""
+    """Tile of the forward kernel that does not spill on sm_90."""
     return Tile(samples=64, warps=8 if channels == 64 else 4)
 
 
 def backward_tile(channels: int, capability: tuple[int, int] = (9, 0)) -> Tile:
-    """Tiles of the backward kernel that stay in registers on sm_90.
+    """Tile of the backward kernel that does not spill on sm_90.
 
-    Every thread then holds four channels of one sample (C 32 and 64) or two; larger tiles spill. Two programs share a
+    Each thread then holds four channels of one sample (C 32 and 64) or two; larger tiles spill. Two programs share a
     processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more registers.
     """
     if channels == 64:
@@ -394,51 +395,46 @@ def backward_tile(channels: int, capability: tuple[int, int] = (9, 0)) -> Tile:
 
 
 STOPPING_SAMPLES = 8
-"""Samples of a ray between two looks at whether its tile is opaque."""
+"""Samples of a ray between two tests whether it is opaque."""
 
 
-def _ray_block(samples: int, tile: Tile, longest: int = 32) -> tuple[int, int]:
-    """Rays and samples a tile: the longest power of two of samples that wastes no more than the shortest one would."""
-    candidates = [2**k for k in range(longest.bit_length())]
-    padded = {block: triton.cdiv(samples, block) * block for block in candidates if block < 2 * samples}
-    best = max((block for block in padded if padded[block] <= 1.125 * samples), default=1)
+def _ray_block(samples: int, tile: Tile, max_samples: int = 32) -> tuple[int, int]:
+    """Rays and samples per ray of a tile: the largest power of two of samples that pads rays by at most an eighth."""
+    blocks = [2**k for k in range(max_samples.bit_length()) if 2**k < 2 * samples]
+    best = max((block for block in blocks if triton.cdiv(samples, block) * block <= 1.125 * samples), default=1)
     best = min(best, tile.samples)
     return tile.samples // best, best
 
 
-def _is_wide(layout: TexelStrides, planes: Tensor) -> bool:
-    """Whether offsets inside a plane pass 2^31 elements."""
+def _texel_strides(planes: Tensor) -> list[int]:
+    """Strides of images, planes, rows and columns in texels."""
+    return [stride // planes.shape[-1] for stride in planes.stride()[:4]]
+
+
+def _is_wide(planes: Tensor) -> bool:
+    """Whether offsets inside a plane exceed 32 bits."""
     _, _, height, width, channels = planes.shape
-    return (height * layout.row + width * layout.column + 1) * channels >= 2**31
+    return height * planes.stride(2) + width * planes.stride(3) + channels >= 2**31
 
 
-def _constants(planes: Tensor, hidden: int, contraction: bool, wide: bool) -> dict[str, object]:
+def _options(planes: Tensor, hidden: int, contraction: bool, wide: bool, tile: Tile) -> dict[str, object]:
+    """Keyword arguments that the forward and the backward kernel share."""
     channels = planes.shape[-1]
     low_precision = planes.dtype is torch.bfloat16 and channels >= 16 and not INTERPRETED
+    limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
     return dict(
         C=channels,
         HIDDEN=hidden,
         BLOCK_H=max(16, triton.next_power_of_2(hidden)),
         CONTRACT=contraction,
         WIDE=wide,
-        # float32 operands enter the matrix units as TF32, which keeps float32's range and ten bits of the fraction;
-        # bf16 products need 16 terms.
+        # float32 operands enter matrix products as TF32, which has the range of float32 and ten bits of its fraction.
         DOT=tl.bfloat16 if low_precision else tl.float32,
         PRECISION="tf32",
+        num_warps=tile.warps,
+        **limit,
+        **COMPILER_OPTIONS,
     )
-
-
-def _compiler(tile: Tile) -> dict[str, object]:
-    limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
-    return {"num_warps": tile.warps, **limit, **COMPILER_OPTIONS}
-
-
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
-
-
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def field_forward(
@@ -449,7 +445,7 @@ def field_forward(
     density_bias: float = 0.0,
     tile: Tile | None = None,
 ) -> Tensor:
-    """rgb and raw density `[B, R, S, 4]`, float32; `max_optical_depth` > 0: samples behind that depth stay empty."""
+    """rgb and raw density `[B, R, S, 4]`, float32; samples behind `max_optical_depth` > 0 are empty."""
     planes, decoder, origins, directions, half_width, contraction = scene
     tile = tile or forward_tile(planes.shape[-1])
     batch, rays, samples = distances.shape
@@ -457,32 +453,17 @@ def field_forward(
     if not out.numel():
         return out
     planes = addressable(planes)
-    layout = texel_strides(planes)
     block_r, block_s = _ray_block(samples, tile, STOPPING_SAMPLES if max_optical_depth else 32)
     tiles = triton.cdiv(rays, block_r)
     field_forward_kernel[(batch * tiles,)](
-        planes,
-        *decoder,
-        origins,
-        directions,
-        distances,
-        distances if noise is None else noise,
-        out,
-        rays,
-        samples,
-        *planes.shape[2:4],
-        *layout,
-        1 / half_width,
-        max_optical_depth,
-        density_bias,
-        EMPTY_RAW_DENSITY,
-        tiles,
+        *(planes, *decoder, origins, directions, distances, distances if noise is None else noise, out),
+        *(rays, samples, *planes.shape[2:4], *_texel_strides(planes)),
+        *(1 / half_width, max_optical_depth, density_bias, EMPTY_RAW_DENSITY, tiles),
         BLOCK_R=block_r,
         BLOCK_S=block_s,
         NOISE=noise is not None,
         STOP=max_optical_depth > 0,
-        **_constants(planes, decoder.bias_1.shape[0], contraction, _is_wide(layout, planes)),
-        **_compiler(tile),
+        **_options(planes, decoder.bias_1.shape[0], contraction, _is_wide(planes), tile),
     )
     return out
 
@@ -490,69 +471,46 @@ def field_forward(
 def field_backward(
     scene: Scene, distances: list[Tensor], gradients: list[Tensor], needs: Needs, tile: Tile | None = None
 ) -> FieldGradients:
-    """Gradients of the field at several sets of distances together, so that planes are zeroed and summed once."""
+    """Gradients of the field at several sets of distances, summed."""
     planes, decoder, origins, directions, half_width, contraction = scene
-    tile = tile or backward_tile(planes.shape[-1], _capability(planes.device))
-    channels, hidden = planes.shape[-1], decoder.bias_1.shape[0]
-    totals = torch.zeros(0, device=planes.device)
-    grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else totals
-    grad_origins = torch.zeros_like(origins, memory_format=torch.contiguous_format) if needs.rays else totals
-    grad_directions = torch.zeros_like(directions, memory_format=torch.contiguous_format) if needs.rays else totals
+    device, channels, hidden = planes.device, planes.shape[-1], decoder.bias_1.shape[0]
+    capability, processors = (9, 0), 1  # in the interpreter
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        processors = torch.cuda.get_device_properties(device).multi_processor_count
+    tile = tile or backward_tile(channels, capability)
+    programs = processors * tile.programs_per_processor
+    unused = torch.empty(0, device=device)
+    grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else unused
+    grad_rays = [torch.zeros_like(origins) if needs.rays else unused for _ in range(2)]
+    sizes = (hidden * channels, hidden, 4 * hidden, 4)
+    partial = torch.zeros((len(distances), programs, sum(sizes) if needs.decoder else 0), device=device)
+    scratch = torch.empty(programs * tile.samples * channels, device=device)
     planes = addressable(planes)
-    layout, grad_layout = (
-        texel_strides(planes),
-        texel_strides(grad_planes) if needs.planes else TexelStrides(0, 0, 0, 0),
-    )
-    batch, rays = distances[0].shape[:2]
-    programs = _processors(planes.device) * tile.programs_per_processor
-    partial = torch.zeros(
-        (len(distances), programs, hidden * channels + 5 * hidden + 4) if needs.decoder else (len(distances), 0),
-        device=planes.device,
-    )
-    scratch = torch.empty(programs * tile.samples * channels, device=planes.device)
-    wide = _is_wide(layout, planes) or (needs.planes and _is_wide(grad_layout, planes))
-    for at, gradient, partial_sums in zip(distances, gradients, partial, strict=True):
-        samples = at.shape[2]
+    wide = _is_wide(planes) or (needs.planes and _is_wide(grad_planes))
+    for t, gradient, partial_sums in zip(distances, gradients, partial, strict=True):
+        batch, rays, samples = t.shape
         block_r, block_s = _ray_block(samples, tile)
         tiles = triton.cdiv(rays, block_r)
         if not gradient.numel():
             continue
         field_backward_kernel[(min(programs, batch * tiles),)](
-            planes,
-            decoder.weight_1,
-            decoder.bias_1,
-            decoder.weight_2,
-            origins,
-            directions,
-            at,
-            gradient,
-            grad_planes,
-            grad_origins,
-            grad_directions,
-            partial_sums,
-            scratch,
-            rays,
-            samples,
-            *planes.shape[2:4],
-            *layout,
-            *grad_layout,
-            1 / half_width,
-            tiles,
-            batch * tiles,
+            *(planes, *decoder[:3], origins, directions, t, gradient),
+            *(grad_planes, *grad_rays, partial_sums, scratch),
+            *(rays, samples, *planes.shape[2:4], *_texel_strides(planes)),
+            *(_texel_strides(grad_planes) if needs.planes else [0] * 4),
+            *(1 / half_width, tiles, batch * tiles),
             BLOCK_R=block_r,
             BLOCK_S=block_s,
             PLANES=needs.planes,
             POSITIONS=needs.rays,
             DECODER=needs.decoder,
-            **_constants(planes, hidden, contraction, wide),
-            **_compiler(tile),
+            **_options(planes, hidden, contraction, wide, tile),
         )
     grad_decoder = None
     if needs.decoder:
-        parts = partial.sum((0, 1)).split([hidden * channels, hidden, 4 * hidden, 4])
+        parts = partial.sum((0, 1)).split(sizes)
         grad_decoder = Decoder(*(part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True)))
     return FieldGradients(
-        grad_planes if needs.planes else None,
-        grad_decoder,
-        *((grad_origins, grad_directions) if needs.rays else (None, None)),
+        grad_planes if needs.planes else None, grad_decoder, *(grad_rays if needs.rays else (None, None))
     )

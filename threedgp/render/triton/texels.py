@@ -1,6 +1,6 @@
-"""Device functions of the field's kernels: positions to plane coordinates, bilinear gather of texels, and its reverse.
+"""Device functions of the field's kernels: plane coordinates, the bilinear gather of texels, and their gradients.
 
-Offsets inside a plane are in elements; strides are in units of C, which tells the compiler that rows are aligned.
+Offsets inside a plane are in elements; strides are in texels, which tells the compiler that texels are aligned.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def position_gradient(x, y, z, gx, gy, gz, inverse_half_width, CONTRACT: tl.cons
         beyond = tl.where(norm > 1.0, norm, 1.0)
         inverse = 1.0 / beyond
         factor = 0.5 * (2.0 - inverse) * inverse
-        # The factor's derivative along the radius, over the radius; the factor is constant inside the unit ball.
+        # Derivative of the factor along the radius, divided by the radius; it is 0 inside the unit ball.
         slope = tl.where(norm > 1.0, (inverse - 1.0) * inverse * inverse * inverse, 0.0)
         radial = (x * gx + y * gy + z * gz) * slope
         gx, gy, gz = factor * gx + radial * x, factor * gy + radial * y, factor * gz + radial * z
@@ -39,9 +39,9 @@ def position_gradient(x, y, z, gx, gy, gz, inverse_half_width, CONTRACT: tl.cons
 
 @triton.jit
 def _texel(coordinate, size):
-    """Index of the texel below a coordinate, and how far beyond it the coordinate lies."""
+    """Index of the texel below a coordinate, and the distance from it in texels."""
     position = (coordinate + 1.0) * ((size - 1) * 0.5)
-    # Far outside, the index would leave the range of int32; both texels are beyond the border there anyway.
+    # Clamped to the range of int32; both texels are beyond the border there.
     position = tl.minimum(tl.maximum(position, -2.0), size * 1.0)
     below = tl.floor(position)
     return below.to(tl.int32), position - below
@@ -49,7 +49,7 @@ def _texel(coordinate, size):
 
 @triton.jit
 def _offsets(row, column, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
-    """Offsets of texels' first channels inside a plane, in elements (strides are in units of C)."""
+    """Offsets of texels' first channels inside a plane, in elements (strides are in texels)."""
     if WIDE:
         row, column = row.to(tl.int64), column.to(tl.int64)
     return (row * stride_h + column * stride_w) * C
@@ -107,7 +107,7 @@ def _scatter_texel(
 
 @triton.jit
 def scatter(plane, gradient, across, up, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
-    """Add the gradient of features `[M, C]` to the four texels of one plane that they came from."""
+    """Add the gradient of features `[M, C]` to the four texels of one plane that they are interpolated from."""
     column, x = _texel(across, width)
     row, y = _texel(up, height)
     _scatter_texel(
