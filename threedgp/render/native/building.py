@@ -13,11 +13,9 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
@@ -26,31 +24,16 @@ SWITCH = "THREEDGP_NATIVE"
 """Environment variable; 0 disables native code."""
 
 
-class NativeError(RuntimeError):
-    """Native code is not available; the message says why."""
-
-
 def _compiler() -> str | None:
     names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def processor() -> str:
+def _processor() -> str:
     """What `-march=native` depends on, so that machines with a common home folder do not share binaries."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
-
-
-_warned = False
-
-
-def _warn_once(reason: str) -> None:
-    global _warned
-    if not _warned:
-        text = f"native code is not available, PyTorch operators replace it, which is several times slower: {reason}"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-    _warned = True
 
 
 @cache
@@ -60,11 +43,11 @@ def _build(source: Path, *definitions: str) -> ctypes.CDLL | str:
         return f"{SWITCH} is 0"
     compiler = _compiler()
     if compiler is None:
-        return "no C++ compiler (c++, g++ or clang++) was found"
+        return _warn("no C++ compiler (c++, g++ or clang++) was found")
     command = [compiler, *FLAGS, *(f"-D{definition}" for definition in definitions)]
     try:
         texts = [file.read_text() for file in (source, *sorted(HEADERS.glob("*.h")))]
-        key = hashlib.sha256("\0".join([*texts, *command, platform.machine(), processor()]).encode())
+        key = hashlib.sha256("\0".join([*texts, *command, platform.machine(), _processor()]).encode())
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threedgp"
         target = folder / f"{source.stem}-{key.hexdigest()[:20]}.so"
         if not target.exists():
@@ -77,48 +60,40 @@ def _build(source: Path, *definitions: str) -> ctypes.CDLL | str:
         return ctypes.CDLL(str(target))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
-        return f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[-1])}"
+        return _warn(f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
-        return f"{source.name} cannot be built or loaded: {error}"
+        return _warn(f"{source.name} cannot be built or loaded: {error}")
+
+
+_warned = False
+
+
+def _warn(reason: str) -> str:
+    """Warn, the first time in a process, that native code is not available; returns the reason."""
+    global _warned
+    if not _warned:
+        text = f"native code is not available, PyTorch operators replace it, which is several times slower: {reason}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    _warned = True
+    return reason
+
+
+def unavailable_reason(source: Path, *definitions: str) -> str | None:
+    """Why `compiled` fails with these arguments; None if it does not."""
+    built = _build(source, *definitions)
+    return built if isinstance(built, str) else None
 
 
 def compiled(source: Path, *definitions: str) -> ctypes.CDLL:
     """The compiled `source`; `definitions` are constants of it, such as `CHANNELS=8`.
 
-    Warns once per process where native code is expected but not available.
-
     Raises:
-        NativeError: saying why it is not available.
+        RuntimeError: saying why it is not available. The first time in a process, there is also a warning.
     """
     built = _build(source, *definitions)
     if isinstance(built, str):
-        if os.environ.get(SWITCH) != "0":
-            _warn_once(built)
-        raise NativeError(built)
+        raise RuntimeError(built)
     return built
-
-
-def unavailable_reason(load: Callable[[], object]) -> str | None:
-    """Why `load`, which calls `compiled`, raises NativeError; None if it does not."""
-    try:
-        load()
-    except NativeError as error:
-        return str(error)
-    return None
-
-
-reason_against = unavailable_reason
-
-
-def may_take(x: Tensor, reason_against: Callable[[], str | None]) -> bool:
-    """Whether native code for float32 on a CPU is available and supports `x`."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype is torch.float32
-        and x.numel() > 0
-        and not torch.compiler.is_compiling()
-        and reason_against() is None
-    )
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "team.h"
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -199,9 +199,9 @@ struct RayGroup {
 
 // Calls `work(scratch, first, end)` for each of `pieces` parts of the rays.
 template <class Work>
-void for_each_piece(const Sets* sets, int64_t rays, int64_t pieces, const Team* team, Work work) {
+void for_each_piece(const Sets* sets, int64_t rays, int64_t pieces, const Threads* threads, Work work) {
   const int64_t samples = sets->counts[0] + sets->counts[1];
-  team->share(pieces, [&](int64_t k) {
+  threads->for_each(pieces, [&](int64_t k) {
     static thread_local std::vector<float> memory;
     memory.resize(ROWS * LANES * samples + 16);  // one more cache line, to align the rest
     const auto at = reinterpret_cast<uintptr_t>(memory.data());
@@ -379,24 +379,24 @@ extern "C" {
 
 // rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
 void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
-                       int64_t pieces, const Team* team) {
-  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+                       int64_t pieces, const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
     forward(sets, rgb, depth, weights, transmittance, scratch, first, end);
   });
 }
 
 // Gradients of the samples, in the layout of the samples.
 void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
-                        int64_t rays, int64_t pieces, const Team* team) {
-  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+                        int64_t rays, int64_t pieces, const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
     backward(sets, gradients, grad_first, grad_second, scratch, first, end);
   });
 }
 
 // Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
 void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
-                const Team* team) {
-  for_each_piece(sets, rays, pieces, team, [=](float* scratch, int64_t first, int64_t end) {
+                const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
     draw(sets, u, out, fine, scratch, first, end);
   });
 }

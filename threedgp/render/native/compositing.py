@@ -7,7 +7,6 @@ threads.
 from __future__ import annotations
 
 import ctypes
-from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from threedgp.render.compositing import CompositeSettings
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
-from threedgp.render.native.threads import team
+from threedgp.render.native.threads import threads
 
 SOURCE = Path(__file__).with_name("compositing.cpp")
 MIN_SAMPLES_PER_THREAD = 16384
@@ -37,10 +36,9 @@ class _Gradients(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("rgb", "depth", "weights", "transmittance"))
 
 
-@cache
 def unavailable_reason() -> str | None:
     """Why there is no compiled compositing; None if there is."""
-    return building.unavailable_reason(partial(compiled, SOURCE))
+    return building.unavailable_reason(SOURCE)
 
 
 def _sets(distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings) -> _Sets:
@@ -55,7 +53,7 @@ def _sets(distances: list[Tensor], samples: list[Tensor], settings: CompositeSet
 def _work(sets: _Sets, rays: int) -> tuple[object, ...]:
     """The last arguments of each function: number of rays, of pieces to divide them into, threads."""
     pieces = max(min(torch.get_num_threads(), rays * sum(sets.counts) // MIN_SAMPLES_PER_THREAD), 1)
-    return ctypes.c_int64(rays), ctypes.c_int64(pieces), ctypes.byref(team())
+    return ctypes.c_int64(rays), ctypes.c_int64(pieces), ctypes.byref(threads())
 
 
 def composite_forward(

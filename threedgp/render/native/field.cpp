@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "team.h"
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -335,10 +335,10 @@ extern "C" {
 // and raw density `empty`; `bias` is added to raw density for that depth only.
 void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
                    const float* noise, float* out, int64_t images, float max_optical_depth, float bias, float empty,
-                   const Team* team) {
+                   const Threads* threads) {
   const int64_t total = images * rays->per_image;
-  const int64_t pieces = std::min(4 * team->threads, total);  // more than threads, because opaque rays end early
-  team->share(pieces, [=](int64_t k) {
+  const int64_t pieces = std::min(4 * threads->count, total);  // more than threads, because opaque rays end early
+  threads->for_each(pieces, [=](int64_t k) {
     forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, max_optical_depth,
             bias, empty);
   });
@@ -348,8 +348,8 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
 // padded.
 void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
                     const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
-                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Team* team) {
-  team->share(images, [=](int64_t image) {
+                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Threads* threads) {
+  threads->for_each(images, [=](int64_t image) {
     backward(texels, planes, rays, decoder, grad_out, grad_texels, grad_planes,
              grad_decoder ? grad_decoder + image * grad_size : nullptr, grad_origins, grad_directions,
              image * rays->per_image, (image + 1) * rays->per_image);

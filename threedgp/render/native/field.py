@@ -7,7 +7,6 @@ are then summed in order.
 from __future__ import annotations
 
 import ctypes
-from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
 from threedgp.render.field import FieldGradients, Needs, Scene
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
-from threedgp.render.native.threads import team
+from threedgp.render.native.threads import threads
 from threedgp.render.plane_layout import addressable, zeros_like_planes
 
 SOURCE = Path(__file__).with_name("field.cpp")
@@ -41,16 +40,15 @@ class _Decoder(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("w1", "w1t", "b1", "w2", "b2"))
 
 
-def _library(channels: int, hidden: int) -> ctypes.CDLL:
-    return compiled(SOURCE, f"CHANNELS={channels}", f"HIDDEN={hidden}")
+def _sizes(channels: int, hidden: int) -> tuple[str, str]:
+    return f"CHANNELS={channels}", f"HIDDEN={hidden}"
 
 
-@cache
 def unavailable_reason(channels: int, hidden: int) -> str | None:
     """Why there is no compiled field for these sizes; None if there is."""
     if channels % 8:
         return f"it takes planes whose channels are a multiple of 8, got {channels}"
-    return building.unavailable_reason(partial(_library, channels, hidden))
+    return building.unavailable_reason(SOURCE, *_sizes(channels, hidden))
 
 
 def _padded(decoder: Decoder) -> tuple[Tensor, ...]:
@@ -82,7 +80,7 @@ def field_forward(
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; samples behind `max_optical_depth` > 0 are empty."""
     decoder = scene.decoder
-    library = _library(scene.planes.shape[-1], decoder.bias_1.shape[0])
+    library = compiled(SOURCE, *_sizes(scene.planes.shape[-1], decoder.bias_1.shape[0]))
     planes = addressable(scene.planes.float())
     out = distances.new_empty((*distances.shape, 4))
     weights = _padded(decoder)
@@ -92,7 +90,7 @@ def field_forward(
         *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
         *(pointer(noise), pointer(out), ctypes.c_int64(len(distances))),
         *(ctypes.c_float(x) for x in (max_optical_depth, density_bias, EMPTY_RAW_DENSITY)),
-        ctypes.byref(team()),
+        ctypes.byref(threads()),
     )
     return out
 
@@ -101,7 +99,7 @@ def field_backward(scene: Scene, distances: list[Tensor], gradients: list[Tensor
     """Gradients of the field at several sets of distances, summed."""
     decoder, origins = scene.decoder, scene.origins
     channels, hidden = scene.planes.shape[-1], decoder.bias_1.shape[0]
-    library = _library(channels, hidden)
+    library = compiled(SOURCE, *_sizes(channels, hidden))
     batch, count = origins.shape[:2]
     padded = hidden + -hidden % 16
     sizes = (channels * padded, padded, 4 * padded, 4)
@@ -118,7 +116,7 @@ def field_backward(scene: Scene, distances: list[Tensor], gradients: list[Tensor
             *(pointer(gradient), pointer(grad_planes), ctypes.byref(grad_strides)),
             *(pointer(grad_decoder), ctypes.c_int64(sum(sizes))),
             *(pointer(grad_origins), pointer(grad_directions)),
-            *(ctypes.c_int64(batch), ctypes.byref(team())),
+            *(ctypes.c_int64(batch), ctypes.byref(threads())),
         )
     if grad_decoder is None:
         return FieldGradients(grad_planes, None, grad_origins, grad_directions)

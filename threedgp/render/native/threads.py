@@ -1,7 +1,7 @@
-"""Pieces of compiled work on the threads that PyTorch's own operators use.
+"""Native code on the threads of PyTorch's own operators.
 
-Threads of our own would have to take turns with PyTorch's, which after each operator keep a processor busy for a while,
-waiting for the next.
+Threads of its own would compete with PyTorch's, which keep a processor busy for a while after each operator while they
+wait for the next.
 """
 
 from __future__ import annotations
@@ -12,29 +12,21 @@ from functools import cache
 import torch
 
 
+class Threads(ctypes.Structure):
+    """The argument of native functions that lets them use several threads; see threads.h."""
+
+    _fields_ = (("parallel", ctypes.c_void_p), ("count", ctypes.c_int64))
+
+
 @cache
 def _parallel() -> int | None:
-    """Address of `GOMP_parallel` of the OpenMP library that PyTorch is linked to.
-
-    It runs a function once in each of its threads.
-    """
+    """Address of `GOMP_parallel`, which runs a function in several threads, in PyTorch's OpenMP library."""
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError, TypeError):  # another OpenMP than GNU's, or Windows
+    except (AttributeError, OSError, TypeError):  # an OpenMP library other than GNU's, or Windows
         return None
 
 
-class Team(ctypes.Structure):
-    """For `team.h`: shares work out inside of compiled code."""
-
-    _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_int64))
-
-
-def team() -> Team:
-    """As many threads as PyTorch uses now."""
-    return _team(_parallel(), torch.get_num_threads())
-
-
-@cache
-def _team(parallel: int | None, threads: int) -> Team:
-    return Team(parallel, threads)
+def threads() -> Threads:
+    """As many threads as PyTorch currently uses."""
+    return Threads(_parallel(), torch.get_num_threads())
