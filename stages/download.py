@@ -1,4 +1,4 @@
-"""Stage `download`: get the raw pictures."""
+"""Stage `download`: get the raw images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Get the raw pictures of the source that `dataset.source` names, into data/<dataset>/raw.
+    """Get the raw images of the source that `dataset.source` names, into data/<dataset>/raw.
 
-    The source `procedural` is rendered here, with true depth and cameras. What `dataset.path` names stays where it is
-    and is only listed; the rest is fetched. docs/data.md says where each set comes from. A stopped run goes on where it
-    was.
+    The source `procedural` is rendered, with true depth and cameras. Files at `dataset.path` stay where they are and
+    are listed; other data sets are downloaded (docs/data.md). A stopped run resumes where it was.
     """
     with open_stage("download", params) as stage:
         raw = stage.scratch / "raw"

@@ -1,4 +1,4 @@
-"""A web server that does what it is told, above all wrong."""
+"""A web server that answers as scripted, mostly wrong."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Server:
         self.scripts: dict[str, list[Answer]] = {}
         self.seen: list[Seen] = []
         self.closing = threading.Event()
-        self.busy = self.most_at_once = 0
+        self.busy = self.max_at_once = 0
         self.lock = threading.Lock()
         server = self
 
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.mine.lock:
             answer = script.pop(0) if len(script) > 1 else script[0]
             self.mine.busy += 1
-            self.mine.most_at_once = max(self.mine.most_at_once, self.mine.busy)
+            self.mine.max_at_once = max(self.mine.max_at_once, self.mine.busy)
         try:
             self._answer(answer)
         finally:

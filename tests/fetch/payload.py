@@ -1,4 +1,4 @@
-"""What the servers of these tests hold."""
+"""Files on the servers of these tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OTHER = np.random.default_rng(1).bytes(300_000)
 HALF = 150_000
 
 Fetch = Callable[..., bytes]
-"""Fetches the file at an address, given as in the fixture `get`, and returns what landed."""
+"""The type of the fixture `get`: downloads a file and returns its content."""
 
 
 def sha256(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Content that changes between two ranges is never mixed."""
+"""Parts of different versions of a file are never combined."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_changed_content_from_a_server_that_ignores_if_range(server: Server, get
 
 
 def test_unrecognizable_content_is_not_continued(server: Server, get: Fetch) -> None:
-    """Without ETag, date and checksum nobody would notice two halves of different files."""
+    """Without ETag, date and checksum, parts of different files could not be told apart."""
     url = server.script("/a.bin", Answer(DATA, cut=HALF), Answer(OTHER))
     assert get(url) == OTHER
     assert [one.range for one in server.gets()] == [None, None]

@@ -24,7 +24,7 @@ def test_whole_file(server: Server, get: Fetch, checksum: str | None) -> None:
 
 
 def test_bytes_land_as_they_come(server: Server, get: Fetch) -> None:
-    """Some servers call a .tar.gz an encoded .tar; its checksum is that of the .tar.gz."""
+    """Some servers declare a .tar.gz as a compressed .tar; the checksum is that of the .tar.gz."""
     packed = gzip.compress(DATA)
     url = server.script("/a.bin", Answer(packed, headers={"Content-Encoding": "gzip"}))
     assert get(url, checksum=sha256(packed)) == packed
@@ -45,7 +45,7 @@ def test_broken_connection_is_continued_where_it_broke(server: Server, get: Fetc
 
 
 def test_slow_server(server: Server, get: Fetch) -> None:
-    """It takes longer than a silence may, but it is never silent for so long."""
+    """The download takes longer than the read timeout, but no pause between two chunks does."""
     url = server.script("/a.bin", Answer(DATA, slow=0.08))
     assert get(url) == DATA and len(server.gets()) == 1
 
@@ -64,7 +64,7 @@ def test_no_content_length(server: Server, get: Fetch, answer: Answer) -> None:
 
 @pytest.mark.parametrize("stated", [{"size": len(DATA)}, {"checksum": sha256(DATA)}])
 def test_truncation_without_content_length(server: Server, get: Fetch, stated: dict[str, object]) -> None:
-    """Such an end looks like a good one; only what was stated tells."""
+    """Only the stated size or checksum shows that the end of the connection is not the end of the file."""
     whole = Answer(DATA, length=False, etag='"1"')
     url = server.script("/a.bin", replace(whole, cut=HALF), whole)
     assert get(url, **stated) == DATA

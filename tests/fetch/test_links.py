@@ -114,7 +114,7 @@ def test_connections(server: Server, run: Run) -> None:
     meet = threading.Barrier(3)
     urls = [server.script(f"/{i}", Answer(b"x", meet=meet)) for i in range(9)]
     assert len(list(run(urls, connections=3, policy=RetryPolicy(read_timeout=10)))) == 9
-    assert server.most_at_once == 3
+    assert server.max_at_once == 3
     assert len(server.gets()) == 9
 
 

@@ -1,4 +1,4 @@
-"""Stopped, killed and damaged: what the next run makes of what it finds."""
+"""Downloads that were stopped, killed or damaged, and the next run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_stopped_fetch_asks_only_for_the_rest(
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    # Far less than the minute for which a silent connection would be borne with.
+    # Far less than the read timeout of a minute.
     assert process.wait(10) == (7 if number == signal.SIGINT else -number)
     assert get(url) == DATA
     assert [one.range for one in server.gets()] == [None, f"bytes={HALF}-"]

@@ -99,7 +99,7 @@ class SourceKind:
     contents: Callable[[Path, str | None], Contents | None] = lambda path, subset: None
     """What lies at an existing `dataset.path`, found within seconds; None if it cannot be told so quickly."""
     download_bytes: Callable[[Config], tuple[int, int] | None] = lambda config: (0, 0)
-    """Bytes that the output of stage `download` takes, and bytes on top while it runs; None if nobody states them."""
+    """Bytes that the output of stage `download` takes, and additional bytes while it runs; None if unknown."""
 
     @property
     def subsets(self) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ class _Download:
             version = _Version(**json.loads(self._record.read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
-        # Without ETag, date and checksum nobody would notice two halves of different files.
+        # Without ETag, date and checksum, parts of different files could not be told apart.
         recognizable = version.etag or version.modified or self._file.checksum
         fits = 0 < self._done and (version.size is None or self._done <= version.size)
         return version if version.url == self._url and recognizable and fits else None

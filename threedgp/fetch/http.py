@@ -22,7 +22,7 @@ LOGIN_STATUS = {401, 403, 407}
 
 
 class ContentChanged(TransientError):
-    """The file on the server is no longer the one of which a part was downloaded; start over, at once."""
+    """The file on the server has changed since a part of it was downloaded; the download starts over at once."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, retry_after=0)

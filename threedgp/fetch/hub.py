@@ -27,7 +27,7 @@ MEGABYTE = 10**6
 
 
 def endpoint() -> str:
-    """Address of the hub, or of the server that HF_ENDPOINT names in its stead."""
+    """Address of the hub, or of the server that HF_ENDPOINT names instead."""
     return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
@@ -89,7 +89,7 @@ def download_dataset(
 def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
     """Path of the file `name` of a model repository: in the mirror, or in the cache of `huggingface_hub`.
 
-    What is in the cache is used without asking the hub, so that results stay the same.
+    A cached file is used without a request to the hub, so that results stay the same.
 
     Raises:
         UserError: there is no such file, or it cannot be downloaded.

@@ -48,7 +48,7 @@ def find_weights(
 ) -> Path:
     """A local file with the weights `name`, whose checksum is right.
 
-    What is downloaded stays in a cache. A URL without a stated checksum must lead to the same file ever after.
+    Downloads are cached. If a URL states no checksum, the checksum of the first download is required from then on.
 
     Args:
         name: entry of `table.WEIGHTS`, or any name for what `given` leads to.

@@ -45,7 +45,7 @@ def test_box_of_another_picture(box: list[int]) -> None:
 
 @pytest.mark.parametrize("box", [[], [1, 2, 3], [0, 1, 0, None]])
 def test_no_box(box: list[int]) -> None:
-    with pytest.raises(BadPicture, match="is no bounding box"):
+    with pytest.raises(BadPicture, match="is not a bounding box"):
         cut_out(stored(PIXELS, 1).fp.getvalue(), box)
 
 

@@ -43,7 +43,7 @@ def test_other_modes(mode: str) -> None:
     np.testing.assert_array_equal(decode_picture(data), np.asarray(reopened(data).convert("RGB")))
 
 
-def test_cmyk_keeps_its_colours() -> None:
+def test_cmyk_keeps_its_colors() -> None:
     picture = decode_picture(saved(RGB.convert("CMYK"), "JPEG", quality=95)).astype(int)
     assert np.abs(picture - np.asarray(RGB)).mean() < 4  # an inverted one is off by about 100
 
@@ -62,11 +62,11 @@ def ycck(rgb: np.ndarray) -> bytes:
     return data[:mark] + b"\x02" + data[mark + 1 :]
 
 
-def test_adobe_ycck_keeps_its_colours() -> None:
+def test_adobe_ycck_keeps_its_colors() -> None:
     rgb = np.asarray(RGB)
     with Image.open(io.BytesIO(ycck(rgb))) as image:
         assert image.mode == "CMYK" and image.info["adobe_transform"] == 2
-    assert np.abs(decode_picture(ycck(rgb)).astype(int) - rgb).max() <= 6  # two rounded colour transforms and a JPEG
+    assert np.abs(decode_picture(ycck(rgb)).astype(int) - rgb).max() <= 6  # two rounded color transforms and a JPEG
 
 
 def test_black_ink_darkens() -> None:
@@ -87,8 +87,8 @@ def test_transparency_lies_over_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
-def test_one_transparent_colour(mode: str) -> None:
-    """PNG's chunk tRNS: pixels of exactly this colour are clear, all others opaque."""
+def test_one_transparent_color(mode: str) -> None:
+    """PNG's chunk tRNS: pixels of exactly this color are clear, all others opaque."""
     if mode == "I;16":
         values, clear = np.full((4, 5), 2570, np.uint16), 770
         values[1, 2] = clear
@@ -115,7 +115,7 @@ def test_sixteen_bits_are_scaled(kind: str) -> None:
     np.testing.assert_array_equal(decode_picture(data), np.repeat(np.rint(values / 257)[..., None], 3, axis=2))
 
 
-def test_sixteen_bit_colour() -> None:
+def test_sixteen_bit_color() -> None:
     values = RNG.integers(0, 65536, (9, 7, 3), dtype=np.uint16)
     data = cv2.imencode(".png", values[..., ::-1])[1].tobytes()
     assert np.abs(decode_picture(data).astype(int) - values / 257).max() <= 1
@@ -192,7 +192,7 @@ def test_first_frame_of_an_animation(kind: str) -> None:
     assert red[0] > 240 and max(red[1:]) < 15
 
 
-def test_colour_profile_is_ignored() -> None:
+def test_color_profile_is_ignored() -> None:
     plain, tagged = saved(RGB, "PNG"), saved(RGB, "PNG", icc_profile=b"not even a profile")
     np.testing.assert_array_equal(decode_picture(plain), decode_picture(tagged))
 

@@ -1,4 +1,4 @@
-"""Source `folder`: classes, what is left out and why, and pictures that change after they were listed."""
+"""Source `folder`: classes, rejected files with reasons, and files that change after they were listed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_zip_is_read_in_place(tmp_path: Path) -> None:
     assert [path for path in sorted(tmp_path.rglob("*")) if "raw" not in str(path)] == before
 
 
-@pytest.mark.parametrize("place", [6, 46], ids=["unknown version", "name that is no UTF-8"])
+@pytest.mark.parametrize("place", [6, 46], ids=["unknown version", "name that is not UTF-8"])
 def test_damaged_zip(tmp_path: Path, place: int) -> None:
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.writestr("ä.png", b"")

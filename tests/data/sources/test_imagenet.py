@@ -1,4 +1,4 @@
-"""Source `imagenet`: the same pictures from every layout, and one sentence where there are none."""
+"""Source `imagenet`: the same images from every layout, and clear errors where there are none."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_missing_parquet_file_is_named(opened: Opened, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "empty folder", "other pictures", "other tar", "no tar"])
-def test_person_without_it_is_told_what_to_fetch(opened: Opened, tmp_path: Path, kind: str) -> None:
+def test_missing_data_says_what_to_download(opened: Opened, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "in"
     if kind == "other pictures":
         write_tree(path, {"cats/a.jpg": b""})
@@ -126,7 +126,7 @@ def test_person_without_it_is_told_what_to_fetch(opened: Opened, tmp_path: Path,
         assert fact in message or kind == "no tar"
 
 
-def test_hostile_members_are_rejects_and_write_nothing(opened: Opened, tmp_path: Path) -> None:
+def test_unsafe_members_are_rejected_and_write_nothing(opened: Opened, tmp_path: Path) -> None:
     good = FILES[f"{WNIDS[0]}/{WNIDS[0]}_0.JPEG"]
     inner = tmp_path / "inner.tar"
     write_tar(inner, {"good.JPEG": good, "../evil.JPEG": good, "/etc/evil.JPEG": good, "notes.txt": b"x"})
@@ -174,7 +174,7 @@ def test_changed_tar_is_noticed(opened: Opened, tmp_path: Path) -> None:
     source = opened("imagenet", tmp_path / "train.tar")
     assert_all_there(source)
     os.utime(tmp_path / "train.tar", ns=(0, 1))
-    assert_all_there(opened("imagenet", tmp_path / "train.tar"))  # what was listed of the old one is thrown away
+    assert_all_there(opened("imagenet", tmp_path / "train.tar"))  # the listing of the old file is discarded
     (tmp_path / "train.tar").unlink()
     config = DatasetConfig(name="x", source="imagenet", path=str(tmp_path / "train.tar"))
     with pytest.raises(UserError, match=r"train\.tar: vanished since stage download"):
@@ -227,7 +227,7 @@ def test_threads_share_a_source(opened: Opened, tmp_path: Path) -> None:
             done.result()
 
 
-def test_files_of_the_hub_are_fetched(opened: Opened, tmp_path: Path) -> None:
+def test_files_of_the_hub_are_downloaded(opened: Opened, tmp_path: Path) -> None:
     data = tmp_path / "mirror" / "ILSVRC" / "imagenet-1k" / "data"
     write_hub_files(data, [hub_table(list(FILES.values()), [0] * len(FILES), ["tench"])])
     write_hub_files(data, [hub_table([b"x"], [0])], split="validation")
@@ -238,7 +238,7 @@ def test_files_of_the_hub_are_fetched(opened: Opened, tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").rglob("validation-*"))
 
 
-def test_labels_beyond_all_bounds_cost_their_rows_alone(opened: Opened, tmp_path: Path) -> None:
+def test_invalid_labels_reject_only_their_rows(opened: Opened, tmp_path: Path) -> None:
     pictures = list(FILES.values())[:4]
     write_hub_files(tmp_path / "in", [hub_table(pictures, [0, 2**40, -1, 2])])
     found = list(read_all(opened("imagenet", tmp_path / "in")).values())
@@ -259,6 +259,6 @@ def test_class_tars_without_pictures(opened: Opened, tmp_path: Path) -> None:
         opened("imagenet", tmp_path / "outer.tar")
 
 
-def test_path_below_the_home_of_nobody(opened: Opened) -> None:
+def test_home_folder_of_an_unknown_user(opened: Opened) -> None:
     with pytest.raises(UserError, match=r"^dataset\.path: ~nouser/x does not exist"):
         opened("imagenet", "~nouser/x")

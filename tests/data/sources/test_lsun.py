@@ -35,7 +35,7 @@ def assert_all_there(source: Source) -> None:
 
 
 @pytest.mark.parametrize("place", ["horse", "", "horse/data.mdb"])
-def test_lmdb_is_used_where_it_lies(opened: Opened, tmp_path: Path, place: str) -> None:
+def test_lmdb_is_used_in_place(opened: Opened, tmp_path: Path, place: str) -> None:
     write_lmdb(tmp_path / "in" / "horse", VALUES)
     before = (tmp_path / "in/horse/data.mdb").stat()
     raw = tmp_path / "scratch/raw"
@@ -62,11 +62,11 @@ def test_zip_is_unpacked_once(
     assert_all_there(open_source(config, moved))
 
 
-def test_zip_is_fetched(opened: Opened, tmp_path: Path) -> None:
+def test_zip_is_downloaded(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     write_lsun_zip(tmp_path / "mirror" / "horse.zip", VALUES)
     assert_all_there(opened("lsun", None, subset="horse", machine={"mirror": str(tmp_path / "mirror")}))
-    assert not list((tmp_path / "scratch").rglob("*.zip")), "its space is given back"
+    assert not list((tmp_path / "scratch").rglob("*.zip")), "the zip is removed"
 
 
 def test_other_zip_is_unpacked_again(opened: Opened, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_other_zip_is_unpacked_again(opened: Opened, tmp_path: Path) -> None:
     assert_all_there(opened("lsun", tmp_path / "horse.zip", subset="horse"))
 
 
-def test_values_that_are_no_pictures(opened: Opened, tmp_path: Path) -> None:
+def test_values_that_are_not_images(opened: Opened, tmp_path: Path) -> None:
     write_lmdb(tmp_path / "horse", {**VALUES, b"a": b"no picture", b"b": b""})
     pictures = read_all(opened("lsun", tmp_path / "horse", subset="horse"))
     errors = {name: picture.error for name, picture in pictures.items() if picture.error}

@@ -30,7 +30,7 @@ def assert_all_there(source: Source) -> None:
         np.testing.assert_array_equal(found.rgb, decoded(data))
 
 
-def test_local_files_are_used_where_they_lie(opened: Opened, tmp_path: Path) -> None:
+def test_local_files_are_used_in_place(opened: Opened, tmp_path: Path) -> None:
     write_hub_files(tmp_path / "in" / "data", [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])
     source = opened("sdip", tmp_path / "in", subset="dogs")
     assert_all_there(source)
@@ -42,7 +42,7 @@ def test_local_files_are_used_where_they_lie(opened: Opened, tmp_path: Path) -> 
         open_source(config, tmp_path / "scratch/raw")
 
 
-def test_files_of_the_hub_are_fetched(opened: Opened, tmp_path: Path) -> None:
+def test_files_of_the_hub_are_downloaded(opened: Opened, tmp_path: Path) -> None:
     repository = tmp_path / "mirror" / "rmokady" / "SDIP_elephant"
     write_hub_files(repository / "data", [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])
     (repository / "README.md").write_text("about")
@@ -78,13 +78,13 @@ def test_boxes_and_other_columns(opened: Opened, tmp_path: Path, name: str) -> N
 
 
 def test_boxes_of_all_kinds_of_numbers(opened: Opened, tmp_path: Path) -> None:
-    """Fractions are rounded; what is no box is one picture less, not the end of the set."""
+    """Fractions are rounded; an invalid box rejects one image, not the data set."""
     boxes = [[0.4, 19.6, 2.0, 30.0], [float("nan"), 20.0, 1.0, 30.0], [0.0, 1e12, 0.0, 9.0], [1.0, 2.0, 3.0], None]
     table = hub_table(PICTURES[:5]).append_column("box", pa.array(boxes, pa.list_(pa.float64())))
     write_hub_files(tmp_path / "in", [table])
     pictures = list(read_all(opened("sdip", tmp_path / "in", subset="dogs")).values())
     np.testing.assert_array_equal(pictures[0].rgb, decoded(PICTURES[0])[0:20, 2:30])
-    assert all("is no bounding box" in str(picture.error) for picture in pictures[1:4])
+    assert all("is not a bounding box" in str(picture.error) for picture in pictures[1:4])
     np.testing.assert_array_equal(pictures[4].rgb, decoded(PICTURES[4]))
 
 

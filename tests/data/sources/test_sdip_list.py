@@ -1,4 +1,4 @@
-"""SDIP by the authors' list: dead links, pictures that are others now, stops, and what is kept."""
+"""SDIP by the authors' list: dead links, replaced photographs, and stopped runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOXES = [[number, 40 + number, 10, 60] for number in range(COUNT)]
 
 @dataclass
 class Site:
-    """Serves FILES; what is in `instead` is served in their stead (None = 404)."""
+    """Serves FILES, or the content of `instead` for some of them (None = 404)."""
 
     address: str = ""
     instead: dict[str, bytes | None] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def opened_list(opened: Opened, path: Path, **machine: object) -> Source:
     return opened("sdip", path, subset="dogs", machine={"requests_per_second": 1000, **machine})
 
 
-def test_boxes_are_cut_out_of_what_is_fetched(opened: Opened, site: Site, tmp_path: Path) -> None:
+def test_boxes_are_cut_out_of_downloaded_photographs(opened: Opened, site: Site, tmp_path: Path) -> None:
     source = opened_list(opened, site.write_list(tmp_path / "dogs.json"))
     found = list(read_all(source).values())
     assert len(found) == COUNT and source.class_names == ["dogs"]
@@ -81,11 +81,11 @@ def test_boxes_are_cut_out_of_what_is_fetched(opened: Opened, site: Site, tmp_pa
         np.testing.assert_array_equal(one.rgb, decoded(data)[top:bottom, left:right])
     shards = sorted((tmp_path / "scratch/raw/pictures").glob("*.parquet"))
     rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
-    assert [row["url"] for row in rows] == [site.address + name for name in FILES]  # their licence asks to name it
+    assert [row["url"] for row in rows] == [site.address + name for name in FILES]  # their license asks to name it
     assert [row["image"] for row in rows] == list(FILES.values())
 
 
-def test_what_is_gone_is_left_out_and_listed(opened: Opened, site: Site, tmp_path: Path) -> None:
+def test_dead_links_are_left_out_and_listed(opened: Opened, site: Site, tmp_path: Path) -> None:
     site.instead = {"/1_o.jpg": None, "/6_o.jpg": encoded(picture(0, 20, 20), "PNG"), "/9_o.jpg": b"<html>gone</html>"}
     found = read_all(opened_list(opened, site.write_list(tmp_path / "dogs.json")))
     assert len(found) == COUNT - 3 and all(one.error is None for one in found.values())
@@ -105,12 +105,10 @@ def test_too_many_are_an_error(opened: Opened, site: Site, tmp_path: Path, inste
     before = set(site.asked)
     site.asked.clear()
     assert len(read_all(opened_list(opened, path, max_dead_links=0.4))) == 8
-    assert not set(site.asked) & set(list(FILES)[:4]) and before, "what was found before is kept"
+    assert not set(site.asked) & set(list(FILES)[:4]) and before, "finished shards are kept"
 
 
-def test_goes_on_where_it_was_stopped(
-    opened: Opened, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_run_is_resumed(opened: Opened, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = site.write_list(tmp_path / "dogs.json")
     site.instead = {"/2_o.jpg": None, "/5_o.jpg": None}
     sort_out, calls = sdip._sort_out, []
@@ -127,7 +125,7 @@ def test_goes_on_where_it_was_stopped(
     site.asked.clear()
     found = read_all(opened_list(opened, path))
     assert len(found) == COUNT - 2
-    assert set(site.asked) <= {f"/{number}_o.jpg" for number in range(8, 12)}, "what was done is not asked for again"
+    assert set(site.asked) <= {f"/{number}_o.jpg" for number in range(8, 12)}, "finished shards are not requested again"
     assert pq.read_table(tmp_path / "scratch/raw/left_out.parquet").num_rows == 2
 
 

@@ -52,7 +52,7 @@ def upright_box(data: bytes, box: Box) -> Box:
     except Exception as error:  # broken headers raise many kinds of exceptions
         raise BadPicture(str(error) or type(error).__name__) from None
     if len(box) != 4 or None in box:
-        raise BadPicture(f"{box} is no bounding box")
+        raise BadPicture(f"{box} is not a bounding box")
     top, bottom = (min(max(edge, 0), rows) for edge in box[:2])
     left, right = (min(max(edge, 0), columns) for edge in box[2:])
     area = (box[1] - box[0]) * (box[3] - box[2])

@@ -122,7 +122,7 @@ def read_list(path: Path) -> list[Photograph]:
     """The entries of the authors' JSON: objects with `image_name`, a URL, and `bounding_box`.
 
     Raises:
-        UserError: the file is missing or is no such list.
+        UserError: the file is missing or is not such a list.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
