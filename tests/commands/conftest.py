@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from threedgp.config import Config, parse_config
 from threedgp.models.saving import write_model
 
 RESOLUTION = 16
@@ -63,3 +64,24 @@ def refused(threedgp) -> Callable[..., str]:
         return err.removeprefix("error: ").strip()
 
     return sentence
+
+
+@pytest.fixture
+def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty working directory, empty caches, and no token."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "home/token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def settings() -> Callable[..., Config]:
+    """The published settings on ImageNet, except for the given sections."""
+
+    def make(**sections: Any) -> Config:
+        return parse_config({"dataset": {"source": "imagenet"}} | sections)
+
+    return make

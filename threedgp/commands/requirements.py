@@ -1,0 +1,188 @@
+"""Images, weights and disk space that the settings in params.yaml need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from threedgp.config import Config
+from threedgp.data.shards import MANIFEST, read_manifest
+from threedgp.data.source import dataset_problem, get_source
+from threedgp.depth.estimator import NetworkKind, estimator_problem, get_estimator
+from threedgp.fetch.hub import cached_model
+from threedgp.fetch.table import WEIGHTS
+from threedgp.fetch.weights import cached_weights, kind_of
+from threedgp.runtime.addresses import address_problem, expanded, local_path
+
+VGG16_METRICS = {"precision_recall", "class_diversity"}
+"""Metrics that use `evaluate.neighbor_network`."""
+
+IMAGE_BYTES = {"webp": 67_200, "png": 91_900, "jpeg": 26_300}
+DEPTH_BYTES = 60_400
+"""Mean size of a photograph and its depth map at `MEASURED_RESOLUTION` (docs/data_formats.md)."""
+MEASURED_RESOLUTION = 256
+FEATURE_DIMS = {"none": 0, "efficientnet_lite0": 1280}
+DEFAULT_FEATURE_DIM = 2048
+"""That of Inception, of ResNet-50, and an estimate for all other networks."""
+RESULTS_BYTES = 2**30
+"""Model, states of the training, images."""
+
+
+def images_problem(config: Config) -> str | None:
+    """Why section `dataset` cannot be used, alone or with `depth.estimator`, and what to do; None if it can."""
+    data = config.dataset
+    problem = dataset_problem(data) or estimator_problem(config.depth.estimator, data.source)
+    if problem or data.path is None:
+        return problem
+    path = expanded(data.path)
+    if not path.exists():
+        what = "there is no"
+    elif path.is_dir() and not any(path.iterdir()):
+        what = "there is nothing in the folder"
+    else:
+        return None
+    instructions = get_source(data.source).instructions
+    advice = instructions(data.subset) if instructions else "put the images there or correct it"
+    return f"dataset.path: {what} '{data.path}'; {advice}"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a network that the settings need."""
+
+    network: str
+    key: str
+    """The setting that may name other weights."""
+    given: str | None
+    """Its value: a path, a URL or a hub id; None = the default weights."""
+    estimator: NetworkKind | None = None
+    """Set for depth estimators."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether they are a folder or a repository for `from_pretrained`, and not one file."""
+        return self.estimator is not None and self.estimator.file is None
+
+    def problem(self) -> str | None:
+        """Why the path or URL in the setting cannot be used; None if it can, or if there is none."""
+        if self.given is None or kind_of(self.given) == "hub":
+            return None
+        path = local_path(self.given)
+        if path is None:
+            problem = address_problem(self.given)
+            return problem and f"{self.key}: {problem}"
+        if self.is_folder and not (path / "config.json").is_file():
+            return f"{self.key}: {self.given} is not a folder with a config.json; correct it, or name a hub id"
+        if not self.is_folder and not path.is_file():
+            return f"{self.key}: there is no file '{self.given}'; correct it, or set it to null to use the default"
+        return None
+
+    def origin(self) -> tuple[str | None, str]:
+        """Path, URL or hub id of the weights, None for an entry of `fetch.table`; and the license, if it is known.
+
+        Raises:
+            LookupError: timm has no such model, or no weights for it.
+        """
+        if self.estimator:
+            default = self.given is None
+            return self.estimator.weights_or_default(self.given), self.estimator.license if default else ""
+        if self.given is not None:
+            return self.given, ""
+        if self.network in WEIGHTS:
+            return None, WEIGHTS[self.network].license
+        from timm.models import get_pretrained_cfg
+
+        try:
+            found = get_pretrained_cfg(self.network)
+        except RuntimeError as error:  # an unknown tag
+            raise LookupError(str(error)) from None
+        if found is None or not (found.hf_hub_id or found.url):
+            raise LookupError(f"timm has no weights for {self.network}; set it to a file, a URL or a hub id")
+        hub_file = f"{found.hf_hub_id}:{found.hf_hub_filename or 'model.safetensors'}"
+        return hub_file if found.hf_hub_id else found.url, found.license or ""
+
+    def cached(self, origin: str | None) -> Path | None:
+        """Where the weights are, if they were downloaded; `origin` is that of `origin()`."""
+        if self.is_folder:
+            return cached_model(origin)
+        return cached_weights("depth" if self.estimator else self.network, origin)
+
+
+def required_weights(config: Config) -> list[Weights]:
+    """All weights that the settings need, except those of EfficientNet-Lite0, which are part of a package."""
+    found = []
+    if config.features.network == "inception":
+        found.append(Weights("inception", "features.weights", config.features.weights))
+    if config.embed.network not in ("none", "efficientnet_lite0"):
+        found.append(Weights(config.embed.network, "embed.weights", config.embed.weights))
+    estimator = get_estimator(config.depth.estimator)
+    if isinstance(estimator, NetworkKind):
+        found.append(Weights(config.depth.estimator, "depth.weights", config.depth.weights, estimator))
+    evaluate = config.evaluate
+    if evaluate.neighbor_network == "vgg16" and VGG16_METRICS & set(evaluate.metrics):
+        found.append(Weights("vgg16", "evaluate.neighbor_weights", evaluate.neighbor_weights))
+    return found
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """Disk space for all outputs that do not exist yet."""
+
+    outputs: dict[str, float]
+    """Bytes by stage."""
+    peak: float
+    """Bytes in use at the same time, including the results and temporary files."""
+    download_unknown: bool
+    """Whether files of unknown size are downloaded in addition."""
+
+
+def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
+    """An estimate of the disk space that the pipeline needs; None if the number of images is unknown.
+
+    Assumes that DVC links files and does not copy them. Images of a local folder are counted by stage download.
+
+    Args:
+        data: folder of the outputs.
+    """
+    folder = data / config.dataset.name
+    counts = _num_images_and_classes(config, folder)
+    if counts is None:
+        return None
+    count, classes = counts
+    select, scale = config.select, (config.dataset.resolution / MEASURED_RESOLUTION) ** 2
+    limit = classes * select.keep_count if select.keep_count else math.ceil(count * select.keep_fraction)
+    kept = min(count, limit)
+    image = IMAGE_BYTES[config.prepare.encoding] * scale
+    depth = 0.0 if config.depth.estimator == "none" else DEPTH_BYTES * scale
+    feature = 4 * FEATURE_DIMS.get(config.features.network, DEFAULT_FEATURE_DIM)
+    embedding = 2 * FEATURE_DIMS.get(config.embed.network, DEFAULT_FEATURE_DIM)
+    shards = kept * (image + depth + embedding)
+    download = get_source(config.dataset.source).download_bytes(config)
+    # Folder and size of each output, and the size of temporary files while the stage runs.
+    stages = {
+        "download": ("raw", *(download or (0, 0))),
+        "prepare": ("prepared", count * image, 0),
+        "features": ("features", count * feature, 0),
+        "select": ("selected", 0, count * feature if kept < count else 0),
+        "depth": ("depth", kept * depth, 0),
+        "embed": ("embed", kept * embedding, 0),
+        "shards": ("shards", shards, shards),
+    }
+    outputs, total, peak = {}, float(RESULTS_BYTES), float(RESULTS_BYTES)
+    for stage, (output, size, temporary) in stages.items():
+        if not (folder / output).exists():
+            outputs[stage] = size
+            total += size
+            peak = max(peak, total + temporary)
+    return DiskSpace(outputs, peak, download_unknown=download is None and "download" in outputs)
+
+
+def _num_images_and_classes(config: Config, folder: Path) -> tuple[int, int] | None:
+    if (folder / "raw" / MANIFEST).is_file():
+        manifest = read_manifest(folder / "raw")
+        return manifest.rows, len(manifest.meta["class_names"])
+    if config.dataset.source == "procedural":
+        return config.download.count, 1
+    published = get_source(config.dataset.source).published.get(config.dataset.subset)
+    return published and (published.num_images, published.num_classes)
