@@ -11,7 +11,6 @@ import pytest
 
 from threedgp.commands.requirements import (
     RESULTS_BYTES,
-    VGG16_METRICS,
     DiskSpace,
     disk_space,
     images_problem,
@@ -114,12 +113,6 @@ def test_every_network_among_the_estimators_needs_weights(settings: Settings) ->
     for name in names("threedgp.depth.estimators"):
         needs_weights = "depth.weights" in keys(settings(depth={"estimator": name}, model={"depth": name != "none"}))
         assert needs_weights == isinstance(get_estimator(name), NetworkKind)
-
-
-def test_metrics_of_vgg16_are_those_of_stage_evaluate() -> None:
-    from threedgp.evaluation.real_side import NEED_NEIGHBOURS
-
-    assert VGG16_METRICS == NEED_NEIGHBOURS
 
 
 def test_paths_of_weights(settings: Settings, tmp_path: Path) -> None:

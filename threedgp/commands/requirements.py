@@ -15,9 +15,6 @@ from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.runtime.addresses import address_problem, expanded, local_path
 
-VGG16_METRICS = {"precision_recall", "class_diversity"}
-"""Metrics that use `evaluate.neighbor_network`."""
-
 IMAGE_BYTES = {"webp": 67_200, "png": 91_900, "jpeg": 26_300}
 DEPTH_BYTES = 60_400
 """Mean size of a photograph and its depth map at `MEASURED_RESOLUTION` (docs/data_formats.md)."""
@@ -119,9 +116,11 @@ def required_weights(config: Config) -> list[Weights]:
     estimator = get_estimator(config.depth.estimator)
     if isinstance(estimator, NetworkKind):
         found.append(Weights(config.depth.estimator, "depth.weights", config.depth.weights, estimator))
-    evaluate = config.evaluate
-    if evaluate.neighbor_network == "vgg16" and VGG16_METRICS & set(evaluate.metrics):
-        found.append(Weights("vgg16", "evaluate.neighbor_weights", evaluate.neighbor_weights))
+    if config.evaluate.neighbor_network == "vgg16":
+        from threedgp.evaluation.measuring import load_metrics  # imports PyTorch
+
+        if any(metric.role == "neighbor" for metric in load_metrics(config.evaluate.metrics).values()):
+            found.append(Weights("vgg16", "evaluate.neighbor_weights", config.evaluate.neighbor_weights))
     return found
 
 
