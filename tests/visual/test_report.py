@@ -261,7 +261,7 @@ def test_numbers_of_this_run_stand_below_the_published_ones(sources):
 
 def test_a_mesh_that_is_large_stays_beside_the_page(sources, monkeypatch):
     assert any(link.startswith("data:model/gltf-binary") for link in Page(build_report(sources)).references)
-    monkeypatch.setattr("threedgp.visual.report.MOST_MESH_BYTES", 3)
+    monkeypatch.setattr("threedgp.visual.report.MAX_MESH_BYTES", 3)
     page = Page(build_report(sources))
     assert not any("gltf" in link for link in page.references) and "mesh-000.glb" in page.text
 

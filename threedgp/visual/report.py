@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything it shows and asks the network for nothing."""
+"""The report: one self-contained HTML page, which loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_ch
 from threedgp.visual.published import IMAGENET_256
 from threedgp.visual.video import MIME, SUFFIX
 
-PICTURES = ("samples", "depth", "real", "views")
-MORE_PICTURES = ("normals", "truncation")
-"""Shown where stage `render` made them."""
-FILMS = ("flight", "interpolation")
-MOST_STAGES = 6
-"""Pictures of how the scenes came about while training."""
-MOST_MESH_BYTES = 4 << 20
-"""Larger meshes stay beside the page."""
-LEAST_DIVERSE = 10
-"""Classes that are listed."""
+IMAGES = ("samples", "depth", "real", "views")
+OPTIONAL_IMAGES = ("normals", "truncation")
+VIDEOS = ("flight", "interpolation")
+MAX_SNAPSHOTS = 6
+"""Images of the scenes at several points of the training."""
+MAX_MESH_BYTES = 4 << 20
+"""Larger meshes are named and not embedded."""
+NUM_CLASSES = 10
+"""Number of the least diverse classes that are listed."""
 MODEL = "model"
 SETS = {
     MODEL: "this model",
     "untrained": "the same model untrained",
     "other_half": "other half of the real set",
-    "real": "real pictures",
+    "real": "real images",
     "prior": "the prior",
     "blurred": "real set, blurred",
     "background": "backgrounds without objects",
@@ -47,11 +46,11 @@ SETS = {
 
 @dataclass(frozen=True)
 class Sources:
-    """All that the page is made of."""
+    """Inputs of the page."""
 
     title: str
     facts: Mapping[str, str]
-    """What was run, by name."""
+    """Description of the run, by title."""
     parameters: Mapping[str, Any]
     """Settings by dotted key; values may be nested."""
     metrics: Mapping[str, Any]
@@ -60,11 +59,11 @@ class Sources:
     renders: Path
     training: Path
     rejects: Mapping[str, Counter[str]]
-    """By stage: how many pictures were left out, by reason."""
+    """By stage: number of images that were left out, by reason."""
 
 
 def build_report(sources: Sources) -> str:
-    """The page as HTML. A function of its sources alone.
+    """The page as HTML, a deterministic function of its sources.
 
     Raises:
         UserError: a file of the sources is missing.
@@ -79,9 +78,9 @@ def build_report(sources: Sources) -> str:
     cameras = _read_cameras(sources.evaluation / "cameras.tsv")
     return environment.get_template("report.html.j2").render(
         sources=sources,
-        pictures={name: _embed(sources.renders / f"{name}.png", "image/png") for name in PICTURES}
-        | _found(sources.renders, MORE_PICTURES, ".png", "image/png"),
-        films=_found(sources.renders, FILMS, SUFFIX, MIME),
+        images={name: _embed(sources.renders / f"{name}.png", "image/png") for name in IMAGES}
+        | _found(sources.renders, OPTIONAL_IMAGES, ".png", "image/png"),
+        videos=_found(sources.renders, VIDEOS, SUFFIX, MIME),
         meshes=_meshes(sources.renders),
         comparisons=_comparisons(sources.evaluation / "comparisons.json"),
         strips=_strips(sources.evaluation),
@@ -90,7 +89,7 @@ def build_report(sources: Sources) -> str:
         histograms=_histograms(cameras),
         heat_maps=_heat_maps(sources.training / "camera_histograms.npz"),
         camera_rows=_camera_rows(sources.evaluation / "camera_distances.json"),
-        stages=_stages(sources.training / "pictures"),
+        snapshots=_snapshots(sources.training / "pictures"),
         curves=_curves(read_curves(sources.training)),
         published=IMAGENET_256,
         settings=dict(_flat(sources.parameters)),
@@ -98,35 +97,35 @@ def build_report(sources: Sources) -> str:
 
 
 def _found(folder: Path, names: Sequence[str], suffix: str, mime: str) -> dict[str, str]:
-    """Files among `names` that are there, as links that hold their content."""
+    """Data URLs of the files among `names` that exist."""
     return {name: _embed(file, mime) for name in names if (file := folder / f"{name}{suffix}").is_file()}
 
 
 def _meshes(folder: Path) -> dict[str, str | None]:
-    """Names of meshes, with a link that holds the file if it is small."""
+    """Names of meshes with a data URL, or None for large files."""
     return {
-        file.name: _embed(file, "model/gltf-binary") if file.stat().st_size <= MOST_MESH_BYTES else None
+        file.name: _embed(file, "model/gltf-binary") if file.stat().st_size <= MAX_MESH_BYTES else None
         for file in sorted(folder.glob("mesh-*.glb"))
     }
 
 
-def _stages(folder: Path) -> dict[str, str]:
-    """Pictures of the same scenes while training went on, by thousands of images: first, last and some between."""
+def _snapshots(folder: Path) -> dict[str, str]:
+    """Images of the same scenes during training, by thousands of training images: first, last and some between."""
     files = sorted(folder.glob("kimg-*.png"))
-    chosen = sorted({round(place) for place in np.linspace(0, len(files) - 1, MOST_STAGES)}) if files else []
+    chosen = sorted({round(place) for place in np.linspace(0, len(files) - 1, MAX_SNAPSHOTS)}) if files else []
     return {f"{float(files[i].stem.removeprefix('kimg-')):g}": _embed(files[i], "image/png") for i in chosen}
 
 
 def _least_diverse(file: Path) -> list[dict[str, str]]:
-    """Classes whose pictures are most alike, in the order of the file: the least diverse first."""
+    """Rows of the least diverse classes, which come first in the file."""
     if not file.is_file():
         return []
-    # No splitlines(): names may hold what it takes for the end of a line.
-    return list(csv.DictReader(io.StringIO(_read(file).decode(), newline=""), delimiter="\t"))[:LEAST_DIVERSE]
+    # Not splitlines(), since names may contain characters that it treats as line breaks.
+    return list(csv.DictReader(io.StringIO(_read(file).decode(), newline=""), delimiter="\t"))[:NUM_CLASSES]
 
 
 def _camera_rows(file: Path) -> dict[str, dict[str, float]]:
-    """Means, spreads and distances of each camera parameter; none where the true cameras are not known."""
+    """Statistics of each camera parameter; empty if the true cameras are unknown."""
     return json.loads(_read(file)) if file.is_file() else {}
 
 
@@ -134,7 +133,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{file}: the report shows this and it is missing; run `dvc repro report`.") from None
+        raise UserError(f"{file}: missing, but needed for the report; run `dvc repro report`.") from None
 
 
 def _embed(file: Path, mime: str) -> str:
@@ -152,7 +151,7 @@ def _comparisons(file: Path) -> list[dict[str, Any]]:
 
 
 def _strips(folder: Path) -> dict[str, str]:
-    names = {"real": "real pictures", **SETS}
+    names = {"real": "real images", **SETS}
     files = {label: folder / f"{name}.png" for name, label in names.items()}
     return {label: _embed(file, "image/png") for label, file in files.items() if file.is_file()}
 
@@ -169,7 +168,7 @@ def _read_cameras(file: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 UNITS = {"fov": "degrees", "look_at_radius": "scene units"}
-"""Of camera parameters; all others are radians."""
+"""Units of camera parameters other than radians."""
 
 
 def _histograms(cameras: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]:
@@ -180,31 +179,27 @@ def _histograms(cameras: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]
 
 
 def _heat_maps(file: Path) -> list[Markup]:
-    """How the distribution of each learned camera parameter moved while training; none where that was not kept."""
+    """Histograms of each learned camera parameter during training; empty if they were not recorded."""
     if not file.is_file():
         return []
+    charts = []
     with np.load(io.BytesIO(_read(file)), allow_pickle=False) as arrays:
         kimg = arrays["kimg"]
-        fields = [name.removesuffix("_edges") for name in arrays.files if name.endswith("_edges")]
-        return [
-            Markup(_heat_map(name, kimg, arrays[f"{name}_edges"], arrays[name]))
-            for name in fields
-            if len(kimg) and np.ptp(arrays[f"{name}_edges"]) > 0
-        ]
-
-
-def _heat_map(name: str, kimg: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
-    title = f"{name.replace('_', ' ')}, {UNITS.get(name, 'radians')}"
-    return heat_map(title, "thousands of images", kimg, edges, counts)
+        for name in [name.removesuffix("_edges") for name in arrays.files if name.endswith("_edges")]:
+            edges = arrays[f"{name}_edges"]
+            if len(kimg) and np.ptp(edges) > 0:
+                title = f"{name.replace('_', ' ')}, {UNITS.get(name, 'radians')}"
+                charts.append(Markup(heat_map(title, "thousands of images", kimg, edges, arrays[name])))
+    return charts
 
 
 def read_curves(folder: Path) -> list[dict[str, float]]:
-    """Lines of the training's log, each with `kimg`."""
+    """Records of the training log, each with `kimg`."""
     return [json.loads(line) for line in _read(folder / "curves.jsonl").decode().splitlines()]
 
 
 def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[Markup]]:
-    """A chart for each scalar, by group: `generator/loss` belongs to `generator`. Measured distances come first."""
+    """A chart for each scalar, by group: `generator/loss` belongs to `generator`. Distances come first."""
     groups: dict[str, list[Markup]] = {"distance": []}
     for name in dict.fromkeys(name for record in records for name in record if name != "kimg"):
         points = [(record["kimg"], record[name]) for record in records if name in record]
