@@ -123,7 +123,7 @@ def conclude(stage: Stage) -> None:
     """Measure everything from what the processes made, and publish the results."""
     from threedgp.evaluation import exhibits, measuring
     from threedgp.evaluation.sample_files import write_archive
-    from threedgp.features.registry import same_network
+    from threedgp.features.network import same_network
     from threedgp.models.loading import read_model_config
     from threedgp.runtime.atomic import write_json
 

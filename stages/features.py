@@ -18,7 +18,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     """Compute this process's share; what was written when it is stopped counts."""
     from threedgp.data.shards import ShardFolder
     from threedgp.features.extraction import write_features
-    from threedgp.features.registry import build_extractor
+    from threedgp.features.network import build_extractor
     from threedgp.runtime.device import choose_device
     from threedgp.runtime.processes import join_team
 

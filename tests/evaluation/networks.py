@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from threedgp.features.extractor import Features
+from threedgp.features.network import Features
 
 
 class Means:

@@ -15,8 +15,8 @@ from threedgp.data import schemas
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.evaluation.monitor import Monitor, first_pictures, measured_name
-from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
+from threedgp.features.network import Features
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError

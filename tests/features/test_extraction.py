@@ -14,8 +14,8 @@ from threedgp.data import schemas
 from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.features.extraction import write_embeddings, write_features
-from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
+from threedgp.features.network import Features
 from threedgp.features.statistics import STATISTICS, read_vectors, statistics_key
 
 

@@ -19,8 +19,8 @@ from threedgp.data.images import depth_to_bytes, encode_image
 from threedgp.data.loader import Batch, ShardLoader
 from threedgp.data.shards import ShardWriter
 from threedgp.evaluation.monitor import Monitor
-from threedgp.features.extractor import Features
 from threedgp.features.moments import Moments
+from threedgp.features.network import Features
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.errors import UserError

@@ -47,8 +47,7 @@ from threedgp.evaluation.real_images import blurred
 from threedgp.evaluation.reference import Inputs, Reference, TrainingImages
 from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
 from threedgp.evaluation.streams import Stream
-from threedgp.features.extractor import FeatureExtractor
-from threedgp.features.registry import same_network
+from threedgp.features.network import FeatureExtractor, same_network
 from threedgp.metrics._declaration import BACKGROUND, BLURRED, FLAT, MODEL, OTHER_HALF, UNTRAINED, Metric
 from threedgp.models.generator import Generator
 from threedgp.models.loading import load_model, load_untrained

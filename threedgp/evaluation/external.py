@@ -14,7 +14,7 @@ from threedgp.evaluation.measuring import Row, measure
 from threedgp.evaluation.reference import Reference
 from threedgp.evaluation.sample_files import Samples
 from threedgp.evaluation.scenes import estimated_depth
-from threedgp.features.extractor import FeatureExtractor
+from threedgp.features.network import FeatureExtractor
 from threedgp.metrics._declaration import MODEL, Metric
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import ALONE

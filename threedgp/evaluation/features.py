@@ -16,8 +16,8 @@ from threedgp.data.shards import ShardFolder
 from threedgp.evaluation.real_images import take_rows
 from threedgp.evaluation.streams import Stream
 from threedgp.features.extraction import one_thread_each
-from threedgp.features.extractor import FeatureExtractor, Features
 from threedgp.features.moments import Moments
+from threedgp.features.network import FeatureExtractor, Features
 from threedgp.features.statistics import read_vectors
 from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.processes import ALONE, Team

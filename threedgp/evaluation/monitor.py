@@ -14,9 +14,8 @@ from torch import Tensor
 from threedgp.config import Config
 from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder
-from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
-from threedgp.features.registry import build_extractor
+from threedgp.features.network import FeatureExtractor, build_extractor
 from threedgp.features.statistics import STATISTICS, statistics_key
 from threedgp.metrics import frechet
 from threedgp.metrics.swd import sliced_wasserstein

@@ -20,11 +20,10 @@ from threedgp.data.source import open_source
 from threedgp.evaluation.features import ExtractedFeatures, StoredFeatures, extract_features
 from threedgp.evaluation.real_images import RealImages, draw_sets, take_rows
 from threedgp.evaluation.streams import Stream
-from threedgp.features.extractor import FeatureExtractor
 from threedgp.features.moments import Moments
-from threedgp.features.registry import build_extractor
+from threedgp.features.network import FeatureExtractor, build_extractor
+from threedgp.features.networks.vgg16 import Vgg16
 from threedgp.features.statistics import STATISTICS, statistics_key
-from threedgp.features.vgg16 import Vgg16
 from threedgp.metrics._declaration import Metric
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError

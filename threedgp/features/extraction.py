@@ -17,7 +17,7 @@ from threedgp.data import schemas
 from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
-from threedgp.features.extractor import FeatureExtractor
+from threedgp.features.network import FeatureExtractor
 from threedgp.features.statistics import write_statistics
 from threedgp.runtime.processes import ALONE, Team
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
-from threedgp.features.preprocessing import Preprocessing, centre_crop
+from threedgp.features.networks._preprocessing import Preprocessing, center_crop
 
 PICTURES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40), dtype=np.uint8))
 
@@ -43,9 +43,9 @@ def test_all_of_it_is_named():
     assert one.identity == "bicubic40-crop0.875-mean0.5,0.4,0.3-std0.2,0.2,0.2"
 
 
-def test_centre_crop_is_the_middle():
+def test_center_crop_is_the_middle():
     wide = torch.arange(6).expand(1, 1, 4, 6)
-    assert centre_crop(wide)[0, 0, 0].tolist() == [1, 2, 3, 4]
+    assert center_crop(wide)[0, 0, 0].tolist() == [1, 2, 3, 4]
     tall = wide.transpose(2, 3)
-    assert centre_crop(tall)[0, 0, :, 0].tolist() == [1, 2, 3, 4]
-    assert centre_crop(wide, 2).flatten().tolist() == [2, 3, 2, 3]
+    assert center_crop(tall)[0, 0, :, 0].tolist() == [1, 2, 3, 4]
+    assert center_crop(wide, 2).flatten().tolist() == [2, 3, 2, 3]

@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from threedgp.features.extractor import Features
+from threedgp.features.network import Features, Settings
 from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import find_weights
 
 
 class Inception:
-    """Features of 2048 channels and 1008 logits without bias, as the Inception score takes them.
+    """Features of 2048 channels, and the 1008 logits without bias of the Inception score.
 
-    The network resizes pictures to 299x299 itself, the way TensorFlow 1 did.
+    The network resizes images to 299x299 itself, as TensorFlow 1 did.
 
     Args:
-        weights: path or address of the published weights; None = where torch-fidelity keeps them. Others are refused.
+        weights: path or URL of the published weights; None = they are downloaded. Others are refused.
         device: where the network runs.
-        mirror: folder or address where the weights are looked for first.
+        mirror: folder or URL where the weights are looked for first.
 
     Raises:
         UserError: the weights are missing, or they are others.
@@ -35,13 +35,21 @@ class Inception:
         checksum = WEIGHTS["inception"].file.checksum
         self.identity = f"inception-{checksum.partition(':')[2][:8]}"
         file = find_weights("inception", weights, key="features.weights", mirror=mirror)
-        # torch-fidelity unpickles the file, which is safe as its checksum is known.
+        # torch-fidelity unpickles the file, which is safe since its checksum is known.
         self._network = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)
         ).to(self.device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """Features of RGB pictures, uint8 `[B, 3, H, W]`."""
+        """Features of RGB images, uint8 `[B, 3, H, W]`."""
         pooled, logits = self._network(images.to(self.device))
         return Features(pooled.cpu(), logits.cpu())
+
+
+def build(settings: Settings) -> Inception:
+    """Build the network."""
+    return Inception(settings.weights, settings.device, settings.mirror)
+
+
+NETWORK = build

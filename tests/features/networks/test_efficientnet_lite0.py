@@ -11,8 +11,8 @@ import sklearn.datasets
 import torch
 from PIL import Image
 
-from threedgp.features.efficientnet_lite0 import EfficientNetLite0, load_network
-from threedgp.features.registry import build_extractor
+from threedgp.features.network import build_extractor
+from threedgp.features.networks.efficientnet_lite0 import EfficientNetLite0, load_network
 from threedgp.runtime.errors import UserError
 
 SKIMAGE = Path(skimage.__file__).parent / "data"

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import torch
 
-from threedgp.features import inception
-from threedgp.features.registry import build_extractor
+from threedgp.features.network import build_extractor
+from threedgp.features.networks import inception
 from threedgp.fetch.retry import RetryPolicy
 from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import find_weights

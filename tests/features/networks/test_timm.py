@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from features.test_preprocessing import PICTURES, by_timm
+from features.networks.test_preprocessing import PICTURES, by_timm
 from safetensors.torch import save_file
 
-from threedgp.features.registry import build_extractor, same_network
+from threedgp.features.network import build_extractor, same_network
 from threedgp.runtime.errors import UserError
 
 SIZE = 64

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.features.extractor import Features
-from threedgp.features.preprocessing import centre_crop
+from threedgp.features.network import Features, Settings
+from threedgp.features.networks._preprocessing import center_crop
 from threedgp.runtime.errors import UserError
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def weights_file() -> Path:
-    """Where the installed package keeps the weights.
+    """The file of weights in the installed package.
 
     Raises:
         UserError: the package is not installed.
@@ -33,7 +33,7 @@ def weights_file() -> Path:
 
 
 def load_network(file: Path) -> torch.nn.Module:
-    """timm's network with the weights of `file`, whose tensors have other names but the same order.
+    """timm's network with the weights of `file`, which have other names but the same order.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -47,7 +47,7 @@ def load_network(file: Path) -> torch.nn.Module:
 
 
 class EfficientNetLite0:
-    """Centre crop, bicubic resize with antialiasing, (x - 0.5) / 0.5; features of 1280 channels, 1000 logits."""
+    """Features of 1280 channels and 1000 logits, after a center crop and a bicubic resize with antialiasing."""
 
     name = "efficientnet_lite0"
     feature_dim = 1280
@@ -56,16 +56,24 @@ class EfficientNetLite0:
         self.input_size = input_size
         self.identity = f"{self.name}-{WEIGHTS_SHA256[:8]}-bicubic{input_size}"
         self.device = torch.device(device)
-        # The last layout keeps depthwise convolutions of a CPU fast.
+        # Depthwise convolutions on CPUs are fastest in this memory format.
         self._network = load_network(weights_file()).to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        """Features of RGB pictures, uint8 `[B, 3, H, W]`."""
-        x = centre_crop(images).to(self.device, torch.float32) / 255
+        """Features of RGB images, uint8 `[B, 3, H, W]`."""
+        x = center_crop(images).to(self.device, torch.float32) / 255
         if x.shape[-1] != self.input_size:
             size = (self.input_size, self.input_size)
             x = F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
         x = ((x - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
         pooled = self._network.forward_head(self._network.forward_features(x), pre_logits=True)
         return Features(pooled.float().cpu(), self._network.get_classifier()(pooled).float().cpu())
+
+
+def build(settings: Settings) -> EfficientNetLite0:
+    """Build the network."""
+    return EfficientNetLite0(settings.input_size, settings.device)
+
+
+NETWORK = build

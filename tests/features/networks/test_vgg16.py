@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from threedgp.features import vgg16
-from threedgp.features.vgg16 import Vgg16
+from threedgp.features.networks import vgg16
+from threedgp.features.networks.vgg16 import Vgg16
 from threedgp.fetch.table import WEIGHTS
 from threedgp.runtime.errors import UserError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from threedgp.features import timm_weights
-from threedgp.features.timm_weights import check_name, load_network, read_state, weights_file
+from threedgp.features.networks import timm as timm_weights
+from threedgp.features.networks.timm import check_name, load_network, read_state, weights_file
 from threedgp.runtime.errors import UserError
 
 NAME = "test_resnet"
@@ -133,14 +134,19 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(UserError) as error:
         load_network(NAME, file, 160)
     sentence = str(error.value)
-    for part in (f"{file} does not fit test_resnet", "it lacks conv1.0.weight", "excess surplus", "bn1.weight [5]"):
-        assert part in sentence
+    for part in (
+        f"{file} does not fit test_resnet",
+        'Missing key.*"conv1.0.weight"',
+        'Unexpected key.*"surplus"',
+        "bn1",
+    ):
+        assert re.search(part, sentence)
     assert "\n" not in sentence
 
 
-def test_weights_of_another_network_are_named_and_counted(tmp_path):
+def test_weights_of_another_network(tmp_path):
     save_file(state("test_vit"), tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match=r"it lacks .* and \d+ more; it has in excess"):
+    with pytest.raises(UserError, match=r"does not fit test_resnet: .*Missing key"):
         load_network(NAME, tmp_path / "weights.safetensors", 160)
 
 
@@ -155,7 +161,7 @@ def test_other_files_do_no_harm(tmp_path, monkeypatch, content, suffix):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"weights{suffix}"
     file.write_bytes(content)
-    with pytest.raises(UserError, match="holds no weights that can be read safely") as error:
+    with pytest.raises(UserError, match="cannot be read safely") as error:
         read_state(file)
     assert not Path("was here").exists()
     assert "\n" not in str(error.value)
@@ -168,5 +174,5 @@ def test_objects_among_the_tensors_are_refused(tmp_path, monkeypatch):
         read_state(tmp_path / "weights.pth")
     assert not Path("was here").exists()
     torch.save({"conv.weight": "not a tensor"}, tmp_path / "text.pth")
-    with pytest.raises(UserError, match="other things than tensors"):
+    with pytest.raises(UserError, match="not hold only tensors"):
         read_state(tmp_path / "text.pth")

@@ -1,0 +1,86 @@
+"""The interface of all feature networks, and the registry that finds them by name.
+
+Each module `threedgp.features.networks.NAME` declares one function `NETWORK` that builds the network from `Settings`.
+Names without a module are models of timm. Only the module that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from threedgp.config.choices import names
+
+SAME_NETWORK = {"tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite0.in1k": "efficientnet_lite0"}
+
+
+class Features(NamedTuple):
+    """Output of a network for B images, float32 on the CPU."""
+
+    pooled: Tensor
+    """`[B, D]`, after the global average pooling."""
+    logits: Tensor
+    """`[B, K]`, one per class; K = 0 if the network has no classifier."""
+
+
+class FeatureExtractor(Protocol):
+    """A frozen network. Apart from rounding, an image's features do not depend on the other images of its batch."""
+
+    name: str
+    identity: str
+    """Differs whenever the features may differ: network, weights and preprocessing."""
+    feature_dim: int
+    """D."""
+    input_size: int
+    """Side to which images are resized, in pixels."""
+    device: torch.device
+    """Where it runs. On a CPU several threads may call it at once."""
+
+    def __call__(self, images: Tensor) -> Features:
+        """Features of RGB images, uint8 `[B, 3, H, W]`."""
+        ...
+
+
+class Settings(NamedTuple):
+    """What a network is built from."""
+
+    name: str
+    """As in the settings."""
+    input_size: int
+    weights: str | None
+    """Path, URL or hub id; None = the default weights."""
+    device: torch.device
+    mirror: str | None
+    """Folder or URL where weights are looked for first."""
+
+
+def build_extractor(
+    network: str,
+    *,
+    input_size: int,
+    weights: str | None = None,
+    device: torch.device | str = "cpu",
+    mirror: str | None = None,
+) -> FeatureExtractor:
+    """Build the network that ``params.yaml`` calls `network`; the other arguments are those of `Settings`.
+
+    Raises:
+        UserError: the weights are missing or do not fit, or there is no such network.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # features are stored and compared in full precision
+    module = network if network in names("threedgp.features.networks") else "timm"
+    build = importlib.import_module(f"threedgp.features.networks.{module}").NETWORK
+    return build(Settings(network, input_size, weights, device, mirror))
+
+
+def same_network(first: str, second: str) -> bool:
+    """Whether two names mean the same network: a metric on it favors a model that was distilled from it.
+
+    Custom weights are not compared.
+    """
+    return SAME_NETWORK.get(first, first) == SAME_NETWORK.get(second, second)
