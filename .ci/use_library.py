@@ -18,8 +18,8 @@ from threedgp.config import parse_config
 from threedgp.data.loader import Batch
 from threedgp.models.generator import Generator
 from threedgp.models.initialization import initial_networks
+from threedgp.models.sampler import sample_scenes
 from threedgp.models.saving import save_model
-from threedgp.models.scenes import sample_scenes
 from threedgp.render import Backend, midpoint_randomness, render_rays
 from threedgp.training.step import Trainer
 

@@ -81,14 +81,14 @@ def _measure(config: Config, layout: Layout, trainer: Trainer) -> Measure | None
     settings = config.train
     if not settings.metric_kimg:
         return None
-    team = trainer.team
-    with team.leader_first():  # it may have to fetch weights
+    group = trainer.group
+    with group.leader_first():  # it may have to fetch weights
         monitor = open_monitor(
             config, layout.prepared, layout.features, layout.shards, trainer.device, scenes_at_once=trainer.piece
         )
 
     def measure(trainer: Trainer, meanwhile: Callable[[], None]) -> Measured:
-        found = monitor(trainer.average, config.dataset.resolution, team, meanwhile)
+        found = monitor(trainer.average, config.dataset.resolution, group, meanwhile)
         record = {
             f"distance/{measured_name(name, monitor.network, monitor.count)}": value for name, value in found.items()
         }
@@ -105,10 +105,10 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.models.saving import save_model
     from threedgp.runtime.device import choose_device
     from threedgp.runtime.processes import interruptible
-    from threedgp.training.distributed import join_team
+    from threedgp.training.distributed import join_group
     from threedgp.training.loop import prepare_trainer, train
 
-    with join_team(choose_device(config.machine.device)) as (team, device):
+    with join_group(choose_device(config.machine.device)) as (group, device):
 
         def open_loader(position: int) -> ShardLoader:
             return ShardLoader(
@@ -116,21 +116,21 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 config.train.batch_size,
                 config.train.seed,
                 position=position,
-                rank=team.rank,
-                world_size=team.size,
+                rank=group.rank,
+                world_size=group.size,
                 workers=config.machine.workers,
             )
 
         with interruptible(should_stop):  # there is nothing to save yet, and a slow download must not keep it
-            problem = batch_problem(config, team.size)  # before a process takes its share of a batch
+            problem = batch_problem(config, group.size)  # before a process takes its share of a batch
             if problem:
                 raise UserError(f"{problem}; change the batch, or machine.processes.")
             loader = open_loader(0)
             class_names = loader.class_names
-            trainer = prepare_trainer(config, loader, device, team)
+            trainer = prepare_trainer(config, loader, device, group)
             loader.close()
             measure = _measure(config, layout, trainer)
-            team.wait()  # whoever went on alone would wait in vain for one that is cut off
+            group.wait()  # whoever went on alone would wait in vain for one that is cut off
         curves, pictures = scratch / "curves", scratch / "pictures"
         outcome = train(
             trainer,
@@ -141,7 +141,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             show=lambda trainer: _draw(trainer, pictures),
             measure=measure,
         )
-        if team.leads:
+        if group.leads:
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
             curves.mkdir(exist_ok=True)
             (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))

@@ -37,25 +37,25 @@ def test_every_column_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "[", r"a\.json: this is no JSON"),
-        ("a.json", "[" * 100_000, r"a\.json: this is no JSON"),
+        ("a.json", "[", r"a\.json: not valid JSON"),
+        ("a.json", "[" * 100_000, r"a\.json: not valid JSON"),
         ("a.json", "[1, 2]", "expected a list of cameras"),
         ("a.json", '{"yaw": 1}', "expected a list of cameras"),
-        ("a.json", "[]", "there is no camera in it"),
-        ("a.csv", "yaw,pitch\n", "there is no camera in it"),
-        ("a.csv", "", "there is no camera in it"),
+        ("a.json", "[]", "contains no camera"),
+        ("a.csv", "yaw,pitch\n", "contains no camera"),
+        ("a.csv", "", "contains no camera"),
         ("a.csv", "yaw,pitch\n0.1,1.5\n0.1\n", "camera 2: expected 2 values"),
         ("a.csv", "yaw,pitch\n0.1,1.5,3\n", "camera 1: expected 2 values"),
         ("a.csv", "yaw,pich\n0.1,1.5\n", "camera 1: unknown column 'pich'; choose among yaw, pitch, roll"),
-        ("a.csv", "yaw\nleft\n", "camera 1: yaw is 'left', which is no number"),
-        ("a.csv", "yaw\nnan\n", "yaw is 'nan', which is no number"),
-        ("a.json", '[{"yaw": true}]', "yaw is True, which is no number"),
-        ("a.json", '[{"yaw": null}]', "yaw is None, which is no number"),
+        ("a.csv", "yaw\nleft\n", "camera 1: yaw is 'left', which is not a finite number"),
+        ("a.csv", "yaw\nnan\n", "yaw is 'nan', which is not a finite number"),
+        ("a.json", '[{"yaw": true}]', "yaw is True, which is not a finite number"),
+        ("a.json", '[{"yaw": null}]', "yaw is None, which is not a finite number"),
         ("a.csv", "pitch\n0\n", "pitch 0 does not lie between 0 and 3.142"),
         ("a.csv", "fov\n180\n", "fov 180 does not lie between 0 and 180 degrees"),
         ("a.csv", "radius\n-1\n", "radius -1 does not lie between"),
         ("a.csv", "look_at_radius\n-1\n", "look_at_radius -1 is negative"),
-        ("a.csv", f"yaw,look_at_yaw,look_at_radius\n0,0,{CONFIG.radius}\n", "it stands where it looks at"),
+        ("a.csv", f"yaw,look_at_yaw,look_at_radius\n0,0,{CONFIG.radius}\n", "coincides with its look-at point"),
     ],
 )
 def test_bad_files_are_told(tmp_path, name, text, message):
@@ -71,7 +71,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
         read_cameras(tmp_path, CONFIG)
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UserError, match="this is no text"):
+    with pytest.raises(UserError, match="not a text file"):
         read_cameras(tmp_path / "a.json", CONFIG)
 
 

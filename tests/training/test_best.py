@@ -46,7 +46,7 @@ def test_goes_on_from_a_state() -> None:
 def test_far_from_the_best_is_a_divergence(distance: float, factor: float, bad: bool) -> None:
     check_distance(distance, float("inf"), factor)  # the first is never too far
     if bad:
-        with pytest.raises(Diverged, match=r"4\.1, where 1 was reached"):
+        with pytest.raises(Diverged, match=r"4\.1\b"):
             check_distance(distance, 1.0, factor)
     else:
         check_distance(distance, 1.0, factor)
@@ -151,8 +151,8 @@ def test_stop_cuts_a_measurement_off_which_is_made_up_for(shards: Path, tmp_path
     for at in (32, 64):
         with pytest.raises(Stopped):
             run(tmp_path / "halves", stop_at=at)
-        state = load_state(tmp_path / "halves", at, torch.device("cpu"))
-        assert state["due"] > 0 and [line["kimg"] for line in state["history"]][-1] == (at - 16) / 1000
+        state = load_state(tmp_path / "halves", at, torch.device("cpu"))["run"]
+        assert state["pending"] > 0 and [line["kimg"] for line in state["history"]][-1] == (at - 16) / 1000
     resumed, again = run(tmp_path / "halves")
     assert measured == [32, 64]
     own = ("images_per_second", "memory_gb")

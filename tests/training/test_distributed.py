@@ -14,7 +14,7 @@ from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped, run_processes
 from threedgp.training.checkpoints import load_state, saved_states
-from threedgp.training.distributed import Team
+from threedgp.training.distributed import ProcessGroup
 from threedgp.training.loop import prepare_trainer
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
@@ -92,7 +92,7 @@ def test_all_measure_together_and_a_stop_cuts_them_off_together(tmp_path: Path) 
     first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
     assert first == second and len(first) == 1
     assert saved_states(tmp_path / "states") == [32, 48, 64]  # the last good one, and the newest two
-    assert load_state(tmp_path / "states", 64, torch.device("cpu"))["due"] > 0
+    assert load_state(tmp_path / "states", 64, torch.device("cpu"))["run"]["pending"] > 0
     # One process finds what two found: the same state, measured again.
     loader = ShardLoader(shards, config.train.batch_size, config.train.seed)
     trainer = prepare_trainer(config, loader, torch.device("cpu"))
@@ -116,4 +116,4 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"train.batch_size: 4 is not a multiple of 6 \(processes 3 x train.accumulation 1"
     ):
-        make_trainer(tiny_config(), Team(0, 3))
+        make_trainer(tiny_config(), ProcessGroup(0, 3))

@@ -24,7 +24,7 @@ from threedgp.features.network import Features
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.errors import UserError
-from threedgp.training.distributed import ALONE, Team, join_team
+from threedgp.training.distributed import ALONE, ProcessGroup, join_group
 from threedgp.training.logging import Means, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.step import Trainer
@@ -69,10 +69,10 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def make_trainer(config: Config, team: Team = ALONE, dtype: torch.dtype = torch.float32) -> Trainer:
+def make_trainer(config: Config, group: ProcessGroup = ALONE, dtype: torch.dtype = torch.float32) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
     generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
-    return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), team)
+    return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), group)
 
 
 def make_batch(position: int, count: int = 4) -> Batch:
@@ -120,30 +120,32 @@ def write_shards(folder: Path, rows: int = 24) -> None:
 # What processes of their own do in tests of several; such functions have to be importable.
 
 
-def train_in_double(config: Config, steps: int, team: Team = ALONE, state: dict[str, Any] | None = None) -> Any:
+def train_in_double(
+    config: Config, steps: int, group: ProcessGroup = ALONE, state: dict[str, Any] | None = None
+) -> Any:
     """Steps in float64 from `state` or the start: state of the trainer, and the mean of every scalar."""
-    trainer, means = make_trainer(config, team, torch.float64), Means()
+    trainer, means = make_trainer(config, group, torch.float64), Means()
     if state is not None:
         trainer.load_state_dict(state)
-    count = config.train.batch_size // team.size
+    count = config.train.batch_size // group.size
     for _ in range(steps):
-        means.add(trainer.step(make_batch(trainer.images + team.rank * count, count)))
-    return trainer.state_dict(), means.gather(team)
+        means.add(trainer.step(make_batch(trainer.images + group.rank * count, count)))
+    return trainer.state_dict(), means.gather(group)
 
 
 def work_in_double(should_stop: Callable[[], bool], config: Config, saved: Path, folder: Path) -> None:
     """Five steps from the start, and two from a saved state; each process writes both results into `folder`."""
-    with join_team(torch.device("cpu")) as (team, _):
-        five = train_in_double(config, 5, team)
-        resumed = train_in_double(config, 2, team, torch.load(saved, weights_only=True))
-        torch.save((five, resumed), folder / f"rank-{team.rank}.pt")
+    with join_group(torch.device("cpu")) as (group, _):
+        five = train_in_double(config, 5, group)
+        resumed = train_in_double(config, 2, group, torch.load(saved, weights_only=True))
+        torch.save((five, resumed), folder / f"rank-{group.rank}.pt")
 
 
 def train_over(
     shards: Path,
     folder: Path,
     config: Config,
-    team: Team = ALONE,
+    group: ProcessGroup = ALONE,
     *,
     after_step: Callable[[Trainer, dict[str, torch.Tensor]], None] = lambda trainer, stats: None,
     **options: Any,
@@ -151,11 +153,11 @@ def train_over(
     """The whole loop over `shards`, with states in `folder`: the trainer at its end, and the curves."""
 
     def open_loader(position: int) -> ShardLoader:
-        place = dict(position=position, rank=team.rank, world_size=team.size)
+        place = dict(position=position, rank=group.rank, world_size=group.size)
         return ShardLoader(shards, config.train.batch_size, config.train.seed, **place)
 
     loader = open_loader(0)
-    trainer = prepare_trainer(config, loader, torch.device("cpu"), team)
+    trainer = prepare_trainer(config, loader, torch.device("cpu"), group)
     loader.close()
     step = trainer.step
 
@@ -170,7 +172,7 @@ def train_over(
 
 def spoil_once(trainer: Trainer, stats: dict[str, torch.Tensor]) -> None:
     """The last process finds no number for the loss after 24 images, until the run is taken back to 16."""
-    if trainer.images == 24 and trainer.stream == 0 and trainer.team.rank == trainer.team.size - 1:
+    if trainer.images == 24 and trainer.stream == 0 and trainer.group.rank == trainer.group.size - 1:
         stats["generator/loss"] *= float("nan")
 
 
@@ -179,11 +181,11 @@ def work_until_stopped(should_stop: Callable[[], bool], config: Config, shards: 
 
     def spoil_and_stop(trainer: Trainer, stats: dict[str, torch.Tensor]) -> None:
         spoil_once(trainer, stats)
-        if trainer.images == 44 and trainer.team.rank == trainer.team.size - 1:
+        if trainer.images == 44 and trainer.group.rank == trainer.group.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with join_team(torch.device("cpu")) as (team, _):
-        train_over(shards, folder, config, team, after_step=spoil_and_stop, should_stop=should_stop)
+    with join_group(torch.device("cpu")) as (group, _):
+        train_over(shards, folder, config, group, after_step=spoil_and_stop, should_stop=should_stop)
 
 
 class Averages:
@@ -196,11 +198,11 @@ class Averages:
 
 
 def measure_tiny(trainer: Trainer, meanwhile: Callable[[], None] = lambda: None) -> dict[str, float]:
-    """Distances of the averaged generator to pictures of noise, by all processes of the trainer's team."""
+    """Distances of the averaged generator to pictures of noise, by all processes of the trainer's group."""
     reals = np.random.default_rng(0).integers(0, 256, (9, 3, RESOLUTION, RESOLUTION), dtype=np.uint8)
     statistics = Moments.of(reals.mean((2, 3)))
     monitor = Monitor(Averages(), statistics, reals, count=len(reals), seed=0, batch_size=2)
-    return monitor(trainer.average, RESOLUTION, trainer.team, meanwhile)
+    return monitor(trainer.average, RESOLUTION, trainer.group, meanwhile)
 
 
 def work_that_measures(should_stop: Callable[[], bool], config: Config, shards: Path, folder: Path) -> None:
@@ -208,24 +210,24 @@ def work_that_measures(should_stop: Callable[[], bool], config: Config, shards: 
     found: list[dict[str, float]] = []
     asked = 0
 
-    with join_team(torch.device("cpu")) as (team, _):
+    with join_group(torch.device("cpu")) as (group, _):
 
         def stops() -> bool:
-            return asked > 0 and team.rank == team.size - 1
+            return asked > 0 and group.rank == group.size - 1
 
         def measure(trainer: Trainer, meanwhile: Callable[[], None]) -> Measured:
             nonlocal asked
             asked += len(found)
             found.append(measure_tiny(trainer, meanwhile))
-            (folder / f"found-{team.rank}.json").write_text(json.dumps(found))
+            (folder / f"found-{group.rank}.json").write_text(json.dumps(found))
             return Measured({}, found[-1]["frechet"])
 
-        train_over(shards, folder / "states", config, team, measure=measure, should_stop=stops)
+        train_over(shards, folder / "states", config, group, measure=measure, should_stop=stops)
 
 
 def work_that_fails(should_stop: Callable[[], bool]) -> None:
     """The second of two processes fails, while the first waits for a message from it."""
-    with join_team(torch.device("cpu")) as (team, _):
-        if team.rank == 1:
+    with join_group(torch.device("cpu")) as (group, _):
+        if group.rank == 1:
             raise UserError("shard 3 is damaged")
-        team.sum([torch.zeros(1)])
+        group.sum([torch.zeros(1)])

@@ -1,4 +1,4 @@
-"""Cameras that people write down: JSON or CSV, one camera a row.
+"""Reads cameras from JSON or CSV files, one camera per row.
 
 CSV has a header of column names; JSON is a list of objects, or an object whose key `cameras` holds one::
 
@@ -6,8 +6,8 @@ CSV has a header of column names; JSON is a list of objects, or an object whose 
     0.4,1.5,20
     -0.4,1.5,20
 
-Columns are those of `CAMERA_FIELDS`: radians, but `fov` in degrees; what a file leaves out is that of the camera in
-the middle of the prior.
+Columns are those of `CAMERA_FIELDS`: radians, but `fov` in degrees; columns that a file lacks have the values of the
+frontal camera of the prior.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
 from threedgp.runtime.errors import UserError
 
-MOST_CAMERAS = 100_000
-MOST_BYTES = 1 << 26
+MAX_CAMERAS = 100_000
+MAX_BYTES = 1 << 26
 
 
 def read_cameras(file: Path, config: CameraConfig) -> Tensor:
-    """The cameras of a file, float32 `[F, 8]`.
+    """Cameras of a file, float32 `[F, 8]`.
 
     Args:
         file: `.json` or `.csv`, see above.
-        config: says where the camera in the middle of the prior is.
+        config: prior, for the columns that the file lacks.
 
     Raises:
-        UserError: the file is missing, is neither, or a camera cannot be; names the row and the column.
+        UserError: the file cannot be read or a camera is invalid; names the row and the column.
     """
     try:
-        if file.stat().st_size > MOST_BYTES:
+        if file.stat().st_size > MAX_BYTES:
             raise UserError(f"{file}: this is too large for a list of cameras; name a JSON or CSV file of them.")
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{file}: the cameras cannot be read ({error.strerror}); name a JSON or CSV file.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{file}: this is no text; write cameras as JSON or CSV.") from None
+        raise UserError(f"{file}: this is not a text file; write cameras as JSON or CSV.") from None
     rows = _json_rows(file, text) if file.suffix.lower() == ".json" else _csv_rows(file, text)
     if not rows:
-        raise UserError(f"{file}: there is no camera in it; write one a row, such as yaw 0.4, pitch 1.5, fov 20.")
-    if len(rows) > MOST_CAMERAS:
-        raise UserError(f"{file}: {len(rows):,} cameras are more than {MOST_CAMERAS:,}; split the file.")
+        raise UserError(f"{file}: it contains no camera; write one per row, such as yaw 0.4, pitch 1.5, fov 20.")
+    if len(rows) > MAX_CAMERAS:
+        raise UserError(f"{file}: {len(rows):,} cameras are more than {MAX_CAMERAS:,}; split the file.")
     middle = dict(zip(CAMERA_FIELDS, frontal_cameras(config, 1, dtype=torch.float64)[0].tolist(), strict=True))
     cameras = [_camera(row, middle, f"{file}: camera {number}") for number, row in enumerate(rows, start=1)]
     return torch.tensor(cameras, dtype=torch.float32)
@@ -62,7 +62,7 @@ def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: this is no JSON ({error}).") from None
+        raise UserError(f"{file}: not valid JSON ({error}).") from None
     rows = content.get("cameras") if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f'{file}: expected a list of cameras, such as [{{"yaw": 0.4, "pitch": 1.5, "fov": 20}}].')
@@ -74,7 +74,7 @@ def _csv_rows(file: Path, text: str) -> list[dict[str, Any]]:
     try:
         rows = list(reader)
     except csv.Error as error:
-        raise UserError(f"{file}: this is no CSV ({error}).") from None
+        raise UserError(f"{file}: not valid CSV ({error}).") from None
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise UserError(
@@ -94,7 +94,7 @@ def _camera(row: dict[str, Any], middle: dict[str, float], place: str) -> list[f
         except (TypeError, ValueError, OverflowError):
             camera[name] = math.nan
         if not math.isfinite(camera[name]):
-            raise UserError(f"{place}: {name} is {value!r}, which is no number.")
+            raise UserError(f"{place}: {name} is {value!r}, which is not a finite number.")
     for name, low, high in (("pitch", 0, math.pi), ("fov", 0, 180), ("radius", 0, math.inf)):
         if not low < camera[name] < high:
             unit = " degrees" if name == "fov" else ""
@@ -104,5 +104,5 @@ def _camera(row: dict[str, Any], middle: dict[str, float], place: str) -> list[f
     values = [camera[name] for name in CAMERA_FIELDS]
     pose = cam2world(torch.tensor([values], dtype=torch.float32))[0, :3, :3]
     if not abs(torch.linalg.det(pose).item() - 1) < 1e-3:
-        raise UserError(f"{place}: it stands where it looks at, or looks straight up or down; move it.")
+        raise UserError(f"{place}: it coincides with its look-at point, or looks straight up or down; move it.")
     return values

@@ -1,8 +1,9 @@
 """Cameras on a sphere that look at a point inside a ball: poses, rays, and patches of the image plane.
 
 World axes are right-handed with +y up. Yaw 0 and pitch pi/2 is a camera on the +z axis. A camera looks along its own
--z, its +x is to the right of the picture and its +y up. The image plane runs from -1 to 1 with corners aligned: the
-centres of the outermost pixels lie on -1 and 1, and the top row is y = +1.
+-z, its +x is to the right of the image and its +y up. The image plane runs from -1 to 1 with corners aligned: the
+centers of the outermost pixels lie on -1 and 1, and the top row is y = +1. Cameras are parametrized as in 3DGP,
+section 3.3.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _poses(cameras: Tensor) -> Tensor:
 def cam2world(cameras: Tensor) -> Tensor:
     """Camera-to-world matrices `[B, 4, 4]` of cameras `[B, 8]`.
 
-    Roll turns the camera around its viewing direction, counter-clockwise as seen in the picture.
+    Roll turns the camera around its viewing direction, counterclockwise as seen in the image.
     """
     poses = _poses(cameras)
     last = torch.zeros_like(poses[:, :1])
@@ -62,7 +63,7 @@ def image_plane(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Coordinates of the pixels of whole pictures or of patches, row by row from the top.
+    """Coordinates of the pixels of whole images or of patches, row by row from the top.
 
     Args:
         resolution: pixels along each side, R.
@@ -85,7 +86,7 @@ def image_plane(
 def rays(
     cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """World-space rays through the pixels of whole pictures or patches.
+    """World-space rays through the pixels of whole images or patches.
 
     Args:
         cameras: `[B, 8]`.
@@ -109,7 +110,7 @@ def axis_cosines(
 ) -> Tensor:
     """Cosine between each of the `rays` and the optical axis, `[B, R*R]`; arguments as there.
 
-    A distance along a ray times this is the distance along the axis, which is what depth estimators speak of.
+    A distance along a ray times its cosine is the distance along the axis, which depth estimators predict.
     """
     plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
     focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
@@ -117,7 +118,7 @@ def axis_cosines(
 
 
 def cut_patches(images: Tensor, resolution: int, scales: Tensor, offsets: Tensor) -> Tensor:
-    """Patches `[B, C, R, R]` of pictures `[B, C, H, W]`: bilinear, corners aligned, the coordinates of `rays`."""
+    """Patches `[B, C, R, R]` of images `[B, C, H, W]`: bilinear, corners aligned, at the coordinates of `rays`."""
     plane = image_plane(resolution, scales, offsets).reshape(-1, resolution, resolution, 2)
     grid = torch.stack([plane[..., 0], -plane[..., 1]], dim=-1).to(images.dtype)  # rows count from the top
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)

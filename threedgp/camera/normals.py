@@ -15,7 +15,7 @@ def depth_normals(depth: np.ndarray, fov: np.ndarray) -> np.ndarray:
         fov: `[N]`, full angle in degrees.
 
     Returns:
-        `[N, R, R, 3]`; zero where there is no surface to speak of (neighbors coincide).
+        `[N, R, R, 3]`; zero where neighbors coincide.
     """
     line = np.linspace(-1, 1, depth.shape[-1])
     focal = np.broadcast_to(1 / np.tan(np.deg2rad(fov) / 2)[:, None, None], depth.shape)

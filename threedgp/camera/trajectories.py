@@ -1,7 +1,7 @@
-"""Camera paths for people who look at a scene: `[F, 8]` tensors, columns as in `CAMERA_FIELDS`.
+"""Camera trajectories for visualization: `[F, 8]` tensors, columns as in `CAMERA_FIELDS`.
 
-A path moves yaw and pitch around a camera and keeps the rest of it: field of view, radius and look-at point. Only
-`points` moves everything, from one given camera to the next.
+A trajectory moves yaw and pitch around a camera and keeps field of view, radius and look-at point. Only `points`
+interpolates all parameters, from each given camera to the next.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from threedgp.camera.geometry import LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW,
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
 
-LEAST_REACH = 0.2
-"""Radians to either side; a prior that is narrower, or fixed, would show a still picture."""
+MIN_REACH = 0.2
+"""Radians to either side; a narrow or fixed prior would give a still image."""
 POLE_MARGIN = 0.1
-"""Radians; straight above the scene, left and right are not defined."""
+"""Radians; the pose is undefined for a camera straight above the scene."""
 
 
 def _reach(config: CameraConfig, angle: str) -> float:
-    """How far cameras of the prior lie from its middle: the bounds, or two deviations of a normal prior."""
+    """Largest distance of an angle from its mean: the bounds, or two standard deviations of a normal prior."""
     low, high = getattr(config, angle)
     reach = (high - low) / 2
     if config.prior in ("normal", "truncated_normal"):
         reach = min(reach, 2 * getattr(config, f"{angle}_std"))
-    return max(0.0 if config.prior == "fixed" else reach, LEAST_REACH)
+    return max(0.0 if config.prior == "fixed" else reach, MIN_REACH)
 
 
 def _path(config: CameraConfig, around: Tensor | None, yaw: Tensor, pitch: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def _path(config: CameraConfig, around: Tensor | None, yaw: Tensor, pitch: Tenso
 
 
 def _turn(frames: int) -> Tensor:
-    """Angles of a closed path; the one after the last would be the first."""
+    """Angles of a closed path, without its end, which equals the start."""
     return torch.arange(frames) * (2 * math.pi / frames)
 
 
@@ -58,21 +58,21 @@ def line(config: CameraConfig, frames: int, around: Tensor | None = None, share:
 
 
 def orbit(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
-    """Once around the scene; the frame after the last would be the first."""
+    """Once around the scene, closed."""
     return _path(config, around, _turn(frames), torch.zeros(frames))
 
 
 def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
     """A closed ring in front of the scene, `share` of the prior wide and half as high."""
     turn = _turn(frames)
-    # A low camera would look through the ground of many scenes, so that pitch moves half as much.
+    # Pitch moves half as much, because a low camera would look through the ground of many scenes.
     yaw = share * _reach(config, "yaw") * torch.sin(turn)
     pitch = share / 2 * _reach(config, "pitch") * torch.cos(turn)
     return _path(config, around, yaw, pitch)
 
 
 def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
-    """From side to side with a nod on each way: a lying eight that starts at the camera itself and ends before it."""
+    """A horizontal figure eight, closed, that starts at the given camera."""
     turn = _turn(frames)
     yaw = share * _reach(config, "yaw") * torch.sin(turn)
     pitch = share / 4 * _reach(config, "pitch") * torch.sin(2 * turn)
@@ -85,19 +85,18 @@ PATHS: dict[str, Callable[[CameraConfig, int, Tensor | None], Tensor]] = {
     "wiggle": wiggle,
     "orbit": orbit,
 }
-"""Paths by their names in settings and on the command line; all close but `line`."""
+"""Trajectories by their names in settings and on the command line; all but `line` are closed."""
 
 
 def points(cameras: Tensor, frames: int, *, closed: bool = False) -> Tensor:
-    """A smooth path through given cameras, in equal times from each to the next.
+    """A smooth path through given cameras, with equal durations between neighbors.
 
-    Every parameter runs along a monotone cubic (Fritsch and Butland 1984), so that none leaves the range of the two
-    cameras that it runs between; the look-at point is interpolated as a point of space. Angles are taken as they are:
-    from yaw 0 to 6.28 is once around.
+    Every parameter is interpolated by monotone cubics (Fritsch and Butland 1984), which do not overshoot; the look-at
+    point is interpolated in Cartesian coordinates. Angles are not wrapped: from yaw 0 to 6.28 is one turn.
 
     Args:
         cameras: `[K, 8]`, K at least 1.
-        frames: F of the path.
+        frames: F, number of frames.
         closed: go back to the first camera; the frame after the last would be the first. Otherwise both ends are
             included.
 

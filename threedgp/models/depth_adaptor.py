@@ -1,4 +1,4 @@
-"""Depth adaptor: turns rendered depth into what an imperfect depth estimator would say (3DGP, section 3.2)."""
+"""Depth adaptor: maps rendered depth to that of an imperfect depth estimator (3DGP, section 3.2)."""
 
 from __future__ import annotations
 
@@ -34,36 +34,34 @@ class DepthAdaptor(nn.Module):
 
     @property
     def num_candidates(self) -> int:
-        """Number of depth maps that `forward` returns."""
+        """Number of candidates that `forward` returns."""
         return 1 if self.mode == "off" else len(self.layers) + 1
 
     def near_offset(self) -> Tensor:
-        """Learned distance, in scene units, between the ray's start and the depth that counts as nearest."""
+        """Learned distance in scene units between the start of the ray and the depth that maps to -1."""
         return torch.sigmoid(self.near_offset_raw) * (self.near_offset_share * (self.far - self.near))
 
     def scale(self, depth: Tensor) -> Tensor:
-        """Distances to [-1, 1] between near + offset and far."""
+        """Scale distances between near + offset and far to [-1, 1]."""
         near = self.near + self.near_offset()
         return (depth - near) / (self.far - near) * 2 - 1
 
     def forward(self, depth: Tensor) -> Tensor:
-        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`, the scaled depth itself first."""
+        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`; the first is the scaled depth itself."""
         scaled = x = self.scale(depth)
         if self.mode == "off":
             return scaled[:, None]
-        seen = []
+        candidates = [scaled]
         for layer in self.layers:
             x = layer(x)
-            seen.append(x)
-        adapted = self.head(torch.cat(seen)).unflatten(0, (len(seen), -1))
-        return torch.cat([scaled[:, None], adapted.transpose(0, 1)], dim=1)
+            candidates.append(self.head(x))
+        return torch.stack(candidates, dim=1)
 
     def selection_probabilities(self, raw_probability: float) -> list[float]:
         """Probability of each candidate in training.
 
-        They rise linearly with the index and sum to 1, the first being `raw_probability`: p_i = p_0 + i d with
-        d = 2 (1 - K p_0) / (K (K - 1)). With `half`, each fake shows the scaled depth or the adaptor's last output
-        with probability 0.5.
+        The probabilities are linear in the index and sum to 1; the first is `raw_probability`: p_i = p_0 + i d with
+        d = 2 (1 - K p_0) / (K (K - 1)). With mode `half`, the scaled depth and the last output have probability 0.5.
         """
         count = self.num_candidates
         if count == 1:
@@ -74,12 +72,12 @@ class DepthAdaptor(nn.Module):
         return [raw_probability + index * step for index in range(count)]
 
     def select(self, candidates: Tensor, u: Tensor | None, raw_probability: float) -> Tensor:
-        """One candidate for each image.
+        """Select one candidate per image.
 
         Args:
             candidates: `[B, K, 1, H, W]`.
             u: uniform numbers `[B]`; None = evaluation, the last candidate.
-            raw_probability: of the first candidate.
+            raw_probability: probability of the first candidate.
 
         Returns:
             `[B, 1, H, W]`.

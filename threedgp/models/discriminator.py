@@ -1,4 +1,4 @@
-"""Patch-wise discriminator with two heads: real or fake, and the features a classifier sees (3DGP, section 3.4)."""
+"""Patch-wise discriminator with two heads: real or fake, and the features of a classifier (3DGP, section 3.4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENCODING_WIDTH = PATCH_PARAMETERS * (2 * FREQUENCIES + LOOKUP_WIDTH)
 
 
 class PatchEncoding(nn.Module):
-    """Patch scale, x offset and y offset: each as sines, cosines, and a learned vector looked up by its value."""
+    """Encoding of patch scale, x offset and y offset: sines, cosines and a learned embedding of each value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class PatchEncoding(nn.Module):
         """`[B, 3]` fractions in [0, 1] to `[B, 828]`."""
         scaled = patch * LOOKUP_STEPS
         angles = scaled[..., None] * self.frequencies
-        looked_up = self.lookup(scaled.round().long().clamp(0, LOOKUP_STEPS))
-        return torch.cat([angles.sin(), angles.cos(), looked_up], dim=-1).flatten(1)
+        embedded = self.lookup(scaled.round().long().clamp(0, LOOKUP_STEPS))
+        return torch.cat([angles.sin(), angles.cos(), embedded], dim=-1).flatten(1)
 
 
 class ResidualBlock(nn.Module):
@@ -58,10 +58,10 @@ class ResidualBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Appends a channel: deviation over groups of neighboring samples, averaged over channels and pixels.
+    """Append a channel: the standard deviation over groups of neighboring samples, averaged over channels and pixels.
 
-    Groups are contiguous, so that they are the samples that share a patch scale (the published code strides here and
-    mixes scales whenever a batch has more than one group).
+    Groups are contiguous, as the samples that share a patch scale (the published code uses strided groups, which mix
+    scales if a batch has several).
     """
     batch, _, height, width = x.shape
     group = math.gcd(group, batch)
@@ -72,7 +72,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Judges a patch of colour and depth, given where it was cut and the class."""
+    """Judges a patch of color and depth, given where it was cut and the class."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Discriminator(nn.Module):
         def channels(resolution: int) -> int:
             return min(config.channel_base // resolution, config.channel_max)
 
-        # As deep as a discriminator of whole images: the first blocks keep the patch's resolution.
+        # As deep as a discriminator of whole images: the first blocks do not downsample.
         keep = int(math.log2(image_resolution // config.patch_resolution))
         resolutions = [2**power for power in range(int(math.log2(image_resolution)), 2, -1)]
         self.from_rgb = EqualizedConv(3 + depth, channels(image_resolution), 1, activation="leaky_relu")
@@ -120,10 +120,10 @@ class Discriminator(nn.Module):
         """Logits and predicted classifier features.
 
         Args:
-            images: colour in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`, or colour alone, `[B, 3, P, P]`.
+            images: color in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`, or color alone, `[B, 3, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`.
             labels: int64 `[B]`, None without classes.
-            dtype: of the convolutions' activations; None = that of the images. Mappings and heads stay in theirs.
+            dtype: dtype of the activations of convolutions; None = that of the images.
 
         Returns:
             logits `[B]` and features `[B, num_features]` (None without that head).

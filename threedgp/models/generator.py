@@ -19,11 +19,11 @@ from threedgp.models.mapping import GeneratorMapping
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
 
 RAY_CHUNK = 1 << 16
-"""Rays of all images together that inference samples at once; bounds its memory."""
+"""Number of rays, over all images, that inference renders at once; limits its memory."""
 
 
 class Rendering(NamedTuple):
-    """Pictures of scenes."""
+    """Rendered images."""
 
     rgb: Tensor
     """`[B, 3, R, R]`, about [-1, 1] (not clamped)."""
@@ -32,15 +32,15 @@ class Rendering(NamedTuple):
 
 
 class Synthesis(NamedTuple):
-    """What a training step gets from the generator."""
+    """Output of the generator in training."""
 
     rgb: Tensor
     """`[B, 3, P, P]`"""
     depth: Tensor
     """`[B, 1, P, P]`, rendered."""
     candidates: Tensor | None
-    """`[B, K, 1, P, P]`, rendered depth scaled (first) and adapted; None where nobody asks for depth. Along the ray or
-    along the optical axis, as `model.depth_axis` says."""
+    """`[B, K, 1, P, P]`, scaled (first) and adapted depth along the ray or the optical axis, see `model.depth_axis`;
+    None without depth."""
     w: Tensor
     """`[B, w_dim]`"""
     cameras: Tensor
@@ -48,20 +48,20 @@ class Synthesis(NamedTuple):
 
 
 class FieldDecoder(nn.Module):
-    """Two layers from plane features to colour and raw density; evaluated by the renderer, which takes its weights."""
+    """Two layers from tri-plane features to color and raw density; evaluated by the renderer."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = EqualizedLinear(channels, hidden)  # leaky ReLU and its gain are the renderer's
+        self.hidden = EqualizedLinear(channels, hidden)  # the renderer applies leaky ReLU and its gain
         self.output = EqualizedLinear(hidden, 4)
 
     def effective(self) -> Decoder:
-        """Weights with their gains applied."""
+        """Weights and biases with their gains applied."""
         return Decoder(*self.hidden.effective(), *self.output.effective())
 
 
 class Generator(nn.Module):
-    """Scenes from latent vectors and classes, seen by learned cameras."""
+    """Maps latent vectors and classes to tri-planes, and renders them from learned cameras (3DGP, section 3)."""
 
     def __init__(
         self,
@@ -72,10 +72,10 @@ class Generator(nn.Module):
     ) -> None:
         """
         Args:
-            camera: prior, bounds of rays, camera generator.
-            model: sizes of the networks.
+            camera: camera prior, bounds of the rays, camera generator.
+            model: architecture.
             num_classes: 0 = unconditional.
-            class_probabilities: how often each class occurs, for sampling; None = equally often.
+            class_probabilities: frequency of each class, for sampling; None = uniform.
         """
         super().__init__()
         settings = model.generator
@@ -122,7 +122,7 @@ class Generator(nn.Module):
         return planes.permute(0, 1, 3, 4, 2)
 
     def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Cameras `[B, 8]` that the camera generator makes of prior ones; the same ones where it is switched off."""
+        """Posterior cameras `[B, 8]` of prior cameras; the prior cameras themselves without a camera generator."""
         if self.camera_generator is None:
             return prior_cameras
         return self.camera_generator(prior_cameras, z, labels)
@@ -137,19 +137,19 @@ class Generator(nn.Module):
         cut_quantile: float = 0.0,
         stop_when_opaque: bool = False,
     ) -> Rendering:
-        """Whole pictures for people and metrics: deterministic, in chunks, without gradients.
+        """Render whole images: deterministic, in chunks, without gradients.
 
         Args:
             planes: of `make_planes`, `[B, 3, H, W, C]`.
             cameras: `[B, 8]`.
             resolution: R, pixels along each side; any.
-            cut_quantile: densities under this quantile of each image's samples count as empty.
-            stop_when_opaque: leave out what 0.01 % of the light or less comes from; faster where scenes are solid.
+            cut_quantile: densities below this quantile of each image's samples are set to zero.
+            stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes.
         """
         settings = self.model_config.generator
         origins, directions = rays(cameras, resolution)
         batch, count = origins.shape[:2]
-        seen = render_rays(
+        rendered = render_rays(
             planes,
             self.decoder.effective(),
             origins,
@@ -159,7 +159,7 @@ class Generator(nn.Module):
             chunk=max(RAY_CHUNK // batch, 1),
             stop_when_opaque=stop_when_opaque,
         )
-        return _as_pictures(seen.rgb, seen.depth, resolution)
+        return _as_images(rendered.rgb, rendered.depth, resolution)
 
     @torch.no_grad()
     def _field(self, planes: Tensor, points: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class Generator(nn.Module):
         return F.softplus(self._field(planes, points)[..., 3])
 
     def color(self, planes: Tensor, points: Tensor) -> Tensor:
-        """Colour `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
+        """Color `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
         return self._field(planes, points)[..., :3]
 
     def forward(
@@ -192,28 +192,28 @@ class Generator(nn.Module):
             z: `[B, z_dim]`.
             labels: int64 `[B]`, None without classes.
             prior_cameras: `[B, 8]`.
-            scales, offsets: `[B, 2]`, where each patch is cut.
+            scales, offsets: `[B, 2]`, position of each patch.
             resolution: P, pixels along each side of a patch.
-            randomness: numbers of the two sampling passes.
-            noise: of the backbone; None = its stored constants.
-            dtype: of the backbone's activations; None = that of its weights.
+            randomness: random numbers of both sampling passes.
+            noise: noise inputs of the backbone; None = the stored constants.
+            dtype: dtype of the activations of the backbone; None = that of its weights.
         """
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)
         origins, directions = rays(cameras, resolution, scales, offsets)
         planes = self.make_planes(w, noise, dtype)
-        seen = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
-        rgb, depth = _as_pictures(seen.rgb, seen.depth, resolution)
+        rendered = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
+        rgb, depth = _as_images(rendered.rgb, rendered.depth, resolution)
         candidates = None
         if self.depth_adaptor is not None:
-            along = depth
+            cosines = 1.0
             if self.model_config.depth_axis == "z":
-                along = depth * axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
-            candidates = self.depth_adaptor(along)
+                cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
+            candidates = self.depth_adaptor(depth * cosines)
         return Synthesis(rgb, depth, candidates, w, cameras)
 
 
-def _as_pictures(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
+def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
     batch = rgb.shape[0]
     return Rendering(
         rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution),

@@ -1,4 +1,4 @@
-"""Mapping networks: from latent vector, class or patch parameters to a style vector."""
+"""Mapping networks: from latent vector, class or patch parameters to a style vector (Karras et al. 2019, section 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threedgp.models.layers import EqualizedLinear, normalize_second_moment
 
 
 class LabelEmbedding(nn.Module):
-    """A linear layer on a one-hot class, as a gather of its columns."""
+    """A linear layer on a one-hot class, computed as an embedding lookup."""
 
     def __init__(self, num_classes: int, width: int, *, lr_multiplier: float = 1.0) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class LabelEmbedding(nn.Module):
 
 
 class GeneratorMapping(nn.Module):
-    """z and class to w; keeps a running average of w for truncation."""
+    """z and class to w; tracks the average of w for truncation."""
 
     def __init__(self, z_dim: int, num_classes: int, w_dim: int, *, layers: int, lr_multiplier: float) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class GeneratorMapping(nn.Module):
 
     @torch.no_grad()
     def track_average(self, w: Tensor, decay: float) -> None:
-        """Move the running average towards the mean of w `[B, w_dim]`."""
+        """Update the running average of w with the mean of w `[B, w_dim]`."""
         self.w_average.copy_(w.mean(dim=0).lerp(self.w_average, decay))
 
 
 class ConditionMapping(nn.Module):
-    """A condition to a style vector: linear embedding, second-moment normalisation, two leaky-ReLU layers."""
+    """A condition to a style vector: linear embedding, second-moment normalization, two leaky-ReLU layers."""
 
     def __init__(self, in_features: int, width: int, *, lr_multiplier: float = 0.01) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ _NAME = re.compile(r"state-(\d{9})\.pt")
 
 
 class DamagedState(UserError):
-    """A saved state that cannot be read."""
+    """A saved state cannot be read."""
 
 
 def _path(folder: Path, images: int) -> Path:
@@ -28,7 +28,7 @@ def _path(folder: Path, images: int) -> Path:
 
 
 def saved_states(folder: Path) -> list[int]:
-    """Images shown at each saved state, ascending."""
+    """Images shown at each saved state, in ascending order."""
     return sorted(int(match[1]) for path in folder.glob("state-*.pt") if (match := _NAME.fullmatch(path.name)))
 
 
@@ -44,22 +44,23 @@ def _size(state: Any) -> int:
 def save_state(
     folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0, good: int = -1
 ) -> None:
-    """Write `state`, and remove older ones but for the `keep` newest, the archive and `good`.
+    """Write `state`, and remove older states except the `keep` newest ones, the archive and `good`.
 
     Args:
-        folder: made if absent.
-        images: shown so far; names the file.
+        folder: created if absent.
+        images: images shown so far; part of the file name.
         state: tensors and plain values.
         keep: number of states to keep, at least 1.
-        archive: the first state after every so many images is kept for good; 0 = none.
-        good: images shown at one that is kept, too.
+        archive: the first state after every multiple of this number of images is never removed; 0 = none.
+        good: images shown at another state that is kept.
 
     Raises:
-        UserError: too little disk is free; the states written before are untouched.
-        OSError: it was filled by others meanwhile; they are untouched, too. PyTorch may hide it in a RuntimeError.
+        UserError: too little disk space is free; earlier states are not touched.
+        OSError: the disk became full while writing; earlier states are not touched. PyTorch may
+            wrap it in a RuntimeError.
     """
     require_free(folder, int(_size(state) * 1.1))
-    # Given a path, PyTorch writes by itself, and its error does not say that the disk is full.
+    # Given a path, PyTorch writes the file itself, and its error does not tell that the disk is full.
     with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
     before = 0
@@ -76,7 +77,7 @@ def drop_state(folder: Path, images: int) -> None:
 
 
 def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any]:
-    """A saved state, on `device`. Loads tensors and plain values only, never code.
+    """Load a saved state to `device`. Loads tensors and plain values only, never code.
 
     Raises:
         DamagedState: it cannot be read.
@@ -89,16 +90,16 @@ def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any
     except Exception as error:  # PyTorch raises nearly everything on damaged files
         if os.strerror(errno.ENOMEM) in str(error):
             raise
-        raise DamagedState(f"{path}: the saved state is damaged; remove it to go on from the one before.") from None
+        raise DamagedState(f"{path}: the saved state is damaged; remove it to use the previous one.") from None
 
 
 def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-    """The newest state that can be read, and how many images it had shown; None where nothing was saved.
+    """The newest readable state and the number of images it had shown; None if nothing was saved.
 
-    Newer ones, which are damaged, are set aside under another name, and that is said.
+    Newer states, which are damaged, are renamed and reported.
 
     Raises:
-        UserError: none of the states can be read; all are left where they are.
+        UserError: none of the states can be read; none is renamed.
     """
     states = saved_states(folder)[::-1]
     for number, images in enumerate(states):
@@ -109,40 +110,40 @@ def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]
         for damaged in states[:number]:
             path = _path(folder, damaged)
             aside = path.rename(f"{path}.damaged")
-            say(f"train: {path} is damaged: set aside as {aside.name}; an older state goes on ({images} images)")
+            say(f"train: {path} is damaged: renamed to {aside.name}; continuing from {images} images")
         return images, state
     if states:
         raise UserError(
             f"{folder}: none of the saved states can be read ({', '.join(_path(folder, n).name for n in states)}); "
-            "put back a copy, or remove them and run the same command again to train from the start."
+            "restore a copy, or remove them and run the same command again to train from the start."
         )
     return None
 
 
 class Best:
-    """Keeps the weights with the lowest distance so far. They are part of every saved state, so that a run which is
-    stopped or taken back to one goes on with what was best at that time."""
+    """The averaged weights with the lowest distance to the real images so far. They are part of every saved state, so
+    that a run that is resumed or rolled back continues with the best model at that time."""
 
     def __init__(self) -> None:
         self.images, self.distance = -1, math.inf
-        """When the best model was met, in images shown, and its distance. Before the first: -1 and infinity."""
+        """Images shown until the best model, and its distance; -1 and infinity before the first measurement."""
         self._weights: dict[str, Tensor] = {}
 
     def offer(self, images: int, distance: float, average: nn.Module) -> None:
-        """Keep `average`, on the CPU, if no earlier model came as close."""
+        """Keep a copy of `average` on the CPU if its distance is the lowest so far."""
         if distance < self.distance:
             self.images, self.distance = images, distance
             self._weights = {name: value.detach().cpu().clone() for name, value in average.state_dict().items()}
 
     def restore(self, average: nn.Module) -> None:
-        """Give `average` the best weights; there must be some."""
+        """Load the best weights into `average`; there must have been an offer."""
         average.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything."""
+        """Weights, distance and images."""
         return {"images": self.images, "distance": self.distance, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Restore a state from `state_dict`."""
         self.images, self.distance = state["images"], state["distance"]
         self._weights = {name: value.cpu() for name, value in state["weights"].items()}

@@ -1,8 +1,8 @@
-"""Processes that train together: what they add up and how they agree.
+"""Data-parallel training: what the processes sum and how they agree.
 
-Every process holds both networks and works on its share of each batch. Gradients are added up in one message a phase;
-a step takes several backward passes (pieces of the batch, R1, cameras), which that leaves alone.
-`threedgp.runtime.processes` starts them.
+Every process holds both networks and works on its share of each batch. A step consists of several backward passes
+(pieces of the batch, R1, cameras), so that gradients are summed in one message per phase instead of by
+`DistributedDataParallel`. `threedgp.runtime.processes` starts the processes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from threedgp.runtime import processes
 
 
-class Team(processes.Team):
-    """One process, number `rank`, of the `size` that train the same model."""
+class ProcessGroup(processes.Team):
+    """The processes that train the same model, as seen by the one with number `rank`."""
 
     @torch.no_grad()
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor (all of one dtype and device) by its sum over all processes."""
+        """Replace each tensor by its sum over all processes; all have the same dtype and device."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -31,15 +31,15 @@ class Team(processes.Team):
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process."""
+        """Whether `flag` is true in any process."""
         if self.size == 1:
             return flag
         votes = torch.tensor([int(flag)])
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes)
 
-    def follow(self, number: int) -> int:
-        """The leader's `number`, in every process."""
+    def broadcast(self, number: int) -> int:
+        """The `number` of the first process."""
         if self.size == 1:
             return number
         box = torch.tensor([number])
@@ -47,23 +47,23 @@ class Team(processes.Team):
         return int(box)
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def join_team(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
-    """The team that the environment names, or a team of one; and `device`, on which its messages travel."""
-    with processes.join_team() as team:
-        if team.store is None:
+def join_group(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
+    """Yield the group that the environment describes, or a single process, and `device`, which its messages use."""
+    with processes.join_team() as group:
+        if group.store is None:
             yield ALONE, device
             return
         backend = "gloo"
         if device.type == "cuda":
-            backend = "cpu:gloo,cuda:nccl"  # flags travel as CPU tensors
+            backend = "cpu:gloo,cuda:nccl"  # flags are CPU tensors
             torch.cuda.set_device(device)
-        store = dist.PrefixStore("training", team.store)
-        dist.init_process_group(backend, rank=team.rank, world_size=team.size, store=store)
+        store = dist.PrefixStore("training", group.store)
+        dist.init_process_group(backend, rank=group.rank, world_size=group.size, store=store)
         try:
-            yield Team(team.rank, team.size, team.store), device
+            yield ProcessGroup(group.rank, group.size, group.store), device
         finally:
             dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""When a run has gone wrong."""
+"""Detection of diverged runs."""
 
 from __future__ import annotations
 
@@ -15,58 +15,57 @@ WATCHED = (
     "discriminator/gradient_norm",
 )
 HISTORY = 20
-"""Lines of the curves that say what is usual."""
-ENOUGH = 5
-"""Lines before which nothing is unusual: a run changes fast at its start."""
+"""Number of earlier lines of the curves whose median is the reference."""
+MIN_HISTORY = 5
+"""Number of earlier lines from which on losses are compared: they change fast at the start of a run."""
 
 
 class Diverged(Exception):
-    """The run has gone wrong; says how."""
+    """The run has diverged; the message tells how."""
 
     def __init__(self, how: str, *, measured: bool = False) -> None:
-        """`measured`: a measurement found it, so that states saved since the one before are no good either."""
+        """`measured`: found by a measurement, so that states saved since the previous measurement are bad, too."""
         super().__init__(how)
         self.measured = measured
 
 
 def check_distance(distance: float, best: float, factor: float) -> None:
-    """Refuse a model that has become far worse than an earlier one.
+    """Check that a model is not far worse than an earlier one.
 
     Args:
-        distance: to the real pictures, just measured.
-        best: lowest distance so far, infinity before the first.
-        factor: largest multiple of `best` that is no divergence; 0 = any is good.
+        distance: distance to the real images.
+        best: lowest earlier distance; infinity before the first.
+        factor: largest accepted multiple of `best`; 0 = no limit.
 
     Raises:
-        Diverged: with both numbers.
+        Diverged: the distance is too large or not finite.
     """
     if not math.isfinite(distance):
-        raise Diverged("the distance to the real pictures is not finite", measured=True)
+        raise Diverged("the distance to the real images is not finite", measured=True)
     if factor > 0 and distance > factor * best:
-        said = f"the distance to the real pictures is {distance:.3g}, where {best:.3g} was reached"
-        raise Diverged(said, measured=True)
+        raise Diverged(f"the distance to the real images is {distance:.3g}, after {best:.3g}", measured=True)
 
 
 def check(record: Record, history: Sequence[Record], factor: float) -> None:
-    """Refuse a line of the curves that shows a run gone wrong.
+    """Check a line of the curves.
 
     Args:
-        record: means since the line before.
+        record: the line.
         history: earlier lines.
-        factor: a loss or gradient norm has exploded when it exceeds this multiple of its median over the last lines
-            (of 1, where that median is smaller); 0 = only numbers that are not finite count.
+        factor: largest accepted multiple of a loss or gradient norm's median over the last lines (of 1 if the median is
+            smaller); 0 = check only that numbers are finite.
 
     Raises:
-        Diverged: naming the scalar.
+        Diverged: a scalar is too large or not finite.
     """
     for name, value in record.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} is not finite")
     recent = history[-HISTORY:]
-    if factor <= 0 or len(recent) < ENOUGH:
+    if factor <= 0 or len(recent) < MIN_HISTORY:
         return
     for name in WATCHED:
-        known = [line[name] for line in recent if name in line]
-        usual = median(known) if known else math.inf
+        earlier = [line[name] for line in recent if name in line]
+        usual = median(earlier) if earlier else math.inf
         if record.get(name, 0.0) > factor * max(usual, 1.0):
-            raise Diverged(f"{name} is {record[name]:.3g}, where {usual:.3g} was usual")
+            raise Diverged(f"{name} is {record[name]:.3g}, after a median of {usual:.3g}")

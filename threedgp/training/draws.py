@@ -1,4 +1,4 @@
-"""Every random number of a training step, as a function of seed, step, phase and global sample index."""
+"""Random numbers of a training step, as functions of seed, phase and global sample index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from threedgp.training.patches import Patches, draw_patches
 
 
 class Draws:
-    """Draws for the samples `index` of one phase (`generator`, `real`, ...) of one run.
+    """Random numbers for the samples `index` in one phase (`generator`, `real`, ...) of a step.
 
-    The global index of a sample counts all samples ever shown, so it stands for the step as well.
+    The global index of a sample counts all samples of the run and therefore identifies the step.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class Draws:
     ) -> None:
         """
         Args:
-            config: prior of cameras, seed.
-            phase: name that separates uses of the same index.
-            index: int64 `[B]`, on the device where the numbers are wanted.
-            stream: another number, other draws: how a run goes on after it has diverged.
-            dtype: of the numbers.
+            config: settings of the run.
+            phase: separates uses of the same index.
+            index: int64 `[B]`, on the device of the numbers.
+            stream: number of the random stream; changes after a rollback.
+            dtype: dtype of the numbers.
         """
         self.config, self.index, self.dtype = config, index, dtype
         self.seed, self.phase = config.train.seed, f"{phase}, stream {stream}" if stream else phase
@@ -49,7 +49,7 @@ class Draws:
         return draw_scenes(generator, self.seed, self.phase, self.index, labels)
 
     def patches(self, beta: float) -> Patches:
-        """Where to cut patches."""
+        """Positions of the patches."""
         return draw_patches(
             self.uniform("patch scale"),
             self.uniform("patch offset", 2),
@@ -59,7 +59,7 @@ class Draws:
         )
 
     def rays(self, count: int, density_noise: float) -> RayRandomness:
-        """Numbers of both sampling passes for `count` rays an image; `density_noise` is a standard deviation."""
+        """Numbers of both sampling passes for `count` rays per image; `density_noise` is a standard deviation."""
         settings = self.config.model.generator
         coarse, fine = settings.coarse_samples, settings.fine_samples
         noises = (None, None)
@@ -71,7 +71,7 @@ class Draws:
         return RayRandomness(self.uniform("coarse", count, coarse), self.uniform("fine", count, fine), *noises)
 
     def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
-        """Noise inputs of the backbone; None where it has none."""
+        """Noise inputs of the backbone; None without them."""
         if not self.config.model.generator.noise:
             return None
         shapes = generator.backbone.noise_shapes()

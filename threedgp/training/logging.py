@@ -11,58 +11,58 @@ from torch import Tensor
 from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL
 from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
 from threedgp.config import CameraConfig
-from threedgp.training.distributed import Team
+from threedgp.training.distributed import ProcessGroup
 
 Record = dict[str, float]
-"""One line of the curves: `kimg` and the means of all scalars since the line before."""
+"""One line of the curves: `kimg` and the means of all scalars since the previous line."""
 
 
 class Logger(Protocol):
-    """Where curves go while training."""
+    """Receives the curves during training."""
 
     def __call__(self, record: Record, cameras: Tensor | None = None) -> None:
-        """Take one line, and the histograms of learned cameras that belong to it: int32 `[fields, bins]`."""
+        """Log one line and its histograms of the learned cameras, int32 `[fields, bins]`."""
 
 
 def no_log(record: Record, cameras: Tensor | None = None) -> None:
-    """The logger that keeps nothing."""
+    """A logger that discards everything."""
 
 
 class Means:
-    """Means of scalars over steps and processes, summed on the device so that no step waits for it."""
+    """Means of scalars over steps and processes, summed on the device without synchronization."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
     def add(self, stats: dict[str, Tensor]) -> None:
-        """Scalars of one step, the same names in every process."""
+        """Add the scalars of one step, with the same names in every process."""
         for name, value in stats.items():
             value = value.double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def gather(self, team: Team) -> Record:
-        """The means so far, over all processes; every process now holds the sums of the whole team."""
+    def gather(self, group: ProcessGroup) -> Record:
+        """The means so far over all processes. Afterwards, every process holds the sums of all."""
         if not self.sums:
             return {}
-        total = torch.stack(list(self.sums.values())) / team.size
-        team.sum([total])
+        total = torch.stack(list(self.sums.values())) / group.size
+        group.sum([total])
         self.sums = dict(zip(self.sums, total, strict=True))
         counts = torch.tensor(list(self.counts.values()), dtype=total.dtype, device=total.device)
         return dict(zip(self.sums, (total / counts).tolist(), strict=True))
 
     def clear(self) -> None:
-        """Begin the next line."""
+        """Start the next line."""
         self.sums.clear()
         self.counts.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Sums of the line that is under way."""
+        """Sums of the current line."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Continue from `state_dict`, with scalars that come from `device`."""
+        """Restore a state from `state_dict`; scalars on `device`."""
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.counts = dict(state["counts"])
 
@@ -74,15 +74,15 @@ FIELDS = [CAMERA_FIELDS[index] for index in LEARNED]
 
 
 def bin_edges(config: CameraConfig) -> dict[str, np.ndarray]:
-    """Edges of the bins of each field, `[BINS + 1]`, between the bounds that posterior cameras keep to."""
+    """Bin edges of each field, `[BINS + 1]`, between the bounds of posterior cameras."""
     bounds = {"look_at_yaw": LOOK_AT_YAW_BOUNDS, "look_at_pitch": LOOK_AT_PITCH_BOUNDS}
     return {field: np.linspace(*bounds.get(field) or getattr(config, field), BINS + 1) for field in FIELDS}
 
 
 class CameraHistograms:
-    """Counts of posterior cameras since the line of the curves before, and those of all earlier lines.
+    """Histograms of the posterior cameras since the previous line of the curves, and those of all earlier lines.
 
-    Regularisers draw the same cameras in every process, so that there is nothing to add up.
+    The regularizers draw the same cameras in every process, so that nothing needs to be summed.
     """
 
     def __init__(self, config: CameraConfig, device: torch.device) -> None:
@@ -103,7 +103,7 @@ class CameraHistograms:
         self.counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
 
     def end_line(self, kimg: float) -> Tensor:
-        """Close a line: its counts, int32 `[fields, BINS]`."""
+        """Finish a line; returns its counts, int32 `[fields, BINS]`."""
         line = self.counts.to(torch.int32).cpu().view(len(FIELDS), BINS)
         self.kimg.append(kimg)
         self.lines.append(line)
@@ -111,18 +111,18 @@ class CameraHistograms:
         return line
 
     def arrays(self, config: CameraConfig) -> dict[str, np.ndarray]:
-        """All lines for a file: `kimg` `[T]`, and for each field counts `[T, BINS]` and edges `[BINS + 1]`."""
+        """Arrays of all T lines: `kimg` `[T]`; for each field, counts `[T, BINS]` and edges `[BINS + 1]`."""
         lines = torch.stack(self.lines).numpy() if self.lines else np.zeros((0, len(FIELDS), BINS), np.int32)
         counts = {field: lines[:, index] for index, field in enumerate(FIELDS)}
         edges = {f"{field}_edges": values for field, values in bin_edges(config).items()}
         return {"kimg": np.array(self.kimg), **counts, **edges}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything, also the line that is under way."""
+        """All lines, including the current one."""
         lines = torch.stack(self.lines) if self.lines else torch.zeros(0, len(FIELDS), BINS, dtype=torch.int32)
         return {"counts": self.counts.clone(), "kimg": torch.tensor(self.kimg, dtype=torch.float64), "lines": lines}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue from `state_dict`."""
+        """Restore a state from `state_dict`."""
         self.counts.copy_(state["counts"])
         self.kimg, self.lines = state["kimg"].tolist(), list(state["lines"].cpu().unbind())

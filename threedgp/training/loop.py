@@ -1,4 +1,4 @@
-"""The training loop: steps, log, saved states, resumption, and the way back when a run diverges."""
+"""The training loop: steps, log, saved states, resumption, and rollbacks when a run diverges."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,24 +20,24 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 from threedgp.runtime.progress import Progress, progress, say
 from threedgp.training.checkpoints import Best, drop_state, load_newest, load_state, save_state, saved_states
-from threedgp.training.distributed import ALONE, Team
+from threedgp.training.distributed import ALONE, ProcessGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
 from threedgp.training.step import Trainer
 
 
 class Measured(NamedTuple):
-    """What a measurement found."""
+    """Result of a measurement."""
 
     record: Record
     """Scalars for the curves."""
     distance: float
-    """Says which model is best: the lowest; the same in every process."""
+    """The model with the lowest one is the best; the same in every process."""
 
 
 Measure = Callable[[Trainer, Callable[[], None]], Measured]
-"""Measures the averaged generator. Calls the function that it is given often, equally often in every process; that
-raises `Stopped` when the run is to stop."""
+"""Measures the averaged generator. Calls its second argument often, equally often in every process; that function
+raises `Stopped` when the run has to stop."""
 
 
 class Outcome(NamedTuple):
@@ -44,20 +45,20 @@ class Outcome(NamedTuple):
 
     curves: list[Record]
     images: int
-    """Shown until the model that `trainer.average` now is."""
+    """Images shown until the model that `trainer.average` now holds."""
 
 
-def prepare_trainer(config: Any, loader: ShardLoader, device: torch.device, team: Team = ALONE) -> Trainer:
-    """A trainer at the start of the run, for the classes and features that the data have.
+def prepare_trainer(config: Any, loader: ShardLoader, device: torch.device, group: ProcessGroup = ALONE) -> Trainer:
+    """A trainer at the start of a run, for the classes and features of the data.
 
     Raises:
-        UserError: the data are not what the settings ask for.
+        UserError: the data lack what the settings require.
     """
     if config.model.depth and not loader.has_depth:
         raise UserError("model.depth: the shards hold no depth; set depth.estimator and run `dvc repro` again.")
     counts = loader.class_counts
     networks = initial_networks(config, loader.num_classes, (counts / counts.sum()).tolist(), loader.embedding_dim)
-    return Trainer(config, networks, device, team)
+    return Trainer(config, networks, device, group)
 
 
 def train(
@@ -72,235 +73,240 @@ def train(
 ) -> Outcome:
     """Train to the end of the run, from its newest saved state if there is one.
 
-    Every process of the trainer's team calls this with the same arguments; the leader alone logs, shows and saves.
+    Every process of the trainer's group calls this with the same arguments; only the first one logs, shows and saves.
 
     Args:
         trainer: at the start of the run.
         open_loader: opens this process's share of the data at a position, in images.
-        folder: for saved states; outlives the process, and all processes see it.
-        open_log: an empty log. Asked for at the start and after every return to an earlier state; it then first takes
-            the lines up to that state again.
-        should_stop: asked before every step; one process that says so stops all.
-        show: called at intervals, to draw what the generator makes.
-        measure: called at intervals, in every process; cut off when the run is to stop, and called again when it goes
-            on. None = nothing is measured.
+        folder: folder of the saved states, visible to all processes.
+        open_log: creates an empty log. Called at the start and after every rollback; the lines so far are written
+            again.
+        should_stop: called before every step; one process that returns True stops all.
+        show: called at intervals, to render samples.
+        measure: called at intervals, in every process; interrupted if the run has to stop, and repeated when it is
+            resumed. None = no measurements.
 
     Returns:
-        the curves, and which model `trainer.average` now is: the best or the last, as `train.publish` says.
+        the curves, and which model `trainer.average` now holds: the best or the last, see `train.publish`.
 
     Raises:
-        Stopped: `should_stop` said so; the state is saved.
-        UserError: the run has diverged too often, no saved state can be read, or too little disk is free.
+        Stopped: `should_stop` returned True; the state is saved.
+        UserError: the run has diverged too often, no saved state can be read, or the disk is full.
     """
-    run = _Run(trainer, open_loader, folder, open_log, should_stop, show, measure)
-    run.begin()
+    run = RunState()
+    checkpoints = _Checkpoints(trainer, run, folder)
+    loop = _Loop(trainer, run, checkpoints, open_loader, should_stop, show, measure)
+    checkpoints.restore()
     while True:
+        loop.log = _replayed_log(trainer, run, open_log)
         try:
-            run.go_on()
-            return run.outcome()
+            loop.run_to_end()
+            return _published(trainer, run)
         except Diverged as problem:
-            run.go_back(problem)
+            checkpoints.roll_back(problem)
 
 
-class _Run:
+@dataclass
+class RunState:
+    """State of a run besides that of the trainer; part of every saved state."""
+
+    history: list[Record] = field(default_factory=list)
+    """Lines of the curves so far."""
+    means: Means = field(default_factory=Means)
+    """Means of the scalars since the last line."""
+    distances: Record = field(default_factory=dict)
+    """Distances measured since the last line."""
+    best: Best = field(default_factory=Best)
+    pending: float | None = None
+    """Images per second at a step whose measurement, samples or line of the curves have not been completed; None = all
+    have."""
+    last_good: int = -1
+    """Images shown at the last measurement without divergence; a state was saved right after it."""
+    rollbacks: int = 0
+    """Number of rollbacks in total."""
+    retries: int = 0
+    """Number of rollbacks to the newest saved state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return values | {"means": self.means.state_dict(), "best": self.best.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore a state from `state_dict`; scalars on `device`."""
+        for item in fields(self):
+            if item.name == "means":
+                self.means.load_state_dict(state["means"], device)
+            elif item.name == "best":
+                self.best.load_state_dict(state["best"])
+            else:
+                setattr(self, item.name, state[item.name])
+
+
+class _Checkpoints:
+    """Saves, restores and rolls back a run."""
+
+    def __init__(self, trainer: Trainer, run: RunState, folder: Path) -> None:
+        self.trainer, self.run, self.folder, self.group = trainer, run, folder, trainer.group
+        self.newest = -1
+        """Images shown at the newest saved state."""
+        self.newest_pending = False
+        """Whether that state is `pending`."""
+
+    def save(self) -> None:
+        """Save, unless nothing has changed since the newest state.
+
+        Raises:
+            Diverged: a mean is not finite; nothing was saved.
+        """
+        if (self.newest, self.newest_pending) == (self.trainer.images, self.run.pending is not None):
+            return
+        check(self.run.means.gather(self.group), [], 0)
+        self.run.retries = 0
+        self._write()
+
+    def _write(self) -> None:
+        self.newest, self.newest_pending = self.trainer.images, self.run.pending is not None
+        if self.group.leads:
+            settings = self.trainer.config.train
+            state = {"trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
+            archive, keep = round(settings.archive_kimg * 1000), settings.keep_states
+            save_state(self.folder, self.newest, state, keep=keep, archive=archive, good=self.run.last_good)
+
+    def restore(self) -> None:
+        """Restore the newest state that the first process can read; without one, write the first.
+
+        Raises:
+            UserError: no state can be read, or not all processes see the same folder.
+        """
+        # To main memory: on a GPU that training fills, there is no room for a second copy.
+        memory = torch.device("cpu")
+        found = load_newest(self.folder, memory) if self.group.leads else None
+        newest = self.group.broadcast(found[0] if found else -1)
+        if newest < 0:
+            self._write()
+            return
+        if self.group.any(newest not in saved_states(self.folder)):
+            raise UserError(
+                f"{self.folder}: not all processes see the saved state of the first one; "
+                "run on a file system that all nodes share."
+            )
+        state = found[1] if found else load_state(self.folder, newest, memory)
+        self.trainer.load_state_dict(state["trainer"])
+        self.run.load_state_dict(state["run"], self.trainer.device)
+        self.newest, self.newest_pending = newest, self.run.pending is not None
+
+    def roll_back(self, problem: Diverged) -> None:
+        """Restore an earlier state, to continue with other random numbers.
+
+        Raises:
+            UserError: there were too many rollbacks.
+        """
+        limit = self.trainer.config.train.max_rollbacks
+        rollbacks, stream = self.run.rollbacks + 1, self.trainer.stream + 1
+        message = f"train: {problem} after {self.trainer.images / 1000:g} thousand images"
+        if rollbacks > limit:
+            raise UserError(
+                f"{message}, and the run was rolled back {self.run.rollbacks} times before (train.max_rollbacks). "
+                "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
+            )
+        if self.group.leads:
+            for state in self._bad_states(problem):
+                drop_state(self.folder, state)
+        self.restore()
+        self.trainer.stream, self.run.rollbacks, self.run.retries = stream, rollbacks, self.run.retries + 1
+        self.group.any(False)  # all processes must have read the state before it is overwritten
+        self._write()
+        if self.group.leads:
+            say(
+                f"{message}: back to {self.newest / 1000:g} thousand images with other random numbers "
+                f"(rollback {rollbacks} of at most {limit})"
+            )
+
+    def _bad_states(self, problem: Diverged) -> list[int]:
+        """Saved states to discard before a rollback."""
+        states = saved_states(self.folder)
+        if problem.measured and self.run.last_good in states:  # the losses did not show the divergence
+            return [state for state in states if state > self.run.last_good]
+        # The newest state, if the run has diverged from it twice: the cause may be older.
+        return [self.newest] if self.run.retries and len(states) > 1 else []
+
+
+class _Loop:
+    """Steps of a run, and what follows them at intervals: measurements, samples, lines of the curves, saved states."""
+
     def __init__(
         self,
         trainer: Trainer,
+        run: RunState,
+        checkpoints: _Checkpoints,
         open_loader: Callable[[int], ShardLoader],
-        folder: Path,
-        open_log: Callable[[], Logger],
         should_stop: Callable[[], bool],
         show: Callable[[Trainer], None],
         measure: Measure | None,
     ) -> None:
-        self.trainer, self.team, self.folder = trainer, trainer.team, folder
-        self.open_loader, self.open_log, self.should_stop, self.show = open_loader, open_log, should_stop, show
-        self.measure = measure
-        self.settings = settings = trainer.config.train
-        self.total = math.ceil(settings.kimg * 1000 / settings.batch_size) * settings.batch_size
-        self.history: list[Record] = []
-        self.means = Means()
+        self.trainer, self.run, self.checkpoints = trainer, run, checkpoints
+        self.open_loader, self.should_stop, self.show, self.measure = open_loader, should_stop, show, measure
+        self.group, self.settings = trainer.group, trainer.config.train
+        batch_size = self.settings.batch_size
+        self.total = math.ceil(self.settings.kimg * 1000 / batch_size) * batch_size
         self.log: Logger = no_log
-        self.best = Best()
-        self.distances: Record = {}
-        """Measured since the last line of the curves."""
-        self.due: float | None = None
-        """Images a second at a step whose measurement, pictures or line of the curves are still to come; None = all is
-        done."""
-        self.good = -1
-        """Images shown at the newest measurement that was no divergence; a state was saved right after it."""
-        self.saved = -1
-        """Images shown at the newest saved state."""
-        self.saved_due = False
-        """Whether something was still due there."""
-        self.rollbacks = 0
-        """How often the run was taken back."""
-        self.returns = 0
-        """How often it was taken back to the newest saved state."""
 
-    # ---- States ------------------------------------------------------------------------------------------------------
-
-    def save(self) -> None:
-        """Save, unless nothing has happened since.
-
-        Raises:
-            Diverged: instead of saving a state that is no good.
-        """
-        if self.saved == self.trainer.images and self.saved_due == (self.due is not None):
-            return
-        check(self.means.gather(self.team), [], 0)
-        self.returns = 0
-        self._write()
-
-    def _write(self) -> None:
-        self.saved, self.saved_due = self.trainer.images, self.due is not None
-        if self.team.leads:
-            state = {
-                "trainer": self.trainer.state_dict(),
-                "means": self.means.state_dict(),
-                "history": self.history,
-                "best": self.best.state_dict(),
-                "distances": self.distances,
-                "due": self.due,
-                "good": self.good,
-                "rollbacks": self.rollbacks,
-                "returns": self.returns,
-            }
-            archive, keep = round(self.settings.archive_kimg * 1000), self.settings.keep_states
-            save_state(self.folder, self.saved, state, keep=keep, archive=archive, good=self.good)
-
-    def _load(self) -> None:
-        """Continue from the newest state that the leader can read; without one, make the first.
-
-        Raises:
-            UserError: no state can be read, or not all processes see the same.
-        """
-        # To main memory: on a GPU that training fills there is no room for everything a second time.
-        memory = torch.device("cpu")
-        found = load_newest(self.folder, memory) if self.team.leads else None
-        newest = self.team.follow(found[0] if found else -1)
-        if newest < 0:
-            self._write()
-        else:
-            if self.team.any(newest not in saved_states(self.folder)):
-                raise UserError(
-                    f"{self.folder}: not all processes see the saved state of the first one; "
-                    "run on a file system that all nodes share."
-                )
-            state = found[1] if found else load_state(self.folder, newest, memory)
-            self.trainer.load_state_dict(state["trainer"])
-            self.means.load_state_dict(state["means"], self.trainer.device)
-            self.history, self.saved = state["history"], newest
-            self.rollbacks, self.returns = state["rollbacks"], state["returns"]
-            self.best.load_state_dict(state["best"])
-            self.distances, self.due, self.good = state["distances"], state["due"], state["good"]
-            self.saved_due = self.due is not None
-        self.log = self.open_log() if self.team.leads else no_log
-        for record in self.history[:-1]:
-            self.log(record)
-        if self.history:  # a log shows the newest histograms; writing thousands of older ones takes minutes
-            self.log(self.history[-1], self.trainer.camera_histograms.lines[-1])
-
-    def begin(self) -> None:
-        """Find out where the run stands."""
-        self._load()
-
-    def go_back(self, problem: Diverged) -> None:
-        """Take the run back to a good state, to go on with other random numbers.
-
-        Raises:
-            UserError: it was taken back too often.
-        """
-        images, rollbacks, stream = self.trainer.images, self.rollbacks + 1, self.trainer.stream + 1
-        where = f"train: {problem} after {images / 1000:g} thousand images"
-        if rollbacks > self.settings.max_rollbacks:
-            raise UserError(
-                f"{where}, and the run was taken back {self.rollbacks} times before (train.max_rollbacks). "
-                "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
-            )
-        if self.team.leads:
-            for state in self._astray(problem):
-                drop_state(self.folder, state)
-        self._load()
-        self.trainer.stream, self.rollbacks, self.returns = stream, rollbacks, self.returns + 1
-        self.team.any(False)  # nobody may still be reading the state that is written anew
-        self._write()
-        if self.team.leads:
-            say(
-                f"{where}: back to {self.saved / 1000:g} thousand images with other random numbers "
-                f"(time {rollbacks} of at most {self.settings.max_rollbacks})"
-            )
-
-    def _astray(self, problem: Diverged) -> list[int]:
-        """Saved states that are no good."""
-        states = saved_states(self.folder)
-        if problem.measured and self.good in states:  # losses looked well all the time since
-            return [state for state in states if state > self.good]
-        # The newest that has led astray twice: the trouble may have begun before it.
-        return [self.saved] if self.returns and len(states) > 1 else []
-
-    # ---- Steps -------------------------------------------------------------------------------------------------------
-
-    def _passes(self, kimg: float) -> bool:
-        """Whether the last step passed a multiple of `kimg` thousand images; 0 = never."""
-        every, now = round(kimg * 1000), self.trainer.images
-        return every > 0 and now // every > (now - self.settings.batch_size) // every
-
-    def go_on(self) -> None:
-        """Train from here to the end.
+    def run_to_end(self) -> None:
+        """Train from the current state to the end.
 
         Raises:
             Diverged: see `check`.
-            Stopped: the run was asked to stop, and has saved its state.
+            Stopped: the run was asked to stop; its state is saved.
         """
-        trainer, settings, total = self.trainer, self.settings, self.total
+        trainer, run = self.trainer, self.run
         loader = self.open_loader(trainer.images)
-        shown = progress("train", total, "images", done=trainer.images) if self.team.leads else nullcontext()
+        display = progress("train", self.total, "images", done=trainer.images) if self.group.leads else nullcontext()
         try:
             batches = iter(loader)
-            with shown as bar:
-                began, began_images = time.monotonic(), trainer.images
-                while trainer.images < total or self.due is not None:
-                    if self.due is None:
-                        batch = next(batches)  # the first takes its time, as the state before it did
-                        self._heed()
-                        self.means.add(trainer.step(batch))
+            with display as bar:
+                start, first_image = time.monotonic(), trainer.images
+                while trainer.images < self.total or run.pending is not None:
+                    if run.pending is None:
+                        batch = next(batches)  # may wait for the workers, so that the question comes after it
+                        self._stop_if_asked()
+                        run.means.add(trainer.step(batch))
                         if bar:
-                            bar.advance(settings.batch_size)
-                        self.due = (trainer.images - began_images) / (time.monotonic() - began)
+                            bar.advance(self.settings.batch_size)
+                        run.pending = (trainer.images - first_image) / (time.monotonic() - start)
                     paused = time.monotonic()
-                    if self._follow_up(self.due, bar):
-                        began, began_images = time.monotonic(), trainer.images
+                    if self._follow_up(run.pending, bar):
+                        start, first_image = time.monotonic(), trainer.images
                     else:
-                        began += time.monotonic() - paused
+                        start += time.monotonic() - paused
         finally:
             loader.close()
 
-    def _follow_up(self, speed: float, bar: Progress | None) -> bool:
-        """All that comes after a step but the next: whether a line of the curves was among it.
-
-        Args:
-            speed: images a second since the line before.
-            bar: the leader's.
-        """
-        settings, ends = self.settings, self.trainer.images >= self.total
-        measures = self.measure and settings.metric_kimg and (ends or self._passes(settings.metric_kimg))
-        ticks = ends or self._passes(settings.tick_kimg)
+    def _follow_up(self, images_per_second: float, bar: Progress | None) -> bool:
+        """Do everything that is scheduled after a step; returns whether a line of the curves was written."""
+        settings, at_end = self.settings, self.trainer.images >= self.total
+        measures = self.measure and settings.metric_kimg and (at_end or self._passes(settings.metric_kimg))
+        ticks = at_end or self._passes(settings.tick_kimg)
         if measures:
             self._measure(self.measure)
-        if self.team.leads and settings.pictures_kimg and (ends or self._passes(settings.pictures_kimg)):
+        if self.group.leads and settings.pictures_kimg and (at_end or self._passes(settings.pictures_kimg)):
             self.show(self.trainer)
         if ticks:
-            self._tick(bar, speed)
-        self.due = None
-        if ends or measures or self._passes(settings.save_kimg):
-            self.save()
+            self._tick(bar, images_per_second)
+        self.run.pending = None
+        if at_end or measures or self._passes(settings.save_kimg):
+            self.checkpoints.save()
         return ticks
 
-    def _heed(self) -> None:
-        """Save and raise `Stopped` if the run is to stop."""
-        if self.team.any(self.should_stop()):
-            self.save()
+    def _passes(self, kimg: float) -> bool:
+        """Whether the last step passed a multiple of `kimg` thousand images; 0 = never."""
+        every, images = round(kimg * 1000), self.trainer.images
+        return every > 0 and images // every > (images - self.settings.batch_size) // every
+
+    def _stop_if_asked(self) -> None:
+        """Save and raise `Stopped` if any process was asked to stop."""
+        if self.group.any(self.should_stop()):
+            self.checkpoints.save()
             raise Stopped
 
     def _measure(self, measure: Measure) -> None:
@@ -308,44 +314,59 @@ class _Run:
 
         Raises:
             Diverged: it is far worse than the best.
-            Stopped: the run was asked to stop meanwhile; the state is saved, the measurement still due.
+            Stopped: the run was asked to stop meanwhile; the state is saved, the measurement pending.
         """
 
-        def heed() -> None:
-            if self.team.any(self.should_stop()):
+        def stop_if_asked() -> None:
+            if self.group.any(self.should_stop()):
                 raise Stopped
 
         try:
-            found = measure(self.trainer, heed)
+            found = measure(self.trainer, stop_if_asked)
         except Stopped:
-            self.save()
+            self.checkpoints.save()
             raise
-        check_distance(found.distance, self.best.distance, self.settings.metric_explosion_factor)
-        self.best.offer(self.trainer.images, found.distance, self.trainer.average)
-        self.good = self.trainer.images
-        self.distances = found.record
-
-    def outcome(self) -> Outcome:
-        """The end of the run; gives the averaged generator the weights that are to be published."""
-        if self.settings.publish == "last" or self.best.images < 0:
-            return Outcome(self.history, self.trainer.images)
-        self.best.restore(self.trainer.average)
-        return Outcome(self.history, self.best.images)
+        check_distance(found.distance, self.run.best.distance, self.settings.metric_explosion_factor)
+        self.run.best.offer(self.trainer.images, found.distance, self.trainer.average)
+        self.run.last_good = self.trainer.images
+        self.run.distances = found.record
 
     def _tick(self, bar: Progress | None, images_per_second: float) -> None:
-        record = {"kimg": self.trainer.images / 1000} | self.means.gather(self.team) | self.trainer.schedules()
-        check(record, self.history, self.settings.explosion_factor)
-        self.means.clear()
-        record |= self.distances
-        self.distances = {}
-        record["rollbacks"] = self.rollbacks
+        """Write a line of the curves."""
+        trainer, run = self.trainer, self.run
+        record = {"kimg": trainer.images / 1000} | run.means.gather(self.group) | trainer.schedules()
+        check(record, run.history, self.settings.explosion_factor)
+        run.means.clear()
+        record |= run.distances
+        run.distances = {}
+        record["rollbacks"] = run.rollbacks
         record["images_per_second"] = images_per_second
-        record["gpus"] = self.team.size if self.trainer.device.type == "cuda" else 0
-        record["memory_gb"] = _peak_memory(self.trainer.device) / 1e9
-        self.history.append(record)
-        self.log(record, self.trainer.camera_histograms.end_line(record["kimg"]))
+        record["gpus"] = self.group.size if trainer.device.type == "cuda" else 0
+        record["memory_gb"] = _peak_memory(trainer.device) / 1e9
+        run.history.append(record)
+        self.log(record, trainer.camera_histograms.end_line(record["kimg"]))
         if bar:
             bar.note(f"G {record['generator/loss']:.2f} D {record['discriminator/loss']:.2f}")
+
+
+def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger]) -> Logger:
+    """A new log with the lines so far; for all processes but the first, one that keeps nothing."""
+    if not trainer.group.leads:
+        return no_log
+    log = open_log()
+    for record in run.history[:-1]:
+        log(record)
+    if run.history:  # a log shows the newest histograms only; writing thousands of older ones takes minutes
+        log(run.history[-1], trainer.camera_histograms.lines[-1])
+    return log
+
+
+def _published(trainer: Trainer, run: RunState) -> Outcome:
+    """The result of a finished run; gives the averaged generator the weights to publish."""
+    if trainer.config.train.publish == "last" or run.best.images < 0:
+        return Outcome(run.history, trainer.images)
+    run.best.restore(trainer.average)
+    return Outcome(run.history, run.best.images)
 
 
 def _peak_memory(device: torch.device) -> int:

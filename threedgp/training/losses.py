@@ -9,8 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import FOV, LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, ROLL, YAW
+from threedgp.camera.geometry import (
+    CAMERA_FIELDS,
+    FOV,
+    LOOK_AT_PITCH,
+    LOOK_AT_RADIUS,
+    LOOK_AT_YAW,
+    PITCH,
+    RADIUS,
+    ROLL,
+    YAW,
+)
+from threedgp.camera.priors import prior_mean_angles
 from threedgp.config.train import CameraRegularizerConfig
+from threedgp.models.generator import Generator
+from threedgp.models.sampler import Scenes
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
@@ -42,9 +55,9 @@ def distillation_loss(
 
     Args:
         predicted, stored: `[B, E]`.
-        scales: side of each patch, `[B]`; a sample counts as its scale over the batch's mean, since a small patch
-            tells little about the whole image whose features are stored.
-        mean_scale: mean over the whole batch, of which B may be a part.
+        scales: side of each patch, `[B]`; weights the samples, since a small patch shows little of the image whose
+            features are stored.
+        mean_scale: mean scale of the whole batch, of which the B samples may be a part.
         kind: `l2` norm of the difference, or `kl` divergence of softmax(stored) from softmax(predicted).
     """
     if kind == "l2":
@@ -56,7 +69,9 @@ def distillation_loss(
 
 
 EMD_DRAWS = 64
+"""Cameras that enter the regularizer of the posterior."""
 MEAN_DRAWS = 256
+"""Cameras that enter the mean of the posterior's angles."""
 
 
 def _weights(config: CameraRegularizerConfig) -> dict[int, float]:
@@ -110,6 +125,40 @@ def gradient_regularizer(
         size = gradient[:, index].abs()
         total = total + weight * (size + 1 / (size + 1e-4)).mean()
     return total
+
+
+def camera_loss(
+    generator: Generator, scenes: Scenes, config: CameraRegularizerConfig, ramp: float
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Regularization of the camera generator (3DGP, section 3.3).
+
+    Args:
+        scenes: `MEAN_DRAWS` scenes; the first `EMD_DRAWS` enter the regularizer, all of them the mean angles.
+        config: kind and weights.
+        ramp: factor of the regularizer `emd`.
+
+    Returns:
+        loss, scalars for the log, and the detached posterior cameras `[MEAN_DRAWS, 8]`.
+    """
+    z, labels, prior = scenes
+    posterior = generator.posterior(prior, z, labels)
+    distance = mean_angle_distance(posterior, prior_mean_angles(generator.camera_config))
+    if config.kind == "emd":
+        # The same prior draws on both sides: the exact transport cost between the two sets, without the noise that a
+        # second set of draws would add to the gradient.
+        regularizer = ramp * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
+    else:
+        z, labels = z[:EMD_DRAWS], None if labels is None else labels[:EMD_DRAWS]
+        regularizer = gradient_regularizer(
+            lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
+        )
+    stats = {"camera/regularizer": regularizer.detach(), "camera/mean_angle_distance": distance.detach()}
+    cameras = posterior.detach()
+    means, deviations = cameras.mean(dim=0), cameras.std(dim=0)
+    for index, field in enumerate(CAMERA_FIELDS):
+        if index not in (ROLL, RADIUS):  # the camera generator does not change these
+            stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
+    return regularizer + config.mean_angle_weight * distance, stats, cameras
 
 
 def mean_angle_distance(posterior: Tensor, prior_mean: tuple[float, float, float]) -> Tensor:

@@ -18,7 +18,7 @@ class Patches(NamedTuple):
     """`[B, 2]`, left and bottom edge."""
 
     def parameters(self) -> Tensor:
-        """Scale, x offset, y offset, `[B, 3]`: what the discriminator is told."""
+        """Scale, x offset and y offset, `[B, 3]`, as the discriminator takes them."""
         return torch.cat([self.scales[:, :1], self.offsets], dim=1)
 
 
@@ -29,11 +29,11 @@ def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: f
     function 1 - (1 - x)^beta. A small beta shows whole images.
 
     Args:
-        u_scale: uniform numbers in [0, 1), `[B]`; those of a group's first sample count.
-        u_offset: likewise, `[B, 2]`.
+        u_scale: uniform numbers in [0, 1), `[B]`; the first of each group is used.
+        u_offset: uniform numbers in [0, 1), `[B, 2]`.
         scale_min: smallest side.
         beta: second parameter of the Beta law.
-        group: samples that share a scale, as in the minibatch standard deviation.
+        group: number of neighboring samples that share a scale, as in the minibatch standard deviation.
     """
     x = 1 - (1 - u_scale[::group]) ** (1 / beta)
     scale = (scale_min + (1 - scale_min) * x).repeat_interleave(group)[: len(u_scale)]
@@ -49,7 +49,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp2(-((offsets / sigma) ** 2))
     kernel = kernel / kernel.sum()
-    # Blurring a line of pixels is a product with a banded matrix: one small matrix product for each axis.
+    # Blurring an axis is a product with a banded matrix.
     return _band(kernel, images.shape[-2]) @ images @ _band(kernel, images.shape[-1])
 
 

@@ -22,7 +22,7 @@ def ramp(kimg: float, over_kimg: float) -> float:
 
 
 def scheduled(schedule: ScheduleConfig, kimg: float, total_kimg: float) -> float:
-    """Value of a schedule after `kimg` thousand images of a run of `total_kimg`."""
+    """Value of a schedule after `kimg` thousand images of a run of `total_kimg` thousand."""
     share = ramp(kimg, duration_kimg(schedule.over, total_kimg))
     return schedule.start + (schedule.end - schedule.start) * share
 
@@ -31,9 +31,9 @@ def ema_decay(images: int, batch_size: int, half_life: Duration, ramp_up: float,
     """Decay of the averaged weights in one step (Karras et al. 2020, appendix B; half-life in images).
 
     Args:
-        images: shown so far.
-        batch_size: images a step.
-        half_life: of the average.
+        images: images shown so far.
+        batch_size: images per step.
+        half_life: half-life of the average.
         ramp_up: the half-life is at most this share of the images shown so far; 0 = no limit.
         total_kimg: length of the run, in thousands of images.
     """
@@ -44,9 +44,9 @@ def ema_decay(images: int, batch_size: int, half_life: Duration, ramp_up: float,
 
 
 class MovingAverage:
-    """Lets `average` follow `network`.
+    """Updates `average` towards `network`.
 
-    Tensors are looked up once: walking through the modules takes longer than all the rest.
+    Tensors are collected once, because visiting the modules takes longer than the update.
     """
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:
@@ -55,7 +55,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Parameters move towards the network's by `1 - decay`; buffers (already averages or constants) are copied."""
+        """Move parameters towards those of the network by `1 - decay`; copy buffers (averages, constants)."""
         torch._foreach_lerp_(*self._parameters, 1 - decay)
         for target, source in self._buffers:
             target.copy_(source)

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL, cut_patches
-from threedgp.camera.priors import prior_mean_angles
+from threedgp.camera.geometry import cut_patches
 from threedgp.config import Config, batch_problem
 from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
 from threedgp.runtime.errors import UserError
-from threedgp.training.distributed import ALONE, Team
+from threedgp.training.distributed import ALONE, ProcessGroup
 from threedgp.training.draws import Draws
 from threedgp.training.logging import CameraHistograms
 from threedgp.training.losses import (
-    EMD_DRAWS,
     MEAN_DRAWS,
+    camera_loss,
     discriminator_loss,
     distillation_loss,
-    emd_regularizer,
     generator_loss,
-    gradient_regularizer,
-    mean_angle_distance,
     r1_penalty,
 )
 from threedgp.training.patches import Patches, blur
@@ -45,15 +41,22 @@ def _split(batch: Batch, size: int) -> list[Batch]:
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Of the network it trains; a list at hand, where a network would be walked through each time."""
+    """The parameters that `optimizer` trains; a stored list, where `Module.parameters` visits every module."""
     return optimizer.param_groups[0]["params"]
 
 
-class Trainer:
-    """Networks, optimisers and the step. A function of its configuration, its data and the images shown so far.
+def _adam(parameters: Iterable[nn.Parameter], lr: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
+    """Adam of StyleGAN2. A network that gets r1_interval + 1 gradients in r1_interval steps has the `lazy_ratio`
+    r1_interval / (r1_interval + 1), which corrects learning rate and betas (Karras et al. 2020, appendix B)."""
+    return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, 0.99**lazy_ratio), eps=1e-8, fused=True)
 
-    A batch is worked off in equal pieces: `train.accumulation` of them in each process of the team. What is taken over
-    the whole batch (mean patch scale, mean of w, cameras, gradients) comes out the same however it is cut.
+
+class Trainer:
+    """Networks, optimizers and the training step.
+
+    The weights are a function of the configuration, the data and the number of images shown so far. Each process works
+    on its share of a batch in `train.accumulation` pieces of equal size. Quantities of the whole batch (mean patch
+    scale, mean of w, cameras, gradients) do not depend on the number of pieces and processes.
     """
 
     def __init__(
@@ -61,24 +64,25 @@ class Trainer:
         config: Config,
         networks: tuple[Generator, Discriminator],
         device: torch.device,
-        team: Team = ALONE,
+        group: ProcessGroup = ALONE,
     ) -> None:
         """
         Args:
-            config: of the run.
-            networks: at their initialisation, the same in every process; the precision of draws is theirs.
-            device: of this process.
-            team: of this process.
+            config: settings of the run.
+            networks: generator and discriminator at their initialization, the same in every process. Random numbers
+                have their dtype.
+            device: device of this process.
+            group: processes that train together.
 
         Raises:
-            UserError: the batch cannot be cut into whole groups of the minibatch standard deviation.
+            UserError: the batch cannot be split into whole groups of the minibatch standard deviation.
         """
-        self.config, self.device, self.team = config, device, team
-        problem = batch_problem(config, team.size)
+        self.config, self.device, self.group = config, device, group
+        problem = batch_problem(config, group.size)
         if problem:
             raise UserError(f"{problem}; change the batch, or machine.processes.")
-        self.piece = config.train.batch_size // (team.size * config.train.accumulation)
-        first = team.rank * config.train.accumulation
+        self.piece = config.train.batch_size // (group.size * config.train.accumulation)
+        first = group.rank * config.train.accumulation
         self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
         generator, discriminator = networks
         self.generator = generator.to(device, memory_format=torch.channels_last)
@@ -86,33 +90,21 @@ class Trainer:
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self._moving_average = MovingAverage(self.average, self.generator)
         train = config.train
-        self.generator_optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=train.generator_lr, betas=(0.0, 0.99), eps=1e-8, fused=True
-        )
-        # Lazy regularization shows the discriminator r1_interval + 1 gradients in r1_interval steps; its learning rate
-        # and betas make up for that (Karras et al. 2020, appendix B).
-        ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(),
-            lr=train.discriminator_lr * ratio,
-            betas=(0.0, 0.99**ratio),
-            eps=1e-8,
-            fused=True,
-        )
+        self.generator_optimizer = _adam(self.generator.parameters(), train.generator_lr)
+        lazy_ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
+        self.discriminator_optimizer = _adam(self.discriminator.parameters(), train.discriminator_lr, lazy_ratio)
         self.camera_histograms = CameraHistograms(config.camera, device)
         self.images = 0
         """Real images shown so far."""
         self.stream = 0
-        """Which random numbers the run uses: counts how often it was taken back to an earlier state."""
+        """Number of the random stream: how often the run was rolled back to an earlier state."""
         self.dtype = generator.mapping.w_average.dtype
         self.activations = use_precision(config.train.precision)
-        """Dtype of backbone and discriminator; None = that of their weights."""
-
-    # -----------------------------------------------------------------------------------------------------------------
+        """Dtype of the activations of backbone and discriminator; None = that of their weights."""
 
     @property
     def step_index(self) -> int:
-        """Steps done so far."""
+        """Number of steps taken so far."""
         return self.images // self.config.train.batch_size
 
     def _schedule(self, name: str) -> float:
@@ -123,38 +115,39 @@ class Trainer:
         return scheduled(self.config.train.distillation.weight, self.images / 1000, self.config.train.kimg)
 
     def _camera_ramp(self) -> float:
-        """Of the regularizer `emd`."""
+        """Current factor of the regularizer `emd`."""
         anneal = self.config.train.camera_regularizer.anneal
         return ramp(self.images / 1000, duration_kimg(anneal, self.config.train.kimg))
 
     def _draws(self, phase: str, first: int, count: int) -> Draws:
-        """For samples `first` and on, counted from the start of the run."""
+        """Draws for the samples `first` to `first + count - 1`, counted from the start of the run."""
         index = torch.arange(first, first + count, device=self.device)
         return Draws(self.config, phase, index, stream=self.stream, dtype=self.dtype)
 
     def _pieces(self, phase: str) -> Iterator[Draws]:
+        """Draws for each piece of this process's share of the batch."""
         for offset in self._offsets:
             yield self._draws(phase, self.images + offset, self.piece)
 
     @property
     def _share(self) -> float:
-        """Share of a piece in the batch: factor from a mean over the piece to its part of the mean over the batch."""
+        """Weight of the mean over a piece in the mean over the batch."""
         return self.piece / self.config.train.batch_size
 
-    def _note(self, stats: Stats, name: str, value: Tensor) -> None:
-        """Add a mean over a piece to this process's mean."""
+    def _record(self, stats: Stats, name: str, value: Tensor) -> None:
+        """Add the mean over a piece to the mean over this process's share of the batch."""
         value = value.detach() / len(self._offsets)
         stats[name] = stats[name] + value if name in stats else value
 
     def _update(self, name: str, optimizer: torch.optim.Optimizer, stats: Stats, *others: Tensor) -> None:
-        """Add up gradients, and `others` with them, over the team, and take the optimiser's step."""
+        """Sum the gradients and `others` over all processes, and take a step of the optimizer."""
         gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
-        self.team.sum([*gradients, *others])
+        self.group.sum([*gradients, *others])
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
     def _fakes(self, draws: Draws) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
-        """Fake patches `[B, 4, P, P]` (3 without depth), where they were cut, labels, and w."""
+        """Patches of generated images `[B, 4, P, P]` (3 without depth), their positions, labels and w."""
         resolution = self.config.model.discriminator.patch_resolution
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         synthesis = self.generator(
@@ -178,31 +171,16 @@ class Trainer:
     ) -> tuple[Tensor, Tensor | None]:
         return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels, dtype)
 
-    # -----------------------------------------------------------------------------------------------------------------
-
     def _camera_loss(self, stats: Stats) -> Tensor:
-        """Both regularizers of the posterior, on draws of their own: the same in every process."""
-        generator, config = self.generator, self.config.train.camera_regularizer
-        scenes = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS).scenes(generator)
-        prior = scenes.prior_cameras
-        posterior = generator.posterior(prior, scenes.z, scenes.labels)
-        distance = mean_angle_distance(posterior, prior_mean_angles(generator.camera_config))
-        if config.kind == "emd":
-            # The same prior draws on both sides: still the exact transport cost between the two sets, without the
-            # noise that a second set of draws would add to the gradient.
-            regularizer = self._camera_ramp() * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
-        else:
-            z, labels = scenes.z[:EMD_DRAWS], scenes.labels[:EMD_DRAWS] if scenes.labels is not None else None
-            regularizer = gradient_regularizer(
-                lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
-            )
-        stats["camera/regularizer"], stats["camera/mean_angle_distance"] = regularizer.detach(), distance.detach()
-        means, deviations = posterior.detach().mean(dim=0), posterior.detach().std(dim=0)
-        for index, field in enumerate(CAMERA_FIELDS):
-            if index not in (ROLL, RADIUS):  # the camera generator leaves these alone
-                stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
+        """Regularizers of the posterior cameras, on draws of their own that are the same in every process."""
+        draws = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS)
+        config = self.config.train.camera_regularizer
+        loss, camera_stats, posterior = camera_loss(
+            self.generator, draws.scenes(self.generator), config, self._camera_ramp()
+        )
+        stats |= camera_stats
         self.camera_histograms.add(posterior)
-        return regularizer + config.mean_angle_weight * distance
+        return loss
 
     def _generator_phase(self, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
@@ -213,18 +191,18 @@ class Trainer:
             fakes, patches, labels, w = self._fakes(draws)
             logits, _ = self._judge(fakes, patches, labels, self.activations)
             loss = generator_loss(logits)
-            self._note(stats, "generator/loss", loss)
+            self._record(stats, "generator/loss", loss)
             (loss * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
         if self.generator.camera_generator is not None:
-            (self._camera_loss(stats) / self.team.size).backward()
+            (self._camera_loss(stats) / self.group.size).backward()
         for parameter in _parameters(self.discriminator_optimizer):
             parameter.requires_grad_(True)
         self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
     def _real_patches(self, batch: Batch, draws: Draws, patches: Patches) -> Tensor:
-        # First to the device, then to floating point: fewer bytes travel.
+        # Copied to the device as uint8, which has fewer bytes.
         images = batch.image.to(self.device).to(self.dtype) / 127.5 - 1
         if self.config.model.depth:
             images = torch.cat([images, batch.depth.to(self.device).to(self.dtype) * DEPTH_UNIT], dim=1)
@@ -235,6 +213,7 @@ class Trainer:
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
         train = self.config.train
+        # The distillation loss needs the mean scale of the whole batch, of all processes.
         whole = self._draws("real", self.images, train.batch_size).patches(self._schedule("patch_scale_beta"))
         mean_scale = whole.scales[:, 0].mean()
         self.discriminator_optimizer.zero_grad(set_to_none=True)
@@ -247,38 +226,38 @@ class Trainer:
             reals = self._real_patches(rows, real_draws, patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
 
-            # Groups of the minibatch standard deviation are contiguous, so that one pass over both halves is two.
+            # One pass is enough: groups of the minibatch standard deviation are contiguous and do not mix the halves.
             both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
             both_labels = None if labels is None else torch.cat([fake_labels, labels])
             logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels, self.activations)
             fake_logits, real_logits = logits.split(self.piece)
             loss = discriminator_loss(real_logits, fake_logits)
-            self._note(stats, "discriminator/loss", loss)
-            self._note(stats, "discriminator/real_sign", real_logits.sign().mean())
-            self._note(stats, "discriminator/fake_sign", fake_logits.sign().mean())
+            self._record(stats, "discriminator/loss", loss)
+            self._record(stats, "discriminator/real_sign", real_logits.sign().mean())
+            self._record(stats, "discriminator/fake_sign", fake_logits.sign().mean())
             if features is not None:
                 stored, scales = rows.embedding.to(self.device, self.dtype), patches.scales[:, 0]
                 distance = distillation_loss(
                     features[self.piece :], stored, scales, mean_scale, train.distillation.loss
                 )
                 loss = loss + self._distillation_weight() * distance
-                self._note(stats, "discriminator/distillation", distance)
+                self._record(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
-                with exact_convolutions():  # squares of gradients: full precision
+                with exact_convolutions():  # R1 squares gradients, which needs full precision
                     reals = reals.requires_grad_()
                     real_logits, _ = self._judge(reals, patches, labels, None)
                     penalty = r1_penalty(real_logits, reals, train.r1_gamma)
                     (penalty * (train.r1_interval * self._share)).backward()
-                self._note(stats, "discriminator/r1", penalty)
+                self._record(stats, "discriminator/r1", penalty)
         self._update("discriminator", self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step on a batch of real images, or this process's share of one.
+        """Take one step on this process's share of a batch of real images.
 
         Returns:
-            scalars of this step, detached, still on the device; means over this process's share of the batch, except
-            that gradient norms are those of the whole batch.
+            scalars of this step, detached, on the device: means over this process's share of the batch, and gradient
+            norms of the whole batch.
         """
         stats: Stats = {}
         self._generator_phase(stats)
@@ -290,7 +269,7 @@ class Trainer:
         return stats
 
     def schedules(self) -> dict[str, float]:
-        """Current values of the schedules and of the learned near plane, for the log."""
+        """Current values of the schedules and of the learned near offset, for the log."""
         values = {
             f"schedule/{name}": self._schedule(name)
             for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
@@ -303,8 +282,6 @@ class Trainer:
             values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
         return values
 
-    # -----------------------------------------------------------------------------------------------------------------
-
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | CameraHistograms]:
         return {
             "camera_histograms": self.camera_histograms,
@@ -316,12 +293,12 @@ class Trainer:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """The state that the next step depends on."""
         counters = {"images": self.images, "stream": self.stream}
         return counters | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Restore a state from `state_dict`."""
         self.images, self.stream = state["images"], state["stream"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
