@@ -184,12 +184,12 @@ def test_every_setting_belongs_to_a_stage_or_to_the_machine() -> None:
     assert not any(key.startswith("machine") for stage in declared().values() for key in stage.params)
 
 
-def affected(key: str) -> list[str]:
-    """Stages that run again when the setting `key` changes: those that declare it, and all that follow them."""
+def affected(key: str = "", file: str = "") -> list[str]:
+    """Stages that run again when a setting or a file of code changes: those that declare it, and all that follow."""
     changed: set[Path] = set()
     again = []
     for name, stage in declared().items():
-        mine = any(key == param or key.startswith(f"{param}.") for param in stage.params)
+        mine = is_covered(file, stage.deps) or any(f"{key}.".startswith(f"{param}.") for param in stage.params)
         if mine or any(dep in changed or changed & set(dep.parents) for dep in stage.deps):
             again.append(name)
             changed |= set(stage.outs)
@@ -221,8 +221,28 @@ FROM = {name: STAGES[STAGES.index(name) :] for name in STAGES}
         ("machine.device", []),
     ],
 )
-def test_a_change_runs_what_follows_and_nothing_else(key: str, stages: list[str]) -> None:
+def test_a_changed_setting_runs_what_follows_and_nothing_else(key: str, stages: list[str]) -> None:
     assert affected(key) == stages
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("threedgp/data/sources/procedural.py", STAGES),
+        ("threedgp/data/sources/sdip.py", []),  # another source, and another estimator, than those of the settings
+        ("threedgp/depth/estimators/leres.py", []),
+        ("threedgp/training/schedules.py", FROM["train"]),
+        ("threedgp/training/losses.py", FROM["train"]),
+        ("threedgp/models/loading.py", FROM["evaluate"]),
+        ("threedgp/metrics/nfs.py", ["evaluate", "report"]),
+        ("threedgp/visual/meshes.py", ["render", "report"]),
+        ("threedgp/commands/generate.py", []),
+        ("threedgp/runtime/progress.py", []),
+    ],
+)
+def test_changed_code_runs_what_follows_and_nothing_else(file: str, stages: list[str]) -> None:
+    assert (ROOT / file).is_file()
+    assert affected(file=file) == stages
 
 
 def test_outputs_are_those_of_the_layout() -> None:

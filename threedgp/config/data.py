@@ -1,4 +1,4 @@
-"""Sections of ``params.yaml`` that say what the data are: `dataset` and the stages up to `shards`."""
+"""Sections of ``params.yaml`` for the data: `dataset` and the stages up to `shards`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section
 
 
 class DatasetConfig(Section):
-    """Which pictures, and how large."""
+    """The data set."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "imagenet"
-    """Name of the folder under `data/`."""
+    """Outputs go to ``data/<name>``, so that several data sets are kept side by side."""
     source: Literal[names("threedgp.data.sources")] = "imagenet"
+    """Name of a module in ``threedgp/data/sources``."""
     path: str | None = None
-    """Folder or archive that holds the pictures; null where the source makes or fetches them (`imagenet`: from the
-    Hugging Face hub, with a token)."""
+    """Folder or archive of the images; null = the source renders or downloads them."""
     subset: str | None = None
-    """Which part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`."""
+    """Part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`, null for the others."""
     resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
-    """Side of the pictures in pixels; metrics look at patches of 7."""
+    """Side of the images in pixels; at least 8, as metrics use patches of 7 pixels."""
 
 
 class DownloadConfig(Section):
-    """Stage `download`. Local pictures are read where they lie and need none of these."""
+    """Stage `download`: settings of source `procedural`."""
 
     count: PositiveInt = 4096
-    """Procedural pictures."""
+    """Number of images."""
     resolution: PowerOfTwo = 64
-    """Side of the procedural pictures."""
+    """Side of the images in pixels, at least `dataset.resolution`."""
     seed: Seed = 0
-    """Of the procedural world."""
 
 
 class PrepareConfig(Section):
@@ -42,60 +41,66 @@ class PrepareConfig(Section):
     encoding: Literal["webp", "png", "jpeg"] = "webp"
     """WebP and PNG are lossless, and PNG takes a third more; JPEG (quality 95) takes less than half of WebP."""
     shard_rows: PositiveInt = 4096
+    """Images per file, which is the unit of work and of resumption of the stages before `shards`."""
 
 
 class FeaturesConfig(Section):
-    """Stage `features`: what selection and the Frechet distance are computed on."""
+    """Stage `features`: features for instance selection and the Frechet distance."""
 
     network: Literal["inception", "efficientnet_lite0"] = "inception"
     weights: str | None = None
-    """Path or URL of the Inception weights, null = torch-fidelity's; EfficientNet-Lite0 comes with its package."""
+    """Path or URL of the Inception weights; null = those of torch-fidelity. A package holds those of
+    `efficientnet_lite0`."""
     input_size: PositiveInt = 299
-    """Side to which pictures are resized before the network (Inception: always 299, inside the network)."""
+    """Images are resized to this side first; Inception itself always resizes to 299."""
     batch_size: PositiveInt = 64
 
 
 class SelectConfig(Section):
-    """Stage `select`: instance selection (one Gaussian for each class)."""
+    """Stage `select`: instance selection with one Gaussian per class (DeVries et al. 2020)."""
 
     keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
+    """Fraction of the images of each class that is kept, the most likely ones."""
     keep_count: PositiveInt | None = None
-    """So many pictures of each class (a smaller one is kept whole), whatever `keep_fraction` says."""
+    """Number of images of each class that is kept, instead of a fraction; smaller classes are kept as a whole."""
     covariance_regularizer: Annotated[float, Field(gt=0)] = 1e-5
+    """Added to the diagonal of the covariance."""
 
 
 class DepthConfig(Section):
-    """Stage `depth`: monocular depth of the selected pictures."""
+    """Stage `depth`: monocular depth of the selected images."""
 
     estimator: Literal[names("threedgp.depth.estimators")] = "leres"
+    """Name of a module in ``threedgp/depth/estimators``."""
     weights: str | None = None
-    """Local file or folder, URL or hub id of the estimator's weights; null = the ones it is known for."""
+    """Path, URL or hub id of the weights; null = the estimator's default."""
     batch_size: PositiveInt = 16
-    """Pictures that an estimator sees at once; some take one at a time (docs/depth.md)."""
+    """Images per forward pass; some estimators always process one at a time (docs/depth.md)."""
     strength: NonNegative = 1.0
-    """How inaccurate `simulated` makes the true depth: 0 = the truth, 1 = like an off-the-shelf estimator."""
+    """Size of the errors of `simulated`: 0 = true depth, 1 = the errors of an off-the-shelf estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
-    """Percentile cut at both ends before the min-max scaling; 0 is the published protocol."""
+    """Percentile that is clipped at both ends before min-max scaling; 0 is the published protocol."""
     seed: Seed = 0
 
 
 class EmbedConfig(Section):
-    """Stage `embed`: classifier features that the discriminator learns to predict."""
+    """Stage `embed`: classifier features for distillation into the discriminator."""
 
     network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "resnet50.ram_in1k"
-    """`none`, `efficientnet_lite0` (its package ships the weights), or any model of timm, CLIP's towers included."""
+    """`none`, `efficientnet_lite0` (weights in a package), or the name of a model of timm, CLIP's encoders included."""
     weights: str | None = None
-    """Local path, URL or hub id of a timm model's weights; null = the ones that timm names."""
+    """Path, URL or hub id of the weights of a timm model; null = its default weights."""
     input_size: PositiveInt = 224
+    """Images are resized to this side first."""
     batch_size: PositiveInt = 64
 
     @model_validator(mode="after")
     def _weights_match_network(self) -> EmbedConfig:
         if self.network == "inception":
-            raise ValueError("network: 'inception' measures and is not distilled; choose a model of timm")
+            raise ValueError("network: 'inception' is not available for distillation; choose a model of timm")
         if self.network == "efficientnet_lite0" and self.weights is not None:
             raise ValueError(
-                "weights: efficientnet_lite0 comes with its own; set it to null, or network to tf_efficientnet_lite0"
+                "weights: 'efficientnet_lite0' has its own; set it to null, or network to tf_efficientnet_lite0"
             )
         return self
 
@@ -104,5 +109,8 @@ class ShardsConfig(Section):
     """Stage `shards`: globally shuffled training shards."""
 
     rows_per_shard: PositiveInt = 4096
+    """Images per file."""
     row_group_rows: PositiveInt = 32
+    """Images that are read together."""
     seed: Seed = 0
+    """Seed of the shuffle."""

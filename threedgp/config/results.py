@@ -1,4 +1,4 @@
-"""Sections of ``params.yaml`` that say what is made of a trained model: `evaluate`, `render`, `report`."""
+"""Sections of ``params.yaml`` for a trained model: `evaluate`, `render`, `report`."""
 
 from __future__ import annotations
 
@@ -17,58 +17,62 @@ class EvaluateConfig(Section):
     """Stage `evaluate`."""
 
     metrics: tuple[Literal[METRICS], ...] = METRICS
-    """What to measure. Where a source lacks what a metric needs, such as true cameras, it is left out."""
+    """Metrics to compute (docs/metrics.md). Metrics that need what the source lacks are skipped."""
     samples: Annotated[int, Field(ge=10)] = 50000
-    """Generated pictures, at least as many as the score has parts. The Frechet distance compares them with all real
-    ones of the unfiltered set."""
+    """Generated images; at least 10, the splits of the Inception score. The Frechet distance compares them with all
+    images of the unfiltered set."""
     real_samples: PositiveInt = 50000
-    """Real pictures, drawn at random, for the metrics that look at pictures one by one."""
+    """Real images, drawn at random, for metrics that compare images one by one."""
     batch_size: PositiveInt = 32
     seed: Seed = 0
     neighbor_network: Literal["vgg16", "features"] = "vgg16"
-    """Whose features precision, recall and what goes by classes take: VGG16's, or those of section `features`."""
+    """Network for precision, recall and the scores by class: VGG16, or that of section `features`."""
     neighbor_weights: str | None = None
-    """Path or URL of the VGG16 weights, null = torchvision's."""
+    """Path or URL of the VGG16 weights; null = those of torchvision."""
     controls: bool = False
-    """Also measure the untrained model, the other half of the real set and spoilt real pictures."""
+    """Whether the untrained model, the other half of the real images and degraded real images are measured too."""
     nfs_samples: PositiveInt = 256
-    """Generated scenes for the non-flatness score and the agreement of views."""
+    """Generated scenes for the non-flatness score and the consistency of views."""
     depth_samples: PositiveInt = 1024
-    """Generated scenes that the depth estimator looks at."""
+    """Generated scenes for `depth_consistency`."""
     archive: bool = False
-    """Also write all samples as results/evaluation/samples.npz, which the evaluator of ADM reads."""
+    """Whether all samples are written to ``results/evaluation/samples.npz`` for the evaluator of ADM."""
 
 
 class RenderConfig(Section):
-    """Stage `render`: what people look at."""
+    """Stage `render`: images, videos and meshes."""
 
     seed: Seed = 0
     grid: tuple[PositiveInt, PositiveInt] = (4, 8)
-    """Rows and columns of the picture grid."""
+    """Rows and columns of the image grid."""
     truncation: Fraction = 1.0
+    """1 = no truncation, 0 = the average scene (Karras et al. 2019)."""
     truncate_towards: Literal["all", "class"] = "all"
     """The mean of w over all classes (published), or over the scene's own class."""
     truncations: tuple[Fraction, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
-    """Rows of the picture that shows what truncation does; none = no such picture."""
+    """Values of truncation in the rows of the truncation sweep; empty = no sweep."""
     views: PositiveInt = 7
-    """Cameras from which each scene of the view strip is shown."""
+    """Cameras per scene in the view strip."""
     flights: Annotated[int, Field(ge=0)] = 4
-    """Scenes shown side by side in the camera flight; 0 = no video."""
+    """Scenes side by side in the camera flight; 0 = no video."""
     flight_frames: PositiveInt = 48
     flight_path: Literal["front_circle", "line", "wiggle", "orbit"] = "front_circle"
-    """Where the camera flies: a ring in front of the scene, from left to right, from side to side with a nod, or once
-    around."""
+    """Path of the camera: a circle in front of the scene, from left to right, from side to side with a nod, or a full
+    orbit."""
     interpolation: Annotated[int, Field(ge=0)] = 4
-    """Scenes that the film of interpolated latent vectors passes, and comes back from; 0 = no film."""
+    """Scenes of the video that interpolates latent codes and returns to the first; 0 = no video."""
     interpolation_frames: PositiveInt = 24
-    """From one of them to the next."""
+    """Frames between two scenes."""
     crf: Annotated[int, Field(ge=1, le=51)] = 18
-    """Quality of films, H.264's constant rate factor: 1 = best, 51 = worst."""
+    """Constant rate factor of H.264: 1 = best quality, 51 = worst."""
     meshes: Annotated[int, Field(ge=0)] = 1
+    """Number of scenes that are exported as meshes."""
     mesh_resolution: Annotated[int, Field(ge=8)] = 128
+    """Cells along a side of the cube."""
 
 
 class ReportConfig(Section):
     """Stage `report`."""
 
     title: str = "3DGP"
+    """Title of the page."""
