@@ -1,4 +1,4 @@
-"""The kernels in Triton's interpreter; run by test_interpreter.py in a process where TRITON_INTERPRET is set."""
+"""The kernels in Triton's interpreter; test_interpreter.py runs them in a process with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_texels_beyond_2_to_31_elements(tmp_path: Path) -> None:
     assert torch.equal(*results)
 
 
-def test_compositing_keeps_its_inputs_alone() -> None:
+def test_compositing_keeps_only_its_inputs() -> None:
     distances = [torch.rand(2, 3, n).sort(dim=-1).values for n in (4, 5)]
     samples = [torch.randn(2, 3, n, 4, requires_grad=True) for n in (4, 5)]
     kept = []
@@ -87,8 +87,8 @@ def test_compositing_and_every_gradient(counts: tuple[int, ...], switches: dict[
 
 @pytest.mark.parametrize("infinite", [False, True])
 @pytest.mark.parametrize("raw", [-20.0, -12.0, -6.0])
-def test_thin_samples_weigh_what_they_should(raw: float, infinite: bool) -> None:
-    """1 - exp(-x) and log(1 + exp(x)) lose all digits of small numbers, which an interval of 1e10 makes large again."""
+def test_thin_samples_have_accurate_weights(raw: float, infinite: bool) -> None:
+    """1 - exp(-x) and log(1 + exp(x)) lose all digits of small numbers, which an interval of 1e10 makes visible."""
     distances = torch.linspace(0.5, 1.0, 6).expand(3, 6).contiguous()
     results = []
     for dtype, backend in ((torch.float32, "triton"), (torch.float64, "torch")):
@@ -130,7 +130,7 @@ def test_second_derivatives_of_compositing_are_refused() -> None:
         gradient.sum().backward()
 
 
-def test_no_rays_render_to_nothing() -> None:
+def test_no_rays_render_to_empty_tensors() -> None:
     planes, decoder, origins, directions, *_ = field_inputs(FieldCase(hidden=16), "cpu")
     leaf = planes.requires_grad_()
     rays = (origins[:, :0], directions[:, :0], midpoint_randomness(2, 0, 4, 6, origins))
@@ -148,7 +148,7 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("raw", "bias", "noise"), [(1.5, -1.5, 0.0), (1.5, 0.0, -1.5)])
-def test_stopping_counts_all_that_is_added_to_densities(raw: float, bias: float, noise: float) -> None:
+def test_stopping_includes_bias_and_noise(raw: float, bias: float, noise: float) -> None:
     """Fog of density softplus(0) over a length of 40, opaque after 13 of them."""
     generator = torch.Generator().manual_seed(0)
     decoder = Decoder(torch.zeros(16, 8), torch.zeros(16), torch.zeros(4, 16), torch.tensor([0.5, 0.5, 0.5, raw]))
@@ -161,7 +161,7 @@ def test_stopping_counts_all_that_is_added_to_densities(raw: float, bias: float,
     assert 0 < (whole.transmittance - stopped.transmittance).abs().max() < 1.02e-4
 
 
-def test_stopping_leaves_out_only_what_is_hidden() -> None:
+def test_stopping_changes_little() -> None:
     generator = torch.Generator().manual_seed(0)
     planes = torch.randn(1, 3, 6, 6, 8, generator=generator)
     weights = [torch.randn(s, generator=generator) / 4 for s in ((16, 8), (16,), (4, 16), (4,))]

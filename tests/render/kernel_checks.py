@@ -1,4 +1,4 @@
-"""Checks of the fused engines against the plain composition in float64, used in the interpreter and on a GPU.
+"""Errors of the fused backends relative to the reference in float64.
 
 The relative error of a tensor is the norm of the difference over the norm of the truth.
 """
@@ -30,7 +30,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 class FieldCase(NamedTuple):
-    """Sizes and switches of one comparison."""
+    """Sizes and options of one comparison."""
 
     batch: int = 2
     rays: int = 5
@@ -44,7 +44,7 @@ class FieldCase(NamedTuple):
     channels_last: bool = True
     dtype: torch.dtype = torch.float32
     spread: float = 0.6
-    """Of ray origins: how far outside of the cube samples get."""
+    """Standard deviation of ray origins: how far outside of the cube samples are."""
 
 
 def error(actual: Tensor, truth: Tensor) -> float:
@@ -80,7 +80,7 @@ def field_inputs(
 
 
 def field_errors(case: FieldCase, backend: str, device: str = "cpu", seed: int = 0) -> dict[str, float]:
-    """Errors of output and gradients of `backend`."""
+    """Errors of the output and of all gradients."""
     planes, decoder, origins, directions, distances, noise = field_inputs(case, device, seed)
     weight = torch.randn((*distances.shape, 4), generator=torch.Generator().manual_seed(seed + 1)).to(device)
 
@@ -113,7 +113,7 @@ def field_errors(case: FieldCase, backend: str, device: str = "cpu", seed: int =
 
 
 def planes_far_apart(folder: Path, channels: int) -> tuple[Tensor, Tensor]:
-    """Planes whose two rows lie 2^31 elements apart, and the same in one piece.
+    """Planes whose two rows are 2^31 elements apart, and a contiguous copy.
 
     They live in a sparse file in `folder`, of which only a few pages are touched.
     """
@@ -144,7 +144,7 @@ def composite_errors(
     *,
     backend: str = "triton",
 ) -> dict[str, float]:
-    """Errors of fused compositing of one or two sets: equal distances, empty and opaque samples among them."""
+    """Errors of fused compositing of one or two sets, with equal distances, empty and opaque samples."""
     generator = torch.Generator().manual_seed(seed)
     distances = tuple(torch.rand(2, rays, n, generator=generator).sort(dim=-1).values + 0.5 for n in counts)
     samples = tuple(torch.randn(2, rays, n, 4, generator=generator) * 2 for n in counts)
@@ -171,7 +171,7 @@ def composite_errors(
     truth, true_gradients = run(torch.float64, "torch")
     errors = {n: error(a, t) for n, a, t in zip(("rgb", "depth", "weights", "light"), actual, truth, strict=True)}
     for k, (gradient, true) in enumerate(zip(gradients, true_gradients, strict=True)):
-        errors[f"colours {k}"] = error(gradient[..., :3], true[..., :3])
+        errors[f"colors {k}"] = error(gradient[..., :3], true[..., :3])
         errors[f"densities {k}"] = error(gradient[..., 3], true[..., 3])
     return errors
 
@@ -179,7 +179,7 @@ def composite_errors(
 def importance_error(
     count: int, fine: int, rays: int, device: str = "cpu", *, bias: float = 0.0, backend: str = "triton"
 ) -> float:
-    """Largest difference of fine distances, over the length of a ray."""
+    """Maximum error of fine distances, relative to the length of a ray."""
     generator = torch.Generator().manual_seed(count)
     distances = torch.rand(2, rays, count, generator=generator).sort(dim=-1).values.to(device)
     samples = (torch.randn(2, rays, count, 4, generator=generator) * 3).to(device)
@@ -192,7 +192,7 @@ def importance_error(
 def render_errors(
     backend: str, device: str = "cpu", *, rays: int = 6, coarse: int = 5, fine: int = 6, **switches: object
 ) -> dict[str, float]:
-    """Errors of whole rendering and every gradient, both engines given the same fine distances by the same numbers."""
+    """Errors of `render_rays` and all its gradients."""
     case = FieldCase(rays=rays, samples=coarse, channels=16, hidden=16, spread=0.2)
     planes, decoder, origins, directions, _, _ = field_inputs(case, device)
     generator = torch.Generator().manual_seed(5)

@@ -1,4 +1,4 @@
-"""What callers may hand to the public functions, and what wrong shapes, dtypes, devices and values are told."""
+"""Arguments of the public functions: which are valid, and the errors for wrong shapes, dtypes, devices and values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _numbers() -> RayRandomness:
 
 
 def _render(settings: RaySettings = SETTINGS, **options: object) -> Composite:
-    """`render_rays` with some of its arguments, by their names, replaced."""
+    """`render_rays` with some of its arguments replaced."""
     names = ("planes", "decoder", "origins", "directions")
     given = dict(zip(names, _scene(), strict=True)) | {"randomness": _numbers()} | options
     return render_rays(settings=settings, **given)
@@ -284,7 +284,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_named(name: str) -> None:
+def test_error_names_the_argument(name: str) -> None:
     call, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         call()
@@ -292,7 +292,7 @@ def test_what_is_wrong_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("batch", "rays", "samples"), [(B, 0, S), (B, R, 0), (0, R, S)])
-def test_nothing_to_evaluate_is_no_error(engine: str, batch: int, rays: int, samples: int) -> None:
+def test_empty_inputs_are_valid(engine: str, batch: int, rays: int, samples: int) -> None:
     planes, decoder, *_ = _scene()
     leaves = [x.clone().requires_grad_() for x in (planes[:batch], *decoder, *(torch.zeros(batch, rays, 3),) * 2)]
     distances = torch.zeros(batch, rays, samples)
@@ -306,7 +306,7 @@ def test_nothing_to_evaluate_is_no_error(engine: str, batch: int, rays: int, sam
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("options", [{}, {"chunk": 3}, {"stop_when_opaque": True}], ids=str)
 @pytest.mark.parametrize("quantile", [0.0, 0.5])
-def test_no_rays_render_to_nothing(engine: str, options: dict[str, object], quantile: float) -> None:
+def test_no_rays_render_to_empty_tensors(engine: str, options: dict[str, object], quantile: float) -> None:
     planes, decoder, origins, directions = _scene()
     numbers = RayRandomness(*(x[:, :0] for x in _numbers()[:2]))
     settings = SETTINGS._replace(cut_quantile=quantile)

@@ -1,4 +1,4 @@
-"""The engines for CPUs, and what all engines share: choice, errors, determinism, `torch.compile`."""
+"""The backends for CPUs, and what all backends have in common: gradients, errors, determinism, `torch.compile`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_low_precision_planes(engine: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("asked", [*((k,) for k in range(7)), (1, 2, 3, 4), (5, 6), (0, 4), (3, 5)], ids=str)
-def test_gradients_asked_for_alone(engine: str, asked: tuple[int, ...]) -> None:
+def test_some_gradients_alone(engine: str, asked: tuple[int, ...]) -> None:
     planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(channels=16), "cpu")
     results = []
     for some in (asked, range(7)):
@@ -91,7 +91,7 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
-def test_nothing_is_kept_for_every_sample() -> None:
+def test_nothing_is_kept_per_sample() -> None:
     planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(), "cpu")
     leaves = [x.detach().requires_grad_() for x in (planes, *decoder, origins, directions)]
     kept = []
@@ -163,7 +163,7 @@ def test_compiles_without_a_graph_break(engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("place", [math.nan, math.inf, -math.inf, 1e18])
-def test_rays_that_lead_nowhere_see_empty_space(engine: str, place: float) -> None:
+def test_rays_with_non_finite_or_far_origins_see_empty_space(engine: str, place: float) -> None:
     planes, decoder, origins, directions, distances, _ = field_inputs(FieldCase(channels=16), "cpu")
     leaf = planes.requires_grad_()
     out = field_along_rays(
@@ -176,7 +176,7 @@ def test_rays_that_lead_nowhere_see_empty_space(engine: str, place: float) -> No
 
 @pytest.mark.parametrize("engine", ["auto", *ENGINES])
 def test_compiles_for_any_size(engine: str) -> None:
-    """Sizes that change from call to call, numbers of channels and hidden units among them."""
+    """Sizes that change from call to call, including the numbers of channels and hidden units."""
 
     def run(*tensors: torch.Tensor) -> torch.Tensor:
         decoder = Decoder(*tensors[1:5])
@@ -191,7 +191,7 @@ def test_compiles_for_any_size(engine: str) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("hidden", [16, 20])
-def test_operators_make_what_they_tell_the_compiler(hidden: int) -> None:
+def test_operators_agree_with_their_fake_implementations(hidden: int) -> None:
     case = FieldCase(hidden=hidden)
     planes, decoder, origins, directions, distances, _ = field_inputs(case, "cpu")
     scene = (planes, *decoder, origins, directions)
@@ -210,7 +210,7 @@ def test_operators_make_what_they_tell_the_compiler(hidden: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("count", [1, 2])
 def test_autocast_changes_nothing(engine: str, count: int) -> None:
-    """Coordinates and compositing in bfloat16 would be wrong by per cents, and in some threads only."""
+    """In bfloat16, errors of coordinates and compositing would reach several percent."""
     planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30, spread=0.1), "cpu")
     scene = (planes.requires_grad_(), decoder, origins, directions, midpoint_randomness(2, 30, 6, 7, origins))
     threads, results = torch.get_num_threads(), []
@@ -219,7 +219,7 @@ def test_autocast_changes_nothing(engine: str, count: int) -> None:
         for enabled in (False, True):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
                 seen = render_rays(*scene, RaySettings(0.1, 0.9, 0.5), backend=engine)
-                # Autocast reaches PyTorch's own backward passes, of the plain composition, where it is on in them.
+                # Autocast affects the backward passes of PyTorch's operators, which the reference uses.
                 with torch.autocast("cpu", enabled=enabled and engine != "torch", dtype=torch.bfloat16):
                     samples = field_along_rays(
                         *scene[:4], seen.depth[..., None].detach(), half_width=0.5, backend=engine
@@ -234,7 +234,7 @@ def test_autocast_changes_nothing(engine: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_stopping_leaves_out_only_what_is_hidden(engine: str) -> None:
+def test_stopping_changes_little(engine: str) -> None:
     planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30, spread=0.1), "cpu")
     decoder = decoder._replace(bias_2=decoder.bias_2 + torch.tensor([0, 0, 0, 60.0]))
     rays = (
@@ -261,7 +261,7 @@ def test_chunks_change_nothing(quantile: float) -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, parts, strict=True))
 
 
-def test_chunks_are_as_small_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_have_the_requested_size(monkeypatch: pytest.MonkeyPatch) -> None:
     planes, decoder, origins, directions, *_ = field_inputs(FieldCase(rays=30), "cpu")
     real, sizes = renderer.sample_rays, []
     monkeypatch.setattr(renderer, "sample_rays", lambda *a, **k: sizes.append(a[2].shape[1]) or real(*a, **k))

@@ -1,4 +1,4 @@
-"""What the kernels compile to, without a GPU: registers, spills, shared memory and vector instructions."""
+"""Properties of the compiled kernels, without a GPU: spills, shared memory and vector instructions."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Compiled(NamedTuple):
 
     ptx: str
     stack: int
-    """Bytes a thread spills."""
+    """Bytes that each thread spills."""
     shared: int
 
 
 def compile_kernel(kernel: object, constants: dict[str, object], warps: int, target: int, planes: str) -> Compiled:
-    """Compile for a GPU that need not be there; pointers are 16-byte aligned, as PyTorch's are."""
+    """Compile for a GPU that need not be present; pointers are 16-byte aligned, as those of PyTorch."""
     is_field = "planes" in kernel.arg_names
     signature, attributes = {}, {}
     for k, name in enumerate(kernel.arg_names):
@@ -92,7 +92,7 @@ def field_constants(channels: int, hidden: int, tile: Tile, low_precision: bool)
         (16, 128, "*fp32"),
     ],
 )
-def test_backward_stays_in_registers_and_adds_vectors(channels: int, hidden: int, planes: str) -> None:
+def test_backward_does_not_spill_and_adds_vectors(channels: int, hidden: int, planes: str) -> None:
     tile = backward_tile(channels)
     constants = field_constants(channels, hidden, tile, planes == "*bf16" and channels >= 16)
     constants |= dict(PLANES=True, POSITIONS=True, DECODER=True)
@@ -109,7 +109,7 @@ def test_backward_stays_in_registers_and_adds_vectors(channels: int, hidden: int
     ("channels", "hidden", "stop", "target"),
     [(32, 64, False, 90), (32, 64, True, 90), (64, 128, False, 90), (32, 64, False, 80)],
 )
-def test_forward_stays_in_registers_and_loads_vectors(channels: int, hidden: int, stop: bool, target: int) -> None:
+def test_forward_does_not_spill_and_loads_vectors(channels: int, hidden: int, stop: bool, target: int) -> None:
     tile = forward_tile(channels)
     constants = field_constants(channels, hidden, tile, False) | dict(NOISE=True, STOP=stop)
     made = compile_kernel(triton_field.field_forward_kernel, constants, tile.warps, target, "*fp32")
@@ -139,7 +139,7 @@ def test_field_compiles_for_sm_80() -> None:
 
 
 @pytest.mark.parametrize(("target", "midpoint"), [(80, False), (90, True)])
-def test_compositing_stays_in_registers(target: int, midpoint: bool) -> None:
+def test_compositing_does_not_spill(target: int, midpoint: bool) -> None:
     constants = dict(BLOCK_R=4, BLOCK_S=64, SORT=True, MIDPOINT=midpoint, LAST_BACK=True, SIGMOID=midpoint, WHITE=True)
     forward = compile_kernel(triton_compositing.composite_forward_kernel, constants, 4, target, "*fp32")
     constants |= dict(RGB=True, DEPTH=True, WEIGHTS=False, TRANSMITTANCE=False)

@@ -63,7 +63,7 @@ def test_constant_density_has_a_closed_form() -> None:
     assert seen.transmittance.item() == pytest.approx(1 - expected, rel=1e-5)
 
 
-def test_the_last_interval_is_ten_thousand_million_long() -> None:
+def test_the_infinite_last_interval_is_1e10() -> None:
     # softplus(-20) = 2.06e-9 over 1e10: a depth of 20.6, after which 1e-9 of the light is left
     samples = torch.tensor([[[1.0, 1.0, 1.0, -20.0]]]).double()
     depth = math.log1p(math.exp(-20.0)) * 1e10
@@ -99,7 +99,7 @@ def test_gradcheck() -> None:
 
 
 def _naive_of_eg3d(samples: Tensor, distances: Tensor) -> tuple[list[float], float]:
-    """EG3D's compositing of one ray, an interval at a time, in Python floats: midpoints, bias -1, sigmoid, white."""
+    """EG3D's compositing of one ray, one interval at a time, in Python floats: midpoints, bias -1, sigmoid, white."""
     squash = lambda c: 1.002 / (1 + math.exp(-c)) - 0.001  # noqa: E731
     rgb, depth, light, total = [0.0, 0.0, 0.0], 0.0, 1.0, 0.0
     rows, places = samples.tolist(), distances.tolist()
@@ -107,8 +107,8 @@ def _naive_of_eg3d(samples: Tensor, distances: Tensor) -> tuple[list[float], flo
         raw = (rows[i][3] + rows[i + 1][3]) / 2 - 1
         alpha = 1 - math.exp(-math.log1p(math.exp(raw)) * (places[i + 1] - places[i]))
         weight = light * alpha
-        colour = [(squash(a) + squash(b)) / 2 for a, b in zip(rows[i][:3], rows[i + 1][:3], strict=True)]
-        rgb = [sum_ + weight * c for sum_, c in zip(rgb, colour, strict=True)]
+        color = [(squash(a) + squash(b)) / 2 for a, b in zip(rows[i][:3], rows[i + 1][:3], strict=True)]
+        rgb = [sum_ + weight * c for sum_, c in zip(rgb, color, strict=True)]
         depth += weight * (places[i] + places[i + 1]) / 2
         total += weight
         light *= 1 - alpha + 1e-10

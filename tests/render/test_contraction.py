@@ -1,4 +1,4 @@
-"""Contraction of space and its inverse: the stated functions, each other's inverse, and their derivatives."""
+"""Contraction of space and its inverse: their definitions, that each inverts the other, and their derivatives."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def _points(count: int = 400) -> Tensor:
     return radii * directions / directions.norm(dim=-1, keepdim=True)
 
 
-def _stated(point: list[float]) -> list[float]:
+def _defined(point: list[float]) -> list[float]:
     """Mip-NeRF 360, equation 10, in Python floats."""
     radius = math.hypot(*point)
     return point if radius <= 1 else [(2 - 1 / radius) * (x / radius) for x in point]
 
 
-def _stated_inverse(point: list[float]) -> list[float]:
+def _defined_inverse(point: list[float]) -> list[float]:
     radius = math.hypot(*point)
     return point if radius <= 1 else [x / radius / (2 - radius) for x in point]
 
 
-def test_both_are_the_stated_functions() -> None:
+def test_both_match_their_definitions() -> None:
     points = _points()
     contracted = contract(points)
     for point, inside in zip(points.tolist(), contracted.tolist(), strict=True):
-        assert inside == pytest.approx(_stated(point), rel=1e-12, abs=1e-15)
+        assert inside == pytest.approx(_defined(point), rel=1e-12, abs=1e-15)
     for point, outside in zip(contracted.tolist(), uncontract(contracted).tolist(), strict=True):
-        assert outside == pytest.approx(_stated_inverse(point), rel=1e-9, abs=1e-15)  # 2 - |y| cancels, to 1e-3 here
+        assert outside == pytest.approx(_defined_inverse(point), rel=1e-9, abs=1e-15)  # 2 - |y| cancels, to 1e-3 here
 
 
-def test_each_undoes_the_other() -> None:
+def test_each_inverts_the_other() -> None:
     points = _points()
     # A relative error of 1e-16 in |y| is one of 1e-16 / (2 - |y|) = 1e-13 at radius 1000.
     assert torch.allclose(uncontract(contract(points)), points, rtol=1e-12, atol=0)
@@ -47,14 +47,14 @@ def test_each_undoes_the_other() -> None:
     assert torch.allclose(contract(uncontract(inside)), inside, rtol=1e-12, atol=0)
 
 
-def test_space_goes_into_the_ball_of_radius_2_in_order() -> None:
+def test_radii_increase_and_stay_below_2() -> None:
     radii = contract(_points()).norm(dim=-1)
     assert (radii < 2).all()
     assert (radii.diff() > 0).all()
     assert radii[-1].item() == pytest.approx(2 - 1e-3)
 
 
-def test_what_is_known_exactly() -> None:
+def test_known_values() -> None:
     points = torch.tensor([[0.0, 0.0, 0.0], [0.6, 0.0, 0.8], [2.0, 0.0, 0.0], [0.0, -4.0, 0.0]]).double()
     expected = torch.tensor([[0.0, 0.0, 0.0], [0.6, 0.0, 0.8], [1.5, 0.0, 0.0], [0.0, -1.75, 0.0]]).double()
     assert torch.allclose(contract(points), expected, rtol=0, atol=1e-15)
@@ -77,7 +77,7 @@ def test_derivatives() -> None:
     assert torch.autograd.grad(contract(center).sum(), center)[0].tolist() == [[1.0, 1.0, 1.0]]
 
 
-def test_the_field_looks_up_contracted_points() -> None:
+def test_the_field_is_sampled_at_contracted_points() -> None:
     generator = torch.Generator().manual_seed(2)
     planes = torch.randn(1, 3, 9, 7, 4, dtype=torch.float64, generator=generator)
     shapes = ((6, 4), (6,), (4, 6), (4,))

@@ -1,4 +1,4 @@
-"""The example of docs/rendering.md runs as it stands."""
+"""The example of docs/rendering.md runs without changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fused kernels on a GPU against the plain composition in float64: `pytest -m gpu tests/render/test_gpu.py`."""
+"""Fused kernels on a GPU against the reference in float64: `pytest -m gpu tests/render/test_gpu.py`."""
 
 from __future__ import annotations
 

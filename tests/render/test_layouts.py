@@ -1,4 +1,4 @@
-"""Tensors as they come: planes, rays and decoders in any layout, and inputs that ask for gradients in vain."""
+"""Planes, rays and decoders in any memory layout, and inputs that have no gradient although they require one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_planes_in_any_layout(engine: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_the_engines_are_given_is_a_table_of_texels(layout: str) -> None:
+def test_layout_that_kernels_receive(layout: str) -> None:
     planes = LAYOUTS[layout](_scene()[0])
     table, zeros = addressable(planes), zeros_like_planes(planes, torch.float32)
     assert torch.equal(table, planes)
@@ -85,8 +85,8 @@ def test_one_scene_for_several_cameras(engine: str) -> None:
     assert _same(*results)
 
 
-def _strange(values: Tensor) -> Tensor:
-    """The same numbers, the first dimension innermost in memory; a vector's with gaps."""
+def _relayout(values: Tensor) -> Tensor:
+    """The same values with the first dimension innermost in memory, or with gaps for a vector."""
     if values.ndim == 1:
         return torch.stack([values, values], dim=1)[:, 0]
     return values.movedim(0, -1).contiguous().movedim(-1, 0)
@@ -98,15 +98,15 @@ def test_rays_and_decoder_in_any_layout(engine: str, fine: int) -> None:
     planes, decoder, origins, directions, distances = _scene()
     draw = torch.Generator().manual_seed(0)
     numbers = RayRandomness(*(torch.rand(B, R, n, generator=draw) for n in (S, fine, S, fine)))
-    strange = (Decoder(*map(_strange, decoder)), _strange(origins), _strange(directions))
+    strange = (Decoder(*map(_relayout, decoder)), _relayout(origins), _relayout(directions))
     assert not any(x.is_contiguous() for x in (*strange[0], *strange[1:]))
     settings = RaySettings(0.2, 0.9, 0.5)
     plain = render_rays(planes, decoder, origins, directions, numbers, settings, backend=engine)
-    again = render_rays(planes, *strange, RayRandomness(*map(_strange, numbers)), settings, backend=engine)
+    again = render_rays(planes, *strange, RayRandomness(*map(_relayout, numbers)), settings, backend=engine)
     assert _same(plain, again)
     plain = field_along_rays(planes, decoder, origins, directions, distances, half_width=0.5, backend=engine)
-    given = dict(noise=_strange(torch.zeros_like(distances)), half_width=0.5, backend=engine)
-    assert _same([plain], [field_along_rays(planes, *strange, _strange(distances), **given)])
+    given = dict(noise=_relayout(torch.zeros_like(distances)), half_width=0.5, backend=engine)
+    assert _same([plain], [field_along_rays(planes, *strange, _relayout(distances), **given)])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,4 +1,4 @@
-"""Whole rendering against a naive composition, its switches, and errors that name what was wrong."""
+"""Whole rendering against a naive composition, its options, and errors that name the argument."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _naive(
     numbers: RayRandomness,
     settings: RaySettings = SETTINGS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances, colour and raw density of both passes, sorted: one `grid_sample` a plane, everything written out."""
+    """Distances, color and raw density of both passes, sorted, with one `grid_sample` for each plane."""
 
     def field(distances: Tensor, noise: Tensor) -> Tensor:
         points = (origins[:, :, None] + distances[..., None] * directions[:, :, None]) / settings.half_width
@@ -114,7 +114,7 @@ def test_densities_under_the_quantile_of_the_image_are_cut(quantile: float) -> N
     assert not torch.allclose(seen.rgb, uncut.rgb, atol=1e-3)
 
 
-def test_switches_reach_the_compositing() -> None:
+def test_options_reach_the_compositing() -> None:
     inputs = _inputs()
     naive = _naive(*inputs)
     for switches in (
@@ -126,7 +126,7 @@ def test_switches_reach_the_compositing() -> None:
         assert torch.allclose(seen.rgb, _seen(*naive, **switches).rgb, atol=2e-5), switches
 
 
-def test_the_first_pass_alone() -> None:
+def test_the_coarse_pass_alone() -> None:
     planes, decoder, origins, directions, numbers = _inputs(coarse=1, fine=0)
     seen = render_rays(planes, decoder, origins, directions, numbers, SETTINGS)
     distances = stratified_distances(numbers.coarse, SETTINGS.near, SETTINGS.far)
@@ -135,14 +135,14 @@ def test_the_first_pass_alone() -> None:
     assert torch.allclose(seen.rgb, composite(samples, distances).rgb)
 
 
-def test_midpoints_are_the_middles_of_cells_and_even_quantiles() -> None:
+def test_midpoint_randomness() -> None:
     numbers = midpoint_randomness(2, 3, 4, 5, torch.zeros(()))
     assert numbers.coarse.shape == (2, 3, 4)
     assert (numbers.coarse == 0.5).all()
     assert torch.allclose(numbers.fine[1, 2], torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
 
 
-def test_both_passes_of_every_engine_hand_back_what_was_asked_for() -> None:
+def test_both_passes_have_the_requested_samples() -> None:
     for backend in ("torch", "auto"):
         distances, samples = sample_rays(*_inputs(4, 7), SETTINGS, backend=backend)
         assert [d.shape[-1] for d in distances] == [4, 7]

@@ -1,4 +1,4 @@
-"""Early termination: what is left out is hidden, it is left out at all, and where it cannot be told, nothing is."""
+"""Early termination: it leaves out hidden samples, only those, and none where all samples are needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threedgp.render.renderer import sample_rays
 
 RAYS, COARSE = 200, 64
 LONG = RaySettings(near=0.0, far=100.0, half_width=60.0, infinite_last_interval=False)
-"""Thin fog is opaque on them, so that what is added to raw density matters."""
+"""Thin fog is opaque over this distance, so that bias and noise of raw density matter."""
 
 
 def _fog(raw: float, ripple: float = 0.3) -> tuple[Tensor, Decoder, Tensor, Tensor]:
@@ -32,7 +32,7 @@ def _numbers(fine: int = 0, noise: float = 0.0) -> RayRandomness:
 
 
 def _left_out(scene: tuple, numbers: RayRandomness, settings: RaySettings) -> float:
-    """Share of first-pass samples that are left out."""
+    """Fraction of the samples of the coarse pass that are left out."""
     _, samples = sample_rays(*scene, numbers, settings, stop_when_opaque=True, backend="native")
     return (samples[0][..., 3] < EMPTY_RAW_DENSITY + 50).float().mean().item()
 
@@ -40,7 +40,7 @@ def _left_out(scene: tuple, numbers: RayRandomness, settings: RaySettings) -> fl
 @pytest.mark.parametrize(
     ("raw", "bias", "noise"), [(0.0, 0.0, 0.0), (1.5, -1.5, 0.0), (1.5, 0.0, -1.5), (4.0, -2.0, -2.0), (-2.0, 1.0, 1.0)]
 )
-def test_as_much_is_left_out_as_is_hidden(raw: float, bias: float, noise: float) -> None:
+def test_hidden_samples_are_left_out(raw: float, bias: float, noise: float) -> None:
     scene, numbers, settings = _fog(raw), _numbers(noise=noise), LONG._replace(density_bias=bias)
     with torch.no_grad():
         whole = render_rays(*scene, numbers, settings, backend="native")
@@ -51,15 +51,15 @@ def test_as_much_is_left_out_as_is_hidden(raw: float, bias: float, noise: float)
     assert 0.6 < _left_out(scene, numbers, settings) < 0.9
 
 
-def test_thin_fog_is_seen_to_its_end() -> None:
+def test_nothing_is_left_out_of_thin_fog() -> None:
     assert _left_out(_fog(-3.0), _numbers(), LONG) == 0
     assert _left_out(_fog(3.0), _numbers(), LONG._replace(density_bias=-6.0)) == 0
     assert _left_out(_fog(3.0), _numbers(noise=-6.0), LONG) == 0
 
 
 @pytest.mark.parametrize("switch", [{"cut_quantile": 0.5}, {"midpoint": True}], ids=str)
-def test_where_all_samples_are_needed_none_is_left_out(switch: dict[str, object]) -> None:
-    """A quantile is one of all densities; an interval between midpoints is as dense as both of its ends."""
+def test_nothing_is_left_out_where_all_samples_are_needed(switch: dict[str, object]) -> None:
+    """A quantile needs all densities; an interval between midpoints needs both of its ends."""
     scene, numbers, settings = _fog(1.0, ripple=30.0), _numbers(fine=8), LONG._replace(**switch)
     with torch.no_grad():
         whole = render_rays(*scene, numbers, settings, backend="native")

@@ -1,4 +1,4 @@
-"""Compiled compositing and importance sampling against the plain composition in float64."""
+"""Compiled compositing and importance sampling against the reference in float64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Sets = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 def _sets(*counts: int, rays: int = RAYS) -> Sets:
-    """Samples and distances in no order, as the proposal leaves them; but one set alone has to be sorted."""
+    """Samples and unsorted distances, as the fine pass has them; a single set must be sorted."""
     generator = torch.Generator().manual_seed(sum(counts))
     distances = tuple(torch.rand(2, rays, n, generator=generator) for n in counts)
     if len(counts) == 1:
@@ -76,7 +76,7 @@ def test_gradients_of_some_outputs(asked: tuple[int, ...]) -> None:
     assert max(error(a, b) for a, b in zip(*results, strict=True)) < TOLERANCE
 
 
-def test_a_set_that_asks_for_no_gradient() -> None:
+def test_a_set_without_gradient() -> None:
     samples, distances = _sets(4, 5)
     results = []
     for some in ([0], [1], [0, 1]):
@@ -104,7 +104,7 @@ def test_equal_distances_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("infinite", [False, True])
-def test_any_density_is_weighed_to_rounding(infinite: bool) -> None:
+def test_weights_are_accurate_for_any_density(infinite: bool) -> None:
     raw = torch.cat([torch.linspace(-87, 87, 4001), torch.tensor([-1e4, 1e4, -200.0, 0.0, -1e-30])])
     samples = torch.cat([torch.ones(len(raw), 1, 3), raw[:, None, None]], dim=-1)
     seen = composite(samples, torch.zeros(len(raw), 1), infinite_last_interval=infinite, backend="native")
@@ -124,8 +124,8 @@ def test_extreme_densities_have_finite_gradients(raw: float) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("where", ["distance", "density", "colour"])
-def test_what_is_not_finite_stays_on_its_ray(where: str, value: float) -> None:
+@pytest.mark.parametrize("where", ["distance", "density", "color"])
+def test_non_finite_values_stay_on_their_ray(where: str, value: float) -> None:
     ray = 21
     for place in range(9):
         samples, distances = _sets(4, 5)
@@ -135,8 +135,8 @@ def test_what_is_not_finite_stays_on_its_ray(where: str, value: float) -> None:
             distances[k][1, ray, at] = value
         else:
             samples[k][1, ray, at, 3 if where == "density" else 1] = value
-        spoilt = _value_and_gradients(samples, distances)
-        for a, b in zip(plain, spoilt, strict=True):
+        changed = _value_and_gradients(samples, distances)
+        for a, b in zip(plain, changed, strict=True):
             a[1, ray], b[1, ray] = 0, 0
             assert torch.equal(a, b)
 
@@ -148,8 +148,8 @@ def _value_and_gradients(samples: tuple[Tensor, ...], distances: tuple[Tensor, .
     return [*(x.detach().clone() for x in seen), *gradients]
 
 
-def test_nan_shows() -> None:
-    """A training run that has diverged must be seen to: NaN in, NaN out, as in the plain composition."""
+def test_nan_propagates() -> None:
+    """NaN in, NaN out, as in the reference, so that a diverged training run is noticed."""
     for k in range(9):
         samples, distances = _sets(9)
         samples[0][0, 5, k, 3] = math.nan
@@ -240,7 +240,7 @@ def test_importance_at_the_ends() -> None:
     assert two.tolist() == [[1.5, 1.5, 1.5]]
 
 
-def test_nothing_is_kept_but_the_inputs() -> None:
+def test_only_inputs_are_kept() -> None:
     samples, distances = _sets(4, 5)
     leaves, kept = [s.requires_grad_() for s in samples], []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
@@ -272,7 +272,7 @@ def test_compiles_without_a_graph_break() -> None:
     assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in zip(*results, strict=True))
 
 
-def test_which_engine_composites() -> None:
+def test_selection_of_the_backend() -> None:
     single = torch.zeros(3, 4)
     chosen = {name: compositing_backend(name, single) for name in ("auto", "native", "torch")}
     assert chosen == {"auto": "native", "native": "native", "torch": "torch"}

@@ -36,7 +36,7 @@ def _softplus(x):
 
 
 @triton.jit
-def _absorbed(depth):
+def _opacity(depth):
     """1 - exp(-depth), accurate for small depths too."""
     series = depth * (1.0 - depth * (0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0))))
     return tl.where(depth < 0.01, series, 1.0 - tl.exp(-depth))
@@ -133,7 +133,7 @@ def _weigh(t, r, g, b, raw, place, count, last, bias, MIDPOINT: tl.constexpr, BL
     delta = tl.where(used, delta, 0.0)
     raw = raw + bias
     depth = _softplus(raw) * delta
-    alpha = tl.where(used, _absorbed(depth), 0.0)
+    alpha = tl.where(used, _opacity(depth), 0.0)
     passed = 1.0 - alpha + 1e-10
     through = tl.associative_scan(passed, 1, _multiply)
     before = tl.where(place == 0, 1.0, _shift(through, place, -1, BLOCK_S))
