@@ -1,9 +1,9 @@
-# All paths are relative and quoted, so that this works in a folder with a space in its name.
+# All paths are relative and quoted, so that a space in the name of the folder is allowed.
 SHELL := /bin/bash
 PYTHON3 ?= python3
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --quiet
-# One thread a test process: the tests run side by side, and sums then have one order.
+# One thread per process: tests run in parallel, and sums have a fixed order.
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
@@ -12,15 +12,15 @@ TEST_ENV := OMP_NUM_THREADS=1
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/installed ## install, run the pipeline (preset toy in a fresh clone), say where the pictures are
+demo: .venv/installed ## install, run the pipeline (preset toy in a fresh clone), print where the results are
 	@$(PYTHON) -m threedgp check
 	@$(PYTHON) -m dvc repro
 	@echo
 	@echo "Report:   results/report.html"
-	@echo "Pictures: results/renders/"
-	@echo "Numbers:  results/metrics.json"
+	@echo "Images:   results/renders/"
+	@echo "Metrics:  results/metrics.json"
 
-test: .venv/installed-test ## install what tests need and run them
+test: .venv/installed-test ## install test dependencies and run the tests
 	@$(TEST_ENV) $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu and not slow" -rs
 
 lint: .venv/installed-test ## check style and formatting
@@ -37,14 +37,14 @@ clean: ## remove outputs and scratch; keep .venv and the DVC cache
 
 .venv/bin/python:
 	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; say which with: make PYTHON3=/path/to/python3.11"; exit 1; }
+		{ echo "Python 3.11 or newer is needed; set it with: make PYTHON3=/path/to/python3.11"; exit 1; }
 	@$(PYTHON3) -c 'import venv, ensurepip' 2> /dev/null || \
 		{ echo "Python's venv is missing: sudo apt install python3-venv"; exit 1; }
 	@$(PYTHON3) -m venv .venv
 
 # Stamps: a second call installs nothing until pyproject.toml or constraints.txt change.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	@echo "installing into .venv (PyTorch is large; once takes a while)"
+	@echo "installing into .venv (PyTorch is large, so this takes a while)"
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@
 

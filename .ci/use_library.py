@@ -1,6 +1,6 @@
-"""One training step of preset toy and a rendering by every engine: `use_library.py FOLDER ENGINE ...`.
+"""One training step of preset toy and a rendering by every backend: `use_library.py FOLDER BACKEND ...`.
 
-Writes the model to FOLDER. Engines that are named have to render, all others have to say why they are not available.
+Writes the model to FOLDER. Backends that are named have to render, all others have to say why they are not available.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def train(folder: Path) -> Generator:
 
 @torch.inference_mode()
 def render(generator: Generator, available: list[str]) -> None:
-    """Render a scene by every engine, and compare it with the plain composition."""
+    """Render a scene by every backend, and compare it with the plain composition."""
     scenes = sample_scenes(generator, 1, 0)
     planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
     origins, directions = rays(generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels), 16)
@@ -58,13 +58,13 @@ def render(generator: Generator, available: list[str]) -> None:
             seen = render_rays(*arguments, backend=backend)
         except ValueError as error:
             assert backend not in available, error
-            print(f"engine {backend}: {error}")
+            print(f"backend {backend}: {error}")
             continue
-        assert backend in available, f"engine {backend} rendered"
+        assert backend in available, f"backend {backend} rendered"
         torch.testing.assert_close(seen.rgb, expected.rgb, rtol=1e-3, atol=1e-3)
-        print(f"engine {backend}: rendered")
+        print(f"backend {backend}: rendered")
 
 
 print(threedgp.__file__)
-folder, *engines = sys.argv[1:]
-render(train(Path(folder)), engines)
+folder, *available = sys.argv[1:]
+render(train(Path(folder)), available)
