@@ -16,7 +16,7 @@ from torch.distributed import HashStore
 
 from threedgp.config import PrepareConfig
 from threedgp.data.images import decode_image
-from threedgp.data.prepare import centre_crop, crop_picture, prepare_set, resize_depth, square, square_depth
+from threedgp.data.prepare import center_crop, crop_picture, prepare_set, resize_depth, square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
@@ -53,7 +53,7 @@ class Pictures:
     [(10, 10, (0, 0, 10, 10)), (10, 14, (2, 0, 12, 10)), (15, 10, (0, 2, 10, 12)), (1, 2, (0, 0, 1, 1))],
 )
 def test_crop_is_the_central_square(height: int, width: int, crop: tuple[int, ...]) -> None:
-    assert centre_crop(height, width) == crop
+    assert center_crop(height, width) == crop
 
 
 @pytest.mark.parametrize("size", [(40, 56), (33, 20), (16, 16), (7, 9)])
@@ -165,7 +165,7 @@ def test_too_many_rejects(tmp_path: Path) -> None:
         UserError, match=r"3 of 10 .*machine.max_reject_fraction \(0.2\).*3 times, first 004\): it is bad"
     ):
         prepared(tmp_path / "prepared", Pictures(10, bad=(4, 5, 6)))
-    with pytest.raises(UserError, match="2 of 2 pictures cannot be used"):
+    with pytest.raises(UserError, match="2 of 2 images cannot be used"):
         prepared(tmp_path / "none", Pictures(2, bad=(0, 1)), most=1)
 
 

@@ -142,7 +142,9 @@ def test_other_versions_are_refused(tmp_path: Path, version: int | None) -> None
     else:
         manifest["schema_version"] = version
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    expected = f"columns of version {version or 1}, where this code reads {schemas.VERSION}; run `dvc repro prepare`"
+    expected = (
+        f"columns of version {version or 1}, but this code reads version {schemas.VERSION}; run `dvc repro prepare`"
+    )
     with pytest.raises(UserError, match=expected):
         ShardFolder(tmp_path)
 

@@ -74,7 +74,7 @@ def test_no_pairs(tmp_path: Path) -> None:
         find_pairs(tmp_path / "images", tmp_path / "nowhere")
 
 
-def test_scores_of_the_centre_crop(tmp_path: Path) -> None:
+def test_scores_of_the_center_crop(tmp_path: Path) -> None:
     depth = scene()
     draw(tmp_path, "one", depth)
     truth = depth.astype(np.float32) + RNG.normal(0, 5, depth.shape).astype(np.float32)

@@ -18,7 +18,7 @@ from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import Rejected
-from threedgp.depth.preview import GAP, NO_DEPTH_COLOR, PAIRS, SMALLEST_TILE
+from threedgp.depth.preview import GAP, MIN_TILE, NO_DEPTH_COLOR, PAIRS
 
 SETTINGS = """
 dataset: {name: tiny, source: procedural, resolution: 16}
@@ -30,7 +30,7 @@ embed: {network: none}
 train: {distillation: {loss: none}}
 """
 DATA = Path("data/tiny")
-WIDTH, HEIGHT = 2 * SMALLEST_TILE + 2 * GAP, SMALLEST_TILE + 2 * GAP
+WIDTH, HEIGHT = 2 * MIN_TILE + 2 * GAP, MIN_TILE + 2 * GAP
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def tiles(sheet: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.
     found = []
     for top in range(GAP, len(sheet), HEIGHT):
         for left in range(GAP, sheet.shape[1], WIDTH):
-            pair = sheet[top : top + SMALLEST_TILE, left : left + 2 * SMALLEST_TILE]
-            found.append((pair[:, :SMALLEST_TILE], pair[:, SMALLEST_TILE:]))
+            pair = sheet[top : top + MIN_TILE, left : left + 2 * MIN_TILE]
+            found.append((pair[:, :MIN_TILE], pair[:, MIN_TILE:]))
     return found
 
 

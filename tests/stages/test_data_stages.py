@@ -200,7 +200,7 @@ def test_too_many_broken_pictures(rgbd: Callable[[str], Path], capsys: pytest.Ca
         (pictures / f"{number}.jpg").write_bytes(b"broken")
     run(stages.download)
     capsys.readouterr()
-    assert "3 of 10 pictures cannot be used" in fails(stages.prepare, capsys)
+    assert "3 of 10 images cannot be used" in fails(stages.prepare, capsys)
 
 
 def test_picture_that_changed(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:

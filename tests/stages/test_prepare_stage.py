@@ -127,7 +127,7 @@ def test_a_higher_limit_of_rejects_goes_on_with_what_is_done(
     settings(max_reject_fraction=0.05)
     with pytest.raises(SystemExit) as end:
         stages.prepare.main(Path("params.yaml"))
-    assert end.value.code == 2 and "3 of 40 pictures cannot be used, more than machine.max_reject_fraction (0.05)" in (
+    assert end.value.code == 2 and "3 of 40 images cannot be used, more than machine.max_reject_fraction (0.05)" in (
         capsys.readouterr().err
     )
     kept = {file: file.stat().st_ino for file in Path(".scratch/prepare").rglob("part-*.parquet")}

@@ -1,1 +1,1 @@
-"""Pictures on their way from a source to the training loop."""
+"""The data path from sources to training batches."""

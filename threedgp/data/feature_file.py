@@ -1,4 +1,4 @@
-"""All features of a set in one file of plain values, in any order of the rows, larger than memory."""
+"""All features of a data set in one file of plain values, which may be larger than memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from threedgp.runtime.progress import progress
 
 
 class RowsOnDisk:
-    """Rows `[N, D]` of float32 in a file. A slice is again rows on disk; `numpy.asarray` reads them.
+    """Rows `[N, D]` of float32 in a file. Slices are rows on disk again; `numpy.asarray` reads them.
 
-    No memory map: its pages would count as memory of this process.
+    The file is not memory-mapped, since its pages would count as memory of this process.
     """
 
     def __init__(self, path: Path, dim: int, start: int, stop: int) -> None:
@@ -29,7 +29,7 @@ class RowsOnDisk:
     def __getitem__(self, rows: slice) -> RowsOnDisk:
         start, stop, step = rows.indices(len(self))
         if step != 1:
-            raise IndexError("rows on disk are cut in one piece")
+            raise IndexError("slices of rows on disk must be contiguous")
         return RowsOnDisk(self._path, self.shape[1], self._start + start, self._start + max(start, stop))
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray:
@@ -39,13 +39,13 @@ class RowsOnDisk:
 
 
 def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path) -> RowsOnDisk:
-    """Write all features to the file `path`: row i of the shards becomes row `places[i]`. Goes on where it was stopped.
+    """Write all features to the file `path`: row i of the shards becomes row `places[i]`. Resumes after a stop.
 
     Raises:
-        UserError: a feature is not finite, or too little space.
+        UserError: a feature is not finite, or there is too little disk space.
     """
     dim = features.schema.field("feature").type.list_size
-    record = path.with_suffix(".json")  # how many shards are in the file
+    record = path.with_suffix(".json")  # number of shards in the file
     done = json.loads(record.read_text()) if record.exists() else 0
     path.parent.mkdir(parents=True, exist_ok=True)
     if not done:
@@ -58,7 +58,7 @@ def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path
             finite = np.isfinite(values).all(axis=1)
             if not finite.all():
                 name = table["id"][int(np.argmin(finite))].as_py()
-                raise UserError(f"{features.folder}: the features of {name} are not finite; look at that picture.")
+                raise UserError(f"{features.folder}: the features of {name} are not finite; check this image.")
             _put(path, (len(places), dim), places[starts[shard] : starts[shard + 1]], values)
             write_json(record, shard + 1)
             bar.advance(len(values))
@@ -70,4 +70,4 @@ def _put(path: Path, shape: tuple[int, int], places: NDArray[np.int64], values: 
         return
     gathered = np.memmap(path, np.float32, "r+" if path.exists() else "w+", shape=shape)
     gathered[places] = values
-    gathered.flush()  # and the map ends here, so that its pages do not count as memory of this process
+    gathered.flush()  # the mapping ends here: its pages would count as memory of this process

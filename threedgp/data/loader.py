@@ -1,7 +1,7 @@
-"""Feeds training: batches of pictures, depth, embeddings and labels, in an order that is the same everywhere.
+"""Loads training batches of images, depth, embeddings and labels, in a reproducible order.
 
-Rank r of W takes samples r*b to (r+1)*b of every global batch, so the order depends neither on the number of processes
-nor on that of threads, and a run goes on from any position. Nothing here grows with the number of rows.
+Rank r takes samples r*b to (r+1)*b of every global batch. The order therefore does not depend on the number of
+processes or threads, and a run resumes at any position. Memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from threedgp.data.shards import ShardFolder
 from threedgp.runtime.errors import UserError
 
 CACHE_BYTES = 256 * 2**20
-"""Rows that are kept; a set that fits as a whole is decoded once, one that does not is kept as it was read."""
+"""Size of the cache of row groups. A data set that fits is decoded once; a larger one is cached encoded."""
 DEPTH_UNIT = 2.0**-15
-"""Of a batch's depth: brings it to [-1, 1). Half the bytes of float32 go to the device."""
+"""Scales the depth of a batch to [-1, 1). 16-bit depth halves the bytes that are copied to the device."""
 AHEAD = 2
-"""Batches in preparation, for each worker."""
+"""Batches that are prepared in advance, per worker."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,28 @@ class Batch:
     image: torch.Tensor
     """uint8 `[b, 3, H, W]`"""
     depth: torch.Tensor
-    """int16 `[b, 1, H, W]`, larger = farther, to be multiplied by `DEPTH_UNIT`; `[b, 0, H, W]` for shards without"""
+    """int16 `[b, 1, H, W]`, larger = farther, in units of `DEPTH_UNIT`; `[b, 0, H, W]` without depth"""
     embedding: torch.Tensor
     """float32 `[b, E]`"""
     label: torch.Tensor
     """int64 `[b]`"""
     index: torch.Tensor
-    """int64 `[b]`, global number of each sample, counted through all epochs"""
+    """int64 `[b]`, global number of each sample, counted over all epochs"""
 
 
 class ShardLoader:
-    """Iterates for ever over the training shards in `folder`.
+    """Iterates endlessly over the training shards in `folder`.
 
     Args:
-        batch_size: of all processes together.
-        seed: decides the order.
+        batch_size: total over all processes.
+        seed: determines the order.
         position: number of the first sample.
-        rank, world_size: which part of each batch this process takes.
+        rank, world_size: the part of each batch that this process takes.
         workers: threads that read and decode.
 
     Raises:
-        UserError: the shards are missing, damaged or no training shards. A damaged shard is found before its first use.
-        ValueError: `batch_size` is no multiple of `world_size`.
+        UserError: the shards are missing, damaged or not training shards. Damage is found before a shard is used.
+        ValueError: `batch_size` is not a multiple of `world_size`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ShardLoader:
         self._shards = ShardFolder(folder)
         manifest, meta = self._shards.manifest, self._shards.meta
         if manifest.kind != "shards" or not manifest.rows:
-            raise UserError(f"{folder}: holds no training shards; run `dvc repro shards`.")
+            raise UserError(f"{folder}: does not hold training shards; run `dvc repro shards`.")
         self.size = manifest.rows
         self.num_classes: int = meta["num_classes"]
         self.class_counts = np.array(meta["class_counts"], np.int64)
@@ -112,13 +112,13 @@ class ShardLoader:
         return batch
 
     def close(self) -> None:
-        """Stop the threads and forget what was read ahead."""
+        """Stop the threads and drop the batches prepared in advance."""
         self._pool.shutdown(cancel_futures=True)
         self._checks.shutdown(cancel_futures=True)
         self._waiting.clear()
 
     def _verify_ahead(self) -> None:
-        """While one shard is in use, compare the checksum of the one after it, so that nothing waits for that later."""
+        """Verify the checksum of the next shard while the current one is in use."""
         coming = self._order.shard_after(self._next)
         if coming != self._coming:
             self._coming = coming
@@ -149,10 +149,10 @@ class ShardLoader:
 
 
 class _RowGroup:
-    """Rows of one group. Pictures and depth are decoded when first asked for, as other processes take other rows.
+    """Rows of one group. Images and depth are decoded on first use, since other processes take other rows.
 
     Args:
-        keep: decoded rows, for sets of which all are kept.
+        keep: whether decoded rows are cached.
     """
 
     def __init__(self, table: pa.Table, resolution: int, embedding_dim: int, keep: bool) -> None:
@@ -169,15 +169,15 @@ class _RowGroup:
         self.bytes += count * _decoded_bytes(resolution) if keep else 0
 
     def show(self, row: int, image: NDArray[np.uint8], depth: NDArray[np.int16]) -> None:
-        """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` for no depth."""
+        """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` without depth."""
         kept = self._kept[row] if self._kept else None
         if kept is None:
             np.copyto(image, decode_image(self._images[row].as_buffer()).transpose(2, 0, 1))
             if len(depth):
                 values = depth_from_bytes(self._depths[row].as_buffer(), self._resolution)
-                np.bitwise_xor(values, 0x8000, out=depth[0].view(np.uint16))  # less 2^15, as int16
+                np.bitwise_xor(values, 0x8000, out=depth[0].view(np.uint16))  # subtracts 2^15
             if self._kept:
-                self._kept[row] = image.copy(), depth.copy()  # two threads that do the same do no harm
+                self._kept[row] = image.copy(), depth.copy()  # harmless if two threads do it
         else:
             image[:], depth[:] = kept
 
@@ -187,7 +187,7 @@ def _decoded_bytes(resolution: int) -> int:
 
 
 class _RowGroupCache:
-    """The row groups that were used last, shared by the threads; a group is read by one of them."""
+    """An LRU cache of row groups that the threads share; each group is read by one of them."""
 
     def __init__(self, shards: ShardFolder, resolution: int, embedding_dim: int) -> None:
         self._shards, self._resolution, self._embedding_dim = shards, resolution, embedding_dim
@@ -227,7 +227,7 @@ class _RowGroupCache:
     def _make_room(self, more: int) -> None:
         with self._lock:
             self._bytes += more
-            # Two windows must fit at any rate, or the rows of one would be read again and again.
+            # Two windows are always kept; otherwise the groups of one would be read repeatedly.
             while self._bytes > CACHE_BYTES and len(self._groups) > 2 * WINDOW_GROUPS:
                 key, oldest = next(iter(self._groups.items()))
                 if not oldest.done():

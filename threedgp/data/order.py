@@ -1,8 +1,8 @@
-"""The order in which training sees its rows: a function of the seed and the position alone.
+"""The order of the training samples, a function of the seed and the position only.
 
-Each epoch permutes the shards, within a shard the row groups, and the rows within a window of row groups. So one shard
-after the other is read, a few row groups at a time, and no table grows with the set but that of its shards. (The rows
-of the whole set were shuffled when the shards were written.)
+Each epoch permutes the shards, the row groups within a shard, and the rows within a window of row groups. Shards are
+read one after the other, a few row groups at a time, and no table but the list of shards grows with the data set. The
+whole data set was shuffled once, when the shards were written.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_GROUPS = 8
-"""Row groups whose rows are mixed."""
+"""Row groups of a window, whose rows are shuffled together."""
 
 
 class Place(NamedTuple):
-    """Where some samples are: shard, and rows within it in the order of the samples."""
+    """A shard, and rows in it in the order of the samples."""
 
     shard: int
     rows: NDArray[np.int64]
 
 
 class SampleOrder:
-    """From sample numbers, which count on from epoch to epoch, to rows.
+    """Maps sample numbers, which are counted over all epochs, to rows.
 
     Args:
         shard_rows: rows of each shard.
-        group_rows: rows of a row group; the last of a shard may have fewer.
-        seed: decides the order.
+        group_rows: rows of a row group; the last group of a shard may have fewer.
+        seed: determines the order.
     """
 
     def __init__(self, shard_rows: list[int], group_rows: int, seed: int) -> None:
@@ -40,7 +40,7 @@ class SampleOrder:
         self._rows = lru_cache(maxsize=4)(self._permute_rows)
 
     def places(self, first: int, count: int) -> list[Place]:
-        """Where the samples from number `first` on are; a new entry wherever the shard or the epoch changes."""
+        """Places of the `count` samples from number `first` on; one entry per shard and epoch."""
         found = []
         while count:
             epoch, offset = divmod(first, self.size)
@@ -53,7 +53,7 @@ class SampleOrder:
         return found
 
     def shard_after(self, sample: int) -> int:
-        """The shard that follows the one of `sample`."""
+        """The shard that is read after the shard of `sample`."""
         epoch, offset = divmod(sample, self.size)
         shards, starts = self._shards(epoch)
         turn = int(np.searchsorted(starts, offset, side="right"))

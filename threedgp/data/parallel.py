@@ -1,4 +1,4 @@
-"""Work spread over threads, results in order. Decoding, resizing and large array operations all release the GIL."""
+"""A parallel `map` with threads. Decoding, resizing and large array operations release the GIL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
-"""Results that may wait for their turn, for each worker: bounds memory."""
+"""Results per worker that may wait for their turn; bounds the memory."""
 
 
 def ordered_map(
@@ -19,8 +19,8 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Apply `function` to `items` in `workers` threads; yield results in the order of `items`.
 
-    At most `ahead` results a worker wait for their turn. An exception of `function` is raised in its turn. Work that
-    has not begun is dropped when the caller stops.
+    At most `ahead` results per worker wait for their turn. An exception of `function` is raised in its turn. When the
+    caller stops, items that have not been started are dropped.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix=function.__name__)

@@ -1,6 +1,6 @@
-"""From raw pictures to square ones at the resolution of the data set.
+"""Square images at the resolution of the data set.
 
-One crop serves a picture, its true depth and every map that is estimated from it.
+An image, its true depth and all estimated depth share one crop.
 """
 
 from __future__ import annotations
@@ -26,51 +26,50 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import ALONE, Team
 
 Crop = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels of the original (upright) picture."""
+"""Left, top, right and bottom in pixels of the original (upright) image."""
 
 REDUCING_GAP = 3.0
-"""Lanczos still reduces by this much at least."""
-LARGEST_ENLARGEMENT = 8
-"""A picture that would have to grow more than this shows nothing."""
+"""Minimum reduction factor that is left to the Lanczos filter."""
+MAX_ENLARGEMENT = 8
+"""Images that would need a larger enlargement are rejected."""
 
 
-def centre_crop(height: int, width: int) -> Crop:
-    """The largest square in the middle."""
+def center_crop(height: int, width: int) -> Crop:
+    """The largest central square."""
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
 
 
 def square(picture: RawPicture, resolution: int) -> tuple[NDArray[np.uint8], Crop]:
-    """Centre crop of `picture.rgb`, brought to `[resolution, resolution, 3]` by Lanczos, and the crop.
+    """Center crop of `picture.rgb`, resized to `[resolution, resolution, 3]` by Lanczos, and the crop.
 
-    Pillow's filter widens with the reduction, so it does not alias; OpenCV's Lanczos would. What is more than
-    2 * REDUCING_GAP times too large is reduced by area averages first: on photographs the outcome stays the same
-    within 3 levels (54 dB), in less than half of the time.
+    Pillow's filter is antialiased, OpenCV's is not. Images more than 2 * REDUCING_GAP times too large are first reduced
+    by area averaging, which takes less than half of the time; photographs differ by at most 3 levels (54 dB).
     """
-    left, top, right, bottom = crop = centre_crop(*picture.rgb.shape[:2])
+    left, top, right, bottom = crop = center_crop(*picture.rgb.shape[:2])
     cut = Image.fromarray(picture.rgb[top:bottom, left:right])  # resize(box=...) would look beyond the box
     small = cut.resize((resolution, resolution), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
     return np.asarray(small), crop
 
 
 def crop_picture(picture: RawPicture, crop: Crop) -> RawPicture:
-    """`picture` and its depth, cut to `crop` in original pixels."""
+    """`picture` and its depth, cropped to `crop`."""
     left, top, right, bottom = crop
     depth = None if picture.depth is None else picture.depth[top:bottom, left:right]
     return replace(picture, rgb=picture.rgb[top:bottom, left:right], depth=depth)
 
 
 def resize_depth(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """A square map at `[resolution, resolution]`: area averages, which keep its range, or bilinear to enlarge it."""
+    """Resize a square map to `[resolution, resolution]`: area averaging to reduce it, bilinear to enlarge it."""
     shrinks = len(depth) >= resolution
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(depth, np.float32), (resolution, resolution), interpolation=method)
 
 
 def square_depth(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """The map `[H, W]` of an uncropped picture, cropped and resized as `square` does with the picture."""
-    left, top, right, bottom = centre_crop(*depth.shape)
+    """Crop and resize the map `[H, W]` of an uncropped image, as `square` does with the image."""
+    left, top, right, bottom = center_crop(*depth.shape)
     return resize_depth(depth[top:bottom, left:right], resolution)
 
 
@@ -83,14 +82,14 @@ def prepare_set(
     team: Team = ALONE,
     max_reject_fraction: float = 1.0,
 ) -> None:
-    """Prepare all pictures of `source` into shards in `folder`; finished shards are kept.
+    """Write all images of `source` into shards in `folder`; finished shards are kept.
 
-    Shard i holds what is usable of the entries from i * shard_rows on. The processes of `team` share the shards, each
-    with `workers` threads.
+    Shard i holds the usable images of entries i * shard_rows to (i + 1) * shard_rows. The processes of `team` share the
+    shards, each with `workers` threads.
 
     Raises:
-        UserError: more than `max_reject_fraction` of the pictures, or all of them, cannot be used. What is done stays,
-            and counts when the same is called again.
+        UserError: more than `max_reject_fraction` of the images, or all of them, cannot be used. Finished shards are
+            kept and counted by the next call.
     """
     entries = source.entries()
     meta = {
@@ -113,14 +112,14 @@ def _too_many(rejects: pa.Table, total: int, allowed: float) -> UserError:
     reason, count = Counter(rejects.column("reason").to_pylist()).most_common(1)[0]
     example = rejects.column("id")[rejects.column("reason").to_pylist().index(reason)].as_py()
     return UserError(
-        f"{rejects.num_rows} of {total} pictures cannot be used, more than machine.max_reject_fraction ({allowed:g}) "
+        f"{rejects.num_rows} of {total} images cannot be used, more than machine.max_reject_fraction ({allowed:g}) "
         f"allows; the most frequent reason ({count} times, first {example}): {reason}. "
         "Is dataset.path the right folder?"
     )
 
 
 def prepare_rows(source: Source, entries: pa.Table, resolution: int, encoding: Encoding) -> tuple[pa.Table, pa.Table]:
-    """Read, crop, resize and encode some pictures.
+    """Read, crop, resize and encode a batch of images.
 
     Returns:
         tables of the schemas PREPARED and REJECTS, each in the order of `entries`.
@@ -139,6 +138,6 @@ def prepare_rows(source: Source, entries: pa.Table, resolution: int, encoding: E
 
 def _too_small(picture: RawPicture, resolution: int) -> str | None:
     height, width = picture.rgb.shape[:2]
-    if min(height, width) * LARGEST_ENLARGEMENT >= resolution:
+    if min(height, width) * MAX_ENLARGEMENT >= resolution:
         return None
-    return f"{width}x{height} pixels are too few to show anything at {resolution}x{resolution}"
+    return f"{width}x{height} pixels are too few for {resolution}x{resolution}"

@@ -1,9 +1,8 @@
-"""Instance selection: one Gaussian for each class, of which the most likely pictures are kept.
+"""Instance selection: the images of each class that are most likely under a Gaussian of their features.
 
-After "Instance Selection for GANs" (arXiv 2007.15255), without PCA. The Gaussian is that of scikit-learn's
-GaussianMixture(1, reg_covar=...). All sums are in float64, over pictures in the order of their ids, so that the result
-does not depend on how the set is cut into shards. Memory holds one covariance, BLOCK_ROWS features and one shard,
-whatever the number of pictures and classes.
+DeVries et al., "Instance Selection for GANs" (arXiv 2007.15255), without PCA. The Gaussian is that of scikit-learn's
+`GaussianMixture(1, reg_covar=...)`. All sums are in float64, over images in the order of their ids, so the result does
+not depend on the partition into shards. Memory holds one covariance, BLOCK_ROWS features and one shard.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.runtime.progress import progress
 
 BLOCK_ROWS = 4096
-"""Pictures that are in memory as float64 at a time."""
+"""Images whose features are in memory as float64 at a time."""
 
 Features = NDArray[np.float32] | RowsOnDisk
 
@@ -34,7 +33,7 @@ def log_likelihoods(features: Features, regularizer: float) -> NDArray[np.float6
     """Log-likelihood `[N]` of features `[N, D]` under their own Gaussian.
 
     Args:
-        regularizer: added to the diagonal of the covariance, so that fewer pictures than dimensions will do.
+        regularizer: added to the diagonal of the covariance, which makes it regular for fewer images than dimensions.
     """
     count, dim = features.shape
     mean = np.add.reduce([block.sum(axis=0) for block in _blocks(features)]) / count
@@ -55,13 +54,13 @@ def _blocks(features: Features) -> Iterator[NDArray[np.float64]]:
 
 
 def class_log_likelihoods(features: Features, classes: list[slice], regularizer: float, found: NDArray) -> None:
-    """Log-likelihoods of all pictures, each under the Gaussian of its class, into float64 `found` `[N]`.
+    """Log-likelihoods of all images, each under the Gaussian of its class, written to float64 `found` `[N]`.
 
     Args:
         features: `[N, D]`.
         classes: rows of each class.
         regularizer: as in `log_likelihoods`.
-        found: NaN where they are missing; complete classes are kept. May be a memory-mapped file.
+        found: NaN where missing; complete classes are kept. May be a memory-mapped file.
     """
     missing = [rows for rows in classes if not np.isfinite(found[rows]).all()]
     left = sum(rows.stop - rows.start for rows in missing)
@@ -74,13 +73,13 @@ def class_log_likelihoods(features: Features, classes: list[slice], regularizer:
 def choose(
     likelihoods: NDArray[np.float64], classes: list[slice], keep_fraction: float, keep_count: int | None
 ) -> NDArray[np.bool_]:
-    """Which pictures to keep, `[N]`: of each class the most likely ones; of equally likely ones the first.
+    """The images to keep, `[N]`: the most likely ones of each class; the first of equally likely ones.
 
     Args:
         likelihoods: `[N]`.
         classes: rows of each class.
-        keep_fraction: share of each class, rounded, but at least one picture.
-        keep_count: so many of each class instead, or all of a smaller one.
+        keep_fraction: fraction of each class, rounded, at least one image.
+        keep_count: number of images of each class, instead of the fraction; smaller classes are kept whole.
     """
     kept = np.zeros(len(likelihoods), bool)
     for rows in classes:
@@ -91,25 +90,24 @@ def choose(
 
 
 def rows_of_classes(labels: NDArray[np.int32]) -> list[slice]:
-    """Rows of each class, where `labels` are sorted."""
+    """Rows of each class, for sorted `labels`."""
     cuts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     return [slice(start, stop) for start, stop in pairwise(cuts) if stop > start]
 
 
 def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> None:
-    """Select among the pictures of `features` and write the survivors, sorted by id, to `folder`/ids.parquet.
+    """Select from the images of `features` and write the selected ids, sorted, to `folder`/ids.parquet.
 
-    What is finished stays beside `folder`, so that a run that was stopped goes on with the shard or class that it was
-    at.
+    Intermediate results are stored beside `folder`: a stopped run resumes with the first missing shard or class.
 
     Raises:
-        UserError: a feature is not finite, or too little space.
+        UserError: a feature is not finite, or there is too little disk space.
     """
     pictures = pa.concat_tables(features.iterate(["id", "label"]))
     order = pc.sort_indices(pictures, [("label", "ascending"), ("id", "ascending")])
     pictures = pictures.take(order)
     if settings.keep_fraction < 1 or settings.keep_count:
-        # A class is then one stretch of the file.
+        # Each class is then a contiguous part of the file.
         gathered = gather_features(features, np.argsort(order.to_numpy()), folder.with_name("features"))
         classes = rows_of_classes(pictures["label"].to_numpy())
         likelihoods = _memory_mapped(folder.with_name("likelihoods.npy"), len(order))
@@ -123,7 +121,7 @@ def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> N
 
 
 def _memory_mapped(path: Path, count: int) -> NDArray[np.float64]:
-    """A file of `count` values, NaN when it is new."""
+    """A file of `count` values, initially NaN."""
     if path.exists():
         return np.load(path, mmap_mode="r+")
     fresh = path.with_suffix(".fresh.npy")

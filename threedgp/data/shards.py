@@ -1,6 +1,6 @@
 """Folders of Parquet shards with a manifest that holds the checksum of every shard.
 
-A shard is written once, at once, and then never touched, so a stage resumes by asking which shards are done.
+A shard is written atomically and never changed, so a stopped stage resumes with the first missing shard.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from threedgp.runtime.errors import UserError
 MANIFEST = "manifest.json"
 PART_NAME = "part-{:05d}.parquet"
 FOOTERS = 8
-"""Of the shards read last; all of a large set would take hundreds of MB."""
+"""Parsed footers that are cached; those of all shards of a large set would take hundreds of MB."""
 STAGES = {"raw": "download", "prepared": "prepare", "selected": "select"}
-"""Stage that makes a kind of folder, where it does not have the same name."""
+"""The stage that writes a kind of folder, if it has another name."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Manifest:
     meta: dict[str, Any] = field(default_factory=dict)
     files: list[ShardFile] = field(default_factory=list)
     schema_version: int = 1
-    """Manifests of version 1 do not say so."""
+    """Manifests of version 1 do not state it."""
 
 
 class ShardWriter:
-    """Writes the shards of `folder`, in any order and by any number of processes, then its manifest.
+    """Writes shards in any order and from any number of processes, then their manifest.
 
     Args:
-        folder: made if missing; finished shards of an earlier run in it count as done.
+        folder: created if missing; finished shards of an earlier run are kept.
         schema: columns that every table must have.
-        kind: what the shards are; names the stage that makes them in messages.
-        meta: goes into the manifest and into the metadata of each file.
-        row_group_rows: rows that a reader can get without reading more.
+        kind: the kind of shards; messages name the stage that writes them.
+        meta: stored in the manifest and in the metadata of each file.
+        row_group_rows: rows of a row group, the smallest unit of reading.
         part_name: file name of shard i, as a format string.
     """
 
@@ -87,7 +87,7 @@ class ShardWriter:
             }
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        # A run that was killed just before its folder was published left the manifest and no records.
+        # A run that was killed right before its folder was published has left a manifest but no records.
         self._finished = read_manifest(self.folder).files if (self.folder / MANIFEST).is_file() else []
 
     def done(self, index: int) -> bool:
@@ -118,13 +118,13 @@ class ShardWriter:
                 write_statistics=False,
             )
         record = ShardFile(name, table.num_rows, sink.size, sink.digest.hexdigest())
-        write_json(self._record(index), asdict(record))  # only now the shard counts as done
+        write_json(self._record(index), asdict(record))  # from now on the shard counts as finished
 
     def finish(self, **more_meta: Any) -> Manifest:
-        """Write the manifest, with `more_meta` that is known only now; all shards from 0 on must be done.
+        """Write the manifest. All shards from 0 on must be finished; `more_meta` is added to `meta`.
 
         Raises:
-            ValueError: a shard in between is missing.
+            ValueError: a shard is missing.
         """
         records = list(self.folder.glob(".*.done.json"))
         files = [self._file(index) for index in takewhile(self.done, count())]
@@ -156,9 +156,9 @@ class ShardWriter:
 
 
 class ShardFolder:
-    """Reads a folder of shards. Threads may share one.
+    """Reads a folder of shards; thread-safe.
 
-    A shard's checksum is compared once in a process, before its first use.
+    Each process verifies the checksum of a shard once, before its first use.
 
     Raises:
         UserError: the folder, its manifest or a shard is missing, or a shard is damaged.
@@ -179,7 +179,7 @@ class ShardFolder:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the writer told about the whole folder."""
+        """`meta` of the writer."""
         return self.manifest.meta
 
     @cached_property
@@ -196,7 +196,7 @@ class ShardFolder:
         return -(-self.manifest.files[index].rows // self.manifest.row_group_rows)
 
     def verify(self, index: int) -> None:
-        """Compare the checksum of shard `index`, once in a process.
+        """Verify the checksum of shard `index`, once per process.
 
         Raises:
             UserError: it is missing or damaged.
@@ -209,7 +209,7 @@ class ShardFolder:
             with self.path(index).open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             if digest != file.sha256:
-                raise _damaged(self.path(index), self.manifest.kind, "its checksum is not that of the manifest")
+                raise _damaged(self.path(index), self.manifest.kind, "its checksum differs from the manifest")
             self._verified.add(index)
 
     def read(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -221,16 +221,16 @@ class ShardFolder:
         return self._open(index).read_row_group(group, columns=columns, use_threads=False)
 
     def iterate(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The shards, one after the other."""
+        """Tables of all shards, in order."""
         for index in range(len(self)):
             yield self.read(index, columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A whole column; for small ones such as `id` and `label`."""
+        """A column of all shards; for small columns such as `id` and `label`."""
         return pa.concat_tables(self.iterate([name])).column(name)
 
     def _open(self, index: int) -> pq.ParquetFile:
-        # A ParquetFile must not be shared between threads; its footer may, and parsing that is what takes time.
+        # Threads must not share a ParquetFile. They may share its footer, whose parsing takes most of the time.
         self.verify(index)
         file = pq.ParquetFile(self.path(index), metadata=self._footers.get(index))
         with self._footers_lock:
@@ -247,7 +247,7 @@ class ShardFolder:
         except FileNotFoundError:
             raise _damaged(path, self.manifest.kind, "the shard is missing") from None
         if size != file.bytes:
-            raise _damaged(path, self.manifest.kind, f"it has {size} bytes, not the {file.bytes} of the manifest")
+            raise _damaged(path, self.manifest.kind, f"it has {size} bytes, but the manifest states {file.bytes}")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -262,21 +262,21 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**{**values, "files": [ShardFile(**file) for file in values["files"]]})
     except FileNotFoundError:
         stage = STAGES.get(folder.name, folder.name)
-        raise UserError(f"{path}: no such file; run `dvc repro {stage}` to make it.") from None
+        raise UserError(f"{path}: no such file; run `dvc repro {stage}` to create it.") from None
     except (ValueError, TypeError, KeyError):
-        raise _damaged(path, folder.name, "this is no manifest of shards") from None
+        raise _damaged(path, folder.name, "not a manifest of shards") from None
     if manifest.schema_version != schemas.VERSION:
-        versions = f"has columns of version {manifest.schema_version}, where this code reads {schemas.VERSION}"
+        versions = f"has columns of version {manifest.schema_version}, but this code reads version {schemas.VERSION}"
         raise _damaged(path, manifest.kind, versions)
     return manifest
 
 
 def _damaged(path: Path, kind: str, what: str) -> UserError:
-    return UserError(f"{path}: {what}; run `dvc repro {STAGES.get(kind, kind)}` to make it again.")
+    return UserError(f"{path}: {what}; run `dvc repro {STAGES.get(kind, kind)}` to create it again.")
 
 
 class _HashingSink:
-    """File object that hashes what passes; Parquet is written from the beginning to the end."""
+    """A file object that hashes what is written; Parquet files are written sequentially."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self.digest, self.size, self.closed = stream, hashlib.sha256(), 0, False

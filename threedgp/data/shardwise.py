@@ -1,8 +1,7 @@
-"""Work on one shard after the other, spread over threads and processes, that can be stopped at any moment.
+"""Resumable work on shards, distributed over threads and processes.
 
-Process r of n takes the shards r, r + n, ... In each, one thread reads the next shard, some work on rows, and one
-writes the shard before. A shard's bytes depend on its rows alone, so the number of threads and processes changes
-nothing.
+Process r of n takes the shards r, r + n, ... In each process one thread reads the next shard, several work on rows, and
+one writes the previous shard. The bytes of a shard depend on its rows only, not on the number of threads and processes.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from threedgp.runtime.processes import ALONE, Team
 from threedgp.runtime.progress import Progress, Silent, progress
 
 CHUNK_ROWS = 32
-"""Rows that a worker takes at a time."""
+"""Rows that a thread processes at a time."""
 
 Work = Callable[[pa.Table], tuple[pa.Table, pa.Table]]
-"""From some rows to the table that is wanted and the rejects (schema REJECTS)."""
+"""Maps a batch of rows to the output rows and the rejects (schema REJECTS)."""
 
 
 class _Chunk(NamedTuple):
-    """Some rows of a shard; the last ones if it `ends` with them."""
+    """Consecutive rows of a shard; `ends` marks the last ones."""
 
     shard: int
     rows: pa.Table
@@ -39,15 +38,15 @@ class _Chunk(NamedTuple):
 
 
 class ShardwiseJob:
-    """Writes shard i from input i, for all i, and keeps the rejects.
+    """Writes output shard i from input i, for all i, and collects the rejects.
 
     Args:
-        label: for the progress bar.
-        folder: of the shards; the rejects of each shard are kept beside it until the end.
-        writer: of the shards in `folder`.
+        label: of the progress bar.
+        folder: of the shards; the rejects of each shard are stored beside it until the end.
+        writer: writes the shards in `folder`.
         workers: threads that work on rows.
         team: the processes that share the shards.
-        chunk_rows: rows that a worker takes at a time. The result depends on it only as far as `work` does.
+        chunk_rows: rows that a thread processes at a time. The result depends on it only if that of `work` does.
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class ShardwiseJob:
         self._rejects = ShardWriter(folder.with_name(f"{folder.name}-rejects"), schemas.REJECTS, "rejects", {})
 
     def run(self, inputs: list[Callable[[], pa.Table]], total: int, work: Work) -> Iterator[int]:
-        """Write the shards that are missing; yields the number of rejects so far after each.
+        """Write the missing shards; yields the number of rejects so far after each.
 
-        At the end it waits for the other processes; the last number that it yields counts the rejects of all.
+        At the end it waits for the other processes and yields the number of rejects of all.
 
         Args:
-            inputs: give the rows of each shard; called only for missing ones.
+            inputs: return the rows of each shard; called only for missing shards.
             total: rows of all inputs.
-            work: called with a few rows at a time, from several threads.
+            work: called with `chunk_rows` rows at a time, from several threads.
         """
         missing = [shard for shard in range(len(inputs)) if not self._writer.done(shard)]
         mine = [shard for shard in missing if shard % self._team.size == self._team.rank]
@@ -82,7 +81,7 @@ class ShardwiseJob:
         finished = sum(self._rows(shard) for shard in done)
 
         def look_at_others() -> None:
-            """Let the bar show what the other processes have finished."""
+            """Advance the progress bar by the shards that other processes have finished."""
             for shard in [shard for shard in others if self._writer.done(shard)]:
                 others.remove(shard)
                 bar.advance(self._rows(shard))
@@ -117,11 +116,11 @@ class ShardwiseJob:
 
         def write(shard: int, wanted: list[pa.Table], rejects: list[pa.Table]) -> int:
             self._rejects.write(shard, pa.concat_tables(rejects))
-            self._writer.write(shard, pa.concat_tables(wanted))  # last: it is what makes the shard done
+            self._writer.write(shard, pa.concat_tables(wanted))  # last, since it marks the shard as finished
             return sum(table.num_rows for table in rejects)
 
         with ExitStack() as stack:
-            # Left last: a shard that is complete is written also when the next one fails.
+            # Entered first, so left last: a complete shard is written even if the next one fails.
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write"))
             tables = stack.enter_context(closing(ordered_map(read, shards, 1, ahead=1)))
             parts = stack.enter_context(closing(ordered_map(work_on, chunks(tables), self._workers)))
@@ -148,7 +147,7 @@ class ShardwiseJob:
         return pa.concat_tables([schemas.REJECTS.empty_table(), *map(pq.read_table, files)])
 
     def finish(self, **meta: object) -> None:
-        """Write the manifest and ``rejects.parquet``, in the first process; all shards must be done."""
+        """Write the manifest and ``rejects.parquet``, in the first process; all shards must be finished."""
         if not self._team.leads:
             return
         rejects = self.rejects()

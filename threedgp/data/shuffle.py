@@ -1,9 +1,9 @@
-"""Training shards: the join of pictures, depth and embeddings in one global random order.
+"""Training shards: images, depth and embeddings, joined and globally shuffled.
 
-Two passes, so that the set may be larger than memory. The first reads every source shard once and deals its rows out to
-their target shards, into one temporary file a source shard. The second reads each target's share of all those files
-and puts it in order. All rows are read twice and written twice. Memory holds one source shard or one target shard up to
-four times (as read, joined, sorted, on its way to the disk), and of the whole set only ids, labels and places.
+Two passes allow data sets larger than memory. The first reads each source shard once and distributes its rows to target
+shards, in one temporary file per source shard. The second reads each target's part of all these files and sorts it. All
+rows are read and written twice. Memory holds up to four copies of a shard (read, joined, sorted, written) and, of the
+whole data set, ids, labels and places.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from threedgp.runtime.progress import progress
 
 
 class JoinedShards:
-    """The shards that are joined: `prepared`, `depth` and `embed` are cut alike.
+    """The shards to be joined; shard i of `prepared`, `depth` and `embed` holds the same images.
 
-    `depth` says which pictures remain: it holds the selected ones that have usable depth.
+    The rows of `depth`, the selected images with usable depth, are the ones that remain.
 
     Raises:
-        UserError: the folders do not belong together, or no picture remains.
+        UserError: the folders do not belong together.
     """
 
     def __init__(self, prepared: ShardFolder, selected: ShardFolder, depth: ShardFolder, embed: ShardFolder) -> None:
         self.prepared, self.selected, self.depth, self.embed = prepared, selected, depth, embed
         self.embedding_dim: int = embed.meta["embedding_dim"]
         if not len(prepared) == len(depth) == len(embed):
-            raise self._stranger(depth if len(prepared) != len(depth) else embed)
+            raise self._mismatch(depth if len(prepared) != len(depth) else embed)
         if depth.manifest.rows + depth.meta["rejects"] != selected.manifest.rows:
-            raise self._stranger(depth)
+            raise self._mismatch(depth)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
@@ -49,16 +49,16 @@ class JoinedShards:
         return np.cumsum([0, *(file.rows for file in self.depth.manifest.files)])
 
     def class_counts(self) -> list[int]:
-        """Remaining pictures of each class."""
+        """Remaining images of each class."""
         remaining = pc.is_in(self.selected.column("id"), value_set=self.depth.column("id").combine_chunks())
         labels = self.selected.column("label").filter(remaining).to_numpy()
         return np.bincount(labels, minlength=len(self.prepared.meta["class_names"])).tolist()
 
     def read(self, shard: int) -> pa.Table:
-        """A joined shard, columns as in the schema `training`.
+        """A joined shard, with the columns of the schema `training`.
 
         Raises:
-            UserError: a picture lacks its embedding, or depth is there for a picture that is not.
+            UserError: an image or its embedding is missing.
         """
         depth = self.depth.read(shard)
         table = self._matching(self.prepared, shard, ["id", "label", "image"], depth)
@@ -72,12 +72,12 @@ class JoinedShards:
         table = folder.read(shard, columns)
         table = table.filter(pc.is_in(table["id"], value_set=depth["id"].combine_chunks()))
         if not table["id"].equals(depth["id"]):
-            raise self._stranger(folder)
+            raise self._mismatch(folder)
         return table
 
-    def _stranger(self, folder: ShardFolder) -> UserError:
+    def _mismatch(self, folder: ShardFolder) -> UserError:
         return UserError(
-            f"{folder.folder}: made from other pictures than the rest; "
+            f"{folder.folder}: made from other images than the rest; "
             f"run `dvc repro --force --single-item {folder.folder.name}`, then `dvc repro`."
         )
 
@@ -85,11 +85,11 @@ class JoinedShards:
 def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsConfig, dataset: str) -> None:
     """Write the rows of `joined`, shuffled by `shards.seed`, to `folder`; finished shards are kept.
 
-    The order depends on the ids and the seed alone, not on how the set was cut into shards before. `dataset` is its
-    name, for the manifest.
+    The order depends only on the ids and the seed, not on the partition into source shards. The manifest states the
+    name `dataset`.
 
     Raises:
-        UserError: too little space.
+        UserError: there is too little disk space.
     """
     total = int(joined.starts[-1])
     places = np.random.default_rng(settings.seed).permutation(total)  # row i of `joined` becomes row places[i]
@@ -140,7 +140,7 @@ def _dealt_file(folder: Path, shard: int) -> Path:
 
 
 def _deal(table: pa.Table, places: NDArray[np.int64], targets: int, rows_per_target: int, path: Path) -> None:
-    """Write the rows of `table` to an Arrow file with one record batch for each target, and their places."""
+    """Write the rows of `table` and their places to an Arrow file with one record batch per target."""
     order = np.argsort(places)
     table = table.append_column("place", pa.array(places)).take(order).combine_chunks()
     cuts = np.searchsorted(places[order], np.arange(targets + 1) * rows_per_target)
@@ -150,7 +150,7 @@ def _deal(table: pa.Table, places: NDArray[np.int64], targets: int, rows_per_tar
 
 
 def _share(path: Path, target: int) -> pa.RecordBatch:
-    """The rows for `target` in a dealt file, which is open no longer than that: there may be thousands of files."""
+    """The rows for `target` of one file, which is closed again, since there may be thousands."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as batches:
         return batches.get_batch(target)
 
@@ -162,7 +162,7 @@ def _batches(table: pa.Table, cuts: NDArray[np.int64]) -> Iterator[pa.RecordBatc
 
 
 def _bytes_of(joined: JoinedShards) -> int:
-    """About the size of the rows that remain."""
+    """Estimated size of the remaining rows."""
     rows = joined.depth.manifest.rows
     manifests = [folder.manifest for folder in (joined.prepared, joined.embed, joined.depth)]
     return sum(sum(file.bytes for file in each.files) * rows // max(each.rows, 1) for each in manifests)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from threedgp.data.prepare import resize_depth
 from threedgp.depth.estimator import Rejected
 
-LARGEST = 65535
+MAX_DEPTH = 65535
 
 
 def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float = 0.0) -> NDArray[np.uint16] | Rejected:
@@ -24,4 +24,4 @@ def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float =
     low, high = np.percentile(small, [clip_percentile, 100 - clip_percentile])
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         return Rejected("the depth map is constant")
-    return np.rint((np.clip(small, low, high) - low) / (high - low) * LARGEST).astype(np.uint16)
+    return np.rint((np.clip(small, low, high) - low) / (high - low) * MAX_DEPTH).astype(np.uint16)

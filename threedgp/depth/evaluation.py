@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth, decode_picture
-from threedgp.data.prepare import centre_crop
+from threedgp.data.prepare import center_crop
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Rejected
 from threedgp.depth.scores import Score, score
@@ -124,9 +124,9 @@ def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
         (rows, columns), (height, width) = truth.shape, rgb.shape[:2]
         if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than a rounded-off pixel
             return f"the true depth has {columns}x{rows} pixels, the picture {width}x{height}"
-        left, top, right, bottom = centre_crop(height, width)
+        left, top, right, bottom = center_crop(height, width)
         picture = RawPicture(pair.name, 0, np.ascontiguousarray(rgb[top:bottom, left:right]))
-        left, top, right, bottom = centre_crop(rows, columns)
+        left, top, right, bottom = center_crop(rows, columns)
         return picture, truth[top:bottom, left:right]
     except (BadPicture, OSError) as error:
         return str(error)

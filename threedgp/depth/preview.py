@@ -17,7 +17,7 @@ PAIRS = 4
 """Photographs, each beside its depth, in a row."""
 GAP = 4
 """Pixels around each pair."""
-SMALLEST_TILE = 128
+MIN_TILE = 128
 """Smaller pictures are enlarged to at least this side."""
 NO_DEPTH_COLOR = (160, 32, 32)
 
@@ -78,7 +78,7 @@ def _read(pictures: SelectedPictures, rows: pa.Table) -> list[tuple[str, NDArray
 
 def _pair(picture: NDArray[np.uint8] | None, depth: bytes | None, resolution: int) -> NDArray[np.uint8]:
     """A photograph and its depth side by side, with a gap around."""
-    side = max(resolution, SMALLEST_TILE)
+    side = max(resolution, MIN_TILE)
     left = right = np.full((side, side, 3), NO_DEPTH_COLOR, np.uint8)
     if picture is not None:
         method = cv2.INTER_AREA if side < len(picture) else cv2.INTER_LINEAR

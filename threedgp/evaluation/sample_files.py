@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from threedgp.data.archives.pictures import MAX_FILE_BYTES, SUFFIXES, BadPicture, decode_depth, decode_picture
-from threedgp.data.prepare import LARGEST_ENLARGEMENT, square, square_depth
+from threedgp.data.prepare import MAX_ENLARGEMENT, square, square_depth
 from threedgp.data.source import RawPicture
 from threedgp.evaluation.streams import Stream, chunks
 from threedgp.runtime.atomic import atomic_path, require_free
@@ -92,7 +92,7 @@ def _read_images(files: list[Path], resolution: int) -> np.ndarray:
                 raise BadPicture("the file is too large")
             raw = RawPicture(file.name, 0, decode_picture(file.read_bytes()))
             height, width = raw.rgb.shape[:2]
-            if min(height, width) * LARGEST_ENLARGEMENT < resolution:  # stage `prepare` rejects such real images, too
+            if min(height, width) * MAX_ENLARGEMENT < resolution:  # stage `prepare` rejects such real images, too
                 raise BadPicture(f"{width}x{height} pixels are too few for {resolution}x{resolution}")
         except (BadPicture, OSError) as error:
             raise UserError(f"{file}: cannot be used ({error}); remove or replace it.") from None

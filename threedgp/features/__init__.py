@@ -1,1 +1,1 @@
-"""Classifier and Inception features of pictures, behind one interface."""
+"""Features of images by frozen networks."""

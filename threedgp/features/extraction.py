@@ -1,4 +1,4 @@
-"""Features of prepared pictures, shard by shard."""
+"""Features of prepared images, shard by shard."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from threedgp.features.network import FeatureExtractor
 from threedgp.features.statistics import write_statistics
 from threedgp.runtime.processes import ALONE, Team
 
-NOTHING_LEFT_OUT = schemas.REJECTS.empty_table()
+NO_REJECTS = schemas.REJECTS.empty_table()
 
 
 def pooled_features(extractor: FeatureExtractor) -> Callable[[pa.ChunkedArray], np.ndarray]:
-    """A function from a column of encoded pictures to their pooled features, float32 `[N, D]`, for several threads.
+    """A thread-safe function from a column of encoded images to their pooled features, float32 `[N, D]`.
 
-    They decode side by side. A CPU computes side by side, too, while one thread at a time uses a GPU.
+    Threads decode in parallel. They also compute in parallel on a CPU, but one at a time on a GPU.
     """
-    turn = nullcontext() if extractor.device.type == "cpu" else threading.Lock()
+    lock = nullcontext() if extractor.device.type == "cpu" else threading.Lock()
 
     def features_of(images: pa.ChunkedArray) -> np.ndarray:
         if not len(images):
             return np.empty((0, extractor.feature_dim), np.float32)
         batch = torch.from_numpy(decode_images(images)).permute(0, 3, 1, 2)
-        with turn:
+        with lock:
             return extractor(batch).pooled.numpy()
 
     return features_of
@@ -43,7 +43,7 @@ def pooled_features(extractor: FeatureExtractor) -> Callable[[pa.ChunkedArray], 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let PyTorch use one thread for each of ours: how it shares out sums would change the last bits of a feature."""
+    """Limit PyTorch to one thread per caller: its partition of sums would change the last bits of a feature."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -65,22 +65,22 @@ def write_features(
     workers: int = 1,
     team: Team = ALONE,
 ) -> None:
-    """Features of all pictures and the statistics of the set.
+    """Write features of all images and the statistics of the data set.
 
     Args:
         prepared: shards of stage `prepare`.
         extractor: the network.
-        batch_size: pictures at once.
-        folder: gets one shard for each of `prepared`, with the same rows, and ``statistics.npz``; finished shards of
-            an earlier run are kept.
-        workers: threads. Neither their number nor that of the processes changes the result.
+        batch_size: images per batch.
+        folder: receives one shard for each of `prepared`, with the same rows, and ``statistics.npz``; finished shards
+            of an earlier run are kept.
+        workers: threads. The result depends neither on their number nor on the number of processes.
         team: the processes that share the shards.
     """
     features_of = pooled_features(extractor)
 
     def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         table = _with_vectors(rows.drop_columns("image"), "feature", features_of(rows["image"]), pa.float32())
-        return table, NOTHING_LEFT_OUT
+        return table, NO_REJECTS
 
     about = {"network": extractor.name, "network_identity": extractor.identity}
     writer = ShardWriter(folder, schemas.features(extractor.feature_dim), "features", about)
@@ -104,15 +104,15 @@ def write_embeddings(
     workers: int = 1,
     team: Team = ALONE,
 ) -> None:
-    """Features of the selected pictures in half precision, for distillation.
+    """Write features of the selected images in half precision, for distillation.
 
     Args:
         prepared, selected: shards of the stages `prepare` and `select`.
-        extractor: the network; None writes the ids alone.
-        batch_size: pictures at once.
-        folder: gets one shard for each of `prepared`, with the rows that are selected; finished shards of an earlier
-            run are kept.
-        workers: threads. Neither their number nor that of the processes changes the result.
+        extractor: the network; None = only the ids are written.
+        batch_size: images per batch.
+        folder: receives one shard for each of `prepared`, with its selected rows; finished shards of an earlier run
+            are kept.
+        workers: threads. The result depends neither on their number nor on the number of processes.
         team: the processes that share the shards.
     """
     dim = extractor.feature_dim if extractor else 0
@@ -133,7 +133,7 @@ def write_embeddings(
         table = rows.select(["id"])
         if features_of:
             table = _with_vectors(table, "embedding", features_of(rows["image"]).astype(np.float16), pa.float16())
-        return table, NOTHING_LEFT_OUT
+        return table, NO_REJECTS
 
     writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
     job = ShardwiseJob("embed", folder, writer, workers, team=team, chunk_rows=batch_size)

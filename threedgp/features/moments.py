@@ -13,7 +13,7 @@ from threedgp.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Moments:
-    """First two moments of `count` vectors of D numbers. ``a + b`` are the moments of both sets together."""
+    """First two moments of `count` vectors of size D. ``a + b`` are the moments of the union."""
 
     count: int
     mean: np.ndarray
@@ -30,7 +30,7 @@ class Moments:
         return cls(len(features), mean, centred.T @ centred)
 
     def __add__(self, other: Moments) -> Moments:
-        # Chan, Golub and LeVeque 1983: sums of squares cancel badly, differences of means do not.
+        # Chan, Golub and LeVeque (1983): unlike sums of squares, differences of means do not suffer from cancellation.
         count = self.count + other.count
         apart = other.mean - self.mean
         scatter = self.scatter + other.scatter + np.outer(apart, apart) * (self.count * other.count / count)
@@ -42,9 +42,9 @@ class Moments:
         return self.scatter / max(self.count - 1, 1)
 
     def save(self, target: Path, key: str) -> None:
-        """Write to the .npz file `target`, all or nothing; `key` names what the moments were computed from."""
+        """Write to the .npz file `target` atomically; `key` identifies what the moments were computed from."""
         with atomic_path(target) as temporary:
-            # NumPy dates every member 1980-01-01, so that equal moments are equal bytes.
+            # NumPy gives every member the same date, so equal moments give equal bytes.
             np.savez(temporary, count=self.count, mean=self.mean, covariance=self.covariance, key=key)
 
     @classmethod
@@ -52,7 +52,7 @@ class Moments:
         """Read what `save` wrote.
 
         Raises:
-            UserError: the file is missing, damaged, or was computed from something else than `key`.
+            UserError: the file is missing, damaged, or has another `key`.
         """
         again = "run `dvc repro features`."
         try:
@@ -64,5 +64,5 @@ class Moments:
         except Exception:
             raise UserError(f"{file}: the statistics of the real set cannot be read; {again}") from None
         if found != key:
-            raise UserError(f"{file}: these statistics belong to other pictures or another network; {again}")
+            raise UserError(f"{file}: these statistics belong to other images or another network; {again}")
         return moments

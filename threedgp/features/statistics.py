@@ -1,4 +1,4 @@
-"""Statistics of the real set, computed from its stored features, that do not depend on who computes what."""
+"""Statistics of the real set, reproducible for any number of threads and processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from threedgp.runtime.processes import ALONE, Team
 
 STATISTICS = "statistics.npz"
 SHARDS_OF_A_PART = 16
-"""Shards whose moments are added up in one thread; the parts are added up at the end, in order. Sums of floating-point
-numbers depend on their order, so the parts are the same however many threads and processes there are."""
+"""Shards whose moments one thread sums up; the parts are summed in order at the end. Floating-point sums depend on
+their order, so the partition is fixed."""
 
 
 def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
-    """What the statistics of the real set are a function of: its pictures, how they were prepared, and the network."""
+    """Hash of all that the statistics depend on: the prepared images and the network."""
     return hashlib.sha256(f"{prepared.manifest.content_hash} {extractor_identity}".encode()).hexdigest()
 
 
@@ -35,12 +35,12 @@ def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
 def write_statistics(
     features: ShardFolder, prepared: ShardFolder, extractor_identity: str, workers: int = 1, team: Team = ALONE
 ) -> None:
-    """Count, mean and covariance of all `features`, in float64, into ``statistics.npz`` beside them.
+    """Write count, mean and covariance of all `features` in float64 to ``statistics.npz`` beside them.
 
-    Memory holds a shard and a covariance for each thread. Finished parts of an earlier run are kept beside the folder.
+    Memory holds a shard and a covariance per thread. Finished parts of an earlier run are kept beside the folder.
 
     Args:
-        features: of the pictures in `prepared`.
+        features: of the images in `prepared`.
         prepared: shards of stage `prepare`.
         extractor_identity: of the network.
         workers: threads.
@@ -64,7 +64,7 @@ def write_statistics(
         moments.save(part(start), key)
 
     mine = [start for start in starts[team.rank :: team.size] if not part(start).is_file()]
-    with threadpool_limits(1, user_api="blas"):  # its threads would share out the sums as they like
+    with threadpool_limits(1, user_api="blas"):  # the partition of its sums depends on the number of threads
         for _ in ordered_map(write_part, mine, workers):
             pass
         team.wait()
