@@ -15,7 +15,7 @@ from threedgp.commands import doctor
 from threedgp.config import Config, parse_config
 from threedgp.config.choices import names
 from threedgp.depth.estimator import NetworkKind, get_estimator
-from threedgp.fetch.table import WEIGHTS
+from threedgp.features.networks import inception
 from threedgp.fetch.weights import find_model, find_weights
 
 Settings = Callable[..., Config]
@@ -106,8 +106,8 @@ def test_missing_images_and_mirror(settings: Settings) -> None:
 def test_weights_that_will_be_downloaded(settings: Settings) -> None:
     found = {name: one.found for name, one in findings(settings()).items() if name.startswith("Weights")}
     assert "res101.pth (license: research only" in found["Weights of leres"]
-    assert WEIGHTS["inception"].file.url in found["Weights of inception"]
-    assert "553,433,881 bytes" in found["Weights of vgg16"]
+    assert inception.WEIGHTS.url in found["Weights of inception"]
+    assert "(license: BSD-3-Clause)" in found["Weights of vgg16"]
     embed = found["Weights of resnet50.ram_in1k"]
     assert "https://huggingface.co/timm/resnet50.ram_in1k (license: apache-2.0)" in embed
     assert "/mnt/mirror" in findings(settings(machine={"mirror": "/mnt/mirror"}))["Weights of leres"].found
@@ -136,7 +136,7 @@ def test_downloaded_weights_are_found(settings: Settings, tmp_path: Path) -> Non
     (tmp_path / "mirror/own.pth").write_bytes(b"own weights")
     url = f"https://example.org/own.pth#sha256={hashlib.sha256(b'own weights').hexdigest()}"
     mirror = str(tmp_path / "mirror")
-    file = find_weights("depth", url, mirror=mirror)
+    file = find_weights(url, key="depth.weights", mirror=mirror)
     if not file.is_relative_to(mirror):
         assert findings(settings(depth={"weights": url}))["Weights of leres"].found == str(file)
     folder = find_model("Intel/dpt-large", key="depth.weights", mirror=mirror)

@@ -15,7 +15,7 @@ from threedgp.runtime.errors import UserError
 SCRIPT = """
 import sys
 from threedgp.fetch.weights import find_weights
-print(find_weights("net", sys.argv[1]))
+print(find_weights(sys.argv[1], key="depth.weights"))
 """
 
 
@@ -33,7 +33,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); set THREEDGP_CACHE"):
-        find_weights("inception")
+        find_weights("https://example.org/w.pth", key="depth.weights")
 
 
 def test_cache_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:

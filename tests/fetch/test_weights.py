@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fetch.hub_server import publish
 from fetch.misbehaving import Answer, Server
 
-from threedgp.fetch import table, weights
 from threedgp.fetch.retry import RetryPolicy
 from threedgp.fetch.weights import find_model, find_weights, kind_of
 from threedgp.runtime.errors import UserError
@@ -23,21 +21,20 @@ DIGITS = hashlib.sha256(DATA).hexdigest()
 Find = Callable[..., Path]
 
 
+CHECKSUM = f"sha256:{DIGITS}"
+
+
 @pytest.fixture
 def find(policy: RetryPolicy) -> Find:
-    def find(name: str, given: str | None = None, **options: object) -> Path:
-        return find_weights(name, given, policy=policy, **options)
+    def find(given: str, **options: object) -> Path:
+        return find_weights(given, key="depth.weights", policy=policy, **options)
 
     return find
 
 
 @pytest.fixture
-def known(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An entry of the table whose address is the test's server."""
-    entry = table.WEIGHTS["inception"]
-    file = replace(entry.file, url=server.script("/w.pth", Answer(DATA)), checksum=f"sha256:{DIGITS}")
-    monkeypatch.setitem(weights.WEIGHTS, "known", replace(entry, file=file))
-    return "known"
+def url(server: Server) -> str:
+    return server.script("/weights.pth", Answer(DATA))
 
 
 @pytest.fixture
@@ -46,59 +43,51 @@ def hub(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def test_table_entry_is_fetched_once(server: Server, find: Find, known: str, tmp_path: Path) -> None:
-    first = find(known)
-    assert first.read_bytes() == DATA and first.is_relative_to(tmp_path / "cache")
-    assert first.name == "weights-inception-2015-12-05-6726825d.pth"
+def test_url_is_downloaded_once(server: Server, find: Find, url: str, tmp_path: Path) -> None:
+    first = find(url, checksum=CHECKSUM)
+    assert first.read_bytes() == DATA and first.is_relative_to(tmp_path / "cache") and first.name == "weights.pth"
     count = len(server.seen)
-    assert find(known) == first and len(server.seen) == count
+    assert find(url, checksum=CHECKSUM) == first and len(server.seen) == count
 
 
-def test_damaged_cache_is_noticed(server: Server, find: Find, known: str) -> None:
-    path = find(known)
+def test_damaged_cache_is_noticed(server: Server, find: Find, url: str) -> None:
+    path = find(url, checksum=CHECKSUM)
     path.write_bytes(DATA[:-1] + b"?")
-    assert find(known).read_bytes() == DATA
+    assert find(url, checksum=CHECKSUM).read_bytes() == DATA
     assert len(server.gets()) == 2
 
 
-def test_table_entry_without_network(find: Find, known: str, server: Server) -> None:
+def test_missing_file_on_the_server(find: Find, url: str, server: Server) -> None:
     server.scripts.clear()
-    with pytest.raises(UserError, match=r"^features\.weights: weights-inception.* cannot be downloaded .*HTTP 404"):
-        find(known)
+    with pytest.raises(UserError, match=r"^depth\.weights: weights\.pth cannot be downloaded .*HTTP 404"):
+        find(url)
 
 
-def test_mirror(server: Server, find: Find, known: str, tmp_path: Path) -> None:
+def test_mirror(server: Server, find: Find, url: str, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
-    (tmp_path / "mirror/weights-inception-2015-12-05-6726825d.pth").write_bytes(DATA)
-    assert find(known, mirror=str(tmp_path / "mirror")).read_bytes() == DATA
+    (tmp_path / "mirror/weights.pth").write_bytes(DATA)
+    assert find(url, checksum=CHECKSUM, mirror=str(tmp_path / "mirror")).read_bytes() == DATA
     assert server.seen == []
 
 
-def test_unknown_name(find: Find) -> None:
-    with pytest.raises(UserError, match=r"embed\.weights: no weights of 'resnet' are known"):
-        find("resnet", key="embed.weights")
-
-
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_path_is_used_where_it_is(find: Find, known: str, tmp_path: Path, form: str) -> None:
+def test_path_is_used_in_place(find: Find, tmp_path: Path, form: str) -> None:
     (tmp_path / "w.pth").write_bytes(DATA)
-    assert find(known, form.format(tmp_path / "w.pth")) == tmp_path / "w.pth"
+    assert find(form.format(tmp_path / "w.pth"), checksum=CHECKSUM) == tmp_path / "w.pth"
     assert not (tmp_path / "cache").exists()
 
 
-def test_path_must_be_the_very_file_where_the_table_says_so(find: Find, known: str, tmp_path: Path) -> None:
+def test_path_to_another_file(find: Find, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"other")
-    with pytest.raises(
-        UserError, match=rf"^features\.weights: .*/w\.pth has the checksum .* instead of sha256:{DIGITS}"
-    ):
-        find(known, str(tmp_path / "w.pth"))
-    assert find("net", str(tmp_path / "w.pth"), key="depth.weights") == tmp_path / "w.pth"
+    with pytest.raises(UserError, match=rf"^depth\.weights: .*/w\.pth has the checksum .* instead of {CHECKSUM}"):
+        find(str(tmp_path / "w.pth"), checksum=CHECKSUM)
+    assert find(str(tmp_path / "w.pth")) == tmp_path / "w.pth"
 
 
 @pytest.mark.parametrize("given", ["weights/res101.pth", "/nowhere/x", "./a/b", "file:///nowhere", "~nouser/x"])
 def test_absent_path(find: Find, given: str) -> None:
     with pytest.raises(UserError, match=r"^depth\.weights: .* does not exist"):
-        find("net", given, key="depth.weights")
+        find(given)
 
 
 @pytest.mark.parametrize(
@@ -111,50 +100,50 @@ def test_absent_path(find: Find, given: str) -> None:
 )
 def test_malformed_address(find: Find, given: str, words: str) -> None:
     with pytest.raises(UserError, match=rf"^depth\.weights: '{re.escape(given)}' {words}"):
-        find("net", given, key="depth.weights")
+        find(given)
 
 
 def test_address_with_checksum(server: Server, find: Find) -> None:
     url = server.script("/a/w%201.pth", Answer(DATA))
-    path = find("net", f"{url}#sha256={DIGITS}")
+    path = find(f"{url}#sha256={DIGITS}")
     assert path.name == "w 1.pth" and path.read_bytes() == DATA
     server.scripts.clear()
-    assert find("net", f"{url}#sha256={DIGITS}") == path
+    assert find(f"{url}#sha256={DIGITS}") == path
 
 
 def test_address_with_wrong_checksum(server: Server, find: Find) -> None:
     url = server.script("/w.pth", Answer(DATA))
     with pytest.raises(UserError, match=rf"^depth\.weights: w\.pth .* sha256:{DIGITS} instead of sha256:0000"):
-        find("net", f"{url}#sha256={'0' * 64}", key="depth.weights")
+        find(f"{url}#sha256={'0' * 64}")
 
 
 def test_address_without_checksum_is_pinned(server: Server, find: Find, capsys: pytest.CaptureFixture[str]) -> None:
     url = server.script("/w.pth", Answer(DATA))
-    path = find("net", url)
+    path = find(url)
     assert f"from now on it must be sha256:{DIGITS}" in capsys.readouterr().out
     path.write_bytes(DATA[:-1] + b"?")
     server.script("/w.pth", Answer(DATA[:-1] + b"!"))
     with pytest.raises(UserError, match="instead of"):
-        find("net", url)
+        find(url)
 
 
-def test_address_that_contradicts_the_table(server: Server, find: Find, known: str) -> None:
+def test_address_that_states_another_checksum(server: Server, find: Find) -> None:
     with pytest.raises(UserError, match="states another checksum"):
-        find(known, f"{server.url('/w.pth')}#sha256={'0' * 64}")
+        find(f"{server.url('/w.pth')}#sha256={'0' * 64}", checksum=CHECKSUM)
 
 
 def test_odd_fragment(server: Server, find: Find) -> None:
     with pytest.raises(UserError, match="is not sha256:"):
-        find("net", server.url("/w.pth#part2"))
+        find(server.url("/w.pth#part2"))
 
 
 def test_hub_id(hub: Server, find: Find) -> None:
     publish(hub, "timm/net.x", {"config.json": b"{}", "model.safetensors": DATA, "pytorch_model.bin": b"pickle"})
-    path = find("net", "timm/net.x")
+    path = find("timm/net.x")
     assert path.name == "model.safetensors" and path.read_bytes() == DATA
-    assert find("net", "timm/net.x:pytorch_model.bin").read_bytes() == b"pickle"
+    assert find("timm/net.x:pytorch_model.bin").read_bytes() == b"pickle"
     hub.scripts.clear()
-    assert find("net", "timm/net.x") == path, "no network"
+    assert find("timm/net.x") == path, "no network"
 
 
 def test_model_in_a_folder(tmp_path: Path) -> None:

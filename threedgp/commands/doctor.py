@@ -19,7 +19,6 @@ from threedgp.commands.requirements import RESULTS_BYTES, Weights, disk_space, i
 from threedgp.config import Config, load_config
 from threedgp.data.source import get_source
 from threedgp.fetch.hub import HUB
-from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import kind_of
 from threedgp.runtime.addresses import expanded, mirror_problem, shown
 from threedgp.runtime.errors import UserError
@@ -166,18 +165,14 @@ def _weights_of(weights: Weights, mirror: str | None) -> Finding:
         origin, license = weights.origin()
     except LookupError as error:
         return Finding(name, "missing", f"{weights.key}: {error}")
-    if origin is not None and kind_of(origin) == "path":
+    if kind_of(origin) == "path":
         return Finding(name, origin)
     cached = weights.cached(origin)
     if cached is not None:
         return Finding(name, str(cached))
-    if origin is None:
-        file = WEIGHTS[weights.network].file
-        url, size = file.url, f"{file.size:,} bytes" if file.size else ""
-    else:
-        url, size = shown(origin) if kind_of(origin) == "url" else f"{HUB}/{origin.partition(':')[0]}", ""
+    url = shown(origin) if kind_of(origin) == "url" else f"{HUB}/{origin.partition(':')[0]}"
     mirrored = f"looked for in {shown(mirror)} first" if mirror else ""
-    details = "; ".join(filter(None, (size, f"license: {license}" if license else "", mirrored)))
+    details = "; ".join(filter(None, (f"license: {license}" if license else "", mirrored)))
     return Finding(name, f"will be downloaded from {url}" + (f" ({details})" if details else ""))
 
 

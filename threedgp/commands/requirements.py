@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from threedgp.data.shards import MANIFEST, read_manifest
 from threedgp.data.source import dataset_problem, get_source
 from threedgp.depth.estimator import NetworkKind, estimator_problem, get_estimator
 from threedgp.fetch.hub import cached_model
-from threedgp.fetch.table import WEIGHTS
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.runtime.addresses import address_problem, expanded, local_path
 
@@ -75,8 +75,8 @@ class Weights:
             return f"{self.key}: there is no file '{self.given}'; correct it, or set it to null to use the default"
         return None
 
-    def origin(self) -> tuple[str | None, str]:
-        """Path, URL or hub id of the weights, None for an entry of `fetch.table`; and the license, if it is known.
+    def origin(self) -> tuple[str, str]:
+        """Path, URL or hub id of the weights, and the license if it is known. May import PyTorch.
 
         Raises:
             LookupError: timm has no such model, or no weights for it.
@@ -86,8 +86,9 @@ class Weights:
             return self.estimator.weights_or_default(self.given), self.estimator.license if default else ""
         if self.given is not None:
             return self.given, ""
-        if self.network in WEIGHTS:
-            return None, WEIGHTS[self.network].license
+        if self.network in ("inception", "vgg16"):
+            published = importlib.import_module(f"threedgp.features.networks.{self.network}").WEIGHTS
+            return published.url, published.license
         from timm.models import get_pretrained_cfg
 
         try:
@@ -99,11 +100,11 @@ class Weights:
         hub_file = f"{found.hf_hub_id}:{found.hf_hub_filename or 'model.safetensors'}"
         return hub_file if found.hf_hub_id else found.url, found.license or ""
 
-    def cached(self, origin: str | None) -> Path | None:
+    def cached(self, origin: str) -> Path | None:
         """Where the weights are, if they were downloaded; `origin` is that of `origin()`."""
         if self.is_folder:
             return cached_model(origin)
-        return cached_weights("depth" if self.estimator else self.network, origin)
+        return cached_weights(origin)
 
 
 def required_weights(config: Config) -> list[Weights]:

@@ -103,7 +103,7 @@ class NetworkKind:
         weights = self.weights_or_default(weights)
         if self.file is None:
             return find_model(weights, key=KEY, mirror=mirror)
-        return find_weights("depth", weights, key=KEY, mirror=mirror)
+        return find_weights(weights, key=KEY, mirror=mirror)
 
 
 def get_estimator(name: str) -> EstimatorKind | NetworkKind:

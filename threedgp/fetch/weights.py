@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -18,7 +18,6 @@ from threedgp.fetch import hub
 from threedgp.fetch.download import download
 from threedgp.fetch.remote import Remote, checksum_of, mismatch
 from threedgp.fetch.retry import RetryPolicy
-from threedgp.fetch.table import WEIGHTS
 from threedgp.runtime import atomic
 from threedgp.runtime.addresses import address_problem, expanded, local_path, scheme
 from threedgp.runtime.errors import UserError
@@ -27,6 +26,16 @@ from threedgp.runtime.progress import say
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
 DEFAULT_HUB_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that results depend on, so that no other file is accepted."""
+
+    url: str
+    checksum: str
+    """`sha256:...`"""
+    license: str
 
 
 def kind_of(given: str) -> Literal["path", "url", "hub"]:
@@ -39,51 +48,43 @@ def kind_of(given: str) -> Literal["path", "url", "hub"]:
 
 
 def find_weights(
-    name: str,
-    given: str | None = None,
+    given: str,
     *,
-    key: str | None = None,
+    key: str,
+    checksum: str | None = None,
     mirror: str | None = None,
     policy: RetryPolicy | None = None,
 ) -> Path:
-    """A local file with the weights `name`, whose checksum is right.
+    """A local file with weights.
 
-    Downloads are cached. If a URL states no checksum, the checksum of the first download is required from then on.
+    Downloads are cached. If no checksum is stated for a URL, that of the first download is required from then on.
 
     Args:
-        name: entry of `table.WEIGHTS`, or any name for what `given` leads to.
         given: path, file:// or https:// URL (`...#sha256=...` states the checksum), or hub id `owner/repo:file`, where
-            the file is `model.safetensors` by default; None = the entry of the table.
-        key: the setting that `given` comes from, such as `depth.weights`; None = the one in the table.
+            the file is `model.safetensors` by default.
+        key: the setting that `given` comes from, such as `depth.weights`.
+        checksum: `sha256:...` that the file must have.
         mirror: folder or URL where the file is looked for first.
 
     Raises:
         UserError: there are no such weights, they cannot be downloaded, or their checksum is wrong.
     """
-    entry = WEIGHTS.get(name)
-    if given is None and entry is None:
-        raise UserError(f"{key or 'weights'}: no weights of {name!r} are known; name a path, a URL or a hub id.")
-    key = key or (entry.key if entry else "weights")
-    checksum = entry.file.checksum if entry else None
     with _prefixed(key):
-        if given is not None and kind_of(given) == "hub":
+        kind = kind_of(given)
+        if kind == "path":
+            return _verified(local_path(given), checksum)
+        if kind == "hub":
             repo, file_name = _hub_id(given)
             return _verified(hub.download_file(repo, file_name or DEFAULT_HUB_FILE, mirror=mirror), checksum)
-        if given is not None and kind_of(given) == "path":
-            return _verified(local_path(given), checksum)
-        file = entry.file if given is None else _remote(given, checksum)
-        return _cached(file, _cache_folder(name, given), mirror, policy)
+        return _cached(_remote(given, checksum), _cache_folder(given), mirror, policy)
 
 
-def cached_weights(name: str, given: str | None = None) -> Path | None:
-    """The file that `find_weights` has downloaded for `name` and `given`; None if it has not.
-
-    `given` is None for an entry of the table, a URL or a hub id.
-    """
-    if given is not None and kind_of(given) == "hub":
+def cached_weights(given: str) -> Path | None:
+    """The file that `find_weights` has downloaded from the URL or hub id `given`; None if it has not."""
+    if kind_of(given) == "hub":
         repo, file_name = _hub_id(given)
         return hub.cached_file(repo, file_name or DEFAULT_HUB_FILE)
-    path = _cache_folder(name, given) / (WEIGHTS[name].file.name if given is None else _file_name(given))
+    path = _cache_folder(given) / _file_name(urldefrag(given).url)
     return path if path.is_file() else None
 
 
@@ -124,11 +125,7 @@ def cache_root() -> Path:
     return folder
 
 
-def _cache_folder(name: str, url: str | None) -> Path:
-    """Folder of a file of the table, or of the file at `url`."""
-    if url is None:
-        digits = WEIGHTS[name].file.checksum.partition(":")[2][:8]
-        return cache_root() / f"weights/{name}-{digits}"
+def _cache_folder(url: str) -> Path:
     return cache_root() / "url" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 

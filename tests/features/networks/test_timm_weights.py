@@ -55,8 +55,8 @@ def test_the_usual_weights_are_those_that_timm_names(monkeypatch):
     weights_file("resnet50.ram_in1k", "own.pth")
     key = "embed.weights"
     assert asked == [
-        ("resnet50.ram_in1k", "timm/resnet50.ram_in1k:model.safetensors", key),
-        ("resnet50.ram_in1k", "own.pth", key),
+        ("timm/resnet50.ram_in1k:model.safetensors", key),
+        ("own.pth", key),
     ]
     with pytest.raises(UserError, match=r"embed\.weights: timm names no weights for resnet10\b"):
         monkeypatch.setattr(timm_weights, "get_pretrained_cfg", lambda name: None)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from threedgp.features.networks import vgg16
-from threedgp.features.networks.vgg16 import Vgg16
-from threedgp.fetch.table import WEIGHTS
+from threedgp.features.networks.vgg16 import WEIGHTS, Vgg16
 from threedgp.runtime.errors import UserError
 
 
@@ -18,10 +17,8 @@ def test_another_file_is_refused(tmp_path):
         Vgg16(str(file))
 
 
-def test_the_table_has_the_weights():
-    entry = WEIGHTS["vgg16"]
-    assert entry.key == vgg16.KEY
-    assert entry.file.checksum.startswith("sha256:397923af")  # the name that torchvision gives them holds it
+def test_the_weights_are_those_of_torchvision():
+    assert WEIGHTS.url.endswith(f"vgg16-{WEIGHTS.checksum.removeprefix('sha256:')[:8]}.pth")
     assert Vgg16.identity.startswith("vgg16-397923af")
 
 
@@ -43,7 +40,7 @@ def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
     torch.manual_seed(0)
     file = tmp_path / "weights.pth"
     torch.save(small().state_dict(), file)
-    monkeypatch.setattr(vgg16, "find_weights", lambda name, given, key, mirror: file)
+    monkeypatch.setattr(vgg16, "find_weights", lambda given, **how: file)
     theirs = FeatureExtractorVGG16("made-up", ["fc2_relu"], feature_extractor_weights_path=str(file))
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     found = Vgg16()(images)

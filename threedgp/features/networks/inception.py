@@ -6,8 +6,13 @@ import torch
 from torch import Tensor
 
 from threedgp.features.network import Features, Settings
-from threedgp.fetch.table import WEIGHTS
-from threedgp.fetch.weights import find_weights
+from threedgp.fetch.weights import PublishedWeights, find_weights
+
+WEIGHTS = PublishedWeights(
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    "sha256:6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    license="Apache-2.0",
+)
 
 
 class Inception:
@@ -32,9 +37,8 @@ class Inception:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.device = torch.device(device)
-        checksum = WEIGHTS["inception"].file.checksum
-        self.identity = f"inception-{checksum.partition(':')[2][:8]}"
-        file = find_weights("inception", weights, key="features.weights", mirror=mirror)
+        self.identity = f"inception-{WEIGHTS.checksum.partition(':')[2][:8]}"
+        file = find_weights(weights or WEIGHTS.url, key="features.weights", checksum=WEIGHTS.checksum, mirror=mirror)
         # torch-fidelity unpickles the file, which is safe since its checksum is known.
         self._network = FeatureExtractorInceptionV3(
             self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)

@@ -99,15 +99,15 @@ def weights_file(network: str, weights: str | None, mirror: str | None = None) -
         UserError: there are none, or they cannot be downloaded.
     """
     if weights is not None:
-        return find_weights(network, weights, key="embed.weights", mirror=mirror)
+        return find_weights(weights, key="embed.weights", mirror=mirror)
     named = get_pretrained_cfg(network)
     if named is None or not (named.hf_hub_id or named.url):
         raise UserError(f"embed.weights: timm names no weights for {network}; set it to a file, URL or hub id.")
     if not named.hf_hub_id:
-        return find_weights(network, named.url, key="embed.weights", mirror=mirror)
+        return find_weights(named.url, key="embed.weights", mirror=mirror)
     file = named.hf_hub_filename or "model.safetensors"
     try:
-        return find_weights(network, f"{named.hf_hub_id}:{file}", key="embed.weights", mirror=mirror)
+        return find_weights(f"{named.hf_hub_id}:{file}", key="embed.weights", mirror=mirror)
     except UserError as error:
         raise UserError(
             f"{str(error).rstrip('.')}, or get {file} of {HUB}/{named.hf_hub_id} on another machine and set "

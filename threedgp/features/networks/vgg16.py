@@ -6,9 +6,14 @@ import torch
 from torch import Tensor
 
 from threedgp.features.network import Features, Settings
-from threedgp.fetch.weights import find_weights
+from threedgp.fetch.weights import PublishedWeights, find_weights
 
 KEY = "evaluate.neighbor_weights"
+WEIGHTS = PublishedWeights(
+    "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    license="BSD-3-Clause",
+)
 
 
 class Vgg16:
@@ -36,7 +41,7 @@ class Vgg16:
         from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
         # torch-fidelity unpickles the file, which is safe since its checksum is known.
-        file = find_weights(self.name, weights, key=KEY, mirror=mirror)
+        file = find_weights(weights or WEIGHTS.url, key=KEY, checksum=WEIGHTS.checksum, mirror=mirror)
         self.device = torch.device(device)
         network = FeatureExtractorVGG16(self.name, ["fc2_relu"], feature_extractor_weights_path=str(file))
         self._network = network.to(self.device)
