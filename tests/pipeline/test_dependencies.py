@@ -56,7 +56,18 @@ DOWNWARDS = {
     "metrics": {"camera", "data", "depth", "features", "models", "render", *BASIS},
     "evaluation": {"camera", "data", "depth", "features", "metrics", "models", "render", *BASIS},
     "visual": {"camera", "data", "models", "render", *BASIS},
-    "commands": {"camera", "conversion", "data", "depth", "evaluation", "models", "render", "visual", *BASIS},
+    "commands": {
+        "camera",
+        "conversion",
+        "data",
+        "depth",
+        "evaluation",
+        "features",
+        "models",
+        "render",
+        "visual",
+        *BASIS,
+    },
 }
 """What each part of the library may import: the renderer knows no model, the models know no data set."""
 ENTRY_POINTS = {"threedgp/__init__.py", "threedgp/__main__.py", "threedgp/cli.py"}
