@@ -1,4 +1,4 @@
-"""Stage `evaluate`: how far the model's pictures, depth and cameras are from the real ones, beside controls."""
+"""Stage `evaluate`: distances of the model's images, depth and cameras from the real set, beside those of controls."""
 
 from __future__ import annotations
 
@@ -31,17 +31,22 @@ EXTERNAL = Path("results/external")
 
 ImagesOption = Annotated[
     Path | None,
-    typer.Option("--images", help="Score these samples of any system instead: a folder, or an NPZ as ADM writes."),
+    typer.Option(
+        "--images", help="Score these samples of any system instead: a folder of images, or an NPZ file as ADM writes."
+    ),
 ]
 DepthOption = Annotated[
-    Path | None, typer.Option("--depth", help="Folder of their depth maps, 16-bit PNG or .npy, larger = farther.")
+    Path | None,
+    typer.Option("--depth", help="Folder of the samples' depth maps, 16-bit PNG or .npy, larger = farther."),
 ]
-LabelsOption = Annotated[Path | None, typer.Option("--labels", help="JSON file of their classes, as dataset.json.")]
+LabelsOption = Annotated[
+    Path | None, typer.Option("--labels", help="JSON file of the samples' classes, as dataset.json.")
+]
 BoundsOption = Annotated[
-    tuple[float, float], typer.Option("--depth-range", help="Nearest and farthest depth, for nfs; a PNG has 0 to 1.")
+    tuple[float, float], typer.Option("--depth-range", help="Nearest and farthest depth of --depth; a PNG has 0 to 1.")
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="JSON file for the numbers; results/external/<name>.json if not given.")
+    Path | None, typer.Option("--out", help="JSON file for the numbers; default: results/external/<name>.json.")
 ]
 
 
@@ -54,15 +59,15 @@ def main(
     depth_range: BoundsOption = (0.0, 1.0),
     out: OutOption = None,
 ) -> None:
-    """Measure the model, into results/metrics.json and results/evaluation.
+    """Measure the model and write results/metrics.json and results/evaluation.
 
-    Generates `evaluate.samples` scenes with the trained model (and, as controls, with the untrained one) and compares
-    them, and controls that need no model, with the prepared pictures; compares depth and cameras where the source
-    knows the truth. A stopped run keeps the scenes and features that are done. machine.processes shares them out, one
-    process for each GPU; torchrun, too. Their number changes nothing in the result.
+    Generates `evaluate.samples` scenes with the trained model (with controls, also with the untrained one) and compares
+    them with the prepared images, and depth and cameras where the source knows the truth. A stopped run resumes with
+    the finished scenes and features. machine.processes or torchrun distributes the work, one process per GPU; their
+    number does not change the result.
 
-    With --images it scores samples of any other system against the same real pictures, and touches no result of the
-    pipeline: python -m stages.evaluate --images biggan/ --out results/external/biggan.json
+    With --images, samples of any other system are scored against the same real images, and no result of the pipeline
+    changes: python -m stages.evaluate --images biggan/ --out results/external/biggan.json
     """
     if images:
         with open_stage("evaluate", params, _for_samples) as stage:
@@ -70,14 +75,14 @@ def main(
         return
     with open_stage("evaluate", params, shared=True) as stage:
         if depth or labels or out:
-            raise UserError("--depth, --labels, --out: go with samples; name these with --images.")
+            raise UserError("--depth, --labels, --out: need --images, the samples to score.")
         share_work(stage, _work)
         if stage.leads:
             conclude(stage)
 
 
 def _for_samples(declared: Declaration) -> Declaration:
-    """What scoring samples reads: no model and nothing that training left; it writes no output of the pipeline."""
+    """The declaration for scoring samples, which reads no model and writes no output of the pipeline."""
     deps = tuple(dep for dep in declared.deps if dep.parts[0] != "results" and dep.name != "selected")
     return replace(declared, name="evaluate-samples", deps=deps, outs=())
 
@@ -175,13 +180,13 @@ def score_samples(
 
     near, far = depth_range
     if not -math.inf < near < far < math.inf:
-        raise UserError(f"--depth-range: {near:g} is not nearer than {far:g}; give the nearest depth first.")
+        raise UserError(f"--depth-range: {near:g} is not less than {far:g}; give the nearest depth first.")
     config, layout = stage.config, stage.layout
     target = out or EXTERNAL / f"{images.resolve().name.removesuffix('.npz')}.json"
     if any(place.resolve() in (target.resolve(), *target.resolve().parents) for place in vars(layout).values()):
-        raise UserError(f"--out: {target} belongs to the pipeline; name another file.")
+        raise UserError(f"--out: {target} is an output of the pipeline; name another file.")
     if target.suffix != ".json":
-        raise UserError(f"--out: the numbers are JSON, so call the file .json, not {target.name}.")
+        raise UserError(f"--out: the file must end in .json, not {target.name}.")
     require_writable(target, "--out")
     scratch = stage.scratch / external.listing_key(images, depth)
     scratch.mkdir(exist_ok=True)

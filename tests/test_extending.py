@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -82,3 +83,8 @@ def test_page_holds_in_a_copy_of_the_project(project: Path) -> None:
     first = depth_from_bytes(next(iter(depth.iterate())).column("depth")[0].as_py(), 16)
     assert depth.manifest.rows == 18, "three quarters of the images are selected"
     assert first[0].min() > 0.9 * 65535 and first[-1].max() < 0.1 * 65535
+
+    np.savez(project / "samples.npz", arr_0=np.load(project / "images.npz")["images"][:12])
+    run(project, "stages.evaluate", "--images", "samples.npz", "--out", "samples.json")
+    numbers = json.loads((project / "samples.json").read_text())
+    assert numbers["contrast"] == pytest.approx(1, abs=0.05), "samples are real images"

@@ -173,15 +173,6 @@ def test_numbers_of_the_results_have_their_order_and_the_rest_is_sorted():
     assert list(details.items()) == [("a", 7.0), ("b_untrained", 0.5)]
 
 
-def test_only_the_published_network_has_the_published_name():
-    fid, precision = Value("fd", "", "", "lower", published="fid"), Value("p", "", "", "lower", published="p")
-    assert fid.name("inception", "main") == "fid"
-    assert fid.name("vgg16", "main") == "fd_vgg16"
-    assert precision.name("vgg16", "neighbor") == "p"
-    assert precision.name("inception", "neighbor") == "p_inception"
-    assert Value("fd", "", "", None, published="fid", suffix="_std").name("net", "main") == "fd_net_std"
-
-
 def test_files_of_charts(tmp_path):
     rows = [row("b", 60, model=0.1, untrained=0.2, flat=0.3), row("fd", 10, "fid", model=5.0), row("c", untrained=1.0)]
     write_comparisons(tmp_path, rows, "net")

@@ -14,7 +14,7 @@ from torch import Tensor
 from threedgp.data import schemas
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.evaluation.monitor import Monitor, first_pictures, measured_name
+from threedgp.evaluation.monitor import Monitor, first_images, measured_name
 from threedgp.features.moments import Moments
 from threedgp.features.network import Features
 from threedgp.models.generator import Generator
@@ -128,7 +128,7 @@ def test_only_inception_gives_an_inception_distance() -> None:
     assert measured_name("swd", "inception", 2048) == "swd"
 
 
-def test_first_pictures_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:
+def test_first_images_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:
     schema = schemas.training(0)
     rows = [
         {
@@ -146,6 +146,6 @@ def test_first_pictures_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None
     writer.finish()
     shards = ShardFolder(tmp_path)
     assert decode_image(rows[0]["image"]["bytes"]).shape == (RESOLUTION, RESOLUTION, 3)
-    np.testing.assert_array_equal(first_pictures(shards, 6), reals[:6])
+    np.testing.assert_array_equal(first_images(shards, 6), reals[:6])
     with pytest.raises(UserError, match=r"train\.metric_samples: 11 .* the 10 of training"):
-        first_pictures(shards, 11)
+        first_images(shards, 11)

@@ -181,11 +181,11 @@ def test_archive_goes_in_and_out(project: Path) -> None:
     [
         ({"images": Path("nowhere")}, "nowhere: there is no such folder"),
         ({"images": Path("data")}, "data: there are no images in this folder"),
-        ({"depth": Path("data")}, "--depth, --labels, --out: go with samples"),
-        ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not nearer than 1"),
-        ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not nearer than inf"),
+        ({"depth": Path("data")}, "--depth, --labels, --out: need --images"),
+        ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not less than 1"),
+        ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not less than inf"),
         *(
-            ({"images": Path("data"), "out": Path(out)}, f"--out: {out} belongs to the pipeline")
+            ({"images": Path("data"), "out": Path(out)}, f"--out: {out} is an output of the pipeline")
             for out in (
                 "results/metrics.json",
                 "results/../results/metrics.json",
@@ -195,7 +195,7 @@ def test_archive_goes_in_and_out(project: Path) -> None:
                 "data/tiny/prepared/manifest.json",
             )
         ),
-        ({"images": Path("data"), "out": Path("params.yaml")}, "--out: the numbers are JSON"),
+        ({"images": Path("data"), "out": Path("params.yaml")}, "--out: the file must end in .json"),
         ({"images": Path("data"), "out": Path("data.json")}, "--out: data.json is not a file"),
         ({"images": Path("data"), "out": Path("dvc.yaml/x.json")}, "--out: dvc.yaml/x.json cannot be written"),
         ({"images": Path("data"), "out": Path("/proc/x.json")}, "--out: /proc/x.json cannot be written"),

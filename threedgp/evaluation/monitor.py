@@ -24,30 +24,30 @@ from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
 
 FRECHET, SWD = "frechet", "swd"
-SCENES_AT_ONCE = 32
+MAX_BATCH = 32
 
 
 class Group(Protocol):
-    """The processes that train together, of which this is one."""
+    """The processes that train together, as seen by one of them."""
 
     rank: int
     size: int
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all of them."""
+        """Replace each tensor by its sum over all processes."""
         ...
 
 
 class Monitor:
-    """Compares generated pictures with real ones. Scene i is the same at every measurement, in whatever process.
+    """Compares generated images with real ones. Scene i is the same at every measurement and in every process.
 
     Args:
-        extractor: its features are compared.
-        statistics: of the features of the whole real set.
-        reals: uint8 `[N, 3, R, R]` for the sliced Wasserstein distance; None = without it.
-        count: generated pictures; with `reals` at most N.
+        extractor: network whose features are compared.
+        statistics: moments of the features of the whole real set.
+        reals: uint8 `[N, 3, R, R]` for the sliced Wasserstein distance; None = do not compute it.
+        count: number of generated images; with `reals` at most N.
         seed: of the scenes.
-        batch_size: scenes and pictures at once; bounds memory.
+        batch_size: scenes per batch; bounds memory.
     """
 
     def __init__(
@@ -68,75 +68,75 @@ class Monitor:
     def __call__(
         self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Distances `frechet` and, with real pictures, `swd`: the same numbers in every process.
+        """Measure the distances `frechet` and, with real images, `swd`: the same numbers in every process.
 
         Args:
             generator: in evaluation mode.
             resolution: R.
-            group: every one of its processes calls this; each makes its share of the pictures.
-            meanwhile: called before every batch, equally often in every process; may raise to cut this off.
+            group: each of its processes calls this and generates its share of the images.
+            meanwhile: called before every batch, equally often in every process; may raise to interrupt.
         """
-        compared = self._reals is not None
-        pictures = torch.zeros(self.count if compared else 0, 3, resolution, resolution, dtype=torch.uint8)
+        with_swd = self._reals is not None
+        images = torch.zeros(self.count if with_swd else 0, 3, resolution, resolution, dtype=torch.uint8)
         features = torch.zeros(self.count, self._extractor.feature_dim)
         first, end = (self.count * rank // group.size for rank in (group.rank, group.rank + 1))
-        largest_share = math.ceil(self.count / group.size)
-        for done in range(0, largest_share, self._batch_size):
+        max_share = math.ceil(self.count / group.size)
+        for done in range(0, max_share, self._batch_size):
             meanwhile()
             mine = slice(first + done, min(first + done + self._batch_size, end))
-            if mine.start >= end:  # a share that is one smaller than another may be a batch shorter
+            if mine.start >= end:  # shares differ by one image, so one may have a batch less
                 continue
-            made = self._pictures(generator, mine, resolution)
-            features[mine] = self._extractor(made).pooled
-            if compared:
-                pictures[mine] = made
-        group.sum([features])  # zeros but for one process's share, so this puts the shares together
-        if compared:
-            group.sum([pictures])
-        # One process computes them, for the sake of the cores that all share and of equality to the last bit.
-        found = torch.zeros(1 + compared, dtype=torch.float64)
+            generated = self._images(generator, mine, resolution)
+            features[mine] = self._extractor(generated).pooled
+            if with_swd:
+                images[mine] = generated
+        group.sum([features])  # each process holds zeros outside of its share
+        if with_swd:
+            group.sum([images])
+        # One process computes the distances: the processes share the cores, and all get the same bits.
+        distances = torch.zeros(1 + with_swd, dtype=torch.float64)
         if group.rank == 0:
-            found[0] = frechet.frechet_distance(self._statistics, Moments.of(features.numpy()))
+            distances[0] = frechet.frechet_distance(self._statistics, Moments.of(features.numpy()))
             if self._reals is not None:
-                contest = {SWD: [pictures.numpy()]}
-                found[1] = sliced_wasserstein([self._reals], contest, count=self.count, seed=self._seed)[SWD]
-        group.sum([found])
-        return dict(zip((FRECHET, SWD), found.tolist(), strict=False))
+                sets = {SWD: [images.numpy()]}
+                distances[1] = sliced_wasserstein([self._reals], sets, count=self.count, seed=self._seed)[SWD]
+        group.sum([distances])
+        return dict(zip((FRECHET, SWD), distances.tolist(), strict=False))
 
-    def _pictures(self, generator: Generator, rows: slice, resolution: int) -> Tensor:
+    def _images(self, generator: Generator, rows: slice, resolution: int) -> Tensor:
         scenes = sample_scenes(generator, rows.stop - rows.start, self._seed, start=rows.start)
         return render_scenes(generator, scenes, resolution).images.cpu()
 
 
-def first_pictures(shards: ShardFolder, count: int) -> np.ndarray:
-    """The first training pictures, uint8 `[count, 3, R, R]`; shards are shuffled, so these are a random sample.
+def first_images(shards: ShardFolder, count: int) -> np.ndarray:
+    """The first training images, uint8 `[count, 3, R, R]`: a random sample, because shards are shuffled.
 
     Raises:
-        UserError: there are not so many.
+        UserError: there are fewer images.
     """
     if shards.manifest.rows < count:
-        raise UserError(f"train.metric_samples: {count} pictures are more than the {shards.manifest.rows} of training.")
-    pictures: list[np.ndarray] = []
+        raise UserError(f"train.metric_samples: {count} images are more than the {shards.manifest.rows} of training.")
+    images: list[np.ndarray] = []
     for table in shards.iterate(["image"]):
-        pictures += [*decode_images(table["image"][: count - len(pictures)])]
-        if len(pictures) == count:
+        images += [*decode_images(table["image"][: count - len(images)])]
+        if len(images) == count:
             break
-    return np.stack(pictures).transpose(0, 3, 1, 2)
+    return np.stack(images).transpose(0, 3, 1, 2)
 
 
 def open_monitor(
     config: Config, prepared: Path, features: Path, shards: Path, device: torch.device, scenes_at_once: int
 ) -> Monitor:
-    """The monitor that section `train` asks for.
+    """Open the monitor that section `train` configures.
 
     Args:
         config: sections `features`, `train` and `machine`.
         prepared, features, shards: folders of those stages.
         device: where the network runs.
-        scenes_at_once: as many as a training step holds, which fits into memory; no more than 32 are taken.
+        scenes_at_once: scenes of a training step, which fit into memory; at most `MAX_BATCH` of them are used.
 
     Raises:
-        UserError: the statistics of the real set or the network's weights are missing, or there are too few pictures.
+        UserError: the statistics of the real set or the network's weights are missing, or there are too few images.
     """
     settings = config.train
     extractor = build_extractor(
@@ -147,8 +147,8 @@ def open_monitor(
         mirror=config.machine.mirror,
     )
     statistics = Moments.load(features / STATISTICS, statistics_key(ShardFolder(prepared), extractor.identity))
-    reals = first_pictures(ShardFolder(shards), settings.metric_samples) if settings.best_by == SWD else None
-    at_once = min(scenes_at_once, SCENES_AT_ONCE)
+    reals = first_images(ShardFolder(shards), settings.metric_samples) if settings.best_by == SWD else None
+    at_once = min(scenes_at_once, MAX_BATCH)
     return Monitor(extractor, statistics, reals, count=settings.metric_samples, seed=settings.seed, batch_size=at_once)
 
 
