@@ -104,7 +104,7 @@ def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
 
 def _pixel_estimator(config: Config, metrics: Mapping[str, Metric]) -> DepthEstimator | None:
     """The depth estimator, if a metric needs it and it looks at pixels: others cannot estimate generated images."""
-    from threedgp.depth.registry import build_estimator
+    from threedgp.depth.estimator import build_estimator
 
     if not any("estimated_depth" in metric.needs for metric in metrics.values()):
         return None
