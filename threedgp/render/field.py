@@ -150,7 +150,8 @@ def plane_features(planes: Tensor, points: Tensor, half_width: float, *, contrac
     coordinates = coordinates.nan_to_num(nan=FAR_OUTSIDE).clamp(-FAR_OUTSIDE, FAR_OUTSIDE)
     features = []
     for plane, axes in zip(planes.to(points.dtype).unbind(1), PLANE_AXES, strict=True):
-        grid = coordinates[:, None, :, axes]  # [B, 1, N, 2]
+        # Indexing with a list would copy it to the device.
+        grid = torch.stack([coordinates[:, None, :, axis] for axis in axes], dim=-1)  # [B, 1, N, 2]
         features.append(F.grid_sample(plane.permute(0, 3, 1, 2), grid, padding_mode="zeros", align_corners=True))
     return ((features[0] + features[1] + features[2]) / 3)[:, :, 0].transpose(1, 2)  # [B, C, 1, N] to [B, N, C]
 
