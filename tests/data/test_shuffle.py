@@ -137,7 +137,7 @@ def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:
     write_inputs(tmp_path / "b", 9)
     parts = {kind: ShardFolder(tmp_path / "a" / kind) for kind in ("prepared", "selected", "depth", "embed")}
     for kind in ("depth", "embed"):
-        with pytest.raises(UserError, match=rf"{kind}: made from other pictures.*--single-item {kind}"):
+        with pytest.raises(UserError, match=rf"{kind}: made from other images.*--single-item {kind}"):
             JoinedShards(**{**parts, kind: ShardFolder(tmp_path / "b" / kind)})
 
 
@@ -151,7 +151,7 @@ def test_picture_without_embedding(tmp_path: Path) -> None:
     embed.finish()
     (tmp_path / "embed").rename(tmp_path / "old")
     (tmp_path / "other/embed").rename(tmp_path / "embed")
-    with pytest.raises(UserError, match="embed: made from other pictures"):
+    with pytest.raises(UserError, match="embed: made from other images"):
         write(tmp_path)
 
 

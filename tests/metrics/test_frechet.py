@@ -71,7 +71,7 @@ def test_moments_files(tmp_path):
     loaded = Moments.load(tmp_path / "a.npz", "key")
     assert loaded.count == 10
     np.testing.assert_allclose(loaded.scatter, moments.scatter, rtol=1e-14)
-    with pytest.raises(UserError, match=r"a\.npz.*other pictures or another network"):
+    with pytest.raises(UserError, match=r"a\.npz.*other images or another network"):
         Moments.load(tmp_path / "a.npz", "another key")
     with pytest.raises(UserError, match=r"c\.npz.*missing"):
         Moments.load(tmp_path / "c.npz", "key")
