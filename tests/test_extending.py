@@ -77,6 +77,8 @@ def test_page_holds_in_a_copy_of_the_project(project: Path) -> None:
     assert prepared.manifest.rows == 24 and prepared.meta["class_names"] == ["class 0", "class 1"]
 
     run(project, "stages.features")
+    features = next(iter(ShardFolder(data / "features").iterate())).column("feature")
+    assert len(features[0]) == 192
     run(project, "stages.select")
     run(project, "stages.depth")
     depth = ShardFolder(data / "depth")

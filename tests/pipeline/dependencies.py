@@ -126,6 +126,8 @@ def imported_files(tree: ast.AST) -> set[str]:
             found.update(file for alias in node.names for file in _files(alias.name))
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
+            place = ROOT / node.module.replace(".", "/")
+            assert not node.module.startswith(CODE) or place.is_dir() or place.with_suffix(".py").is_file(), node.module
             found.update(_files(node.module))
             found.update(file for alias in node.names for file in _files(f"{node.module}.{alias.name}"))
     return found

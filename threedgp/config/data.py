@@ -47,7 +47,8 @@ class PrepareConfig(Section):
 class FeaturesConfig(Section):
     """Stage `features`: features for instance selection and the Frechet distance."""
 
-    network: Literal["inception", "efficientnet_lite0"] = "inception"
+    network: Literal[names("threedgp.features.networks")] = "inception"
+    """Name of a module in ``threedgp/features/networks``."""
     weights: str | None = None
     """Path or URL of the Inception weights; null = those of torch-fidelity. A package holds those of
     `efficientnet_lite0`."""

@@ -25,7 +25,7 @@ def explain(error: Any, schema: type[BaseModel], source: str) -> str:
         keys = "', '".join(_keys_of(schema, path)[:2])
         return f"{source}: {key}: expected a section with keys such as '{keys}', but it is {value!r}."
     if kind == "string_pattern_mismatch":
-        return f"{source}: {key}: {value!r} is not a name; use letters, digits and . _ - and begin with a letter."
+        return f"{source}: {key}: {value!r} is not a name; use letters, digits and . _ -, with a letter or digit first."
     if kind == "value_error":  # raised by a validator of a section, which names the key in it
         named = message.split(":")[0].isidentifier()
         return f"{source}: {key}{'.' if key and named else ': ' if key else ''}{message}."

@@ -1,7 +1,7 @@
 """The interface of all feature networks, and the registry that finds them by name.
 
 Each module `threedgp.features.networks.NAME` declares one function `NETWORK` that builds the network from `Settings`.
-Names without a module are models of timm. Only the module that is asked for is imported.
+Names without a module are models of timm (`_timm`). Only the module that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -73,8 +73,10 @@ def build_extractor(
     device = torch.device(device)
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # features are stored and compared in full precision
-    module = network if network in names("threedgp.features.networks") else "timm"
-    build = importlib.import_module(f"threedgp.features.networks.{module}").NETWORK
+    if network in names("threedgp.features.networks"):
+        build = importlib.import_module(f"threedgp.features.networks.{network}").NETWORK
+    else:
+        from threedgp.features.networks._timm import NETWORK as build
     return build(Settings(network, input_size, weights, device, mirror))
 
 

@@ -11,8 +11,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from threedgp.features.networks import timm as timm_weights
-from threedgp.features.networks.timm import check_name, load_network, read_state, weights_file
+from threedgp.features.networks import _timm as timm_weights
+from threedgp.features.networks._timm import check_name, load_network, read_state, weights_file
 from threedgp.runtime.errors import UserError
 
 NAME = "test_resnet"
