@@ -18,7 +18,7 @@ from threedgp.depth.estimation import SelectedPictures, estimate_set
 from threedgp.depth.estimator import DepthEstimator, build_estimator, estimator_problem
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import join_team
+from threedgp.runtime.processes import join_group
 
 app = typer.Typer(add_completion=False)
 PreviewOption = Annotated[
@@ -48,7 +48,7 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
         if problem:
             raise UserError(f"{params}: {problem}.")
         share_work(stage, _work)
-        if stage.leads:
+        if stage.is_main:
             stage.publish(stage.scratch / "depth", stage.layout.depth)
 
 
@@ -75,12 +75,12 @@ def show(config: Config, target: Path, rows: int) -> None:
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Estimate this process's share; what was written when it is stopped counts."""
-    with join_team() as team:
-        with team.leader_first():  # it fetches the weights
+    with join_group() as group:
+        with group.main_process_first():  # it fetches the weights
             pictures, estimator = _inputs(config, layout)
         settings, workers = config.depth, config.machine.workers
         clip, batch = settings.clip_percentile, settings.batch_size
-        estimate_set(pictures, estimator, clip, scratch / "depth", workers, team, batch)
+        estimate_set(pictures, estimator, clip, scratch / "depth", workers, group, batch)
 
 
 def _inputs(config: Config, layout: Layout) -> tuple[SelectedPictures, DepthEstimator]:

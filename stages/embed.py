@@ -20,13 +20,13 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.features.extraction import write_embeddings
     from threedgp.features.network import build_extractor
     from threedgp.runtime.device import choose_device
-    from threedgp.runtime.processes import join_team
+    from threedgp.runtime.processes import join_group
 
     settings, machine = config.embed, config.machine
-    with join_team() as team:
+    with join_group() as group:
         extractor = None
         if settings.network != "none":
-            with team.leader_first():  # it fetches the weights
+            with group.main_process_first():  # it fetches the weights
                 extractor = build_extractor(
                     settings.network,
                     input_size=settings.input_size,
@@ -36,7 +36,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 )
         prepared, selected = ShardFolder(layout.prepared), ShardFolder(layout.selected)
         folder = scratch / "embed"
-        write_embeddings(prepared, selected, extractor, settings.batch_size, folder, machine.workers, team)
+        write_embeddings(prepared, selected, extractor, settings.batch_size, folder, machine.workers, group)
 
 
 @app.command()
@@ -49,7 +49,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """
     with open_stage("embed", params, shared=True) as stage:
         share_work(stage, _work)
-        if stage.leads:
+        if stage.is_main:
             stage.publish(stage.scratch / "embed", stage.layout.embed)
 
 

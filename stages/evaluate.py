@@ -77,7 +77,7 @@ def main(
         if depth or labels or out:
             raise UserError("--depth, --labels, --out: need --images, the samples to score.")
         share_work(stage, _work)
-        if stage.leads:
+        if stage.is_main:
             conclude(stage)
 
 
@@ -114,14 +114,14 @@ def _pixel_estimator(config: Config, metrics: Mapping[str, Metric]) -> DepthEsti
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Make scenes and features as one of the processes; a stopped process leaves finished files."""
-    from threedgp.runtime.processes import join_team
+    from threedgp.runtime.processes import join_group
 
-    with join_team() as team:
-        with team.leader_first():  # it fetches the weights
+    with join_group() as group:
+        with group.main_process_first():  # it fetches the weights
             evaluation = _open(config, layout, scratch)
-            if team.leads:
+            if group.is_main:
                 _pixel_estimator(config, evaluation.metrics)  # needed at the end; report missing weights now
-        evaluation.make(team)
+        evaluation.make(group)
 
 
 def conclude(stage: Stage) -> None:

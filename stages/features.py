@@ -20,11 +20,11 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.features.extraction import write_features
     from threedgp.features.network import build_extractor
     from threedgp.runtime.device import choose_device
-    from threedgp.runtime.processes import join_team
+    from threedgp.runtime.processes import join_group
 
     settings, machine = config.features, config.machine
-    with join_team() as team:
-        with team.leader_first():  # it fetches the weights
+    with join_group() as group:
+        with group.main_process_first():  # it fetches the weights
             extractor = build_extractor(
                 settings.network,
                 input_size=settings.input_size,
@@ -33,7 +33,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 mirror=machine.mirror,
             )
         prepared, folder = ShardFolder(layout.prepared), scratch / "features"
-        write_features(prepared, extractor, settings.batch_size, folder, machine.workers, team)
+        write_features(prepared, extractor, settings.batch_size, folder, machine.workers, group)
 
 
 @app.command()
@@ -46,7 +46,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """
     with open_stage("features", params, shared=True) as stage:
         share_work(stage, _work)
-        if stage.leads:
+        if stage.is_main:
             stage.publish(stage.scratch / "features", stage.layout.features)
 
 

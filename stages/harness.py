@@ -53,9 +53,9 @@ class Stage:
         self._deferred = False
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the only process of the stage, or the first of those that torchrun started."""
-        return _leads()
+        return _is_main()
 
     @property
     def interrupted(self) -> bool:
@@ -101,21 +101,21 @@ def open_stage(
         shared: whether several processes that torchrun started work together. Otherwise all but the first leave at
             once. The first one holds the lock and removes scratch.
     """
-    if not shared and not _leads():
+    if not shared and not _is_main():
         raise typer.Exit()
     keep_freed_memory()
     with clear_errors():
         config = load_config(params, complete="DVC_STAGE" in os.environ)
         declaration = variant(declarations(config)[name])
-        with _lock(declaration.name) if _leads() else nullcontext():
+        with _lock(declaration.name) if _is_main() else nullcontext():
             stage = Stage(config, declaration)
             with _signals(stage):
                 yield stage
-                if stage.leads:
+                if stage.is_main:
                     shutil.rmtree(stage.scratch)
 
 
-def _leads() -> bool:
+def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -185,7 +185,7 @@ def share_work(stage: Stage, work: Work, *, saves_itself: bool = False) -> None:
     """Run ``work(should_stop, config, layout, scratch)`` in every process of the stage, and wait for it.
 
     The processes are started here, as many as `machine.processes` says, unless torchrun has started them. Inside,
-    `threedgp.runtime.processes.join_team` gives their group; afterwards the first process publishes.
+    `threedgp.runtime.processes.join_group` gives their group; afterwards the first process publishes.
 
     Args:
         stage: the running stage.

@@ -12,7 +12,7 @@ from stages.layout import Layout
 from threedgp.config import Config
 from threedgp.data.prepare import prepare_set
 from threedgp.data.source import open_source
-from threedgp.runtime.processes import join_team
+from threedgp.runtime.processes import join_group
 
 app = typer.Typer(add_completion=False)
 
@@ -27,17 +27,17 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """
     with open_stage("prepare", params, shared=True) as stage:
         share_work(stage, _work)
-        if stage.leads:
+        if stage.is_main:
             stage.publish(stage.scratch / "prepared", stage.layout.prepared)
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
     """Prepare this process's share; what was written when it is stopped counts."""
-    with join_team() as team:
+    with join_group() as group:
         source = open_source(config.dataset, layout.raw)
         prepared, machine = scratch / "prepared", config.machine
         resolution, most = config.dataset.resolution, machine.max_reject_fraction
-        prepare_set(source, prepared, config.prepare, resolution, machine.workers, team, most)
+        prepare_set(source, prepared, config.prepare, resolution, machine.workers, group, most)
 
 
 if __name__ == "__main__":

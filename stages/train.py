@@ -82,7 +82,7 @@ def _measure(config: Config, layout: Layout, trainer: Trainer) -> Measure | None
     if not settings.metric_kimg:
         return None
     group = trainer.group
-    with group.leader_first():  # it may have to fetch weights
+    with group.main_process_first():  # it may have to fetch weights
         monitor = open_monitor(
             config, layout.prepared, layout.features, layout.shards, trainer.device, scenes_at_once=trainer.piece
         )
@@ -105,10 +105,11 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.models.saving import save_model
     from threedgp.runtime.device import choose_device
     from threedgp.runtime.processes import interruptible
-    from threedgp.training.distributed import join_group
+    from threedgp.training.distributed import join_training_group
     from threedgp.training.loop import prepare_trainer, train
 
-    with join_group(choose_device(config.machine.device)) as (group, device):
+    device = choose_device(config.machine.device)
+    with join_training_group(device) as group:
 
         def open_loader(position: int) -> ShardLoader:
             return ShardLoader(
@@ -141,7 +142,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             show=lambda trainer: _draw(trainer, pictures),
             measure=measure,
         )
-        if group.leads:
+        if group.is_main:
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
             curves.mkdir(exist_ok=True)
             (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))
@@ -160,7 +161,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     """
     with open_stage("train", params, shared=True) as stage:
         share_work(stage, _work, saves_itself=True)
-        if stage.leads:
+        if stage.is_main:
             stage.publish(stage.scratch / "curves", stage.layout.training)
             stage.publish(stage.scratch / "model", stage.layout.model)
 

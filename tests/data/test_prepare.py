@@ -20,7 +20,7 @@ from threedgp.data.prepare import center_crop, crop_picture, prepare_set, resize
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 RNG = np.random.default_rng(0)
 
@@ -142,13 +142,13 @@ def test_encodings(tmp_path: Path, encoding: str, mark: bytes) -> None:
 
 
 def test_processes_share_the_shards(tmp_path: Path) -> None:
-    """Two members of a team, here in threads, write together what one alone writes."""
+    """Two members of a group, here in threads, write together what one alone writes."""
     whole = prepared(tmp_path / "whole/prepared", Pictures(150, bad=(3, 99)), shard_rows=20)
     place, store = tmp_path / "shared/prepared", HashStore()
 
     def take_part(rank: int) -> None:
         source, settings = Pictures(150, bad=(3, 99)), PrepareConfig(shard_rows=20)
-        prepare_set(source, place, settings, 16, 1, Team(rank, 2, store))
+        prepare_set(source, place, settings, 16, 1, ProcessGroup(rank, 2, store))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(take_part, range(2)))

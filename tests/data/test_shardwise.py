@@ -14,7 +14,7 @@ import pytest
 from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob, Work
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 ROWS = [7, 0, 3, 5, 8]
 
@@ -32,9 +32,9 @@ def split(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(kept, schemas.SELECTED), pa.Table.from_pylist(rejects, schemas.REJECTS)
 
 
-def make(folder: Path, workers: int = 1, team: Team = ALONE, chunk_rows: int = 2) -> ShardwiseJob:
+def make(folder: Path, workers: int = 1, group: ProcessGroup = SINGLE_PROCESS, chunk_rows: int = 2) -> ShardwiseJob:
     writer = ShardWriter(folder, schemas.SELECTED, "selected", {})
-    return ShardwiseJob("numbers", folder, writer, workers, team=team, chunk_rows=chunk_rows)
+    return ShardwiseJob("numbers", folder, writer, workers, group=group, chunk_rows=chunk_rows)
 
 
 def run(job: ShardwiseJob, work: Work = split, inputs: Callable[[int], pa.Table] = numbers) -> list[int]:
@@ -95,7 +95,7 @@ def test_processes_share_the_shards_and_change_nothing(
         return numbers(shard)
 
     def process(rank: int) -> None:
-        job = make(tmp_path / "out", team=Team(rank, size, meeting))
+        job = make(tmp_path / "out", group=ProcessGroup(rank, size, meeting))
         counts[rank] = run(job, inputs=note)[-1]
         job.finish()
 
@@ -113,7 +113,7 @@ def test_processes_share_the_shards_and_change_nothing(
 def test_finished_shards_are_not_read_again_by_another_number_of_processes(
     tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    first, read = make(tmp_path / "out", team=Team(1, 2)), []
+    first, read = make(tmp_path / "out", group=ProcessGroup(1, 2)), []
     run_until_wait = first.run([partial(numbers, shard) for shard in range(5)], sum(ROWS), split)
     assert [next(run_until_wait) for _ in range(2)] == [0, 1]  # shards 1 and 3
     run_until_wait.close()

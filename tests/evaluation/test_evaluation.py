@@ -14,7 +14,7 @@ from threedgp.evaluation.measuring import load_metrics
 from threedgp.evaluation.reference import Networks, build_networks
 from threedgp.features.moments import Moments
 from threedgp.metrics.frechet import frechet_distance
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 
 def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path):
@@ -97,7 +97,7 @@ def test_processes_make_the_same(evaluation, open_evaluation, tmp_path):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.read_bytes())
             assert len(scenes) == 12
-        shared.make(Team(rank, 3))
+        shared.make(ProcessGroup(rank, 3))
     assert numbers(measure_rows(shared, tmp_path / "shared shown")) == alone
 
 

@@ -11,7 +11,7 @@ from threedgp.data.shards import ShardFolder
 from threedgp.evaluation.features import ExtractedFeatures, StoredFeatures, extract_features
 from threedgp.evaluation.streams import Stream
 from threedgp.features.extraction import write_features
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), dtype=np.uint8)
 STREAM = Stream(10, [lambda: PICTURES[:4], lambda: PICTURES[4:8], lambda: PICTURES[8:]])
@@ -31,7 +31,9 @@ def test_processes_share_the_parts_and_write_the_same_bytes(tmp_path):
     extract_features(STREAM, Means(), batch_size=3, folder=tmp_path / "one", label="test")
     for rank in (1, 0):
         network = Means()
-        extract_features(STREAM, network, batch_size=3, folder=tmp_path / "two", label="test", team=Team(rank, 2))
+        extract_features(
+            STREAM, network, batch_size=3, folder=tmp_path / "two", label="test", group=ProcessGroup(rank, 2)
+        )
         assert network.seen == (4 if rank else 6)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()

@@ -16,7 +16,7 @@ from threedgp.evaluation.streams import Stream
 from threedgp.metrics import views
 from threedgp.models.generator import Generator, Rendering
 from threedgp.models.sampler import sample_scenes
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 
 def column(scenes: Scenes, name: str) -> np.ndarray:
@@ -60,7 +60,9 @@ def test_processes_and_threads_share_the_files_and_make_the_same_bytes(tiny_gene
     arguments = dict(batch_size=2, label="test")
     generate(tiny_generator, 10, 0, 8, folder=tmp_path / "one", **arguments)
     for rank in range(2):
-        shared = generate(tiny_generator, 10, 0, 8, folder=tmp_path / "two", workers=3, team=Team(rank, 2), **arguments)
+        shared = generate(
+            tiny_generator, 10, 0, 8, folder=tmp_path / "two", workers=3, group=ProcessGroup(rank, 2), **arguments
+        )
         assert len(list((tmp_path / "two").iterdir())) == 2 + rank  # of three files the first two are of the first
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()

@@ -13,7 +13,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.features import statistics
 from threedgp.features.moments import Moments
 from threedgp.features.statistics import STATISTICS, statistics_key, write_statistics
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 DIM = 6
 # Far from zero, where sums of squares would lose half of their digits.
@@ -57,7 +57,7 @@ def test_statistics_are_those_of_all_vectors(tmp_path, prepared, monkeypatch):
     np.testing.assert_allclose(found.covariance, (centred.T @ centred / 96).astype(float), rtol=0, atol=1e-12)
 
 
-class Rank(Team):
+class Rank(ProcessGroup):
     """One of several processes that run one after the other: none has to wait."""
 
     def wait(self, meanwhile=None):

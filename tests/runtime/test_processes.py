@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from team_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet
+from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet
 
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import ALONE, Aborted, Stopped, Work, interruptible, join_team, run_processes
+from threedgp.runtime.processes import SINGLE_PROCESS, Aborted, Stopped, Work, interruptible, join_group, run_processes
 
 
 def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
@@ -21,10 +21,10 @@ def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None
 
 
 def test_alone_there_is_nobody_to_wait_for() -> None:
-    with join_team() as team:
-        assert team is ALONE and team.leads
-        with team.leader_first():
-            team.wait()
+    with join_group() as group:
+        assert group is SINGLE_PROCESS and group.is_main
+        with group.main_process_first():
+            group.wait()
 
 
 def test_a_killed_process_is_no_orderly_stop() -> None:

@@ -202,7 +202,7 @@ def test_torchrun_starts_only_one_process_of_a_stage_that_is_not_shared(
         pytest.fail("the second process works, too")
     assert exit.value.exit_code == 0
     with open_stage("prepare", Path("params.yaml"), shared=True) as stage:
-        assert not stage.leads
+        assert not stage.is_main
 
 
 def test_user_error_is_one_line_and_code_2(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped, run_processes
 from threedgp.training.checkpoints import load_state, saved_states
-from threedgp.training.distributed import ProcessGroup
+from threedgp.training.distributed import TrainingGroup
 from threedgp.training.loop import prepare_trainer
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
@@ -116,4 +116,4 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"train.batch_size: 4 is not a multiple of 6 \(processes 3 x train.accumulation 1"
     ):
-        make_trainer(tiny_config(), ProcessGroup(0, 3))
+        make_trainer(tiny_config(), TrainingGroup(0, 3))

@@ -24,7 +24,7 @@ from threedgp.features.network import Features
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.errors import UserError
-from threedgp.training.distributed import ALONE, ProcessGroup, join_group
+from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup, join_training_group
 from threedgp.training.logging import Means, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.step import Trainer
@@ -69,7 +69,7 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def make_trainer(config: Config, group: ProcessGroup = ALONE, dtype: torch.dtype = torch.float32) -> Trainer:
+def make_trainer(config: Config, group: TrainingGroup = SINGLE_PROCESS, dtype: torch.dtype = torch.float32) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
     generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
     return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), group)
@@ -121,7 +121,7 @@ def write_shards(folder: Path, rows: int = 24) -> None:
 
 
 def train_in_double(
-    config: Config, steps: int, group: ProcessGroup = ALONE, state: dict[str, Any] | None = None
+    config: Config, steps: int, group: TrainingGroup = SINGLE_PROCESS, state: dict[str, Any] | None = None
 ) -> Any:
     """Steps in float64 from `state` or the start: state of the trainer, and the mean of every scalar."""
     trainer, means = make_trainer(config, group, torch.float64), Means()
@@ -135,7 +135,7 @@ def train_in_double(
 
 def work_in_double(should_stop: Callable[[], bool], config: Config, saved: Path, folder: Path) -> None:
     """Five steps from the start, and two from a saved state; each process writes both results into `folder`."""
-    with join_group(torch.device("cpu")) as (group, _):
+    with join_training_group(torch.device("cpu")) as group:
         five = train_in_double(config, 5, group)
         resumed = train_in_double(config, 2, group, torch.load(saved, weights_only=True))
         torch.save((five, resumed), folder / f"rank-{group.rank}.pt")
@@ -145,7 +145,7 @@ def train_over(
     shards: Path,
     folder: Path,
     config: Config,
-    group: ProcessGroup = ALONE,
+    group: TrainingGroup = SINGLE_PROCESS,
     *,
     after_step: Callable[[Trainer, dict[str, torch.Tensor]], None] = lambda trainer, stats: None,
     **options: Any,
@@ -184,7 +184,7 @@ def work_until_stopped(should_stop: Callable[[], bool], config: Config, shards: 
         if trainer.images == 44 and trainer.group.rank == trainer.group.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with join_group(torch.device("cpu")) as (group, _):
+    with join_training_group(torch.device("cpu")) as group:
         train_over(shards, folder, config, group, after_step=spoil_and_stop, should_stop=should_stop)
 
 
@@ -210,7 +210,7 @@ def work_that_measures(should_stop: Callable[[], bool], config: Config, shards: 
     found: list[dict[str, float]] = []
     asked = 0
 
-    with join_group(torch.device("cpu")) as (group, _):
+    with join_training_group(torch.device("cpu")) as group:
 
         def stops() -> bool:
             return asked > 0 and group.rank == group.size - 1
@@ -227,7 +227,7 @@ def work_that_measures(should_stop: Callable[[], bool], config: Config, shards: 
 
 def work_that_fails(should_stop: Callable[[], bool]) -> None:
     """The second of two processes fails, while the first waits for a message from it."""
-    with join_group(torch.device("cpu")) as (group, _):
+    with join_training_group(torch.device("cpu")) as group:
         if group.rank == 1:
             raise UserError("shard 3 is damaged")
         group.sum([torch.zeros(1)])

@@ -23,7 +23,7 @@ from threedgp.data.shards import ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.data.source import RawPicture, Source
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 Crop = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the original (upright) image."""
@@ -79,13 +79,13 @@ def prepare_set(
     settings: PrepareConfig,
     resolution: int,
     workers: int,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     max_reject_fraction: float = 1.0,
 ) -> None:
     """Write all images of `source` into shards in `folder`; finished shards are kept.
 
-    Shard i holds the usable images of entries i * shard_rows to (i + 1) * shard_rows. The processes of `team` share the
-    shards, each with `workers` threads.
+    Shard i holds the usable images of entries i * shard_rows to (i + 1) * shard_rows. The processes of `group` share
+    the shards, each with `workers` threads.
 
     Raises:
         UserError: more than `max_reject_fraction` of the images, or all of them, cannot be used. Finished shards are
@@ -98,7 +98,7 @@ def prepare_set(
         "class_names": source.class_names,
         "shard_rows": settings.shard_rows,
     }
-    job = ShardwiseJob("prepare", folder, ShardWriter(folder, schemas.PREPARED, "prepared", meta), workers, team=team)
+    job = ShardwiseJob("prepare", folder, ShardWriter(folder, schemas.PREPARED, "prepared", meta), workers, group=group)
     starts = range(0, entries.num_rows, settings.shard_rows)
     inputs = [partial(entries.slice, start, settings.shard_rows) for start in starts]
     work = partial(prepare_rows, source, resolution=resolution, encoding=settings.encoding)

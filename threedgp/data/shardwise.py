@@ -19,7 +19,7 @@ from threedgp.data import schemas
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardWriter
 from threedgp.runtime.atomic import atomic_path
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import Progress, Silent, progress
 
 CHUNK_ROWS = 32
@@ -45,7 +45,7 @@ class ShardwiseJob:
         folder: of the shards; the rejects of each shard are stored beside it until the end.
         writer: writes the shards in `folder`.
         workers: threads that work on rows.
-        team: the processes that share the shards.
+        group: the processes that share the shards.
         chunk_rows: rows that a thread processes at a time. The result depends on it only if that of `work` does.
     """
 
@@ -56,11 +56,11 @@ class ShardwiseJob:
         writer: ShardWriter,
         workers: int,
         *,
-        team: Team = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
         self._label, self._folder, self._writer, self._workers = label, folder, writer, workers
-        self._team, self._chunk_rows = team, chunk_rows
+        self._group, self._chunk_rows = group, chunk_rows
         self._rejects = ShardWriter(folder.with_name(f"{folder.name}-rejects"), schemas.REJECTS, "rejects", {})
 
     def run(self, inputs: list[Callable[[], pa.Table]], total: int, work: Work) -> Iterator[int]:
@@ -74,7 +74,7 @@ class ShardwiseJob:
             work: called with `chunk_rows` rows at a time, from several threads.
         """
         missing = [shard for shard in range(len(inputs)) if not self._writer.done(shard)]
-        mine = [shard for shard in missing if shard % self._team.size == self._team.rank]
+        mine = [shard for shard in missing if shard % self._group.size == self._group.rank]
         others = sorted(set(missing) - set(mine))
         done = [shard for shard in range(len(inputs)) if shard not in set(missing)]
         rejected = sum(self._rejects.rows(shard) for shard in done)
@@ -86,13 +86,13 @@ class ShardwiseJob:
                 others.remove(shard)
                 bar.advance(self._rows(shard))
 
-        shown = progress(self._label, total, done=finished) if self._team.leads else nullcontext(Silent())
+        shown = progress(self._label, total, done=finished) if self._group.is_main else nullcontext(Silent())
         with shown as bar:
             for rejects in self._write_all(mine, inputs, work, bar):
                 rejected += rejects
                 look_at_others()
                 yield rejected
-            self._team.wait(look_at_others)
+            self._group.wait(look_at_others)
             look_at_others()
         if inputs:
             yield sum(self._rejects.rows(shard) for shard in range(len(inputs)))
@@ -148,7 +148,7 @@ class ShardwiseJob:
 
     def finish(self, **meta: object) -> None:
         """Write the manifest and ``rejects.parquet``, in the first process; all shards must be finished."""
-        if not self._team.leads:
+        if not self._group.is_main:
             return
         rejects = self.rejects()
         with atomic_path(self._folder / "rejects.parquet") as path:

@@ -18,7 +18,7 @@ from threedgp.data.source import Source
 from threedgp.depth.encoding import encode
 from threedgp.depth.estimator import DepthEstimator, Rejected
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 
 class SelectedPictures:
@@ -57,12 +57,12 @@ def estimate_set(
     clip_percentile: float,
     folder: Path,
     workers: int,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     batch_size: int = CHUNK_ROWS,
 ) -> None:
     """Estimate depth of `pictures` into shards in `folder`, one for each prepared one; finished ones are kept.
 
-    The processes of `team` share the shards, each with `workers` threads, which read and encode `batch_size` pictures
+    The processes of `group` share the shards, each with `workers` threads, which read and encode `batch_size` pictures
     at a time; a network works for one of them at a time.
 
     Raises:
@@ -70,7 +70,7 @@ def estimate_set(
     """
     meta = {"resolution": pictures.resolution, "estimator": estimator.name, "clip_percentile": clip_percentile}
     writer = ShardWriter(folder, schemas.DEPTH, "depth", meta)
-    job = ShardwiseJob("depth", folder, writer, workers, team=team, chunk_rows=batch_size)
+    job = ShardwiseJob("depth", folder, writer, workers, group=group, chunk_rows=batch_size)
     work = partial(
         estimate_rows, pictures.source, estimator, resolution=pictures.resolution, clip_percentile=clip_percentile
     )

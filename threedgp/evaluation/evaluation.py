@@ -52,7 +52,7 @@ from threedgp.metrics._declaration import BACKGROUND, BLURRED, FLAT, MODEL, OTHE
 from threedgp.models.generator import Generator
 from threedgp.models.loading import load_model, load_untrained
 from threedgp.runtime.device import choose_device
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 MAX_VIEW_PAIRS = 128
 """Scenes of which two views are compared."""
@@ -106,7 +106,7 @@ class Evaluation:
                 sets[BACKGROUND] = other.backgrounds(self.scratch / "backgrounds")
         return sets
 
-    def make(self, team: Team = ALONE) -> None:
+    def make(self, group: ProcessGroup = SINGLE_PROCESS) -> None:
         """Generate all scenes and extract all features, as one of several processes. What an earlier run finished is
         kept. The results are complete once every process has returned."""
         settings, machine = self.settings, self.config.machine
@@ -120,13 +120,13 @@ class Evaluation:
                 folder=self.scratch / name,
                 label=f"evaluate: {name}",
                 workers=machine.workers if self.device.type == "cpu" else 1,
-                team=team,
+                group=group,
             )
-        team.wait()  # a network may need scenes of another process
+        group.wait()  # a network may need scenes of another process
         for name, images in self.images.items():
             for network in dict.fromkeys(self._networks(name).values()):
-                self.reference.extract(network, images, self._folder(name, network), name, team)
-        self.reference.extract_neighbor_features(team)
+                self.reference.extract(network, images, self._folder(name, network), name, group)
+        self.reference.extract_neighbor_features(group)
 
     def _networks(self, name: str) -> dict[str, FeatureExtractor]:
         """By role, the networks whose features of a set have to be extracted; those of real images are elsewhere."""

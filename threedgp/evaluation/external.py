@@ -17,7 +17,7 @@ from threedgp.evaluation.scenes import estimated_depth
 from threedgp.features.network import FeatureExtractor
 from threedgp.metrics._declaration import MODEL, Metric
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import ALONE
+from threedgp.runtime.processes import SINGLE_PROCESS
 
 MIN_SAMPLES = 10
 """The class score divides the samples into ten parts."""
@@ -82,8 +82,8 @@ def score(
     roles = {metric.role for metric in metrics.values() if metric.role}
     networks: dict[str, FeatureExtractor] = {role: getattr(reference.networks, role) for role in sorted(roles)}
     for network in dict.fromkeys(networks.values()):
-        reference.extract(network, images, scratch / network.name, "samples", ALONE)
-    reference.extract_neighbor_features(ALONE)
+        reference.extract(network, images, scratch / network.name, "samples", SINGLE_PROCESS)
+    reference.extract_neighbor_features(SINGLE_PROCESS)
     inputs |= feature_inputs(images, networks, lambda network: scratch / network.name)
     if depth is not None:
         inputs["depth"] = lambda: depth

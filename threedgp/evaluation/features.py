@@ -20,7 +20,7 @@ from threedgp.features.moments import Moments
 from threedgp.features.network import FeatureExtractor, Features
 from threedgp.features.statistics import read_vectors
 from threedgp.runtime.atomic import atomic_path
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import Silent, progress
 
 
@@ -73,7 +73,7 @@ def extract_features(
     folder: Path,
     label: str,
     workers: int = 1,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> ExtractedFeatures:
     """Compute the features of every image.
 
@@ -84,16 +84,18 @@ def extract_features(
         folder: of the files; those that an earlier run finished are kept.
         label: of the progress bar.
         workers: threads that take a batch each; for networks on a CPU.
-        team: processes that share the work; all files exist once each of them has returned.
+        group: processes that share the work; all files exist once each of them has returned.
     """
     found = ExtractedFeatures(images, folder)
-    mine = list(zip(found.files, images.parts, strict=True))[team.rank :: team.size]
+    mine = list(zip(found.files, images.parts, strict=True))[group.rank :: group.size]
     missing = [(file, part) for file, part in mine if not file.is_file()]
 
     def extract(batch: torch.Tensor) -> Features:
         return extractor(batch)
 
-    bar_context = progress(label, len(mine), "parts", len(mine) - len(missing)) if team.leads else nullcontext(Silent())
+    bar_context = (
+        progress(label, len(mine), "parts", len(mine) - len(missing)) if group.is_main else nullcontext(Silent())
+    )
     with bar_context as bar, one_thread_each():
         for file, part in missing:
             batches = torch.from_numpy(np.ascontiguousarray(part())).split(batch_size)

@@ -27,7 +27,7 @@ from threedgp.features.statistics import STATISTICS, statistics_key
 from threedgp.metrics._declaration import Metric
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import Team
+from threedgp.runtime.processes import ProcessGroup
 
 Inputs = Mapping[str, Callable[[], Any]]
 """Inputs of metrics by name, see ``evaluation.py``, computed when they are called."""
@@ -200,24 +200,24 @@ class Reference:
             return self.stored_features(rows)
         return ExtractedFeatures(self._images(rows).images(), self._neighbor_folder(rows))
 
-    def extract_neighbor_features(self, team: Team) -> None:
+    def extract_neighbor_features(self, group: ProcessGroup) -> None:
         """Compute features by the neighbor network that no other stage has stored, as one of several processes."""
         network = self.networks.neighbor
         if network is None or network is self.networks.main:
             return
         for rows in (self.sample_rows, self.other_rows):
             if len(rows):
-                self.extract(network, self._images(rows).images(), self._neighbor_folder(rows), "real images", team)
+                self.extract(network, self._images(rows).images(), self._neighbor_folder(rows), "real images", group)
 
     def _neighbor_folder(self, rows: np.ndarray) -> Path:
         content = f"{statistics_key(self.prepared, self.networks.neighbor.identity)} {rows.tolist()}"
         return self.cache / hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def extract(self, network: FeatureExtractor, images: Stream, folder: Path, label: str, team: Team) -> None:
+    def extract(self, network: FeatureExtractor, images: Stream, folder: Path, label: str, group: ProcessGroup) -> None:
         """Compute features of a set of images, as one of several processes."""
         workers = self.config.machine.workers if network.device.type == "cpu" else 1
         label, size = f"evaluate: {network.name}, {label}", self.config.features.batch_size
-        extract_features(images, network, batch_size=size, folder=folder, label=label, workers=workers, team=team)
+        extract_features(images, network, batch_size=size, folder=folder, label=label, workers=workers, group=group)
 
 
 class TrainingImages:

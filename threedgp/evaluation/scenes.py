@@ -23,7 +23,7 @@ from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import Silent, progress
 
 CHUNK = 256
@@ -91,7 +91,7 @@ def generate(
     folder: Path,
     label: str,
     workers: int = 1,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Scenes:
     """Generate scenes as in training: classes with the frequencies of the data, prior and posterior cameras.
 
@@ -105,12 +105,12 @@ def generate(
         label: of the progress bar.
         workers: threads that make a batch each, which is faster on a CPU than one batch on all cores. The result does
             not depend on it.
-        team: processes that share the work; all files exist once each of them has returned.
+        group: processes that share the work; all files exist once each of them has returned.
 
     Raises:
         UserError: too little disk space.
     """
-    mine = list(zip(_files(folder, count), chunks(count, CHUNK), strict=True))[team.rank :: team.size]
+    mine = list(zip(_files(folder, count), chunks(count, CHUNK), strict=True))[group.rank :: group.size]
     missing = [(file, piece) for file, piece in mine if not file.is_file()]
     total, left = (sum(end - start for _, (start, end) in pieces) for pieces in (mine, missing))
     require_free(folder, left * resolution**2 * BYTES_PER_PIXEL)
@@ -119,7 +119,7 @@ def generate(
         start, end = piece
         return _batch(generator, end - start, seed, start, resolution)
 
-    bar_context = progress(label, total, "scenes", total - left) if team.leads else nullcontext(Silent())
+    bar_context = progress(label, total, "scenes", total - left) if group.is_main else nullcontext(Silent())
     with bar_context as bar, one_thread_each():
         for file, (start, end) in missing:
             parts = []

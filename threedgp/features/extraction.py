@@ -19,7 +19,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.features.network import FeatureExtractor
 from threedgp.features.statistics import write_statistics
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 NO_REJECTS = schemas.REJECTS.empty_table()
 
@@ -63,7 +63,7 @@ def write_features(
     batch_size: int,
     folder: Path,
     workers: int = 1,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Write features of all images and the statistics of the data set.
 
@@ -74,7 +74,7 @@ def write_features(
         folder: receives one shard for each of `prepared`, with the same rows, and ``statistics.npz``; finished shards
             of an earlier run are kept.
         workers: threads. The result depends neither on their number nor on the number of processes.
-        team: the processes that share the shards.
+        group: the processes that share the shards.
     """
     features_of = pooled_features(extractor)
 
@@ -84,15 +84,15 @@ def write_features(
 
     about = {"network": extractor.name, "network_identity": extractor.identity}
     writer = ShardWriter(folder, schemas.features(extractor.feature_dim), "features", about)
-    job = ShardwiseJob("features", folder, writer, workers, team=team, chunk_rows=batch_size)
+    job = ShardwiseJob("features", folder, writer, workers, group=group, chunk_rows=batch_size)
     inputs = [partial(prepared.read, shard, ["id", "label", "image"]) for shard in range(len(prepared))]
     with one_thread_each():
         for _ in job.run(inputs, prepared.manifest.rows, work):
             pass
-    if team.leads:
+    if group.is_main:
         writer.finish()
-    team.wait()
-    write_statistics(ShardFolder(folder), prepared, extractor.identity, workers, team)
+    group.wait()
+    write_statistics(ShardFolder(folder), prepared, extractor.identity, workers, group)
 
 
 def write_embeddings(
@@ -102,7 +102,7 @@ def write_embeddings(
     batch_size: int,
     folder: Path,
     workers: int = 1,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Write features of the selected images in half precision, for distillation.
 
@@ -113,7 +113,7 @@ def write_embeddings(
         folder: receives one shard for each of `prepared`, with its selected rows; finished shards of an earlier run
             are kept.
         workers: threads. The result depends neither on their number nor on the number of processes.
-        team: the processes that share the shards.
+        group: the processes that share the shards.
     """
     dim = extractor.feature_dim if extractor else 0
     about = {
@@ -136,10 +136,10 @@ def write_embeddings(
         return table, NO_REJECTS
 
     writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
-    job = ShardwiseJob("embed", folder, writer, workers, team=team, chunk_rows=batch_size)
+    job = ShardwiseJob("embed", folder, writer, workers, group=group, chunk_rows=batch_size)
     inputs = [partial(rows_of, shard) for shard in range(len(prepared))]
     with one_thread_each():
         for _ in job.run(inputs, len(wanted), work):
             pass
-    if team.leads:
+    if group.is_main:
         writer.finish()

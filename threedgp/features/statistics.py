@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder
 from threedgp.features.moments import Moments
-from threedgp.runtime.processes import ALONE, Team
+from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 STATISTICS = "statistics.npz"
 SHARDS_OF_A_PART = 16
@@ -33,7 +33,11 @@ def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def write_statistics(
-    features: ShardFolder, prepared: ShardFolder, extractor_identity: str, workers: int = 1, team: Team = ALONE
+    features: ShardFolder,
+    prepared: ShardFolder,
+    extractor_identity: str,
+    workers: int = 1,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
     """Write count, mean and covariance of all `features` in float64 to ``statistics.npz`` beside them.
 
@@ -44,7 +48,7 @@ def write_statistics(
         prepared: shards of stage `prepare`.
         extractor_identity: of the network.
         workers: threads.
-        team: the processes that share the work.
+        group: the processes that share the work.
     """
     key = statistics_key(prepared, extractor_identity)
     parts = features.folder.with_name(f"{features.folder.name}-moments")
@@ -63,11 +67,11 @@ def write_statistics(
         moments = reduce(add, (Moments.of(read_vectors(column)) for column in columns if len(column)))
         moments.save(part(start), key)
 
-    mine = [start for start in starts[team.rank :: team.size] if not part(start).is_file()]
+    mine = [start for start in starts[group.rank :: group.size] if not part(start).is_file()]
     with threadpool_limits(1, user_api="blas"):  # the partition of its sums depends on the number of threads
         for _ in ordered_map(write_part, mine, workers):
             pass
-        team.wait()
-        if team.leads:
+        group.wait()
+        if group.is_main:
             moments = reduce(add, (Moments.load(part(start), key) for start in starts))
             moments.save(features.folder / STATISTICS, key)

@@ -91,7 +91,7 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes that share some work, as seen by the one with number `rank`."""
 
     rank: int = 0
@@ -100,7 +100,7 @@ class Team:
     """Shared counters; None for a single process."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes shared files and messages for the user."""
         return self.rank == 0
 
@@ -119,16 +119,16 @@ class Team:
             time.sleep(POLL_SECONDS)
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """Run the body, such as a download, in the first process alone, and then in all others."""
-        if not self.leads:
+    def main_process_first(self) -> Iterator[None]:
+        """Run the body, such as a download, in the main process first, and then in all others."""
+        if not self.is_main:
             self.wait()
         yield
-        if self.leads:
+        if self.is_main:
             self.wait()
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def started_by_torchrun() -> bool:
@@ -137,16 +137,16 @@ def started_by_torchrun() -> bool:
 
 
 @contextmanager
-def join_team() -> Iterator[Team]:
-    """Yield the group that the environment describes, or a single process. The first process leaves last."""
+def join_group() -> Iterator[ProcessGroup]:
+    """Yield the group that the environment describes, or a single process. The main process leaves last."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    team = Team(int(os.environ["RANK"]), size, _open_store(size))
-    yield team
-    team.store.add("left", 1)
-    while team.leads and team.store.add("left", 0) < size:
+    group = ProcessGroup(int(os.environ["RANK"]), size, _open_store(size))
+    yield group
+    group.store.add("left", 1)
+    while group.is_main and group.store.add("left", 0) < size:
         time.sleep(POLL_SECONDS)
 
 
@@ -208,7 +208,7 @@ def run_processes(
 ) -> None:
     """Run ``work(should_stop, *arguments)`` in `count` new processes on this machine, and wait for them.
 
-    Inside, `join_team` gives their group. `should_stop` returns True there once it does here, or once the process
+    Inside, `join_group` gives their group. `should_stop` returns True there once it does here, or once the process
     receives SIGTERM. If one process fails, the others are ended; if this process is killed, they are asked to stop.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor
 from threedgp.runtime import processes
 
 
-class ProcessGroup(processes.Team):
+class TrainingGroup(processes.ProcessGroup):
     """The processes that train the same model, as seen by the one with number `rank`."""
 
     @torch.no_grad()
@@ -47,15 +47,15 @@ class ProcessGroup(processes.Team):
         return int(box)
 
 
-ALONE = ProcessGroup()
+SINGLE_PROCESS = TrainingGroup()
 
 
 @contextmanager
-def join_group(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.device]]:
-    """Yield the group that the environment describes, or a single process, and `device`, which its messages use."""
-    with processes.join_team() as group:
+def join_training_group(device: torch.device) -> Iterator[TrainingGroup]:
+    """Yield the group that the environment describes, or a single process. Its messages use `device`."""
+    with processes.join_group() as group:
         if group.store is None:
-            yield ALONE, device
+            yield SINGLE_PROCESS
             return
         backend = "gloo"
         if device.type == "cuda":
@@ -64,6 +64,6 @@ def join_group(device: torch.device) -> Iterator[tuple[ProcessGroup, torch.devic
         store = dist.PrefixStore("training", group.store)
         dist.init_process_group(backend, rank=group.rank, world_size=group.size, store=store)
         try:
-            yield ProcessGroup(group.rank, group.size, group.store), device
+            yield TrainingGroup(group.rank, group.size, group.store)
         finally:
             dist.destroy_process_group()

@@ -11,7 +11,7 @@ from torch import Tensor
 from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL
 from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
 from threedgp.config import CameraConfig
-from threedgp.training.distributed import ProcessGroup
+from threedgp.training.distributed import TrainingGroup
 
 Record = dict[str, float]
 """One line of the curves: `kimg` and the means of all scalars since the previous line."""
@@ -42,7 +42,7 @@ class Means:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def gather(self, group: ProcessGroup) -> Record:
+    def gather(self, group: TrainingGroup) -> Record:
         """The means so far over all processes. Afterwards, every process holds the sums of all."""
         if not self.sums:
             return {}

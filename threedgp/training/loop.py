@@ -20,7 +20,7 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 from threedgp.runtime.progress import Progress, progress, say
 from threedgp.training.checkpoints import Best, drop_state, load_newest, load_state, save_state, saved_states
-from threedgp.training.distributed import ALONE, ProcessGroup
+from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
 from threedgp.training.step import Trainer
@@ -48,7 +48,9 @@ class Outcome(NamedTuple):
     """Images shown until the model that `trainer.average` now holds."""
 
 
-def prepare_trainer(config: Any, loader: ShardLoader, device: torch.device, group: ProcessGroup = ALONE) -> Trainer:
+def prepare_trainer(
+    config: Any, loader: ShardLoader, device: torch.device, group: TrainingGroup = SINGLE_PROCESS
+) -> Trainer:
     """A trainer at the start of a run, for the classes and features of the data.
 
     Raises:
@@ -167,7 +169,7 @@ class _Checkpoints:
 
     def _write(self) -> None:
         self.newest, self.newest_pending = self.trainer.images, self.run.pending is not None
-        if self.group.leads:
+        if self.group.is_main:
             settings = self.trainer.config.train
             state = {"trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
             archive, keep = round(settings.archive_kimg * 1000), settings.keep_states
@@ -181,7 +183,7 @@ class _Checkpoints:
         """
         # To main memory: on a GPU that training fills, there is no room for a second copy.
         memory = torch.device("cpu")
-        found = load_newest(self.folder, memory) if self.group.leads else None
+        found = load_newest(self.folder, memory) if self.group.is_main else None
         newest = self.group.broadcast(found[0] if found else -1)
         if newest < 0:
             self._write()
@@ -210,14 +212,14 @@ class _Checkpoints:
                 f"{message}, and the run was rolled back {self.run.rollbacks} times before (train.max_rollbacks). "
                 "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
             )
-        if self.group.leads:
+        if self.group.is_main:
             for state in self._bad_states(problem):
                 drop_state(self.folder, state)
         self.restore()
         self.trainer.stream, self.run.rollbacks, self.run.retries = stream, rollbacks, self.run.retries + 1
         self.group.any(False)  # all processes must have read the state before it is overwritten
         self._write()
-        if self.group.leads:
+        if self.group.is_main:
             say(
                 f"{message}: back to {self.newest / 1000:g} thousand images with other random numbers "
                 f"(rollback {rollbacks} of at most {limit})"
@@ -261,7 +263,7 @@ class _Loop:
         """
         trainer, run = self.trainer, self.run
         loader = self.open_loader(trainer.images)
-        display = progress("train", self.total, "images", done=trainer.images) if self.group.leads else nullcontext()
+        display = progress("train", self.total, "images", done=trainer.images) if self.group.is_main else nullcontext()
         try:
             batches = iter(loader)
             with display as bar:
@@ -289,7 +291,7 @@ class _Loop:
         ticks = at_end or self._passes(settings.tick_kimg)
         if measures:
             self._measure(self.measure)
-        if self.group.leads and settings.pictures_kimg and (at_end or self._passes(settings.pictures_kimg)):
+        if self.group.is_main and settings.pictures_kimg and (at_end or self._passes(settings.pictures_kimg)):
             self.show(self.trainer)
         if ticks:
             self._tick(bar, images_per_second)
@@ -351,7 +353,7 @@ class _Loop:
 
 def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger]) -> Logger:
     """A new log with the lines so far; for all processes but the first, one that keeps nothing."""
-    if not trainer.group.leads:
+    if not trainer.group.is_main:
         return no_log
     log = open_log()
     for record in run.history[:-1]:

@@ -16,7 +16,7 @@ from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
 from threedgp.runtime.errors import UserError
-from threedgp.training.distributed import ALONE, ProcessGroup
+from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.draws import Draws
 from threedgp.training.logging import CameraHistograms
 from threedgp.training.losses import (
@@ -64,7 +64,7 @@ class Trainer:
         config: Config,
         networks: tuple[Generator, Discriminator],
         device: torch.device,
-        group: ProcessGroup = ALONE,
+        group: TrainingGroup = SINGLE_PROCESS,
     ) -> None:
         """
         Args:

@@ -9,43 +9,43 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from threedgp.runtime.processes import interruptible, join_team
+from threedgp.runtime.processes import interruptible, join_group
 
 
 def meet(should_stop: Callable[[], bool], folder: Path) -> None:
     """Rank 1 comes late; nobody passes before it, and the first leaves last."""
-    with join_team() as team:
-        with team.leader_first():
-            (folder / f"entered-{team.rank}").touch()
-            assert team.leads or (folder / "ready").exists()
+    with join_group() as group:
+        with group.main_process_first():
+            (folder / f"entered-{group.rank}").touch()
+            assert group.is_main or (folder / "ready").exists()
             (folder / "ready").touch()
-        if team.rank == 1:
+        if group.rank == 1:
             time.sleep(0.5)
             (folder / "late").touch()
-        team.wait()
+        group.wait()
         assert (folder / "late").exists()
-        if team.rank == 1:
+        if group.rank == 1:
             time.sleep(0.5)
             (folder / "last words").touch()
-    if team.leads:
+    if group.is_main:
         assert (folder / "last words").exists()
 
 
 def die(should_stop: Callable[[], bool]) -> None:
     """The second is killed while the first waits for it."""
-    with join_team() as team:
-        if team.rank == 1:
+    with join_group() as group:
+        if group.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        team.wait()
+        group.wait()
 
 
 def hang_and_tell(should_stop: Callable[[], bool], folder: Path) -> None:
     """The second tells its process id; the first waits for it."""
-    with join_team() as team:
-        if team.rank == 1:
+    with join_group() as group:
+        if group.rank == 1:
             (folder / f"pid-{os.getpid()}").touch()
             time.sleep(60)
-        team.wait()
+        group.wait()
 
 
 def hang_interruptibly(should_stop: Callable[[], bool], folder: Path) -> None:
