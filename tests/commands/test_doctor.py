@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    def version(package: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     found = findings(parse_config(TOY))["DVC"]
     assert found.found == "not installed" and "pip install" in found.advice
 

@@ -85,7 +85,7 @@ def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model
 
     monkeypatch.setattr(command, "_draw", counting)
     outcome = threedgp("generate", model_folder, "--seeds", "0-3", "--out", tmp_path / "some")
-    assert "generate: 4/4 pictures" in outcome.out
+    assert "generate: 4/4 images" in outcome.out
     assert drawn == [True, False, True, False]
     assert {file.name: file.read_bytes() for file in (tmp_path / "some").glob("*.png")} == pictures
     threedgp("generate", model_folder, "--seeds", "0", "--truncation", "0.5", "--out", tmp_path / "some")

@@ -12,7 +12,7 @@ from threedgp.camera.trajectories import front_circle
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
 from threedgp.models.saving import write_model
-from threedgp.runtime.progress import Silent
+from threedgp.runtime.progress import Progress
 from threedgp.visual import meshes
 from threedgp.visual.meshes import CAMERAS, scene_mesh
 from threedgp.visual.styles import scene_planes
@@ -57,7 +57,7 @@ def test_options_are_those_of_the_mesh(threedgp, model_folder, tmp_path):
         outcome = threedgp("mesh", model_folder, *options, "--towards", "class", *extra, "--out", out)
         assert outcome.code == 0, outcome.err
         found = trimesh.load(out / "seed0001_class001.ply", process=False)
-        wanted = scene_mesh(generator, planes, around, 16, Silent(), **way)
+        wanted = scene_mesh(generator, planes, around, 16, Progress(), **way)
         np.testing.assert_allclose(found.vertices, wanted.vertices, atol=1e-4)
         colors = [mesh.visual.vertex_colors.astype(int) for mesh in (found, wanted)]
         assert np.abs(colors[0] - colors[1]).max() <= 1

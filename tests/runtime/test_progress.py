@@ -31,10 +31,10 @@ def test_pipe_gets_plain_lines_now_and_then(clock: Clock, capsys: pytest.Capture
             clock.now += 1
             bar.advance(100)
     assert capsys.readouterr().out.splitlines() == [
-        "prepare: 1096/4096 pictures, 100/s, 30 s left",
-        "prepare: 2096/4096 pictures, 100/s, 20 s left",
-        "prepare: 3096/4096 pictures, 100/s, 10 s left",
-        "prepare: 4096/4096 pictures, 100/s, in 40 s",
+        "prepare: 1096/4096 images, 100/s, 30 s left",
+        "prepare: 2096/4096 images, 100/s, 20 s left",
+        "prepare: 3096/4096 images, 100/s, 10 s left",
+        "prepare: 4096/4096 images, 100/s, in 40 s",
     ]
 
 
@@ -64,7 +64,7 @@ def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress("depth", 8) as bar:
         bar.advance(8)
         bar.note("all kept")
-    assert "8/8" in terminal.getvalue() and "pictures" in terminal.getvalue() and "all kept" in terminal.getvalue()
+    assert "8/8" in terminal.getvalue() and "images" in terminal.getvalue() and "all kept" in terminal.getvalue()
 
 
 def test_reader_that_goes_away_does_not_stop_the_work(tmp_path: Path, root: Path) -> None:

@@ -14,7 +14,7 @@ from threedgp.camera.trajectories import front_circle, line, points
 from threedgp.config import RenderConfig
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.models.sampler import sample_scenes
-from threedgp.runtime.progress import Silent
+from threedgp.runtime.progress import Progress
 from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_pictures
 from threedgp.visual.grids import GAP
@@ -92,7 +92,7 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
     styles = scene_styles(tiny_generator, scenes, 0.4, "class")
 
     def look(w, paths) -> np.ndarray:
-        return render_views(tiny_generator, w, paths, 16, Silent()).images.astype(int)
+        return render_views(tiny_generator, w, paths, 16, Progress()).images.astype(int)
 
     wanted = look(styles, cameras[:, None])[:, 0]
     for index in range(8):
@@ -117,7 +117,7 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
     for number in (0, 1):
         planes = scene_planes(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
         around = front_circle(tiny_generator.camera_config, CAMERAS, cameras[number])
-        solid = scene_mesh(tiny_generator, planes, around, 12, Silent())
+        solid = scene_mesh(tiny_generator, planes, around, 12, Progress())
         found = trimesh.load(tmp_path / f"mesh-00{number}.glb", force="mesh", process=False)
         np.testing.assert_allclose(found.vertices, solid.vertices, atol=1e-4)
 

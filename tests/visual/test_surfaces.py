@@ -1,26 +1,22 @@
-"""Surfaces made slab by slab are those made at once, closed, and of the right size."""
+"""Surfaces are closed and have the right size; the level is that of the rendered depth."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import trimesh
-from scipy.spatial import cKDTree
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.runtime.progress import progress
+from threedgp.runtime.progress import Progress
 from threedgp.visual import surfaces
 
 
 def surface(density, resolution: int, level: float) -> trimesh.Trimesh:
-    with progress("test", len(surfaces.slabs_of(resolution)), unit="slabs") as bar:
-        found = surfaces.level_set(density, 0.5, resolution, level, bar)
-    return trimesh.Trimesh(found.vertices, found.faces, process=False)
+    return trimesh.Trimesh(*surfaces.level_set(density, 0.5, resolution, level, Progress()), process=False)
 
 
 def noise(resolution: int, seed: int = 0):
@@ -32,29 +28,6 @@ def noise(resolution: int, seed: int = 0):
         return values[index[:, 0], index[:, 1], index[:, 2]]
 
     return density
-
-
-def same_triangles(one: trimesh.Trimesh, other: trimesh.Trimesh) -> bool:
-    """Whether two meshes differ in the order of vertices and faces alone, and by rounding."""
-    distances, partners = cKDTree(other.vertices).query(one.vertices)
-    assert distances.max() < 1e-6
-    assert len(set(partners)) == len(one.vertices) == len(other.vertices)
-
-    def turned(faces: np.ndarray) -> np.ndarray:
-        start = faces.argmin(axis=1)[:, None]
-        return np.unique(np.take_along_axis(faces, (start + np.arange(3)) % 3, axis=1), axis=0)
-
-    return np.array_equal(turned(partners[one.faces]), turned(other.faces))
-
-
-@pytest.mark.parametrize("slab_points", [1, 20 * 20 * 5, 20 * 20 * 18])
-def test_slabs_change_nothing(monkeypatch, slab_points):
-    whole = surface(noise(18), 18, level=1.0)
-    monkeypatch.setattr(surfaces, "SLAB_POINTS", slab_points)
-    assert len(surfaces.slabs_of(18)) > 1
-    pieces = surface(noise(18), 18, level=1.0)
-    assert same_triangles(pieces, whole)
-    assert pieces.is_watertight
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -77,15 +50,6 @@ def test_values_on_the_level_give_no_triangle_without_area():
     assert mesh.is_watertight
     assert len(np.unique(mesh.vertices.astype(np.float32), axis=0)) == len(mesh.vertices)
     assert mesh.area_faces.min() > 0
-
-
-def test_slabs_cover_the_padded_grid_and_share_planes():
-    for resolution in (2, 64, 512, 1000):
-        slabs = surfaces.slabs_of(resolution)
-        assert slabs[0][0] == 0 and slabs[-1][1] == resolution + 1
-        assert all(before[1] == after[0] for before, after in pairwise(slabs))
-        points = max(last - first + 1 for first, last in slabs) * (resolution + 2) ** 2
-        assert points <= surfaces.SLAB_POINTS + (resolution + 2) ** 2
 
 
 def test_empty_space_has_no_surface():

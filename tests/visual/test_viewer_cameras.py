@@ -14,7 +14,6 @@ from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
 from threedgp.visual.viewer_cameras import (
     make_camera,
-    opencv_rotation,
     orbit_angles,
     orbit_position,
     outside_prior,
@@ -23,6 +22,11 @@ from threedgp.visual.viewer_cameras import (
 CONFIG = CameraConfig()
 RNG = np.random.default_rng(0)
 ANGLES = [(0.0, math.pi / 2), (3.1, 0.1), (-3.1, 3.0), *RNG.uniform((-3.1, 0.1), (3.1, 3.04), (40, 2)).tolist()]
+
+
+def opencv_rotation(camera: torch.Tensor) -> np.ndarray:
+    """Camera-to-world rotation `[3, 3]` with OpenCV's axes (right, down, forward), which the browser uses."""
+    return cam2world(camera[None])[0, :3, :3].numpy() @ np.diag([1.0, -1.0, -1.0])
 
 
 def camera(yaw: float, pitch: float, **values: float) -> torch.Tensor:

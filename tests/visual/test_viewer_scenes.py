@@ -12,7 +12,7 @@ import trimesh
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.models.sampler import sample_scenes
-from threedgp.runtime.progress import Silent
+from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.styles import scene_styles
 from threedgp.visual.viewer_scenes import SceneKey, SceneRenderer, ViewSettings
@@ -40,7 +40,7 @@ def test_draws_what_the_command_line_draws(renderer, kind, scene):
     camera = posterior_cameras(generator, scenes)
     assert torch.equal(renderer.own_camera(scene), camera[0])
     w = scene_styles(generator, scenes, scene.truncation)
-    seen = render_views(generator, w, camera[:, None], SIZE, Silent())
+    seen = render_views(generator, w, camera[:, None], SIZE, Progress())
     expected = {
         "color": seen.images[0, 0],
         "depth": depth_colors(seen.depth[0, 0]),

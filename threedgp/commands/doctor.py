@@ -64,25 +64,15 @@ def doctor(params: ParamsOption = PARAMS) -> None:
 
 def examine(config: Config) -> list[Finding]:
     """Findings about everything that the pipeline uses; imports PyTorch."""
-    return [*_software(), *_hardware(config), _images(config), *_weights(config), _disk(config)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    software = [Finding("Python", platform.python_version()), _package("PyTorch", "torch"), _package("DVC", "dvc")]
+    return [*software, *_hardware(config), _images(config), *_weights(config), _disk(config)]
 
 
 def _package(name: str, package: str, required: bool = True) -> Finding:
-    version = _version(package)
-    return Finding(name, version or "not installed", "" if version else INSTALL, required)
-
-
-def _software() -> Iterator[Finding]:
-    yield Finding("Python", platform.python_version())
-    yield _package("PyTorch", "torch")
-    yield _package("DVC", "dvc")
+    try:
+        return Finding(name, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", INSTALL, required)
 
 
 def _hardware(config: Config) -> Iterator[Finding]:

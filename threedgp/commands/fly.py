@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -22,9 +21,6 @@ from threedgp.commands.options import (
 from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from threedgp.commands.models import Model, Scene
     from threedgp.commands.outputs import OutputFolder
     from threedgp.runtime.progress import Progress
@@ -92,6 +88,8 @@ def fly(
       threedgp fly results/model --seeds 7 --cameras cameras.csv --frames 120
       threedgp fly results/model --seeds 0-5 --classes 2 --interpolate
     """
+    from threedgp.camera.files import read_cameras
+    from threedgp.camera.trajectories import points
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
@@ -100,7 +98,10 @@ def fly(
         raise UserError("--path and --cameras: both set the camera; leave one out.")
     opened = open_model(model, device)
     chosen = choose_scenes(opened, seeds, classes)
-    given = None if cameras is None else _read_path(cameras, frames, opened)
+    given = None
+    if cameras:
+        read = read_cameras(cameras, opened.generator.camera_config)
+        given = (read if frames is None else points(read, frames)).tolist()
     name = "cameras" if given else path or ("interpolation" if interpolate else "front_circle")
     count, pixels = len(given) if given else frames or FRAMES, size or opened.resolution
     if count * pixels**2 > MAX_PIXELS:
@@ -116,18 +117,13 @@ def fly(
     print(f"{out} now holds {count_of(len(videos), 'video')}.")
 
 
-def _read_path(file: Path, frames: int | None, model: Model) -> list[list[float]]:
-    from threedgp.camera.files import read_cameras
-    from threedgp.camera.trajectories import points
-
-    cameras = read_cameras(file, model.generator.camera_config)
-    return (cameras if frames is None else points(cameras, frames)).tolist()
-
-
 def _render_video(model: Model, scenes: list[Scene], flight: Flight, folder: OutputFolder, bar: Progress) -> None:
     """One video of a scene, or of an interpolation through all scenes."""
+    import numpy as np
     import torch
 
+    from threedgp.camera.trajectories import PATHS, points
+    from threedgp.visual.grids import depth_colors, normal_colors
     from threedgp.visual.styles import interpolate_styles, scene_styles
     from threedgp.visual.video import SUFFIX, write_video
     from threedgp.visual.views import posterior_cameras, render_views
@@ -143,39 +139,22 @@ def _render_video(model: Model, scenes: list[Scene], flight: Flight, folder: Out
     generator = model.generator
     own = torch.cat([posterior_cameras(generator, scene.inputs) for scene in scenes]).cpu()
     w = torch.cat([scene_styles(generator, scene.inputs, flight.truncation, flight.towards) for scene in scenes])
-    cameras = _cameras(model, flight, own)  # [F, 8]
-    if flight.interpolate:  # each frame is another scene, seen from one camera
-        views = render_views(generator, interpolate_styles(w, flight.frames), cameras[:, None], flight.size, bar)
-    else:
-        views = render_views(generator, w, cameras[None], flight.size, bar)
-    images, depth, normals = (values.reshape(-1, *values.shape[2:]) for values in (*views[:2], views.normals))
-    with folder.adding(name, origin) as target:
-        write_video(target, _frames(images, depth, normals, flight), flight.fps, flight.crf)
-
-
-def _cameras(model: Model, flight: Flight, own: Tensor) -> Tensor:
-    """Cameras `[F, 8]` of a video whose scenes have the posterior cameras `own` `[N, 8]`."""
-    import torch
-
-    from threedgp.camera.trajectories import PATHS, points
-
     if flight.cameras:
-        return torch.tensor(flight.cameras)
-    if flight.name == "interpolation":
-        return points(own, flight.frames, closed=True)
-    return PATHS[flight.name](model.generator.camera_config, flight.frames, own[0])
-
-
-def _frames(images: np.ndarray, depth: np.ndarray, normals: np.ndarray, flight: Flight) -> Iterator[np.ndarray]:
-    """Video frames from images `[F, R, R, 3]`, depth `[F, R, R]` and normals `[F, R, R, 3]`."""
-    import numpy as np
-
-    from threedgp.visual.grids import depth_colors, normal_colors
-
-    tiles = [images]
+        cameras = torch.tensor(flight.cameras)  # [F, 8]
+    elif flight.name == "interpolation":
+        cameras = points(own, flight.frames, closed=True)
+    else:
+        cameras = PATHS[flight.name](generator.camera_config, flight.frames, own[0])
+    if flight.interpolate:  # each frame is another scene, seen from one camera
+        w, cameras = interpolate_styles(w, flight.frames), cameras[:, None]
+    else:
+        cameras = cameras[None]
+    views = render_views(generator, w, cameras, flight.size, bar)
+    tiles = [views.images]
     if flight.depth:
-        tiles.append(depth_colors(depth))
+        tiles.append(depth_colors(views.depth))
     if flight.normals:
-        tiles.append(normal_colors(normals))
-    for row in zip(*tiles, strict=True):
-        yield np.concatenate(row, axis=1)
+        tiles.append(normal_colors(views.normals))
+    rows = zip(*(tile.reshape(-1, *tile.shape[2:]) for tile in tiles), strict=True)
+    with folder.adding(name, origin) as target:
+        write_video(target, (np.concatenate(row, axis=1) for row in rows), flight.fps, flight.crf)

@@ -24,7 +24,7 @@ def mesh(
     seeds: SeedsOption = "0",
     classes: ClassesOption = None,
     format: Annotated[str, typer.Option(metavar="LIST", help="One or more of glb, ply and obj.")] = "glb",
-    resolution: Annotated[int, typer.Option(min=8, max=2048, help="Grid points along a side of the cube.")] = 256,
+    resolution: Annotated[int, typer.Option(min=8, max=1024, help="Grid points along a side of the cube.")] = 256,
     level: Annotated[
         float | None,
         typer.Option(help="Density of the surface. Default: the density that agrees best with the rendered depth."),
@@ -50,7 +50,6 @@ def mesh(
     from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
     from threedgp.visual.styles import scene_planes
-    from threedgp.visual.surfaces import slabs_of
     from threedgp.visual.views import posterior_cameras
 
     suffixes = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
@@ -64,8 +63,8 @@ def mesh(
     chosen = choose_scenes(opened, seeds, classes)
     settings = dict(resolution=resolution, level=level, whole_cube=whole_cube, truncation=truncation, towards=towards)
     folder = OutputFolder(out)
-    slabs, without_surface = len(slabs_of(resolution)), []
-    with progress("mesh", len(chosen) * slabs, unit="slabs") as bar:
+    without_surface = []
+    with progress("mesh", len(chosen) * resolution, unit="planes") as bar:
         for seed, label in chosen:
             scene = make_scene(opened, seed, label)
             bar.note(scene.name)
@@ -73,7 +72,7 @@ def mesh(
             files = [f"{scene.name}.{suffix}" for suffix in suffixes]
             missing = [file for file in files if not folder.holds(file, origin)]
             if not missing:
-                bar.advance(slabs)
+                bar.advance(resolution)
                 continue
             planes = scene_planes(generator, scene.inputs, truncation, towards)
             cameras = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scene.inputs)[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardWriter
 from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
-from threedgp.runtime.progress import Progress, Silent, progress
+from threedgp.runtime.progress import Progress, progress
 
 CHUNK_ROWS = 32
 """Rows that a thread processes at a time."""
@@ -86,8 +86,7 @@ class ShardwiseJob:
                 others.remove(shard)
                 bar.advance(self._rows(shard))
 
-        shown = progress(self._label, total, done=finished) if self._group.is_main else nullcontext(Silent())
-        with shown as bar:
+        with progress(self._label, total, done=finished, visible=self._group.is_main) as bar:
             for rejects in self._write_all(mine, inputs, work, bar):
                 rejected += rejects
                 look_at_others()

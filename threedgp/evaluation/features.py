@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -21,7 +20,7 @@ from threedgp.features.network import FeatureExtractor, Features
 from threedgp.features.statistics import read_vectors
 from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
-from threedgp.runtime.progress import Silent, progress
+from threedgp.runtime.progress import progress
 
 
 class ExtractedFeatures:
@@ -93,10 +92,8 @@ def extract_features(
     def extract(batch: torch.Tensor) -> Features:
         return extractor(batch)
 
-    bar_context = (
-        progress(label, len(mine), "parts", len(mine) - len(missing)) if group.is_main else nullcontext(Silent())
-    )
-    with bar_context as bar, one_thread_each():
+    done = len(mine) - len(missing)
+    with progress(label, len(mine), "parts", done, visible=group.is_main) as bar, one_thread_each():
         for file, part in missing:
             batches = torch.from_numpy(np.ascontiguousarray(part())).split(batch_size)
             features = list(ordered_map(extract, batches, workers))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
-from threedgp.runtime.progress import Silent, progress
+from threedgp.runtime.progress import progress
 
 CHUNK = 256
 """Scenes of one file. It does not depend on the batch size, so that a run may resume with another one."""
@@ -119,8 +118,7 @@ def generate(
         start, end = piece
         return _batch(generator, end - start, seed, start, resolution)
 
-    bar_context = progress(label, total, "scenes", total - left) if group.is_main else nullcontext(Silent())
-    with bar_context as bar, one_thread_each():
+    with progress(label, total, "scenes", total - left, visible=group.is_main) as bar, one_thread_each():
         for file, (start, end) in missing:
             parts = []
             batches = [(start + low, start + high) for low, high in chunks(end - start, batch_size)]

@@ -7,30 +7,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines on a pipe."""
 
 
-class Progress(Protocol):
-    """Receives the progress of some work."""
+class Progress:
+    """Receives the progress of some work. The base class shows nothing."""
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more finished units."""
 
     def note(self, text: str) -> None:
         """Show `text`, such as a loss or a file name, behind the numbers."""
-
-
-class Silent:
-    """Shows nothing, for processes of which another one shows the progress."""
-
-    def advance(self, n: int = 1) -> None:
-        """Do nothing."""
-
-    def note(self, text: str) -> None:
-        """Do nothing."""
 
 
 def say(line: str) -> None:
@@ -63,7 +52,7 @@ def rate(per_second: float) -> str:
     return f"{per_second:.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
 
 
-class _Lines:
+class _Lines(Progress):
     """Prints at most one line every `PLAIN_INTERVAL` seconds, and one at the end."""
 
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
@@ -98,7 +87,7 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Display
 
-    class Bar:
+    class Bar(Progress):
         def advance(self, n: int = 1) -> None:
             display.advance(task, n)
             passed = time.monotonic() - start
@@ -124,16 +113,19 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "pictures", done: int = 0) -> Iterator[Progress]:
+def progress(label: str, total: int, unit: str = "images", done: int = 0, visible: bool = True) -> Iterator[Progress]:
     """Show the progress of the work `label`, its rate and the remaining time.
 
     Args:
         done: units of `total` that an earlier run has finished; they do not count for the rate.
+        visible: False in processes of which another one shows the progress.
     """
-    if sys.stdout.isatty():
+    if not visible:
+        yield Progress()
+    elif sys.stdout.isatty():
         with _bar(label, total, unit, done) as bar:
             yield bar
-        return
-    lines = _Lines(label, total, unit, done)
-    yield lines
-    lines.finish()
+    else:
+        lines = _Lines(label, total, unit, done)
+        yield lines
+        lines.finish()

@@ -7,7 +7,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -263,18 +262,16 @@ class _Loop:
         """
         trainer, run = self.trainer, self.run
         loader = self.open_loader(trainer.images)
-        display = progress("train", self.total, "images", done=trainer.images) if self.group.is_main else nullcontext()
         try:
             batches = iter(loader)
-            with display as bar:
+            with progress("train", self.total, done=trainer.images, visible=self.group.is_main) as bar:
                 start, first_image = time.monotonic(), trainer.images
                 while trainer.images < self.total or run.pending is not None:
                     if run.pending is None:
                         batch = next(batches)  # may wait for the workers, so that the question comes after it
                         self._stop_if_asked()
                         run.means.add(trainer.step(batch))
-                        if bar:
-                            bar.advance(self.settings.batch_size)
+                        bar.advance(self.settings.batch_size)
                         run.pending = (trainer.images - first_image) / (time.monotonic() - start)
                     paused = time.monotonic()
                     if self._follow_up(run.pending, bar):
@@ -284,7 +281,7 @@ class _Loop:
         finally:
             loader.close()
 
-    def _follow_up(self, images_per_second: float, bar: Progress | None) -> bool:
+    def _follow_up(self, images_per_second: float, bar: Progress) -> bool:
         """Do everything that is scheduled after a step; returns whether a line of the curves was written."""
         settings, at_end = self.settings, self.trainer.images >= self.total
         measures = self.measure and settings.metric_kimg and (at_end or self._passes(settings.metric_kimg))
@@ -333,7 +330,7 @@ class _Loop:
         self.run.last_good = self.trainer.images
         self.run.distances = found.record
 
-    def _tick(self, bar: Progress | None, images_per_second: float) -> None:
+    def _tick(self, bar: Progress, images_per_second: float) -> None:
         """Write a line of the curves."""
         trainer, run = self.trainer, self.run
         record = {"kimg": trainer.images / 1000} | run.means.gather(self.group) | trainer.schedules()
@@ -347,8 +344,7 @@ class _Loop:
         record["memory_gb"] = _peak_memory(trainer.device) / 1e9
         run.history.append(record)
         self.log(record, trainer.camera_histograms.end_line(record["kimg"]))
-        if bar:
-            bar.note(f"G {record['generator/loss']:.2f} D {record['discriminator/loss']:.2f}")
+        bar.note(f"G {record['generator/loss']:.2f} D {record['discriminator/loss']:.2f}")
 
 
 def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger]) -> Logger:

@@ -65,7 +65,7 @@ def line_chart(title: str, x_label: str, x: Sequence[float], y: Sequence[float])
     return _draw(title, x_label, paint)
 
 
-def histogram_chart(title: str, x_label: str, sets: Mapping[str, np.ndarray], bins: int = 32) -> str:
+def histogram_chart(title: str, x_label: str, sets: Mapping[str, Sequence[float]], bins: int = 32) -> str:
     """Histograms of several samples `[N]` with common bins, normalized to densities."""
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=bins)
 

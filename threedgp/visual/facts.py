@@ -20,17 +20,17 @@ CODE = ("stages", "threedgp", "dvc.yaml")
 
 def git_commit() -> str | None:
     """The commit of the working directory, marked if its code has changes; None outside of a repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--", *CODE)
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return f"{commit}, with changes" if git("status", "--porcelain", "--", *CODE) else commit
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{commit}, with changes" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return found.stdout.strip()
 
 
 def reject_counts(folder: Path) -> Counter[str]:
@@ -61,6 +61,12 @@ def run_facts(
     for record in records:
         seconds += (record["kimg"] - kimg) * 1000 / record["images_per_second"]
         kimg = record["kimg"]
+    trained = f"{kimg:g} thousand images in {duration(seconds)}, {kimg * 1000 / seconds:.3g} images per second"
+    if metrics.get("gpu_days"):
+        trained += f", {metrics['gpu_days']:.3g} GPU days"
+    model = f"{metrics['kimg']:g}"  # six digits, as metrics.json has them
+    if model != f"{kimg:g}":
+        trained += f"; the model is the best one, after {model} thousand images"
     machine = json.loads((evaluation / "machine.json").read_text(encoding="utf-8"))
     facts = {
         "Data set": f"{about['dataset']} ({prepared.meta['source']}), {prepared.manifest.rows:,} images of "
@@ -68,21 +74,9 @@ def run_facts(
         "Classes": ", ".join(about["class_names"]),
         "Trained on": f"{shards.manifest.rows:,} images after selection, depth by estimator “{about['estimator']}”, "
         f"classifier features by “{about['embedder']}”",
-        "Training": f"{kimg:g} thousand images in {duration(seconds)}, "
-        f"{kimg * 1000 / seconds:.3g} images per second{_cost(metrics)}{_published(metrics['kimg'], kimg)}",
+        "Training": trained,
         "Evaluation": f"{metrics['samples']:,} generated images, on {machine['device']}, PyTorch {machine['torch']}",
     }
     if commit:
         facts["Code"] = f"commit {commit}"
     return facts
-
-
-def _published(kimg: float, trained: float) -> str:
-    """Names the published model if it is not the last one."""
-    model = f"{kimg:g}"  # six digits, as metrics.json has them
-    return "" if model == f"{trained:g}" else f"; the model is the best one, after {model} thousand images"
-
-
-def _cost(metrics: Mapping[str, Any]) -> str:
-    days = metrics.get("gpu_days", 0)
-    return f", {days:.3g} GPU days" if days else ""

@@ -18,7 +18,6 @@ from threedgp.runtime.progress import Progress, progress, say
 from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, normal_colors, write_png
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh, write_mesh
 from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
-from threedgp.visual.surfaces import slabs_of
 from threedgp.visual.video import SUFFIX, write_video
 from threedgp.visual.views import Views, posterior_cameras, render_views
 
@@ -56,7 +55,7 @@ def draw_gallery(
     num_images = num_scenes + strips * settings.views + swept * len(truncations)
     num_frames = flights * settings.flight_frames + anchors * settings.interpolation_frames
 
-    with progress("render", num_images + num_frames + meshes * len(slabs_of(settings.mesh_resolution))) as bar:
+    with progress("render", num_images + num_frames + meshes) as bar:
 
         def render(w: Tensor, cameras: Tensor) -> Views:
             return render_views(generator, w, cameras, resolution, bar)
@@ -80,7 +79,8 @@ def draw_gallery(
             as_frames = Views(*(values.swapaxes(0, 1) for values in views))
             _draw_video("interpolation", as_frames, settings.crf, folder)
         for number in range(meshes):
-            _draw_mesh(generator, number, cameras[number], settings, folder, bar)
+            _draw_mesh(generator, number, cameras[number], settings, folder)
+            bar.advance()
 
 
 def real_pictures(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -137,15 +137,13 @@ def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:
     write_video(folder / f"{name}{SUFFIX}", grids, FRAMES_PER_SECOND, crf)
 
 
-def _draw_mesh(
-    generator: Generator, number: int, camera: Tensor, settings: RenderConfig, folder: Path, bar: Progress
-) -> None:
+def _draw_mesh(generator: Generator, number: int, camera: Tensor, settings: RenderConfig, folder: Path) -> None:
     scene = sample_scenes(generator, 1, settings.seed, start=number)
     planes = scene_planes(generator, scene, settings.truncation, settings.truncate_towards)
     cameras = front_circle(generator.camera_config, CAMERAS, camera)
     name = f"mesh-{number:03d}.glb"
     try:
-        mesh = scene_mesh(generator, planes, cameras, settings.mesh_resolution, bar)
+        mesh = scene_mesh(generator, planes, cameras, settings.mesh_resolution, Progress())
     except NoSurface as reason:  # after little training; everything else can be shown
         say(f"{name} is left out: {reason}")
         return

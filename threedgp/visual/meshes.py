@@ -1,4 +1,4 @@
-"""Meshes of scenes: the surface where density crosses a level, with vertex colours.
+"""Meshes of scenes: the surface where density crosses a level, with vertex colors.
 
 A mesh keeps the units and the axes of the scene: right-handed, +y up, the frontal camera on +z. This is the convention
 of glTF, where one scene unit is one meter. See docs/conventions.md.
@@ -18,7 +18,7 @@ from threedgp.models.generator import Generator
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress
-from threedgp.visual.surfaces import Field, evaluate, level_set, slabs_of, surface_level
+from threedgp.visual.surfaces import Field, evaluate, level_set, surface_level
 
 FORMATS = ("glb", "ply", "obj")
 CAMERAS = 16
@@ -91,7 +91,7 @@ def scene_mesh(
         planes: of one scene, `[1, 3, H, W, C]`.
         cameras: `[F, 8]`; the level is chosen by what they see, and what no camera sees is left out.
         resolution: grid points along each side of the cube.
-        bar: advances by one for each of `slabs_of(resolution)`.
+        bar: advances by one for each of `resolution` planes of the grid.
         level: density of the surface; None = `surface_level`.
         whole_cube: keep what no camera sees.
 
@@ -116,7 +116,7 @@ def scene_mesh(
     if level is None:
         level = surface_level(everywhere, cameras[::LEVEL_STRIDE], bounds.near, bounds.far)
         if level == 0:
-            bar.advance(len(slabs_of(resolution)))
+            bar.advance(resolution)
             raise NoSurface("the scene is empty, so it has no surface.")
     chosen = everywhere if whole_cube else density
     return extract_mesh(chosen, color, bounds.half_width, resolution, level, bar, device=str(planes.device))

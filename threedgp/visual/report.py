@@ -75,7 +75,7 @@ def build_report(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cameras = _read_cameras(sources.evaluation / "cameras.tsv")
+    camera_distances = sources.evaluation / "camera_distances.json"  # missing if the true cameras are unknown
     return environment.get_template("report.html.j2").render(
         sources=sources,
         images={name: _embed(sources.renders / f"{name}.png", "image/png") for name in IMAGES}
@@ -86,9 +86,9 @@ def build_report(sources: Sources) -> str:
         strips=_strips(sources.evaluation),
         neighbors=_found(sources.evaluation, ("neighbors",), ".png", "image/png").get("neighbors"),
         classes=_least_diverse(sources.evaluation / "classes.tsv"),
-        histograms=_histograms(cameras),
+        histograms=_histograms(sources.evaluation / "cameras.tsv"),
         heat_maps=_heat_maps(sources.training / "camera_histograms.npz"),
-        camera_rows=_camera_rows(sources.evaluation / "camera_distances.json"),
+        camera_rows=json.loads(_read(camera_distances)) if camera_distances.is_file() else {},
         snapshots=_snapshots(sources.training / "pictures"),
         curves=_curves(read_curves(sources.training)),
         published=IMAGENET_256,
@@ -124,11 +124,6 @@ def _least_diverse(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(_read(file).decode(), newline=""), delimiter="\t"))[:NUM_CLASSES]
 
 
-def _camera_rows(file: Path) -> dict[str, dict[str, float]]:
-    """Statistics of each camera parameter; empty if the true cameras are unknown."""
-    return json.loads(_read(file)) if file.is_file() else {}
-
-
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -156,26 +151,20 @@ def _strips(folder: Path) -> dict[str, str]:
     return {label: _embed(file, "image/png") for label, file in files.items() if file.is_file()}
 
 
-def _read_cameras(file: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Values by parameter and set."""
-    rows = list(csv.DictReader(_read(file).decode().splitlines(), delimiter="\t"))
-    parameters = [name for name in rows[0] if name != "set"]
-    sets = dict.fromkeys(row["set"] for row in rows)
-    return {
-        parameter: {name: np.array([float(row[parameter]) for row in rows if row["set"] == name]) for name in sets}
-        for parameter in parameters
-    }
-
-
 UNITS = {"fov": "degrees", "look_at_radius": "scene units"}
 """Units of camera parameters other than radians."""
 
 
-def _histograms(cameras: Mapping[str, Mapping[str, np.ndarray]]) -> list[Markup]:
-    return [
-        Markup(histogram_chart(name.replace("_", " "), UNITS.get(name, "radians"), sets))
-        for name, sets in cameras.items()
-    ]
+def _histograms(file: Path) -> list[Markup]:
+    """A chart for each camera parameter, with a histogram for each set."""
+    rows = list(csv.DictReader(_read(file).decode().splitlines(), delimiter="\t"))
+    charts = []
+    for name in [name for name in rows[0] if name != "set"]:
+        sets: dict[str, list[float]] = {}
+        for row in rows:
+            sets.setdefault(row["set"], []).append(float(row[name]))
+        charts.append(Markup(histogram_chart(name.replace("_", " "), UNITS.get(name, "radians"), sets)))
+    return charts
 
 
 def _heat_maps(file: Path) -> list[Markup]:

@@ -1,13 +1,9 @@
-"""Surfaces of density fields: which density is the surface, and marching cubes at this density.
-
-Fields are evaluated slab by slab, so that memory grows with the surface and not with the volume.
-"""
+"""Surfaces of density fields: which density is the surface, and marching cubes at this density."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,23 +25,12 @@ MAX_TRANSMITTANCE = 0.5
 """Rays that keep more of their light do not count, since they cross no surface."""
 MAX_POINTS = 1 << 18
 """Points that a field evaluates at once."""
-SLAB_POINTS = 1 << 24
-"""Grid values in memory at once; 64 MB."""
 OVERHANG = 1 / 32
 """Grid steps. A surface that leaves the cube is closed at most this far outside of it; on the sides of the cube itself,
 vertices would coincide at the edges."""
 MARGIN = 2.0**-12
 """Minimum distance of a grid value from the level, as a share of the range of values. A grid value at the level would
 put several vertices into one point and leave triangles without area."""
-
-
-class Surface(NamedTuple):
-    """Triangles between shared vertices."""
-
-    vertices: np.ndarray
-    """float64 `[V, 3]`, scene units."""
-    faces: np.ndarray
-    """int64 `[F, 3]`, counter-clockwise as seen from outside."""
 
 
 def surface_level(density: Field, cameras: Tensor, near: float, far: float) -> float:
@@ -63,7 +48,7 @@ def surface_level(density: Field, cameras: Tensor, near: float, far: float) -> f
     step = (far - near) / NUM_SAMPLES
     distances = near + step * (torch.arange(NUM_SAMPLES, device=origins.device, dtype=origins.dtype) + 0.5)
     points = origins[:, None] + directions[:, None] * distances[:, None]
-    sigma = torch.cat([density(part) for part in points.reshape(-1, 3).split(1 << 18)]).view(len(origins), NUM_SAMPLES)
+    sigma = torch.cat([density(part) for part in points.reshape(-1, 3).split(MAX_POINTS)]).view(points.shape[:2])
     max_sigma = sigma.max().item()
     if max_sigma <= 0:
         return 0.0
@@ -104,15 +89,9 @@ def evaluate(field: Field, points: Tensor) -> np.ndarray:
     return np.concatenate([field(part).float().cpu().numpy() for part in points.split(MAX_POINTS)])
 
 
-def slabs_of(resolution: int) -> list[tuple[int, int]]:
-    """First and last plane of each slab of the padded grid; neighbors share a plane."""
-    planes, thickness = resolution + 2, max(SLAB_POINTS // (resolution + 2) ** 2, 2)
-    return [(start, min(start + thickness, planes - 1)) for start in range(0, planes - 1, thickness)]
-
-
 def level_set(
     density: Field, half_width: float, resolution: int, level: float, bar: Progress, device: str = "cpu"
-) -> Surface:
+) -> tuple[np.ndarray, np.ndarray]:
     """The surface where a density crosses `level` in the cube [-half_width, half_width]^3, closed at the cube's sides.
 
     Vertices are interpolated in `density / (density + level)`: densities span decades, and linear interpolation would
@@ -123,70 +102,28 @@ def level_set(
         half_width: scene units.
         resolution: grid points along each side, at least 2.
         level: above 0.
-        bar: advances by one for each of `slabs_of`.
+        bar: advances by one for each of `resolution` planes of the grid.
         device: of the points that `density` takes.
+
+    Returns:
+        Vertices, float64 `[V, 3]` in scene units, and faces, int64 `[F, 3]`, counter-clockwise as seen from outside.
     """
-    vertices, faces, count = [], [], 0
-    last: np.ndarray | None = None
-    for first, final in slabs_of(resolution):
-        values = _slab(density, half_width, resolution, level, (first, final), last, device)
-        last = values[-1].copy()
-        local, triangles = _march(values)
-        vertices.append(local + np.array([first, 0.0, 0.0]))
-        faces.append(triangles + count)
-        count += len(local)
-        bar.advance()
-    steps, triangles = _merge(np.concatenate(vertices), np.concatenate(faces))
-    steps -= 1
-    inside = steps.clip(0, resolution - 1)
-    steps = inside + (steps - inside) * OVERHANG
-    return Surface(steps * (2 * half_width / (resolution - 1)) - half_width, triangles)
-
-
-def _slab(
-    density: Field,
-    half_width: float,
-    resolution: int,
-    level: float,
-    bounds: tuple[int, int],
-    known: np.ndarray | None,
-    device: str,
-) -> np.ndarray:
-    """Planes of the grid from the first to the last of `bounds`, as `density / (density + level)`.
-
-    The outermost planes are empty, which closes the surface at the sides of the cube. `known` is the first plane, if
-    the previous slab has evaluated it as its last.
-    """
-    planes = resolution + 2
-    values = np.zeros((bounds[1] - bounds[0] + 1, planes, planes), np.float32)
+    values = np.zeros((resolution + 2,) * 3, np.float32)  # the border is empty, which closes the surface
     line = torch.linspace(-half_width, half_width, resolution, device=device)
     y, z = torch.meshgrid(line, line, indexing="ij")
-    for plane in range(bounds[0], bounds[1] + 1):
-        if plane == bounds[0] and known is not None:
-            values[0] = known
-        elif 0 < plane < planes - 1:
-            points = torch.stack([line[plane - 1].expand_as(y), y, z], dim=-1).reshape(-1, 3)
-            # In float32 a tiny level would be 0 and a huge one infinite.
-            sigma = evaluate(density, points).reshape(resolution, resolution).astype(np.float64)
-            share = sigma / (sigma + level)
-            share[np.abs(share - 0.5) < MARGIN] = 0.5 + MARGIN
-            values[plane - bounds[0], 1:-1, 1:-1] = share
-    return values
-
-
-def _march(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float64 `[V, 3]` in grid steps, and faces; none if nothing crosses the level."""
-    if not values.min() < 0.5 < values.max():
+    for x, plane in zip(line, values[1:-1, 1:-1, 1:-1], strict=True):
+        points = torch.stack([x.expand_as(y), y, z], dim=-1).reshape(-1, 3)
+        # In float32 a tiny level would be 0 and a huge one infinite.
+        sigma = evaluate(density, points).reshape(resolution, resolution).astype(np.float64)
+        share = sigma / (sigma + level)
+        share[np.abs(share - 0.5) < MARGIN] = 0.5 + MARGIN
+        plane[:] = share
+        bar.advance()
+    if values.max() < 0.5:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
     vertices, faces, _, _ = marching_cubes(values, 0.5)
+    steps = vertices.astype(np.float64) - 1
+    inside = steps.clip(0, resolution - 1)
+    steps = inside + (steps - inside) * OVERHANG
     # scikit-image winds faces so that normals point to larger values; here they point out of the solid.
-    return vertices.astype(np.float64), faces[:, ::-1].astype(np.int64)
-
-
-def _merge(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mesh with equal vertices merged; they lie on planes that two slabs share. Keeps the order of vertices."""
-    unique, first, number = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return unique[order], rank[number.reshape(-1)][faces]
+    return steps * (2 * half_width / (resolution - 1)) - half_width, faces[:, ::-1].astype(np.int64)

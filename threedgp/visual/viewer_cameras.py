@@ -13,7 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, RADIUS, YAW, cam2world, spherical_to_cartesian
+from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, RADIUS, YAW, spherical_to_cartesian
 from threedgp.config import CameraConfig
 
 POLE_MARGIN = 0.02
@@ -22,13 +22,6 @@ PRIOR_FIELDS = ("yaw", "pitch", "fov", "look_at_radius")
 """Fields of a camera that have a range in the prior."""
 TOLERANCE = 1e-3
 """As a share of the range, so that a camera on its border is inside."""
-OPENCV_AXES = np.diag([1.0, -1.0, -1.0])
-"""From OpenCV's camera axes, which the browser uses (right, down, forward), to (right, up, backward)."""
-
-
-def opencv_rotation(camera: Tensor) -> np.ndarray:
-    """Camera-to-world rotation `[3, 3]` of a camera `[8]`, with OpenCV's camera axes."""
-    return cam2world(camera[None])[0, :3, :3].double().cpu().numpy() @ OPENCV_AXES
 
 
 def orbit_angles(wxyz: np.ndarray) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -74,11 +74,8 @@ class Frame(NamedTuple):
         return len(self.image) >= self.request.size
 
 
-class Draw(Protocol):
-    """`SceneRenderer.draw`."""
-
-    def __call__(self, settings: ViewSettings, size: int, is_stale: Callable[[], bool]) -> np.ndarray | None:
-        """Return the image, or None as soon as `is_stale` returns True."""
+Draw = Callable[["ViewSettings", int, Callable[[], bool]], np.ndarray | None]
+"""`SceneRenderer.draw`: the image of these settings and this size; None as soon as the last argument returns True."""
 
 
 class ProgressiveRenderer:
@@ -95,7 +92,7 @@ class ProgressiveRenderer:
             draw: renders an image.
             speed: chooses the sizes.
             show: called with every image, on the rendering thread.
-            fail: called with the error of an request; the next request is rendered as usual.
+            fail: called with the error of a request; the next request is rendered as usual.
         """
         self._draw, self._speed, self._show, self._fail = draw, speed, show, fail
         self._latest: Request | None = None

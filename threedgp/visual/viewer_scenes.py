@@ -19,7 +19,7 @@ from threedgp.camera.trajectories import front_circle
 from threedgp.models.generator import Generator, Rendering
 from threedgp.models.sampler import Scenes, sample_scenes
 from threedgp.render.renderer import midpoint_randomness, render_rays
-from threedgp.runtime.progress import Silent
+from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
 from threedgp.visual.styles import TruncateTowards, scene_planes
@@ -134,7 +134,7 @@ class SceneRenderer:
             NoSurface: the scene has none.
         """
         cameras = front_circle(self.generator.camera_config, CAMERAS, self.own_camera(key))
-        surface = scene_mesh(self.generator, self.planes(key), cameras, MESH_RESOLUTION, Silent())
+        surface = scene_mesh(self.generator, self.planes(key), cameras, MESH_RESOLUTION, Progress())
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "scene.glb"
             write_mesh(file, surface)
