@@ -13,7 +13,6 @@ from threedgp.camera.geometry import CAMERA_FIELDS, cam2world
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
 from threedgp.visual.viewer_cameras import (
-    make_camera,
     orbit_angles,
     orbit_position,
     outside_prior,
@@ -29,8 +28,8 @@ def opencv_rotation(camera: torch.Tensor) -> np.ndarray:
     return cam2world(camera[None])[0, :3, :3].numpy() @ np.diag([1.0, -1.0, -1.0])
 
 
-def camera(yaw: float, pitch: float, **values: float) -> torch.Tensor:
-    return make_camera(CONFIG, {"yaw": yaw, "pitch": pitch, "fov": 20.0, **values}).double()
+def camera(yaw: float, pitch: float) -> torch.Tensor:
+    return torch.tensor([yaw, pitch, 0.0, 20.0, CONFIG.radius, 0.0, 0.0, 0.0], dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("yaw", "pitch"), ANGLES)
@@ -61,9 +60,9 @@ def test_pitch_stays_off_the_poles():
 
 
 def test_cameras_of_the_prior_lie_inside_and_others_are_named():
-    assert outside_prior(CONFIG, frontal_cameras(CONFIG, 1)[0]) == []
     middle = dict(zip(CAMERA_FIELDS, frontal_cameras(CONFIG, 1)[0].tolist(), strict=True))
-    border = make_camera(CONFIG, {**middle, "yaw": CONFIG.yaw[1], "fov": CONFIG.fov[0]})
-    assert outside_prior(CONFIG, border) == []
-    far = make_camera(CONFIG, {**middle, "yaw": CONFIG.yaw[1] + 0.1, "look_at_radius": CONFIG.look_at_radius[1] + 0.1})
-    assert outside_prior(CONFIG, far) == ["yaw", "look_at_radius"]
+    assert outside_prior(CONFIG, list(middle.values())) == []
+    border = {**middle, "yaw": CONFIG.yaw[1], "fov": CONFIG.fov[0]}
+    assert outside_prior(CONFIG, list(border.values())) == []
+    far = {**middle, "yaw": CONFIG.yaw[1] + 0.1, "look_at_radius": CONFIG.look_at_radius[1] + 0.1}
+    assert outside_prior(CONFIG, list(far.values())) == ["yaw", "look_at_radius"]

@@ -60,7 +60,8 @@ PATIENCE = 60
 
 
 def request(seed: int, size: int = 64) -> Request:
-    return Request(ViewSettings(SceneKey(seed, None, 1.0), "color", 0.0, 1.5, 20.0, 0.0, 1.57, 0.0), size, (640, 480))
+    camera = (0.0, 1.5, 0.0, 20.0, 1.0, 0.0, 1.57, 0.0)
+    return Request(ViewSettings(SceneKey(seed, None, 1.0), "color", camera), size, (640, 480))
 
 
 class Studio:

@@ -10,7 +10,6 @@ import pytest
 import torch
 import trimesh
 
-from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
@@ -24,11 +23,6 @@ SIZE = 24
 @pytest.fixture
 def renderer(tiny_generator) -> SceneRenderer:
     return SceneRenderer(tiny_generator)
-
-
-def settings_from(camera: torch.Tensor, scene: SceneKey, kind: str = "color") -> ViewSettings:
-    fields = dict(zip(CAMERA_FIELDS, camera.tolist(), strict=True))
-    return ViewSettings(scene, kind, **{name: fields[name] for name in ViewSettings._fields if name in fields})
 
 
 @pytest.mark.parametrize("kind", ["color", "depth", "normals"])
@@ -47,7 +41,7 @@ def test_draws_what_the_command_line_draws(renderer, kind, scene):
         "normals": normal_colors(seen.normals[0, 0]),
     }[kind]
     renderer.speed.measured(1, 1.0)  # the smallest pieces: 256 of 576 rays
-    drawn = renderer.draw(settings_from(camera[0], scene, kind), SIZE)
+    drawn = renderer.draw(ViewSettings(scene, kind, tuple(camera[0].tolist())), SIZE)
     assert drawn.dtype == np.uint8 and drawn.shape == (SIZE, SIZE, 3)
     assert np.abs(drawn.astype(int) - expected).max() <= 1
     assert expected.std() > 1
@@ -59,7 +53,8 @@ def test_label_is_the_drawn_or_the_chosen_one(renderer):
 
 
 def test_gives_up_between_pieces(renderer):
-    settings = settings_from(renderer.own_camera(SceneKey(0, None, 1.0)), SceneKey(0, None, 1.0))
+    scene = SceneKey(0, None, 1.0)
+    settings = ViewSettings(scene, "color", tuple(renderer.own_camera(scene).tolist()))
     renderer.speed.measured(1, 1.0)
     asked = itertools.count()
     assert renderer.draw(settings, SIZE, lambda: next(asked) == 1) is None

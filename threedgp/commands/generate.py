@@ -128,7 +128,7 @@ def _draw_grid(folder: OutputFolder, name: str, files: list[str], columns: int, 
     import numpy as np
 
     from threedgp.data.images import decode_image
-    from threedgp.visual.grids import depth_colors, enlarge, enlargement, grid, read_depth, write_png
+    from threedgp.visual.grids import depth_colors, read_depth, write_grid
 
     tiles: list[np.ndarray] = []
     for path in (folder.folder / file for file in files):
@@ -141,4 +141,4 @@ def _draw_grid(folder: OutputFolder, name: str, files: list[str], columns: int, 
         tiles.append(tile)
     images = depth_colors(np.stack(tiles)) if name == "grid_depth.png" else np.stack(tiles)
     with folder.adding(name, {"of": files}) as path:
-        write_png(path, enlarge(grid(images, columns), enlargement(images.shape[1], TILE)))
+        write_grid(path, images, columns, TILE)

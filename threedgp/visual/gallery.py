@@ -15,7 +15,7 @@ from threedgp.data.shards import ShardFolder
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress, progress, say
-from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, normal_colors, write_png
+from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, normal_colors, write_grid
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh, write_mesh
 from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
 from threedgp.visual.video import SUFFIX, write_video
@@ -62,11 +62,14 @@ def draw_gallery(
 
         _draw_samples(render(w, cameras[:, None]), real_pictures(shards, num_scenes // 2), settings.grid, folder)
         arcs = [line(generator.camera_config, settings.views, camera) for camera in cameras[:strips]]
-        _draw_strips(render(w[:strips], torch.stack(arcs)), folder)
+        views = render(w[:strips], torch.stack(arcs))
+        tiles = np.stack([views.images, depth_colors(views.depth)], axis=1)  # [N, 2, F, R, R, 3]: depth below images
+        write_grid(folder / "views.png", tiles.reshape(-1, *tiles.shape[3:]), settings.views, TILE)
         if truncations:
             some = sample_scenes(generator, swept, settings.seed)
             sweep = torch.cat([scene_styles(generator, some, truncation, towards) for truncation in truncations])
-            _draw_sweep(render(sweep, cameras[:swept, None].repeat(len(truncations), 1, 1)), swept, folder)
+            views = render(sweep, cameras[:swept, None].repeat(len(truncations), 1, 1))
+            write_grid(folder / "truncation.png", views.images[:, 0], swept, TILE)
         if flights:
             path = PATHS[settings.flight_path]
             turns = [path(generator.camera_config, settings.flight_frames, camera) for camera in cameras[:flights]]
@@ -98,35 +101,17 @@ def _draw_samples(
     views: Views, real: tuple[np.ndarray, np.ndarray | None], shape: tuple[int, int], folder: Path
 ) -> None:
     images, depth = views.images[:, 0], depth_colors(views.depth[:, 0])
-    factor = enlargement(images.shape[1], TILE)
     rows, columns = shape
     pairs_across = max(columns // 2, 1)  # so that a grid of pairs is as wide as one of images
     count = pairs_across * rows
     real_images, real_depth = real
     if real_depth is not None:
         real_images = beside(real_images, depth_colors(real_depth, bounds=(0, 1)))
-    grids = {
-        "samples": grid(images, columns),
-        "depth": grid(depth, columns),
-        "normals": grid(normal_colors(views.normals[:, 0]), columns),
-        "pairs": grid(beside(images, depth)[:count], pairs_across),
-        "real": grid(real_images[:count], pairs_across),
-    }
-    for name, image in grids.items():
-        write_png(folder / f"{name}.png", enlarge(image, factor))
-
-
-def _draw_strips(views: Views, folder: Path) -> None:
-    """Each scene as a row of images above a row of depth."""
-    rows = np.stack([views.images, depth_colors(views.depth)], axis=1)  # [N, 2, F, R, R, 3]
-    strips = grid(rows.reshape(-1, *rows.shape[3:]), columns=rows.shape[2])
-    write_png(folder / "views.png", enlarge(strips, enlargement(rows.shape[3], TILE)))
-
-
-def _draw_sweep(views: Views, columns: int, folder: Path) -> None:
-    """A row for each truncation."""
-    images = views.images[:, 0]
-    write_png(folder / "truncation.png", enlarge(grid(images, columns), enlargement(images.shape[1], TILE)))
+    write_grid(folder / "samples.png", images, columns, TILE)
+    write_grid(folder / "depth.png", depth, columns, TILE)
+    write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE)
+    write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE)
+    write_grid(folder / "real.png", real_images[:count], pairs_across, TILE)
 
 
 def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:

@@ -75,6 +75,11 @@ def write_png(target: Path, image: np.ndarray) -> None:
     write_bytes(target, encode_image(np.ascontiguousarray(image), "png"))
 
 
+def write_grid(target: Path, tiles: np.ndarray, columns: int, tile_size: int) -> None:
+    """Write tiles `[N, h, w, 3]` in rows of `columns`, small ones enlarged to about `tile_size` pixels in height."""
+    write_png(target, enlarge(grid(tiles, columns), enlargement(tiles.shape[1], tile_size)))
+
+
 def write_depth(target: Path, depth: np.ndarray, bounds: tuple[float, float]) -> None:
     """Write a depth map `[R, R]` in scene units as 16-bit PNG, atomically; 0 and 65535 are the near and far bound."""
     near, far = bounds

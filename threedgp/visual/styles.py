@@ -27,25 +27,22 @@ def class_center(generator: Generator, label: int) -> Tensor:
     return generator.map(scenes.z, scenes.labels).double().mean(dim=0).to(generator.mapping.w_average.dtype)
 
 
-def truncation_centers(generator: Generator, labels: Tensor | None, towards: TruncateTowards) -> Tensor:
-    """Styles that truncation moves towards, `[B or 1, w_dim]`; without classes the running average in both cases.
-
-    Args:
-        labels: classes of the scenes, int64 `[B]`.
-    """
-    if towards == "all" or labels is None:
-        return generator.mapping.w_average[None]
-    centers = {label: class_center(generator, label) for label in sorted(set(labels.tolist()))}
-    return torch.stack([centers[label] for label in labels.tolist()])
-
-
 @torch.inference_mode()
 def scene_styles(
     generator: Generator, scenes: Scenes, truncation: float = 1.0, towards: TruncateTowards = "all"
 ) -> Tensor:
-    """Styles `[B, w_dim]` of scenes; truncation 1 changes nothing, 0 gives the center itself."""
+    """Styles `[B, w_dim]` of scenes; truncation 1 changes nothing, 0 gives the center itself.
+
+    Without classes, both values of `towards` mean the running average.
+    """
     w = generator.map(scenes.z, scenes.labels)
-    return w if truncation == 1 else truncation_centers(generator, scenes.labels, towards).lerp(w, truncation)
+    if truncation == 1:
+        return w
+    if towards == "all" or scenes.labels is None:
+        return generator.mapping.w_average.lerp(w, truncation)
+    labels = scenes.labels.tolist()
+    centers = {label: class_center(generator, label) for label in sorted(set(labels))}
+    return torch.stack([centers[label] for label in labels]).lerp(w, truncation)
 
 
 @torch.inference_mode()

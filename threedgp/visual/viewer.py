@@ -20,7 +20,7 @@ from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
 from threedgp.data.images import encode_image
 from threedgp.runtime.errors import UserError
-from threedgp.visual.viewer_cameras import make_camera, orbit_angles, orbit_position, outside_prior
+from threedgp.visual.viewer_cameras import orbit_angles, orbit_position, outside_prior
 from threedgp.visual.viewer_refinement import Frame, ProgressiveRenderer, Request
 from threedgp.visual.viewer_scenes import Kind, SceneKey, SceneRenderer, ViewSettings
 
@@ -140,9 +140,8 @@ class Session:
             self.note = gui.add_html("")
         save = gui.add_button("Save image", icon=viser.Icon.PHOTO)
         self.mesh_button = gui.add_button("Save mesh", icon=viser.Icon.CUBE, hint="GLB, for 3D programs")
-        for control in (self.seed, self.chosen, self.truncation, self.fov, self.kind):
-            control.on_update(self._ask)
-        for control in (self.look_at_yaw, self.look_at_pitch, self.look_at_radius):
+        look_at = (self.look_at_yaw, self.look_at_pitch, self.look_at_radius)
+        for control in (self.seed, self.chosen, self.truncation, self.fov, *look_at, self.kind):
             control.on_update(self._ask)
         own.on_click(lambda _: self._take_camera(self.renderer.own_camera(self._scene())))
         save.on_click(lambda _: self._save_image())
@@ -159,16 +158,10 @@ class Session:
     def request(self) -> Request:
         """The image that camera and controls of the page describe."""
         yaw, pitch = (round(angle, DECIMALS) for angle in orbit_angles(self.client.camera.wxyz))
-        settings = ViewSettings(
-            self._scene(),
-            KINDS[self.kind.value],
-            yaw,
-            pitch,
-            self.fov.value,
-            self.look_at_yaw.value,
-            self.look_at_pitch.value,
-            self.look_at_radius.value,
-        )
+        radius = self.renderer.generator.camera_config.radius
+        look_at = self.look_at_yaw.value, self.look_at_pitch.value, self.look_at_radius.value
+        camera = (yaw, pitch, 0.0, self.fov.value, radius, *look_at)
+        settings = ViewSettings(self._scene(), KINDS[self.kind.value], camera)
         page = max(self.client.camera.image_width, MIN_SIZE), max(self.client.camera.image_height, MIN_SIZE)
         return Request(settings, min(self.size, *page), page)
 
@@ -188,13 +181,13 @@ class Session:
 
     def _words(self, frame: Frame) -> str:
         settings, side = frame.request.settings, len(frame.image)
-        config = self.renderer.generator.camera_config
-        outside = outside_prior(config, make_camera(config, settings.camera_fields))
+        yaw, pitch, _, fov, *_ = settings.camera
+        outside = outside_prior(self.renderer.generator.camera_config, settings.camera)
         lines = [f"{side} × {side} pixels, {frame.seconds:.2g} s" + ("" if frame.is_final else " …")]
         label = self.renderer.label(settings.scene)
         if label is not None:
             lines.insert(0, f"class {label} {html.escape(self.class_names[label])}")
-        lines.append(f"yaw {settings.yaw:.3f}, pitch {settings.pitch:.3f}, fov {settings.fov:.1f}")
+        lines.append(f"yaw {yaw:.3f}, pitch {pitch:.3f}, fov {fov:.1f}")
         if outside:
             fields = ", ".join(outside).replace("_", " ")
             lines.append(f'<span style="color:#f59e0b">Outside of the prior: {fields}. Not seen in training.</span>')

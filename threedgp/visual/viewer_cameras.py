@@ -7,9 +7,9 @@ the same yaw and pitch sees. Field of view and look-at point are set by sliders,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -42,18 +42,12 @@ def orbit_position(camera: Tensor) -> tuple[float, float, float]:
     return x, y, z
 
 
-def make_camera(config: CameraConfig, values: dict[str, float]) -> Tensor:
-    """A camera `[8]` from some of `CAMERA_FIELDS`; the radius defaults to the model's, all else to 0."""
-    fields = {"radius": config.radius, **values}
-    return torch.tensor([fields.get(field, 0.0) for field in CAMERA_FIELDS])
-
-
-def outside_prior(config: CameraConfig, camera: Tensor) -> list[str]:
-    """Fields of a camera `[8]` that lie outside of the prior of training."""
+def outside_prior(config: CameraConfig, camera: Sequence[float]) -> list[str]:
+    """Fields of a camera, in the order of `CAMERA_FIELDS`, that lie outside of the prior of training."""
     found = []
     for field in PRIOR_FIELDS:
         low, high = getattr(config, field)
         slack = TOLERANCE * max(high - low, 1e-3)
-        if not low - slack <= camera[CAMERA_FIELDS.index(field)].item() <= high + slack:
+        if not low - slack <= camera[CAMERA_FIELDS.index(field)] <= high + slack:
             found.append(field)
     return found

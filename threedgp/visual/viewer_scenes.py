@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import rays
+from threedgp.camera.geometry import FOV, rays
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.trajectories import front_circle
 from threedgp.models.generator import Generator, Rendering
@@ -23,7 +23,6 @@ from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
 from threedgp.visual.styles import TruncateTowards, scene_planes
-from threedgp.visual.viewer_cameras import make_camera
 from threedgp.visual.viewer_refinement import RenderSpeed
 from threedgp.visual.views import posterior_cameras, to_arrays
 
@@ -47,17 +46,8 @@ class ViewSettings(NamedTuple):
 
     scene: SceneKey
     kind: Kind
-    yaw: float
-    pitch: float
-    fov: float
-    look_at_yaw: float
-    look_at_pitch: float
-    look_at_radius: float
-
-    @property
-    def camera_fields(self) -> dict[str, float]:
-        """Camera parameters by name."""
-        return {name: value for name, value in self._asdict().items() if name not in ("scene", "kind")}
+    camera: tuple[float, ...]
+    """In the order of `CAMERA_FIELDS`."""
 
 
 class SceneRenderer:
@@ -95,7 +85,7 @@ class SceneRenderer:
     ) -> np.ndarray | None:
         """The image, uint8 `[size, size, 3]`; None if `is_stale` returned True between two chunks of rays."""
         planes = self.planes(settings.scene)
-        camera = make_camera(self.generator.camera_config, settings.camera_fields)[None].to(planes.device)
+        camera = torch.tensor([settings.camera], device=planes.device)
         rendering = self._render(planes, camera, size, is_stale)
         if rendering is None:
             return None
@@ -103,7 +93,7 @@ class SceneRenderer:
         if settings.kind == "depth":
             return depth_colors(depth[0])
         if settings.kind == "normals":
-            return normal_colors(depth_normals(depth, np.array([settings.fov])))[0]
+            return normal_colors(depth_normals(depth, np.array([settings.camera[FOV]])))[0]
         return images[0]
 
     @torch.inference_mode()
