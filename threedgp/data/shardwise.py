@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from threedgp.data import schemas
-from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardWriter
 from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import Progress, progress
 

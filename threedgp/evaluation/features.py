@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder
 from threedgp.evaluation.real_images import take_rows
 from threedgp.evaluation.streams import Stream
@@ -19,6 +18,7 @@ from threedgp.features.moments import Moments
 from threedgp.features.network import FeatureExtractor, Features
 from threedgp.features.statistics import read_vectors
 from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import progress
 

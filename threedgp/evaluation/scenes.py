@@ -13,7 +13,6 @@ from torch import Tensor
 from threedgp.camera.geometry import FOV, YAW, axis_cosines
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
-from threedgp.data.parallel import ordered_map
 from threedgp.data.prepare import resize_depth
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Rejected
@@ -22,6 +21,7 @@ from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import progress
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder
 from threedgp.features.moments import Moments
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 STATISTICS = "statistics.npz"

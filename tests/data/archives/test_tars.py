@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import tarfile
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from genuine_formats import write_tar
-from threedgp.data.archives.tars import MAX_HEADER, tar_members
+from threedgp.data.archives.tars import Member, tar_members
 from threedgp.runtime.errors import UserError
 
 FILES = {"a": b"", "folder/b.bin": bytes(range(256)) * 5, "long/" + "x" * 200: b"1", "caf\u00e9": b"22"}
@@ -20,56 +19,27 @@ FILES = {"a": b"", "folder/b.bin": bytes(range(256)) * 5, "long/" + "x" * 200: b
 def test_offsets_lead_to_the_content(tmp_path: Path, format: int) -> None:
     data = write_tar(tmp_path / "in.tar", FILES, format)
     (tmp_path / "outer").write_bytes(b"?" * 777 + data + b"!" * 999)
-    descriptor = os.open(tmp_path / "outer", os.O_RDONLY)
-    members = list(tar_members(descriptor, "in", 777, len(data)))
-    assert {member.name: os.pread(descriptor, member.size, member.offset) for member in members} == FILES
+    members = list(tar_members(tmp_path / "outer", Member("in", 777, len(data))))
+    outer = (tmp_path / "outer").read_bytes()
+    assert {member.name: outer[member.offset : member.offset + member.size] for member in members} == FILES
     assert all(member.problem is None for member in members)
-    os.close(descriptor)
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     write_tar(tmp_path / "in.tar", {os.fsdecode(b"caf\xe9"): b"1"})
-    with (tmp_path / "in.tar").open("rb") as file:
-        (member,) = tar_members(file.fileno(), "in")
+    (member,) = tar_members(tmp_path / "in.tar")
     assert member.problem == "the file name is not UTF-8" and member.name.encode() == b"caf\\udce9"
-
-
-def test_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
-    header = tarfile.TarInfo("long name")
-    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**40
-    with (tmp_path / "in.tar").open("wb") as file:
-        file.write(header.tobuf(tarfile.GNU_FORMAT))
-        file.truncate(2 * MAX_HEADER + 2**13)
-    with (
-        (tmp_path / "in.tar").open("rb") as file,
-        pytest.raises(UserError, match=r"^in: is not a plain tar.*header of"),
-    ):
-        list(tar_members(file.fileno(), "in"))
-
-
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
-def test_header_that_claims_a_negative_size(tmp_path: Path, kind: bytes) -> None:
-    """tarfile of Python before 3.11.14 goes backwards there, for ever, or reads all of the file into memory."""
-    whole = write_tar(tmp_path / "a.tar", {"first": b"1" * 600})
-    header = bytearray(tarfile.TarInfo("second").tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")  # -512 in base 256
-    header[156:157] = kind
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    (tmp_path / "a.tar").write_bytes(whole[:1536] + header + whole)
-    with (tmp_path / "a.tar").open("rb") as file, pytest.raises(UserError, match=r"a\.tar: .*damaged .*-512 bytes"):
-        list(islice(tar_members(file.fileno(), "a.tar"), 10))
 
 
 def test_without_its_end(tmp_path: Path) -> None:
     data = write_tar(tmp_path / "in.tar", FILES)
     (tmp_path / "in.tar").write_bytes(data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512))
-    with (tmp_path / "in.tar").open("rb") as file, pytest.raises(UserError, match=r"^in: truncated at byte"):
-        list(tar_members(file.fileno(), "in"))
+    with pytest.raises(UserError, match=r"in\.tar: truncated at byte"):
+        list(tar_members(tmp_path / "in.tar"))
 
 
 def test_compressed(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "in.tar.gz", "w:gz"):
         pass
-    with (tmp_path / "in.tar.gz").open("rb") as file, pytest.raises(UserError, match="is not a plain tar file"):
-        list(tar_members(file.fileno(), "in"))
+    with pytest.raises(UserError, match="is not a plain tar file"):
+        list(tar_members(tmp_path / "in.tar.gz"))

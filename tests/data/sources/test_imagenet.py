@@ -187,11 +187,11 @@ def test_stopped_listing_goes_on(opened: Opened, tmp_path: Path, monkeypatch: py
     write_imagenet_tar(tmp_path / "train.tar", files)
     listed, list_class = [], imagenet._class_rows
 
-    def stop_at_45(members: object, wnid: str, label: int) -> object:
+    def stop_at_45(path: Path, wnid: str, tar: object, label: int) -> object:
         if label == 45 and stop:
             raise KeyboardInterrupt
         listed.append(label)
-        return list_class(members, wnid, label)
+        return list_class(path, wnid, tar, label)
 
     monkeypatch.setattr(imagenet, "_class_rows", stop_at_45)
     stop = True
@@ -208,14 +208,12 @@ def test_md5_of_the_official_tar(opened: Opened, tmp_path: Path, monkeypatch: py
     file = tmp_path / "train.tar"
     write_imagenet_tar(file, FILES)
     monkeypatch.setattr(imagenet, "TAR_BYTES", file.stat().st_size)
-    with pytest.raises(
-        UserError, match=r"train\.tar: its MD5 is .*, that of the official file is 1d675b47.*verify_md5"
-    ):
+    with pytest.raises(UserError, match=r"train\.tar: has the checksum md5:.* instead of md5:1d675b47.*verify_md5"):
         opened("imagenet", file)
     assert_all_there(opened("imagenet", file, machine={"verify_md5": False}))
     monkeypatch.setattr(imagenet, "TAR_MD5", hashlib.md5(file.read_bytes()).hexdigest())
     assert_all_there(opened("imagenet", file))
-    monkeypatch.setattr(imagenet, "MD5_BLOCK", None)  # a second time it would fail: it was verified
+    monkeypatch.setattr(imagenet, "mismatch", None)  # a second time it would fail: it was verified
     assert_all_there(opened("imagenet", file))
 
 

@@ -127,31 +127,24 @@ def test_bad_files_are_named(opened: Opened, tmp_path: Path, damage: str) -> Non
 
 def test_row_groups_are_read_once(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])  # groups of 3, 3, 3 and 1 rows
-    source, read, groups = opened("sdip", tmp_path, subset="dogs"), parquet_files._read_images, []
+    source, read, groups = opened("sdip", tmp_path, subset="dogs"), pq.ParquetFile.read_row_group, []
 
-    def counted(path: Path, footer: pq.FileMetaData, group: int) -> pa.ChunkedArray:
-        groups.append((path.name[:11], group))
-        return read(path, footer, group)
+    def counted(file: pq.ParquetFile, group: int, **options: object) -> pa.Table:
+        if options["columns"] == ["image.bytes"]:
+            groups.append((file.metadata.num_rows, group))
+        return read(file, group, **options)
 
-    monkeypatch.setattr(parquet_files, "_read_images", counted)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
     entries = source.entries()
     for start in range(0, 10, 2):
         list(source.read(entries.slice(start, 2)))
-    assert groups == [("train-00000", 0), ("train-00000", 1), ("train-00001", 0), ("train-00001", 1)]
-
-
-def test_few_row_groups_are_kept(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_hub_files(tmp_path, [hub_table(PICTURES)])
-    source = opened("sdip", tmp_path, subset="dogs")
-    monkeypatch.setattr(parquet_files, "MAX_CACHED_BYTES", 1)
-    assert_all_there(source)
-    assert len(source._store._groups) == 1
+    assert groups == [(6, 0), (6, 1), (4, 0), (4, 1)]
 
 
 def test_threads_share_a_source(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])
+    monkeypatch.setattr(parquet_files, "CACHED_GROUPS", 1)  # they take the groups from each other
     source = opened("sdip", tmp_path, subset="dogs")
-    monkeypatch.setattr(parquet_files, "MAX_CACHED_BYTES", 1)  # they take the groups from each other
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(assert_all_there, source) for _ in range(12)]:
             done.result()

@@ -23,6 +23,20 @@ _FLIPS_ROWS, _FLIPS_COLUMNS, _TRANSPOSES = (3, 4, 6, 7), (2, 3, 7, 8), (5, 6, 7,
 """EXIF orientations by the operations that make the image upright: first flips, then the transposition."""
 
 
+def parse_box(value: object) -> Box:
+    """A list of four numbers as a box; fractions are rounded.
+
+    Raises:
+        TypeError: `value` is not a list of numbers.
+        ValueError: it is another number of numbers, or one is not finite or does not fit in 32 bits.
+    """
+    if not isinstance(value, list):
+        raise TypeError(f"{value} is not a box")
+    if len(value) != 4 or not all(abs(edge) < 2**31 for edge in value):
+        raise ValueError(f"{value} is not a box")
+    return [round(edge) for edge in value]
+
+
 def cut_out(data: bytes, box: Box | None) -> NDArray[np.uint8]:
     """The part `box` of an encoded image as upright RGB `[H, W, 3]`; the whole image if `box` is None.
 

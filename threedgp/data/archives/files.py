@@ -101,42 +101,38 @@ class Folder:
         self._real_root = root.resolve()
 
     def files(self) -> Iterator[FileEntry]:
-        folders = [""]
-        while folders:
-            below = folders.pop()
-            try:
-                found = list(os.scandir(self.root / below))
-            except OSError as error:
-                yield FileEntry(below or ".", problem=f"the folder cannot be read: {error.strerror}")
-                continue
-            for entry in found:
-                path = f"{below}/{entry.name}".lstrip("/")
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif entry.is_symlink() and entry.is_dir():
-                    yield FileEntry(path, problem="a symbolic link to a folder is not followed")
-                elif entry.is_symlink():
+        for folder, subfolders, names in os.walk(self.root, onerror=_refuse):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            links = [name for name in subfolders if os.path.islink(f"{folder}/{name}")]
+            for name in names + links:
+                if not name.startswith("."):
+                    path = os.path.relpath(f"{folder}/{name}", self.root)
                     yield self.stat(path) or FileEntry(path, problem="a broken symbolic link")
-                else:
-                    yield _describe(path, entry.stat(follow_symlinks=False))
 
     def stat(self, path: str) -> FileEntry | None:
-        place = self.root / path
+        place = f"{self.root}/{path}"
         try:
-            if place.is_symlink() and not place.resolve().is_relative_to(self._real_root):
-                return FileEntry(path, problem="a symbolic link out of the folder is not followed")
-            status = place.stat()
+            status = os.stat(place)
         except OSError:
             return None
-        return _describe(path, status)
+        problem = None
+        if stat.S_ISDIR(status.st_mode):
+            problem = "a symbolic link to a folder is not followed"
+        elif not stat.S_ISREG(status.st_mode):
+            problem = "neither a file nor a folder"
+        elif os.path.islink(place) and not Path(place).resolve().is_relative_to(self._real_root):
+            return FileEntry(path, problem="a symbolic link out of the folder is not followed")
+        return FileEntry(path, status.st_size, status.st_mtime_ns, problem)
 
     def load(self, path: str) -> bytes:
         try:
             return (self.root / path).read_bytes()
         except OSError as error:
             raise BadPicture(f"cannot be read: {error.strerror}") from None
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"dataset.path: {error.filename} cannot be read: {error.strerror}.")
 
 
 class Zip:
@@ -181,8 +177,3 @@ class Zip:
         unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
         return FileEntry(member.filename, member.file_size, member.CRC, problem)
-
-
-def _describe(path: str, status: os.stat_result) -> FileEntry:
-    problem = None if stat.S_ISREG(status.st_mode) else "neither a file nor a folder"
-    return FileEntry(path, status.st_size, status.st_mtime_ns, problem)

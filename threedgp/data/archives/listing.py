@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -13,10 +14,10 @@ from threedgp.data.archives.boxes import cut_out
 from threedgp.data.archives.files import FileEntry, Tree
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture
 from threedgp.data.archives.references import start_over_if_changed
-from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import MANIFEST, ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.progress import progress
 
 LISTING = pa.schema(
@@ -102,16 +103,16 @@ def first_folders(paths: list[str]) -> tuple[list[str], list[int | None]]:
     return names, [None if folder is None else number[folder] for folder in folders]
 
 
-def tabulate(files: Sequence[FileEntry], ids: Sequence[str], labels: Sequence[int | None]) -> pa.Table:
-    """Rows of the schema LISTING; a file whose label is None lies outside of all classes."""
+def tabulate(
+    files: Sequence[FileEntry], ids: Sequence[str], labels: Sequence[int | None], no_label: str = OUTSIDE
+) -> pa.Table:
+    """Rows of the schema LISTING; a file whose label is None is left out, for the reason `no_label`."""
     rows = [
         {
+            **asdict(file),
             "id": name,
             "label": label or 0,
-            "path": file.path,
-            "size": file.size,
-            "stamp": file.stamp,
-            "problem": file.problem or (OUTSIDE if label is None else None),
+            "problem": file.problem or (None if label is not None else no_label),
         }
         for file, name, label in zip(files, ids, labels, strict=True)
     ]
@@ -120,6 +121,7 @@ def tabulate(files: Sequence[FileEntry], ids: Sequence[str], labels: Sequence[in
 
 def write_listing(folder: Path, rows: pa.Table, meta: dict[str, Any]) -> None:
     """Write `rows` to `folder`, sorted by id, as one shard with a manifest."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a run that was killed before its folder was published
     writer = ShardWriter(folder, rows.schema, "raw", meta, row_group_rows=GROUP_ROWS)
     with progress("download", rows.num_rows) as bar:
         writer.write(0, rows.sort_by("id"))
@@ -132,13 +134,6 @@ def read_listing(shards: ShardFolder) -> pa.Table:
     return pa.concat_tables(shards.iterate())
 
 
-def listing_writer(folder: Path, schema: pa.Schema, meta: dict[str, Any]) -> ShardWriter:
-    """A writer that continues the listing of an earlier run, unless that was made with another `meta`."""
-    listed = (*folder.glob("part-*.parquet"), *folder.glob(".*.done.json"), folder / MANIFEST)
-    start_over_if_changed(folder.with_name("listed.json"), meta, *listed)
-    return ShardWriter(folder, schema, "raw", meta, row_group_rows=GROUP_ROWS)
-
-
 def list_parts(
     folder: Path,
     count: int,
@@ -149,7 +144,9 @@ def list_parts(
     unit: str,
     workers: int,
 ) -> ShardWriter:
-    """Write the listing of a data set that consists of `count` parts; finished shards are kept.
+    """Write the listing of a data set that consists of `count` parts.
+
+    Finished shards of an earlier run are kept, unless that was made with another `meta`.
 
     Args:
         list_part: returns the rows of a part, sorted by id; its ids come after those of the parts before. Called in
@@ -160,7 +157,9 @@ def list_parts(
     Returns:
         the writer, whose manifest is still to be written.
     """
-    writer = listing_writer(folder, schema, meta)
+    listed = (*folder.glob("part-*.parquet"), *folder.glob(".*.done.json"), folder / MANIFEST)
+    start_over_if_changed(folder.with_name("listed.json"), meta, *listed)
+    writer = ShardWriter(folder, schema, "raw", meta, row_group_rows=GROUP_ROWS)
     shards = [range(start, min(start + PARTS_PER_SHARD, count)) for start in range(0, count, PARTS_PER_SHARD)]
     missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
     left = sum(len(shard) for _, shard in missing)
@@ -168,8 +167,8 @@ def list_parts(
     with progress("download", count, unit, done=count - left) as bar:
         for number, shard in missing:
             found = []
-            for _ in shard:
-                found.append(next(tables))
+            for table in islice(tables, len(shard)):
+                found.append(table)
                 bar.advance()
             writer.write(number, pa.concat_tables(found))
     return writer

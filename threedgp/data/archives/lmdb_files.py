@@ -1,32 +1,27 @@
 """LMDB files that map names to encoded images: read-only, without locks, from several threads and processes.
 
-`lmdb_keys` detects damaged tree pages. One kind of damage is not detected: LMDB does not compare the size that a leaf
-page claims for a value with the end of the file, so loading such a value may crash the process.
+One kind of damage is not detected: LMDB does not compare the size that a leaf page claims for a value with the end of
+the file, so loading such a value may crash the process.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
 
 import lmdb
 import pyarrow as pa
 
-from threedgp.data.archives.lmdb_keys import open_unlocked, walk_keys
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.runtime.errors import UserError
 
 DATA = "data.mdb"
-KEYS = pa.schema(
-    [
-        ("id", pa.string()),  # the key
-        ("label", pa.int32()),
-        ("problem", pa.string()),  # always null
-    ]
-)
-KEYS_AT_ONCE = 2**16
 
 _OPENED: dict[tuple[int, int, int], lmdb.Environment] = {}
 """By process and file (device, inode): a file must not be opened twice in a process, nor be used after a fork."""
@@ -44,7 +39,9 @@ def open_lmdb(file: Path) -> lmdb.Environment:
     with _OPENING:
         if key not in _OPENED:
             try:
-                environment = open_unlocked(file)
+                environment = lmdb.open(
+                    str(file), subdir=False, readonly=True, lock=False, readahead=False, create=False
+                )
             except (lmdb.Error, OSError) as error:
                 raise UserError(f"{file}: is not an LMDB, or is damaged ({error}); download it again.") from None
             # LMDB maps the file into memory: access to a missing page would crash the process.
@@ -61,21 +58,37 @@ def count_keys(file: Path) -> int:
     return int(open_lmdb(file).stat()["entries"])
 
 
-def list_keys(file: Path, label: int) -> Iterator[pa.Table]:
-    """Tables of the schema KEYS, in the order of the keys; no value is read.
+def list_keys(file: Path) -> pa.Array:
+    """The keys of an LMDB as strings, in their order; no value is read.
+
+    A child process lists them, because LMDB aborts the process on some damaged pages, such as the zeros that a gap in
+    a download leaves.
 
     Raises:
         UserError: the LMDB is damaged, or a key is not UTF-8.
     """
-    for keys in walk_keys(file, KEYS_AT_ONCE):
-        try:
-            names = keys.cast(pa.string())
-        except pa.ArrowInvalid:
-            raise UserError(
-                f"{file}: has keys that are not UTF-8; it is damaged, or is not an LMDB of images like those of LSUN."
-            ) from None
-        count = len(names)
-        yield pa.table([names, pa.array([label] * count, pa.int32()), pa.nulls(count, pa.string())], schema=KEYS)
+    open_lmdb(file)
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_read_keys, file).result().cast(pa.string())
+    except BrokenProcessPool:
+        raise UserError(f"{file}: is damaged (LMDB crashes on it); download it again.") from None
+    except lmdb.Error as error:
+        raise UserError(f"{file}: is damaged ({error}); download it again.") from None
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{file}: has keys that are not UTF-8; it is damaged, or is not an LMDB of images like those of LSUN."
+        ) from None
+
+
+def _read_keys(file: Path) -> pa.Array:
+    with open_lmdb(file).begin() as transaction, transaction.cursor() as cursor:
+        count = count_keys(file)
+        # Damaged pages may form a cycle.
+        keys = pa.array(islice(cursor.iternext(keys=True, values=False), count + 1), pa.binary())
+    if len(keys) != count:
+        raise lmdb.CorruptedError(f"it does not list {count} keys, as it should")
+    return keys
 
 
 class LmdbStore:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from threedgp.data.archives.boxes import Box, parse_box
 from threedgp.data.archives.listing import MAX_CLASSES, list_parts
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged
@@ -40,8 +41,8 @@ ROWS = pa.schema(
     ]
 )
 BOX_COLUMNS = ("bounding_box", "box")
-MAX_CACHED_BYTES = 2**29
-"""Row groups that are kept in memory; the newest one is kept whatever its size."""
+CACHED_GROUPS = 8
+"""Row groups that are kept in memory; those of the hub hold 100 images."""
 
 
 def find_parquet(folder: Path) -> list[str]:
@@ -159,17 +160,21 @@ def _list_rows(path: Path, stem: str, number: int, labelled: bool) -> pa.Table:
     opened = _open(path)
     _image_column(opened.schema_arrow, path)
     columns = [name for name in ("label", *BOX_COLUMNS) if name in opened.schema_arrow.names]
-    count = opened.metadata.num_rows
-    box_column = next((name for name in BOX_COLUMNS if name in columns), None)
-    boxes, labels = pa.nulls(count, ROWS.field("box").type), pa.array(np.zeros(count, np.int64))
-    try:
+    with _named(path):
         table = opened.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+    count = opened.metadata.num_rows
+    labels, boxes = pa.array(np.zeros(count, np.int64)), pa.nulls(count, ROWS.field("box").type)
     if labelled and "label" in columns:
-        labels = _integers(table["label"], path)
-    if box_column:
-        boxes = _boxes(table[box_column], path)
+        try:
+            labels = table["label"].cast(pa.int64())
+        except pa.ArrowException:
+            raise UserError(f"{path}: column 'label' holds {table['label'].type}, not class numbers.") from None
+    for name in (name for name in BOX_COLUMNS if name in columns):
+        try:
+            boxes = pa.array([box and _box(box) for box in table[name].to_pylist()], ROWS.field("box").type)
+        except TypeError:
+            message = f"a column of boxes holds {table[name].type}, not [top, bottom, left, right]"
+            raise UserError(f"{path}: {message}.") from None
     wrong = pc.fill_null(pc.or_(pc.less(labels, 0), pc.greater_equal(labels, MAX_CLASSES)), True)
     return pa.table(
         {
@@ -184,24 +189,12 @@ def _list_rows(path: Path, stem: str, number: int, labelled: bool) -> pa.Table:
     )
 
 
-def _integers(column: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
+def _box(edges: list[float]) -> Box:
+    """`edges` as a box; an invalid one becomes a box that fits no image, so that only its image is left out."""
     try:
-        return column.cast(pa.int64())
-    except pa.ArrowException:
-        raise UserError(f"{path}: column 'label' holds {column.type}, not class numbers.") from None
-
-
-def _boxes(column: pa.ChunkedArray, path: Path) -> pa.Array:
-    """Four integers each; fractions are rounded, and invalid numbers become a box that fits no image."""
-    try:
-        lists = column.cast(pa.list_(pa.float64())).combine_chunks()
-    except pa.ArrowException:
-        raise UserError(f"{path}: a column of boxes holds {column.type}, not [top, bottom, left, right].") from None
-    edges = pc.round(lists.flatten())
-    valid = pc.and_(pc.is_finite(edges), pc.less(pc.abs(edges), 2**31))
-    integers = pc.if_else(valid, edges, None).cast(pa.int32())
-    offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, integers, mask=lists.is_null())
+        return parse_box(edges)
+    except ValueError:
+        return []
 
 
 class ParquetStore:
@@ -212,40 +205,31 @@ class ParquetStore:
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self._paths = [root / name for name in names]
-        self._footers: dict[int, pq.FileMetaData] = {}
-        self._starts: dict[int, np.ndarray] = {}
-        self._groups: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
+        # One thread reads at a time: the others mostly want the same rows.
         self._lock = threading.Lock()
+        self._file = lru_cache(maxsize=None)(self._open_file)
+        self._group = lru_cache(CACHED_GROUPS)(self._read_group)
 
     def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
-        places = zip(entries["file"].to_pylist(), entries["row"].to_pylist(), strict=True)
-        for number, rows in groupby(places, key=lambda place: place[0]):
-            starts = self._group_starts(number)
-            for _, row in rows:
+        for number, row in zip(entries["file"].to_pylist(), entries["row"].to_pylist(), strict=True):
+            with self._lock:
+                starts = self._file(number)[1]
                 group = int(np.searchsorted(starts, row, side="right")) - 1
                 data = self._group(number, group)[row - starts[group]].as_py()
-                yield BadPicture("the row holds no picture") if data is None else check_size(len(data)) or data
+            yield BadPicture("the row holds no picture") if data is None else check_size(len(data)) or data
 
-    def _group_starts(self, number: int) -> np.ndarray:
-        """Number of the first row of each row group, and of all rows."""
-        with self._lock:
-            if number not in self._starts:
-                self._footers[number] = footer = _open(self._paths[number]).metadata
-                sizes = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-                self._starts[number] = np.cumsum([0, *sizes])
-            return self._starts[number]
+    def _open_file(self, number: int) -> tuple[pq.ParquetFile, np.ndarray]:
+        """File `number`, and the numbers of the first rows of its row groups."""
+        opened = _open(self._paths[number])
+        sizes = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
+        return opened, np.cumsum([0, *sizes])
 
-    def _group(self, number: int, group: int) -> pa.ChunkedArray:
-        # One thread reads at a time: the others mostly want the same rows.
-        with self._lock:
-            images = self._groups.get((number, group))
-            if images is None:
-                images = _read_images(self._paths[number], self._footers[number], group)
-                self._groups[number, group] = images
-                while len(self._groups) > 1 and sum(one.nbytes for one in self._groups.values()) > MAX_CACHED_BYTES:
-                    self._groups.popitem(last=False)
-            self._groups.move_to_end((number, group))
-            return images
+    def _read_group(self, number: int, group: int) -> pa.ChunkedArray:
+        opened, path = self._file(number)[0], self._paths[number]
+        with _named(path):
+            column = _image_column(opened.schema_arrow, path)
+            images = opened.read_row_group(group, columns=[column], use_threads=False).column(0)
+        return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
@@ -267,23 +251,16 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     return next(iter(found.values()))
 
 
-def _read_images(path: Path, footer: pq.FileMetaData, group: int) -> pa.ChunkedArray:
-    try:
-        opened = pq.ParquetFile(path, metadata=footer)
-        column = _image_column(opened.schema_arrow, path)
-        images = opened.read_row_group(group, columns=[column], use_threads=False).column(0)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
-
-
 def _open(path: Path) -> pq.ParquetFile:
-    try:
+    with _named(path):
         return pq.ParquetFile(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raise a UserError that names the file if it cannot be read."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
-    return UserError(f"{path}: is not a Parquet file, or is damaged ({reason}); download it again.")
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: is not a Parquet file, or is damaged ({reason}); download it again.") from None

@@ -6,12 +6,11 @@ WordNet ids, which is the order of the labels on the Hugging Face hub.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -28,9 +27,10 @@ from threedgp.data.archives.tars import Member, tar_members
 from threedgp.data.shards import ShardFolder, read_manifest
 from threedgp.data.source import Contents, Published, SourceKind
 from threedgp.fetch.hub import HUB
+from threedgp.fetch.remote import Remote, mismatch
 from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.progress import progress, say
+from threedgp.runtime.progress import say
 
 WNID = re.compile(r"n\d{8}")
 """WordNet id, the name of a class."""
@@ -47,7 +47,6 @@ INSTRUCTIONS = (
     f"{REPO} on the Hugging Face hub (data/train-*.parquet), or set it to null to download those with your HF_TOKEN"
 )
 
-MD5_BLOCK = 16 * 2**20
 MAX_COUNTED_TAR = 2**31
 """Bytes; the images in a larger tar are not counted before stage `download` lists them, which takes a minute."""
 
@@ -118,7 +117,9 @@ def contents(path: Path, subset: str | None) -> Contents | None:
     size = tar.stat().st_size
     if size == TAR_BYTES:
         return Contents(size, NUM_IMAGES)
-    return Contents(size, _count_images(tar) if size <= MAX_COUNTED_TAR else None)
+    if size > MAX_COUNTED_TAR:
+        return Contents(size)
+    return Contents(size, sum(_class_rows(tar, wnid, member, 0).num_rows for wnid, member in _class_tars(tar)))
 
 
 # ---- The official tar, which holds one tar per class -----------------------------------------------------------------
@@ -142,75 +143,50 @@ def _tar_at(path: Path) -> Path:
 
 
 def _list_tar(path: Path, folder: Path, machine: MachineConfig) -> None:
-    files = refer(path.parent, [path.name])
-    with path.open("rb", buffering=0) as file:
-        classes = _class_tars(file.fileno(), path)
+    files, classes = refer(path.parent, [path.name]), _class_tars(path)
 
-        def list_class(label: int) -> pa.Table:
-            wnid, tar = classes[label]
-            members = tar_members(file.fileno(), f"{path} ({tar.name})", tar.offset, tar.size)
-            return _class_rows(members, wnid, label)
+    def list_class(label: int) -> pa.Table:
+        wnid, tar = classes[label]
+        return _class_rows(path, wnid, tar, label)
 
-        meta = {"source": "imagenet", "layout": "tar", "files": files, "class_names": [wnid for wnid, _ in classes]}
-        writer = list_parts(folder, len(classes), list_class, MEMBERS, meta, unit="classes", workers=machine.workers)
+    meta = {"source": "imagenet", "layout": "tar", "files": files, "class_names": [wnid for wnid, _ in classes]}
+    writer = list_parts(folder, len(classes), list_class, MEMBERS, meta, unit="classes", workers=machine.workers)
     if machine.verify_md5 and files[0]["size"] == TAR_BYTES:
         _verify_md5(path, folder.with_name("verified.json"), files[0])
     writer.finish()
 
 
-def _class_tars(descriptor: int, path: Path) -> list[tuple[str, Member]]:
+def _class_tars(path: Path) -> list[tuple[str, Member]]:
     """The class tars in the outer tar, sorted by class."""
     found: dict[str, Member] = {}
-    for member in tar_members(descriptor, str(path)):
-        wnid, dot, suffix = member.name.rpartition("/")[2].partition(".")
-        if WNID.fullmatch(wnid) and (dot, suffix) == (".", "tar") and member.problem is None:
-            if wnid in found:
-                raise UserError(f"{path}: holds class {wnid} twice; {INSTRUCTIONS}.")
-            found[wnid] = member
+    for member in tar_members(path):
+        name = PurePosixPath(member.name)
+        if WNID.fullmatch(name.stem) and name.suffix == ".tar" and member.problem is None:
+            if name.stem in found:
+                raise UserError(f"{path}: holds class {name.stem} twice; {INSTRUCTIONS}.")
+            found[name.stem] = member
     if not found:
         raise UserError(f"{path}: holds no class tars (n01440764.tar, ...); {INSTRUCTIONS}.")
     return sorted(found.items())
 
 
-def _class_rows(members: Iterable[Member], wnid: str, label: int) -> pa.Table:
+def _class_rows(path: Path, wnid: str, tar: Member, label: int) -> pa.Table:
     """Rows of one class, sorted by id. Of files with the same name the last counts, as in unpacking."""
-    images = (member for member in members if member.problem or PurePosixPath(member.name).suffix.lower() in SUFFIXES)
-    by_name = {member.name.removeprefix("./"): member for member in images}
-    rows = [
-        {
-            "id": f"{wnid}/{name}",
-            "label": label,
-            "problem": member.problem,
-            "offset": member.offset,
-            "size": member.size,
-        }
-        for name, member in sorted(by_name.items())
-    ]
-    return pa.Table.from_pylist(rows, MEMBERS)
-
-
-def _count_images(path: Path) -> int:
-    with path.open("rb", buffering=0) as file:
-        return sum(
-            _class_rows(tar_members(file.fileno(), str(path), tar.offset, tar.size), wnid, label=0).num_rows
-            for wnid, tar in _class_tars(file.fileno(), path)
-        )
+    rows = {}
+    for member in tar_members(path, tar):
+        if member.problem or PurePosixPath(member.name).suffix.lower() in SUFFIXES:
+            name = f"{wnid}/{member.name.removeprefix('./')}"
+            rows[name] = {**asdict(member), "id": name, "label": label}
+    return pa.Table.from_pylist(list(rows.values()), MEMBERS).sort_by("id")
 
 
 def _verify_md5(path: Path, record: Path, file: Reference) -> None:
     """Compare the checksum of the official tar, once: `record` says for which file that was done."""
     if record.is_file() and json.loads(record.read_text()) == file:
         return
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as stream, progress("download: MD5", TAR_BYTES >> 20, "MiB") as bar:
-        while block := stream.read(MD5_BLOCK):
-            digest.update(block)
-            bar.advance(len(block) >> 20)
-    if digest.hexdigest() != TAR_MD5:
-        raise UserError(
-            f"{path}: its MD5 is {digest.hexdigest()}, that of the official file is {TAR_MD5}; download it again, or "
-            "set machine.verify_md5 to false."
-        )
+    say(f"download: verifying the MD5 of {path}, which takes minutes")
+    if problem := mismatch(Remote(path.name, str(path), checksum=f"md5:{TAR_MD5}"), path):
+        raise UserError(f"{path}: {problem}; download it again, or set machine.verify_md5 to false.")
     write_json(record, file)
 
 

@@ -9,9 +9,11 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+
 from threedgp.config import Config, MachineConfig
-from threedgp.data.archives.listing import ListedSource, listing_writer
-from threedgp.data.archives.lmdb_files import DATA, KEYS, LmdbStore, count_keys, list_keys
+from threedgp.data.archives.listing import ListedSource, write_listing
+from threedgp.data.archives.lmdb_files import DATA, LmdbStore, count_keys, list_keys
 from threedgp.data.archives.references import Reference, check_unchanged, refer, start_over_if_changed
 from threedgp.data.archives.zip_members import extract_member
 from threedgp.data.shards import ShardFolder
@@ -21,7 +23,6 @@ from threedgp.fetch.remote import Remote
 from threedgp.runtime.addresses import expanded
 from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.progress import progress
 
 PUBLISHED = {
     # The publisher states neither the exact size nor a checksum.
@@ -43,17 +44,12 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
         files, file = refer(root, [found.relative_to(root).as_posix()]), found
     else:
         files, file = [_unpack(found, subset, folder, machine)], folder / DATA
-    total = count_keys(file)
-    if total == 0:
+    keys = list_keys(file)
+    if len(keys) == 0:
         raise UserError(f"{file}: the LMDB is empty; {instructions(subset)}.")
+    labels, problems = pa.repeat(pa.scalar(0, pa.int32()), len(keys)), pa.nulls(len(keys), pa.string())
     meta = {"source": "lsun", "class_names": [subset], "inside": file == folder / DATA, "files": files}
-    writer = listing_writer(folder, KEYS, meta)
-    with progress("download", total) as bar:
-        for number, rows in enumerate(list_keys(file, label=0)):
-            if not writer.done(number):
-                writer.write(number, rows)
-            bar.advance(rows.num_rows)
-    writer.finish()
+    write_listing(folder, pa.table({"id": keys, "label": labels, "problem": problems}), meta)
 
 
 def open_lsun(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource:

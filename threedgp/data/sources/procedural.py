@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from threedgp.config import Config, DownloadConfig
 from threedgp.data.images import decode_image, encode_image
-from threedgp.data.parallel import ordered_map
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture, SourceKind
 from threedgp.data.world.rendering import render_background, render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 from threedgp.runtime.atomic import require_free
+from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.progress import progress
 
 RAW = pa.schema(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -24,17 +25,14 @@ from threedgp.data.archives.listing import (
     first_folders,
     list_pictures,
     read_listing,
+    tabulate,
     write_listing,
 )
 from threedgp.data.archives.pictures import BadPicture, decode_depth, decode_picture
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, SourceKind
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.progress import progress
 
-RGBD_LISTING = pa.schema(
-    [*LISTING, ("depth_path", pa.string()), ("depth_size", pa.int64()), ("depth_stamp", pa.int64())]
-)
 DEPTH_SUFFIX = "_depth.png"
 LABELS = "dataset.json"
 
@@ -52,19 +50,21 @@ def download(path: Path, folder: Path) -> None:
     if not images:
         raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no images beside them.")
     class_names, labels, unlabeled = _labels(tree, path, [file.path for file in images])
-    rows: dict[str, dict[str, object]] = {}
-    with progress("download", len(images)) as bar:
-        for image, label in zip(images, labels, strict=True):
-            name = str(PurePosixPath(image.path).with_suffix(""))
-            depth = depths.get(name + DEPTH_SUFFIX)
-            problem = image.problem or (unlabeled if label is None else None)
-            problem = problem or (f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem)
-            if name in rows:
-                name, problem = image.path, f"another picture is called {name}"
-            rows[name] = _row(name, label or 0, image, depth or FileEntry(""), problem)
-            bar.advance()
-    table = pa.Table.from_pylist(list(rows.values()), RGBD_LISTING)
-    write_listing(folder, table, {"source": "rgbd", "class_names": class_names})
+    found: dict[str, FileEntry] = {}
+    maps = []
+    for image in images:
+        name = str(PurePosixPath(image.path).with_suffix(""))
+        depth = depths.get(name + DEPTH_SUFFIX)
+        problem = f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem
+        if name in found:
+            name, problem = image.path, f"another picture is called {name}"
+        found[name] = replace(image, problem=image.problem or problem)
+        maps.append(depth or FileEntry(""))
+    rows = tabulate(list(found.values()), list(found), labels, unlabeled)
+    for key in ("path", "size", "stamp"):
+        field = LISTING.field(key).with_name(f"depth_{key}")
+        rows = rows.append_column(field, pa.array([getattr(depth, key) for depth in maps], field.type))
+    write_listing(folder, rows, {"source": "rgbd", "class_names": class_names})
 
 
 class RgbdSource:
@@ -89,20 +89,6 @@ class RgbdSource:
                 yield RawPicture(row["id"], row["label"], rgb, _fit(depth, *rgb.shape[:2]))
             except BadPicture as reason:
                 yield RawPicture(row["id"], row["label"], error=str(reason))
-
-
-def _row(name: str, label: int, image: FileEntry, depth: FileEntry, problem: str | None) -> dict[str, object]:
-    return {
-        "id": name,
-        "label": label,
-        "path": image.path,
-        "size": image.size,
-        "stamp": image.stamp,
-        "problem": problem,
-        "depth_path": depth.path,
-        "depth_size": depth.size,
-        "depth_stamp": depth.stamp,
-    }
 
 
 def _fit(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

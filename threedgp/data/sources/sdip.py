@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from threedgp.config import Config, MachineConfig
 from threedgp.data.archives import parquet_files
-from threedgp.data.archives.boxes import Box, upright_box
+from threedgp.data.archives.boxes import Box, parse_box, upright_box
 from threedgp.data.archives.listing import ListedSource
 from threedgp.data.archives.pictures import BadPicture
 from threedgp.data.archives.references import Reference, refer, start_over_if_changed
@@ -129,7 +129,7 @@ def read_list(path: Path) -> list[Photograph]:
         if not isinstance(entries, list) or not entries:
             raise ValueError("it is empty or not a list")
         return [
-            Photograph(f"{number:06d}", _url(entry["image_name"]), _box(entry["bounding_box"]))
+            Photograph(f"{number:06d}", _url(entry["image_name"]), parse_box(entry["bounding_box"]))
             for number, entry in enumerate(entries)
         ]
     except FileNotFoundError:
@@ -146,12 +146,6 @@ def _url(value: object) -> str:
         raise ValueError(f"{value} is not a URL")
     value.encode()  # raises ValueError for half of a surrogate pair, which JSON can contain
     return value
-
-
-def _box(value: object) -> Box:
-    if not isinstance(value, list) or len(value) != 4 or any(abs(edge) > 2**31 - 1 for edge in value):
-        raise ValueError(f"{value} is not a box")
-    return [round(edge) for edge in value]
 
 
 def _download_list(path: Path, folder: Path, machine: MachineConfig) -> tuple[Path, list[Reference]]:
