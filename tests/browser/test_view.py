@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from threedgp.camera.geometry import FOV, PITCH, YAW
 from threedgp.data.images import decode_image
 from threedgp.visual.viewer import Session, open_server, serve
 from threedgp.visual.viewer_scenes import SceneKey, SceneRenderer
@@ -105,8 +106,8 @@ def test_picture_mouse_sliders_and_views(watched, opened):
     scene = SceneKey(0, None, 1.0)
     own, order = renderer.own_camera(scene), session.request()
     assert order.settings.scene == scene and order.size == SIZE
-    assert (order.settings.yaw, order.settings.pitch) == pytest.approx((own[0].item(), own[1].item()), abs=1e-3)
-    assert order.settings.fov == pytest.approx(own[3].item(), abs=1e-3)
+    assert order.settings.camera[:2] == pytest.approx(own[:2].tolist(), abs=1e-3)
+    assert order.settings.camera[FOV] == pytest.approx(own[3].item(), abs=1e-3)
 
     box = page.locator("canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -116,8 +117,8 @@ def test_picture_mouse_sliders_and_views(watched, opened):
     page.mouse.up()
     turned = settled(page, session, renderer)
     moved = session.request().settings
-    assert moved.yaw > order.settings.yaw + 0.05, "what is in front follows the mouse to the right"
-    assert moved.pitch > order.settings.pitch + 0.01, "and upwards, as seen from further below"
+    assert moved.camera[YAW] > order.settings.camera[YAW] + 0.05, "what is in front follows the mouse to the right"
+    assert moved.camera[PITCH] > order.settings.camera[PITCH] + 0.01, "and upwards, as seen from further below"
     assert difference(turned, first) > CHANGED
 
     seed = page.get_by_role("textbox").first
@@ -127,7 +128,7 @@ def test_picture_mouse_sliders_and_views(watched, opened):
     other = settled(page, session, renderer)
     assert difference(other, turned) > CHANGED
     settings = session.request().settings
-    assert (settings.yaw, settings.pitch) == (moved.yaw, moved.pitch), "the camera stays"
+    assert settings.camera[:2] == moved.camera[:2], "the camera stays"
 
     session.kind.value = "Depth"
     assert difference(settled(page, session, renderer), other) > CHANGED

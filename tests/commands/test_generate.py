@@ -111,7 +111,7 @@ def test_a_picture_that_somebody_spoilt_is_named(threedgp, refused, model_folder
 def test_output_that_cannot_be_written(refused, model_folder, tmp_path):
     (tmp_path / "file").write_text("")
     told = refused("generate", model_folder, "--out", tmp_path / "file")
-    assert told.startswith(f"{tmp_path / 'file'}: cannot be written to (File exists)")
+    assert told.startswith(f"--out: {tmp_path / 'file'} cannot be written (File exists)")
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,12 @@ def test_a_record_that_is_no_text_is_passed_over(tmp_path):
 def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
-        with pytest.raises(UserError, match=r"cannot be written to \(.*\); name another folder with --out"):
+        with pytest.raises(UserError, match=r"--out: .* cannot be written \(.*\)"):
             OutputFolder(place)
 
 
 def test_full_disk_is_told(tmp_path):
     folder = OutputFolder(tmp_path)
-    with pytest.raises(UserError, match=r"No space left on device.*it continues from here"):
+    with pytest.raises(UserError, match=r"No space left on device"):
         with folder.adding("a.png", ORIGIN):
             raise OSError(28, "No space left on device")

@@ -241,9 +241,7 @@ def test_numbers_that_cannot_be_written_are_told_and_the_features_stay(
     with pytest.raises(SystemExit) as left:
         stages.evaluate.main(Path("params.yaml"), images=samples, out=Path("mine.json"))
     assert left.value.code == 2
-    assert capsys.readouterr().err == (
-        "error: --out: mine.json cannot be written (Permission denied); choose a file in another folder.\n"
-    )
+    assert "error: --out: mine.json cannot be written (Permission denied)" in capsys.readouterr().err
     assert list(Path(".scratch/evaluate-samples").rglob("*.npz"))
 
 

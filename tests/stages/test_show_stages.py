@@ -80,7 +80,7 @@ def test_the_page_shows_all_numbers_and_settings(shown: Path) -> None:
     assert "swd" in head and "swd_untrained" in details
     assert {name: rows[name] for name in head | details} == {name: str(x) for name, x in (head | details).items()}
     assert f"<h1>{html.escape(TITLE)}</h1>" in page and "<b>" not in page
-    assert "4 thousand images in 50 s, 80 images a second; the model is the best one, after 2 thousand" in page
+    assert "4 thousand images in 50 s, 80 images per second; the model is the best one, after 2 thousand" in page
     assert not re.findall(r"(?:src|href|action|poster|srcset)=[\"'](?!data:|#)", page)
     assert not re.findall(r"url\((?!#)", page) and "@import" not in page
 
@@ -96,7 +96,7 @@ def test_a_missing_result_is_one_sentence(
         stages.report.main(Path("params.yaml"))
     error = capsys.readouterr().err
     assert left.value.code == 2 and error.count("\n") == 1
-    assert error.startswith("error: results/renders/samples.png: the report shows this and it is missing")
+    assert error.startswith("error: results/renders/samples.png: missing")
     assert Path("results/report.html").read_bytes() == before
     shutil.rmtree("results/model")
     with pytest.raises(SystemExit) as left:

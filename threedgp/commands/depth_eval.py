@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,7 +38,8 @@ def depth_eval(
     from threedgp.config import DepthConfig
     from threedgp.depth.estimator import build_estimator
     from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
-    from threedgp.runtime.targets import require_writable
+    from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.targets import require_writable, writing
 
     settings = {"estimator": estimator, "weights": weights, "batch_size": batch_size}
     try:
@@ -55,19 +56,12 @@ def depth_eval(
         raise UserError(f"{images}: no image has a score; {results[0].name}: {results[0].reason}.")
     try:
         if json:
-            _write(json, settings, results, mean)
+            rejected = [{"picture": one.name, "reason": one.reason} for one in results if one.score is None]
+            scores = [{"picture": one.name, **asdict(one.score)} for one in results if one.score]
+            with writing(json, "--json"):
+                write_json(json, {**settings, "mean": asdict(mean), "pictures": scores, "rejected": rejected})
     finally:  # after the file, which must be written even if the terminal was closed
         Console().print(_table(results, mean))
-
-
-def _write(file: Path, settings: dict[str, Any], results: Sequence[Result], mean: Score) -> None:
-    from threedgp.runtime.atomic import write_json
-    from threedgp.runtime.targets import writing
-
-    rejected = [{"picture": one.name, "reason": one.reason} for one in results if one.score is None]
-    scores = [{"picture": one.name, **asdict(one.score)} for one in results if one.score]
-    with writing(file, "--json"):
-        write_json(file, {**settings, "mean": asdict(mean), "pictures": scores, "rejected": rejected})
 
 
 def _table(results: Sequence[Result], mean: Score) -> Table:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.targets import writing
 
 RECORD = "made.jsonl"
 """One line per file, in the order of writing; the last line about a file counts."""
@@ -28,7 +28,7 @@ class OutputFolder:
         """
         self.folder = folder
         self._origins: dict[str, Any] = {}
-        with self._writing():
+        with writing(folder, "--out"):
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / RECORD).open("a+", encoding="utf-8", errors="replace") as record:
                 record.seek(0)
@@ -53,21 +53,11 @@ class OutputFolder:
         Raises:
             UserError: it cannot be written.
         """
-        with self._writing():
+        with writing(self.folder, "--out"):
             yield self.folder / name
             with (self.folder / RECORD).open("a", encoding="utf-8") as record:
                 record.write(json.dumps({"file": name, **origin}, ensure_ascii=False) + "\n")
         self._origins[name] = dict(origin)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: cannot be written to ({error.strerror or error}); name another folder with --out, "
-                "or solve this and run the same command again: it continues from here."
-            ) from None
 
 
 def count_of(count: int, noun: str) -> str:

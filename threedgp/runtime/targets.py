@@ -31,5 +31,6 @@ def writing(target: Path, option: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{option}: {target} cannot be written ({error.strerror or error}); choose a file in another folder."
+            f"{option}: {target} cannot be written ({error.strerror or error}); "
+            "solve this and run the same command again, or choose another folder."
         ) from None
