@@ -1,4 +1,4 @@
-"""Stage `depth`: monocular depth of the selected pictures."""
+"""Stage `depth`: monocular depth of the selected images."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from threedgp.runtime.processes import join_group
 app = typer.Typer(add_completion=False)
 PreviewOption = Annotated[
     Path | None,
-    typer.Option("--preview", metavar="FILE.png", help="Only write photographs beside their depth to this picture."),
+    typer.Option("--preview", metavar="FILE.png", help="Only write some images beside their depth to this file."),
 ]
 RowsOption = Annotated[int, typer.Option("--rows", min=1, help="Rows of the preview.")]
 
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = None, rows: RowsOption = 6) -> None:
-    """Estimate depth of the selected pictures with `depth.estimator`, into data/<dataset>/depth.
+    """Estimate depth of the selected images with `depth.estimator`, into data/<dataset>/depth.
 
     The estimator sees the original pixels inside the crop box; its maps are brought to `dataset.resolution` and scaled
     to 16 bits, larger = farther. Maps that cannot be used are listed with a reason in rejects.parquet. A stopped run
     goes on with the first shard that is missing. machine.processes shares the shards out, one process for each GPU;
     torchrun, too. Their number changes nothing in the result.
 
-    With --preview a few pictures are estimated to be looked at (near is dark, far is bright), and nothing else is done.
+    With --preview only a few images are estimated and drawn beside their depth (near is dark, far is bright).
     """
     if picture:
         with clear_errors():
@@ -53,10 +53,10 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
 
 
 def show(config: Config, target: Path, rows: int) -> None:
-    """Write the preview to `target`; say which pictures have no depth, and why.
+    """Write the preview to `target`; print which images have no depth, and why.
 
     Raises:
-        UserError: `target` is no PNG or cannot be written, or the estimator or its pictures cannot be had.
+        UserError: `target` is not a PNG or cannot be written, or the estimator or its images are missing.
     """
     from threedgp.depth.preview import preview
     from threedgp.runtime.targets import require_writable, writing

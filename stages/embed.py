@@ -1,4 +1,4 @@
-"""Stage `embed`: classifier features of the selected pictures, which the discriminator learns to predict."""
+"""Stage `embed`: classifier features of the selected images, which the discriminator learns to predict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Compute the features that training distils, into data/<dataset>/embed.
 
-    Reads the prepared pictures and the ids that were selected; writes one float16 vector for each of them, or none
+    Reads the prepared images and the ids that were selected; writes one float16 vector for each of them, or none
     where `embed.network` is none. A stopped run goes on with the first shard that is missing. machine.processes shares
     the shards out, one process for each GPU; torchrun, too. Their number changes nothing in the result.
     """

@@ -1,4 +1,4 @@
-"""Stage `features`: classifier features of every prepared picture, and the statistics of the real set."""
+"""Stage `features`: classifier features of every prepared image, and the statistics of the real set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Compute the features that selection and the Frechet distance rest on, into data/<dataset>/features.
 
-    Reads the prepared pictures; writes one feature vector a picture, and count, mean and covariance of the whole set.
+    Reads the prepared images; writes one feature vector per image, and count, mean and covariance of the whole set.
     A stopped run goes on with the first shard that is missing. machine.processes shares the shards out, one process
     for each GPU; torchrun, too. Their number changes nothing in the result.
     """

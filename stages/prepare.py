@@ -1,4 +1,4 @@
-"""Stage `prepare`: square pictures of one size."""
+"""Stage `prepare`: square images of one size."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Crop the raw pictures to squares of `dataset.resolution` pixels, into data/<dataset>/prepared.
+    """Crop the raw images to squares of `dataset.resolution` pixels, into data/<dataset>/prepared.
 
     Pictures that cannot be used are listed with a reason in rejects.parquet. A stopped run goes on with the first
-    shard that is missing. machine.workers threads share the pictures, machine.processes (or torchrun) the shards; their
+    shard that is missing. machine.workers threads share the images, machine.processes (or torchrun) the shards; their
     numbers change nothing in the result.
     """
     with open_stage("prepare", params, shared=True) as stage:

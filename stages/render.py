@@ -1,4 +1,4 @@
-"""Stage `render`: what the model makes, for people to look at."""
+"""Stage `render`: images, videos and meshes of the model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Draw grids of pictures, depth and normals, views from several cameras, films and meshes, into results/renders.
+    """Draw grids of images, depth and normals, views from several cameras, videos and meshes, into results/renders.
 
-    All scenes are functions of `render.seed`. real.png shows training pictures beside their estimated depth.
+    All scenes are functions of `render.seed`. real.png shows training images beside their estimated depth.
     """
     from threedgp.data.shards import ShardFolder
     from threedgp.models.loading import load_model, read_model_config

@@ -14,9 +14,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Put pictures, flights, curves, cameras and numbers into one self-contained page, results/report.html.
+    """Write images, videos, curves, cameras and metrics into one self-contained page, results/report.html.
 
-    It opens from disk in any browser and asks the network for nothing.
+    It opens from disk in any browser and loads nothing from the network.
     """
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder

@@ -15,9 +15,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Join pictures, depth and embeddings of the selected pictures, shuffled once, into data/<dataset>/shards.
+    """Join images, depth and embeddings of the selected images, shuffled once, into data/<dataset>/shards.
 
-    Pictures without usable depth are left out. The manifest says how many pictures each class has. A stopped run goes
+    Images without usable depth are left out. The manifest holds the number of images per class. A stopped run goes
     on with the first shard that is missing.
     """
     with open_stage("shards", params) as stage:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 GRID = (4, 4)
-"""Rows and columns of pictures, each beside its depth, that show how training goes."""
+"""Rows and columns of the grid of samples, each beside its depth, drawn during training."""
 
 
 def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
@@ -131,7 +131,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             trainer = prepare_trainer(config, loader, device, group)
             loader.close()
             measure = _measure(config, layout, trainer)
-            group.wait()  # whoever went on alone would wait in vain for one that is cut off
+            group.wait()  # a process that went on without one that was stopped would block in its first message
         curves, pictures = scratch / "curves", scratch / "pictures"
         outcome = train(
             trainer,
@@ -153,7 +153,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Train 3DGP on the shards, and write the averaged generator, the curves and pictures on the way.
+    """Train 3DGP on the shards, and write the averaged generator, the curves and samples during training.
 
     States are saved in scratch every train.save_kimg and when the run is stopped (Ctrl-C, SIGTERM); the same command
     goes on from the newest one, also with another number of processes. With one process on a CPU the final model is

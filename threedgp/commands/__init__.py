@@ -1,1 +1,1 @@
-"""Commands for people with a model and no pipeline. Nothing here imports PyTorch before it is needed."""
+"""Commands around the pipeline, and for a model without one. Nothing here imports PyTorch before it is needed."""

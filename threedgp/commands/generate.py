@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,6 @@ from threedgp.commands.options import (
     ModelArgument,
     SeedsOption,
     SizeOption,
-    Towards,
     TowardsOption,
     truncation_list,
 )
@@ -29,15 +28,6 @@ MAX_TILES, NUM_COLUMNS = 1024, 8
 TILE = 96
 """Pixels that small images are enlarged to in a grid."""
 Camera = Literal["own", "front"]
-
-
-class Appearance(NamedTuple):
-    """How scenes are rendered."""
-
-    truncation: float
-    towards: Towards
-    camera: Camera
-    size: int
 
 
 def generate(
@@ -67,7 +57,7 @@ def generate(
 
     \b
     Example:
-      threedgp generate results/model --seeds 0-15 --classes 1,5 --truncation 0.7 --depth --grid --out pictures
+      threedgp generate results/model --seeds 0-15 --classes 1,5 --truncation 0.7 --depth --grid --out images
     """
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
@@ -84,11 +74,11 @@ def generate(
     names = []
     with progress("generate", count) as bar:
         for share in truncations:
-            appearance = Appearance(share, towards, camera, size or opened.resolution)
+            settings = dict(truncation=share, towards=towards, camera=camera, size=size or opened.resolution)
             for seed, label in chosen:
                 scene = make_scene(opened, seed, label)
                 names.append(scene.name + (f"_truncation{share:g}" if len(truncations) > 1 else ""))
-                _draw(opened, scene, appearance, names[-1], kinds, folder, bar)
+                _draw(opened, scene, settings, names[-1], kinds, folder, bar)
     if grid:
         rows = len(truncations) * len({label for _, label in chosen})
         columns = count // rows if rows > 1 else min(count, NUM_COLUMNS)
@@ -99,7 +89,13 @@ def generate(
 
 
 def _draw(
-    model: Model, scene: Scene, appearance: Appearance, name: str, kinds: list[str], folder: OutputFolder, bar: Progress
+    model: Model,
+    scene: Scene,
+    settings: dict[str, Any],
+    name: str,
+    kinds: list[str],
+    folder: OutputFolder,
+    bar: Progress,
 ) -> None:
     """One scene at a time, since an image must not depend on which others are requested."""
     from threedgp.camera.priors import frontal_cameras
@@ -107,15 +103,15 @@ def _draw(
     from threedgp.visual.styles import scene_styles
     from threedgp.visual.views import posterior_cameras, render_views
 
-    origin = {"model": model.sha256, "seed": scene.seed, "label": scene.label, **appearance._asdict()}
+    origin = {"model": model.sha256, "seed": scene.seed, "label": scene.label, **settings}
     if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):
         bar.advance()
         return
     generator, config = model.generator, model.generator.camera_config
-    w = scene_styles(generator, scene.inputs, appearance.truncation, appearance.towards)
-    own = appearance.camera == "own"
+    w = scene_styles(generator, scene.inputs, settings["truncation"], settings["towards"])
+    own = settings["camera"] == "own"
     camera = posterior_cameras(generator, scene.inputs) if own else frontal_cameras(config, 1)
-    views = render_views(generator, w, camera[:, None], appearance.size, bar)
+    views = render_views(generator, w, camera[:, None], settings["size"], bar)
     for kind in kinds:
         with folder.adding(f"{name}{kind}.png", origin) as path:
             if kind == "_depth":

@@ -62,7 +62,7 @@ def _facts(model: Model) -> dict[str, str]:
     return {
         "model": f"{settings.kind}, {'with' if settings.depth else 'without'} depth, in {model.folder}",
         "data set": str(model.config.get("dataset") or "unknown"),
-        "pictures": f"{model.resolution} x {model.resolution} pixels",
+        "images": f"{model.resolution} x {model.resolution} pixels",
         "classes": f"{len(names)}: {shown}" if names else "none",
         "training": "unknown" if kimg is None else f"{shown_kimg} thousand images, seed {model.config.get('seed')}",
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "

@@ -1,1 +1,1 @@
-"""Output for people: image grids, videos, meshes, the interactive viewer and the report."""
+"""Image grids, videos, meshes, the interactive viewer and the report."""

@@ -1,4 +1,4 @@
-"""Images for people: grids of tiles, depth and normals as colors, PNG files. Images are uint8 RGB, `[H, W, 3]`."""
+"""Grids of tiles, depth and normals as colors, PNG files. Images are uint8 RGB, `[H, W, 3]`."""
 
 from __future__ import annotations
 

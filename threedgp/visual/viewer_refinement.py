@@ -20,8 +20,6 @@ MIN_SIZE = 16
 """Pixels along each side of a draft."""
 INITIAL_SECONDS_PER_RAY = 2e-5
 """Before anything was measured."""
-SMOOTHING = 0.5
-"""Weight of a new measurement of the speed."""
 
 
 class RenderSpeed:
@@ -29,13 +27,10 @@ class RenderSpeed:
 
     def __init__(self) -> None:
         self.seconds_per_ray = INITIAL_SECONDS_PER_RAY
-        self._measured = False
 
     def measured(self, rays: int, seconds: float) -> None:
         """Update the speed: `rays` took `seconds`."""
-        weight = SMOOTHING if self._measured else 1.0
-        self.seconds_per_ray += weight * (seconds / max(rays, 1) - self.seconds_per_ray)
-        self._measured = True
+        self.seconds_per_ray = seconds / max(rays, 1)
 
     def sizes(self, size: int) -> list[int]:
         """Pixels along each side of the images to render one after the other; the last is `size`."""

@@ -23,7 +23,7 @@ HALF_AXES = {
     "octahedron": ((0.15, 0.20),) * 3,
 }
 """Smallest and largest half-axis in scene units: one for all axes, one across and one along y, or one for each."""
-LARGEST_OFFSET = 0.03
+MAX_OFFSET = 0.03
 """From the origin to the object's centre. With the half-axes it keeps objects between the ends of the rays."""
 PATTERNS = ("stripes", "checks", "spots", "gradient")
 BACKGROUND_WAVES = 3
@@ -75,7 +75,7 @@ def draw_scene(seed: int, index: int) -> Scene:
         label=label,
         camera=camera,
         to_world=_rotation(random) * half_axes,
-        centre=_unit(random.normal(size=3)) * random.uniform(0, LARGEST_OFFSET),
+        centre=_unit(random.normal(size=3)) * random.uniform(0, MAX_OFFSET),
         texture=_draw_texture(random),
         light=_draw_light(random, camera),
         background=_draw_background(random),
