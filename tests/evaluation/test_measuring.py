@@ -34,7 +34,7 @@ def measured(evaluation, shown) -> dict[str, float]:
     return numbers(measure_rows(evaluation, shown, TRAINING))
 
 
-def real_pictures(evaluation) -> np.ndarray:
+def real_images(evaluation) -> np.ndarray:
     """All prepared ones, uint8 `[24, 3, 16, 16]`."""
     images = evaluation.reference.prepared.column("image")
     return decode_images(images).transpose(0, 3, 1, 2)
@@ -96,7 +96,7 @@ def closeness(
 
 
 def test_neighbors_are_training_pictures(evaluation, measured, shown):
-    pictures = real_pictures(evaluation)
+    pictures = real_images(evaluation)
     made = evaluation.scenes["model"].column("image").head(12)
     training = seen_by(Means(), pictures[TRAINING])
     ratios, nearest = closeness(seen_by(Means(), made), training)
@@ -121,7 +121,7 @@ def balls(centres: np.ndarray, queries: np.ndarray) -> float:
 
 
 def test_precision_and_recall_of_model_and_controls(evaluation, measured):
-    real, pictures = evaluation.reference, real_pictures(evaluation)
+    real, pictures = evaluation.reference, real_images(evaluation)
     assert not set(real.sample_rows) & set(real.other_rows)
     sample = seen_by(Corners(), pictures[real.sample_rows])
     sets = {

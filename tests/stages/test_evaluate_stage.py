@@ -153,7 +153,7 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     subprocess.run([*COMMAND, "--images", "samples", *depth, "--labels", "labels.json"], check=True)
     found = json.loads(Path("results/external/samples.json").read_text())
     assert found["about"]["dataset"] == "tiny"
-    assert found["about"]["real_pictures"] == found["samples"] == 48
+    assert found["about"]["real_images"] == found["samples"] == 48
     assert found["fd_efficientnet_lite0"] == pytest.approx(0, abs=1e-3)
     assert found["recall_efficientnet_lite0"] == found["class_recall_efficientnet_lite0"] == 1
     assert found["class_diversity_efficientnet_lite0"] == pytest.approx(1, rel=1e-4)

@@ -16,7 +16,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual import gallery as gallery_module
-from threedgp.visual.gallery import draw_gallery, real_pictures
+from threedgp.visual.gallery import draw_gallery, real_images
 from threedgp.visual.grids import GAP
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
 from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
@@ -162,13 +162,13 @@ def test_shards_without_depth_show_their_pictures(tmp_path, tiny_generator, trai
     writer.write(0, pa.Table.from_pylist(rows, training_shards.schema))
     writer.finish()
     bare = ShardFolder(tmp_path / "bare")
-    assert real_pictures(bare, 4)[1] is None
+    assert real_images(bare, 4)[1] is None
     draw_gallery(tiny_generator, 16, bare, SETTINGS, tmp_path / "renders")
     factor = 96 // 16
     assert cv2.imread(str(tmp_path / "renders" / "real.png")).shape[1] == factor * (2 * (16 + GAP) + GAP)
 
 
 def test_real_pictures(training_shards):
-    pictures, depth = real_pictures(training_shards, 4)
+    pictures, depth = real_images(training_shards, 4)
     assert pictures.shape == (4, 16, 16, 3)
     np.testing.assert_allclose(depth[0, 0], np.linspace(0, 1, 16), atol=1e-4)

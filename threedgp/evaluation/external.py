@@ -40,7 +40,7 @@ def about(reference: Reference, images: Path, depth: Path | None) -> dict[str, A
         "depth": str(depth) if depth else None,
         "preparation": f"center crop, Lanczos to {resolution}x{resolution}, as the real pictures",
         "dataset": reference.config.dataset.name,
-        "real_pictures": reference.prepared.manifest.rows,
+        "real_images": reference.prepared.manifest.rows,
         "real_set": reference.prepared.manifest.content_hash,
     }
 

@@ -60,7 +60,7 @@ def draw_gallery(
         def render(w: Tensor, cameras: Tensor) -> Views:
             return render_views(generator, w, cameras, resolution, bar)
 
-        _draw_samples(render(w, cameras[:, None]), real_pictures(shards, num_scenes // 2), settings.grid, folder)
+        _draw_samples(render(w, cameras[:, None]), real_images(shards, num_scenes // 2), settings.grid, folder)
         arcs = [line(generator.camera_config, settings.views, camera) for camera in cameras[:strips]]
         views = render(w[:strips], torch.stack(arcs))
         tiles = np.stack([views.images, depth_colors(views.depth)], axis=1)  # [N, 2, F, R, R, 3]: depth below images
@@ -86,7 +86,7 @@ def draw_gallery(
             bar.advance()
 
 
-def real_pictures(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+def real_images(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray | None]:
     """The first training images, uint8 `[N, R, R, 3]`, and their estimated depth, float32 `[N, R, R]`, each map from
     0 (near) to 1; None if the shards hold no depth."""
     rows = shards.read(0, ["image", "depth"]).slice(0, max(count, 1))
@@ -104,14 +104,14 @@ def _draw_samples(
     rows, columns = shape
     pairs_across = max(columns // 2, 1)  # so that a grid of pairs is as wide as one of images
     count = pairs_across * rows
-    real_images, real_depth = real
+    real_rgb, real_depth = real
     if real_depth is not None:
-        real_images = beside(real_images, depth_colors(real_depth, bounds=(0, 1)))
+        real_rgb = beside(real_rgb, depth_colors(real_depth, bounds=(0, 1)))
     write_grid(folder / "samples.png", images, columns, TILE)
     write_grid(folder / "depth.png", depth, columns, TILE)
     write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE)
     write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE)
-    write_grid(folder / "real.png", real_images[:count], pairs_across, TILE)
+    write_grid(folder / "real.png", real_rgb[:count], pairs_across, TILE)
 
 
 def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:

@@ -23,13 +23,11 @@ def grid(tiles: np.ndarray, columns: int) -> np.ndarray:
     """Tiles `[N, h, w, 3]` in rows of `columns`, with a gap around each."""
     count, height, width = tiles.shape[:3]
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), GAP_COLOR, np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = (
-            place * (side + GAP) + GAP for place, side in zip(divmod(index, columns), (height, width), strict=True)
-        )
-        sheet[top : top + height, left : left + width] = tile
-    return sheet
+    cells = np.full((rows * columns, height + GAP, width + GAP, 3), GAP_COLOR, np.uint8)
+    cells[:count, GAP:, GAP:] = tiles
+    sheet = cells.reshape(rows, columns, *cells.shape[1:]).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + GAP), columns * (width + GAP), 3)
+    return np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=GAP_COLOR)
 
 
 def beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
