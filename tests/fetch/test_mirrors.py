@@ -34,7 +34,7 @@ def test_wrong_local_file(get: Fetch, tmp_path: Path) -> None:
 
 
 def test_missing_local_file(get: Fetch, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: there is no such file"):
+    with pytest.raises(UserError, match="nowhere is missing"):
         get(str(tmp_path / "nowhere"))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +22,7 @@ from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
 from threedgp.runtime import atomic
 from threedgp.runtime.addresses import local_path, mirror_problem, scheme, shown
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.progress import Progress, progress
+from threedgp.runtime.progress import progress
 
 MAX_CHECKSUM_FAILURES = 2
 MEGABYTE = 10**6
@@ -46,7 +45,9 @@ def download(
     """
     if problem := mirror_problem(mirror):
         raise UserError(f"{problem}.")
-    target, reasons = folder / file.name, []
+    target, reasons, urls = folder / file.name, [], [file.url]
+    if mirror is not None:
+        urls.insert(0, f"{mirror.rstrip('/')}/{quote(file.name) if scheme(mirror) else file.name}")
     if target.is_dir():
         raise UserError(f"{target}: a folder is in the place of a file; move it away.")
     if target.is_file():
@@ -54,32 +55,22 @@ def download(
         if problem is None:
             return target
         reasons.append(f"{target} {problem}")
-    for url in [file.url] if mirror is None else [_join(mirror, file.name), file.url]:
+    for url in urls:
+        path = local_path(url)
         try:
-            path = local_path(url)
-            if path is not None:
-                return _verified(file, path)
-            with _Download(at_endpoint(url), file, target, title, policy or RetryPolicy()) as transfer:
-                transfer.run()
-            return target
+            if path is None:
+                _Download(at_endpoint(url), file, target, title).run(policy or RetryPolicy())
+                return target
+            problem = mismatch(file, path) if path.is_file() else "is missing"
+            if problem is None:
+                return path
+            reasons.append(f"{path} {problem}")
         except PermanentError as reason:
             reasons.append(f"{shown(url)}: {reason}")
     raise UserError(
         f"{file.name} cannot be downloaded ({'; '.join(reasons)}); run the same command again, "
         f"or get the file some other way and put it at {target}."
     )
-
-
-def _join(mirror: str, name: str) -> str:
-    return f"{mirror.rstrip('/')}/{quote(name) if scheme(mirror) else name}"
-
-
-def _verified(file: Remote, path: Path) -> Path:
-    if not path.is_file():
-        raise PermanentError("there is no such file")
-    if problem := mismatch(file, path):
-        raise PermanentError(f"the file {problem}")
-    return path
 
 
 @dataclass(frozen=True)
@@ -100,44 +91,35 @@ class _Version:
 class _Download:
     """The download of one file from one web address."""
 
-    def __init__(self, url: str, file: Remote, target: Path, title: str, policy: RetryPolicy) -> None:
-        self._url, self._file, self._target, self._title, self._policy = url, file, target, title, policy
+    def __init__(self, url: str, file: Remote, target: Path, title: str) -> None:
+        self._url, self._file, self._target, self._title = url, file, target, title
         self._part = target.with_name(f".{target.name}.part")
         self._record = target.with_name(f".{target.name}.part.json")
-        self._resources = ExitStack()
-        self._client = self._resources.enter_context(open_client(policy))
-        self._bar: Progress | None = None
-        self._shown = 0
         target.parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> _Download:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._resources.close()
 
     @property
     def _done(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
-    def run(self) -> None:
+    def run(self, policy: RetryPolicy) -> None:
         """Download, verify and publish the file.
 
         Raises:
             PermanentError: it cannot be downloaded, or is not the right file.
         """
         problem = None
-        for _ in range(MAX_CHECKSUM_FAILURES):
-            self._policy.run(self._receive, lambda: self._done)
-            problem = mismatch(self._file, self._part)
-            if problem is None:
-                atomic.publish(self._part, self._target)
-                self._record.unlink(missing_ok=True)
-                return
-            self._discard()
+        with open_client(policy) as client:
+            for _ in range(MAX_CHECKSUM_FAILURES):
+                policy.run(lambda: self._receive(client), lambda: self._done)
+                problem = mismatch(self._file, self._part)
+                if problem is None:
+                    atomic.publish(self._part, self._target)
+                    self._record.unlink(missing_ok=True)
+                    return
+                self._discard()
         raise PermanentError(f"the file {problem}")
 
-    def _receive(self) -> None:
+    def _receive(self, client: httpx2.Client) -> None:
         """Receive what the part lacks, in one request."""
         earlier = self._resumable()
         if earlier and earlier.size == self._done:
@@ -150,9 +132,8 @@ class _Download:
             if condition := strong or earlier.modified:
                 headers["If-Range"] = condition
         try:
-            with open_url(self._client, self._url, headers) as response:
-                version = self._begin(response, earlier)
-                self._append(response, version.size)
+            with open_url(client, self._url, headers) as response:
+                self._append(response, self._begin(response, earlier))
         except ContentChanged:
             self._discard()
             raise
@@ -168,15 +149,15 @@ class _Download:
         fits = 0 < self._done and (version.size is None or self._done <= version.size)
         return version if version.url == self._url and recognizable and fits else None
 
-    def _begin(self, response: httpx2.Response, earlier: _Version | None) -> _Version:
-        """Prepare the part for the body of `response`."""
-        size = _number(response.headers.get("Content-Length"))
-        start = 0
+    def _begin(self, response: httpx2.Response, earlier: _Version | None) -> int | None:
+        """Prepare the part for the body of `response`; returns the size of the file if it is known."""
+        start, length = 0, response.headers.get("Content-Length", "")
         if response.status_code == 206:
             found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
             if not found or int(found[1]) != self._done:
                 raise ContentChanged("the server sent another range than requested")
-            start, size = self._done, _number(found[2])
+            start, length = self._done, found[2]
+        size = int(length) if length.isascii() and length.isdigit() else None
         version = _Version(self._url, size, response.headers.get("ETag"), response.headers.get("Last-Modified"))
         if self._file.size is not None and size not in (None, self._file.size):
             raise PermanentError(f"it has {size} bytes instead of {self._file.size}")
@@ -187,39 +168,25 @@ class _Download:
             raise ContentChanged("the file has changed since its first part was downloaded")
         if size is not None:
             atomic.require_free(self._target.parent, size - start)
-            self._show_progress(size)
-        return version
+        return size if self._file.size is None else self._file.size
 
     def _append(self, response: httpx2.Response, size: int | None) -> None:
-        done, limit = self._done, size if self._file.size is None else self._file.size
-        with self._part.open("ab") as stream:
+        done = self._done
+        total = (size or 0) // MEGABYTE
+        with self._part.open("ab") as stream, progress(self._title, total, "MB", done // MEGABYTE) as bar:
             # Raw bytes: if the server calls a .tar.gz a compressed .tar, the .tar.gz is still the file.
             for chunk in response.iter_raw():
+                bar.advance((done + len(chunk)) // MEGABYTE - done // MEGABYTE)
                 done += len(chunk)
-                if limit is not None and done > limit:
+                if size is not None and done > size:
                     self._discard()
-                    raise PermanentError(f"it has more than {limit} bytes")
+                    raise PermanentError(f"it has more than {size} bytes")
                 stream.write(chunk)
-                self._advance(done)
             stream.flush()
             os.fsync(stream.fileno())
-        if limit is not None and done < limit:
-            raise TransientError(f"received only {done} of {limit} bytes")
+        if size is not None and done < size:
+            raise TransientError(f"received only {done} of {size} bytes")
 
     def _discard(self) -> None:
         self._part.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
-
-    def _show_progress(self, size: int) -> None:
-        if self._bar is None:
-            self._shown = self._done // MEGABYTE
-            self._bar = self._resources.enter_context(progress(self._title, size // MEGABYTE, "MB", self._shown))
-
-    def _advance(self, done: int) -> None:
-        if self._bar is not None:
-            self._bar.advance(done // MEGABYTE - self._shown)
-            self._shown = done // MEGABYTE
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,6 +14,7 @@ from threedgp.fetch.http import open_client, open_url
 from threedgp.fetch.retry import PermanentError, RetryPolicy
 from threedgp.runtime.addresses import is_web_address
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.parallel import ordered_map
 
 MAX_BYTES = 256 * 2**20
 """Larger files are refused."""
@@ -25,6 +22,8 @@ QUEUED_PER_CONNECTION = 8
 """Files that may wait for their turn: bounds memory."""
 MAX_UNANSWERED = 20
 """So many URLs in a row without an answer mean that the network is down, not that the links are dead."""
+POLICY = RetryPolicy(max_delay=8, max_retry_after=30, read_timeout=20)
+"""Shorter times than for a large file, because a stopped run waits for the requests that are under way."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class RateLimiter:
 
 
 def fetch_links(
-    urls: Sequence[str], *, requests_per_second: float, connections: int = 4, policy: RetryPolicy | None = None
+    urls: Sequence[str], *, requests_per_second: float, connections: int = 4, policy: RetryPolicy = POLICY
 ) -> Iterator[Fetched]:
     """Yield the content of `urls`, in their order.
 
@@ -74,39 +73,30 @@ def fetch_links(
     Raises:
         UserError: the network is down. What was yielded before stays valid.
     """
-    policy = policy or RetryPolicy()
     limiter = RateLimiter(requests_per_second, policy.sleep)
     held: list[Fetched] = []
-    with (
-        open_client(policy, lambda request: limiter.wait(request.url.host)) as client,
-        closing(_DaemonThreads(connections)) as threads,
-    ):
-        waiting: deque[Future[Fetched]] = deque()
-        remaining = iter(urls)
-        while True:
-            for url in itertools.islice(remaining, QUEUED_PER_CONNECTION * connections - len(waiting)):
-                waiting.append(threads.submit(lambda url=url: _fetch(url, client, policy)))
-            if not waiting:
-                break
-            held.append(waiting.popleft().result())
-            if len(held) == MAX_UNANSWERED and held[-1].unanswered:
-                raise UserError(
-                    f"{len(held)} links in a row gave no answer, the last because {held[-1].reason}; "
-                    "check the network and run the same command again to continue."
-                )
-            if not held[-1].unanswered:  # the network is up, so the links before are dead
-                yield from held
-                held.clear()
+    with open_client(policy, lambda request: limiter.wait(request.url.host)) as client:
+
+        def fetch(url: str) -> Fetched:
+            try:
+                if not is_web_address(url):
+                    raise PermanentError("this is not a web address")
+                return Fetched(policy.run(lambda: _read(url, client)))
+            except PermanentError as error:
+                return Fetched(None, str(error), error.unanswered)
+
+        with closing(ordered_map(fetch, urls, connections, QUEUED_PER_CONNECTION)) as results:
+            for found in results:
+                held.append(found)
+                if found.unanswered and len(held) == MAX_UNANSWERED:
+                    raise UserError(
+                        f"{len(held)} links in a row gave no answer, the last because {found.reason}; "
+                        "check the network and run the same command again to continue."
+                    )
+                if not found.unanswered:  # the network is up, so the links before are dead
+                    yield from held
+                    held.clear()
         yield from held
-
-
-def _fetch(url: str, client: httpx2.Client, policy: RetryPolicy) -> Fetched:
-    try:
-        if not is_web_address(url):
-            raise PermanentError("this is not a web address")
-        return Fetched(policy.run(lambda: _read(url, client)))
-    except PermanentError as error:
-        return Fetched(None, str(error), error.unanswered)
 
 
 def _read(url: str, client: httpx2.Client) -> bytes:
@@ -122,37 +112,3 @@ def _read(url: str, client: httpx2.Client) -> bytes:
     if not data:
         raise PermanentError("it is empty")
     return bytes(data)
-
-
-class _DaemonThreads:
-    """Threads that do not keep the process alive.
-
-    Python waits for the threads of a ThreadPoolExecutor before it exits, and one that waits for a silent server would
-    delay a stopped command by a minute.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._tasks: queue.SimpleQueue[tuple[Callable[[], Fetched], Future[Fetched]]] = queue.SimpleQueue()
-        self._closed = threading.Event()
-        for _ in range(count):
-            threading.Thread(target=self._work, daemon=True).start()
-
-    def submit(self, task: Callable[[], Fetched]) -> Future[Fetched]:
-        future: Future[Fetched] = Future()
-        self._tasks.put((task, future))
-        return future
-
-    def close(self) -> None:
-        """Start no further task; do not wait for running ones."""
-        self._closed.set()
-
-    def _work(self) -> None:
-        while not self._closed.is_set():
-            try:
-                task, future = self._tasks.get(timeout=1)
-            except queue.Empty:
-                continue
-            try:
-                future.set_result(task())
-            except BaseException as error:
-                future.set_exception(error)
