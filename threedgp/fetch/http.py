@@ -74,7 +74,9 @@ def open_url(client: httpx2.Client, url: str, headers: dict[str, str] | None = N
             raise PermanentError("the server redirects to something that is not a web address") from None
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise PermanentError(f"{error}; if a proxy signs here, set SSL_CERT_FILE to its certificates") from None
-        raise TransientError(_reason(error, client.timeout)) from None
+        silent = isinstance(error, httpx2.ReadTimeout)
+        reason = f"no data for {client.timeout.read:g} s" if silent else str(error) or type(error).__name__
+        raise TransientError(reason) from None
 
 
 def _check_status(response: httpx2.Response) -> None:
@@ -97,11 +99,3 @@ def _seconds(retry_after: str) -> float | None:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
         return None
-
-
-def _reason(error: httpx2.TransportError, timeout: httpx2.Timeout) -> str:
-    if isinstance(error, httpx2.ConnectTimeout):
-        return f"no connection within {timeout.connect:g} s"
-    if isinstance(error, httpx2.TimeoutException):
-        return f"no data for {timeout.read:g} s"
-    return str(error) or type(error).__name__

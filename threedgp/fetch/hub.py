@@ -23,7 +23,6 @@ from threedgp.runtime.progress import progress
 HUB = "https://huggingface.co"
 MODEL_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """Files that `from_pretrained` reads; no pickles."""
-MEGABYTE = 10**6
 
 
 def endpoint() -> str:
@@ -69,8 +68,7 @@ def download_dataset(
         lfs = found[name].lfs
         files.append(Remote(name, f"{HUB}/datasets/{repo}", found[name].size, lfs and f"sha256:{lfs.sha256}"))
     require_free(folder, sum(file.size for file in files if not (folder / file.name).is_file()))
-    done = 0
-    with progress("download", sum(file.size for file in files) // MEGABYTE, "MB") as bar:
+    with progress("download", len(files), "files") as bar:
         for file in files:
             path = folder / file.name
             with _clear_errors(repo, "dataset"):
@@ -80,8 +78,7 @@ def download_dataset(
             if problem := mismatch(file, path):
                 path.unlink()
                 raise UserError(f"{repo}: {file.name} {problem} and was removed; run the same command again.")
-            bar.advance((done + file.size) // MEGABYTE - done // MEGABYTE)
-            done += file.size
+            bar.advance()
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # records of huggingface_hub
     return files
 
@@ -170,20 +167,21 @@ def _clear_errors(repo: str, kind: Literal["dataset", "model"]) -> Iterator[None
 
     page = f"{HUB}/{'datasets/' if kind == 'dataset' else ''}{repo}"
     accept = f"accept the terms at {page}, create a token at {HUB}/settings/tokens and put it in HF_TOKEN"
+    # The first entry that fits counts; some exceptions are subclasses of others.
+    advice = {
+        errors.HFValidationError: "is not the name of a repository of the hub, which is owner/name",
+        errors.GatedRepoError: f"its terms were not accepted: {accept}",
+        errors.RepositoryNotFoundError: f"the hub has no such repository, or it is private: {accept}",
+        errors.OfflineModeIsEnabled: "cannot be downloaded while HF_HUB_OFFLINE is set",
+        errors.RemoteEntryNotFoundError: f"the repository has no such file; name one of its files, as {repo}:FILE",
+    }
     if not is_web_address(endpoint()):
         raise UserError(f"{repo}: HF_ENDPOINT is '{shown(endpoint())}', which is not an address; correct or unset it.")
     try:
         yield
-    except errors.HFValidationError:
-        raise UserError(f"{repo}: is not the name of a repository of the hub, which is owner/name.") from None
-    except errors.GatedRepoError:
-        raise UserError(f"{repo}: its terms were not accepted: {accept}.") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"{repo}: the hub has no such repository, or it is private: {accept}.") from None
-    except errors.OfflineModeIsEnabled:
-        raise UserError(f"{repo}: cannot be downloaded while HF_HUB_OFFLINE is set.") from None
-    except errors.RemoteEntryNotFoundError:
-        raise UserError(f"{repo}: the repository has no such file; name one of its files, as {repo}:FILE.") from None
+    except tuple(advice) as error:
+        reason = next(text for kind, text in advice.items() if isinstance(error, kind))
+        raise UserError(f"{repo}: {reason}.") from None
     except (errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise

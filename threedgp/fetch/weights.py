@@ -71,12 +71,18 @@ def find_weights(
     """
     with _prefixed(key):
         kind = kind_of(given)
-        if kind == "path":
-            return _verified(local_path(given), checksum)
+        if kind == "url":
+            return _cached(_remote(given, checksum), _cache_folder(given), mirror, policy)
         if kind == "hub":
             repo, file_name = _hub_id(given)
-            return _verified(hub.download_file(repo, file_name or DEFAULT_HUB_FILE, mirror=mirror), checksum)
-        return _cached(_remote(given, checksum), _cache_folder(given), mirror, policy)
+            path = hub.download_file(repo, file_name or DEFAULT_HUB_FILE, mirror=mirror)
+        else:
+            path = local_path(given)
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; correct the path, or name an https:// URL or a hub id.")
+        if problem := mismatch(Remote(path.name, str(path), checksum=checksum), path):
+            raise UserError(f"{path} {problem}, so it is another or a damaged file; name the right one.")
+        return path
 
 
 def cached_weights(given: str) -> Path | None:
@@ -146,14 +152,6 @@ def _cached(file: Remote, folder: Path, mirror: str | None, policy: RetryPolicy 
             found = checksum_of(path)
             say(f"{path}: no checksum was stated; from now on it must be {found}.")
             atomic.write_bytes(record, f"{found}\n".encode())
-    return path
-
-
-def _verified(path: Path, checksum: str | None) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; correct the path, or name an https:// URL or a hub id.")
-    if problem := mismatch(Remote(path.name, str(path), checksum=checksum), path):
-        raise UserError(f"{path} {problem}, so it is another or a damaged file; name the right one.")
     return path
 
 
