@@ -106,7 +106,6 @@ def field_passes(
     u: Tensor | None = None,
     fine_noise: Tensor | None = None,
     *,
-    density_bias: float = 0.0,
     max_optical_depth: float = 0.0,
     backend: str,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -117,14 +116,14 @@ def field_passes(
     if backend != "torch":
         rays = (x.contiguous() for x in (*scene.decoder, scene.origins, scene.directions, distances))
         numbers = (None if x is None else x.contiguous() for x in (noise, u, fine_noise))
-        settings = (scene.half_width, scene.contraction, density_bias, max_optical_depth, backend)
+        settings = (scene.half_width, scene.contraction, max_optical_depth, backend)
         samples, fine, fine_samples = field(scene.planes, *rays, *numbers, *settings)
         return (samples, None, None) if u is None else (samples, fine, fine_samples)
     with no_autocast(distances.device):
         samples = field_reference(scene, distances, noise)
         if u is None:
             return samples, None, None
-        fine = fine_distances(distances, samples, u, density_bias, backend)
+        fine = fine_distances(distances, samples, u, backend)
         return samples, fine, field_reference(scene, fine, fine_noise)
 
 
@@ -201,7 +200,6 @@ def field(
     fine_noise: Tensor | None,
     half_width: float,
     contraction: bool,
-    density_bias: float,
     max_optical_depth: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,10 +210,10 @@ def field(
     """
     code = engine(backend, "field")
     scene = Scene(planes, Decoder(weight_1, bias_1, weight_2, bias_2), origins, directions, half_width, contraction)
-    samples = code.field_forward(scene, distances, noise, max_optical_depth, density_bias)
+    samples = code.field_forward(scene, distances, noise, max_optical_depth)
     if u is None:
         return samples, distances.new_empty(0), distances.new_empty(0)
-    fine = fine_distances(distances, samples, u, density_bias, backend)
+    fine = fine_distances(distances, samples, u, backend)
     return samples, fine, code.field_forward(scene, fine, fine_noise)
 
 
@@ -274,7 +272,7 @@ def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*inputs[:8], *([] if inputs[9] is None else [output[1]]))
-    ctx.settings = (inputs[11], inputs[12], inputs[15])  # half_width, contraction, backend
+    ctx.settings = (inputs[11], inputs[12], inputs[14])  # half_width, contraction, backend
 
 
 def _backward(
@@ -285,11 +283,11 @@ def _backward(
     needed = ctx.needs_input_grad
     needs = Needs(needed[0], any(needed[1:5]), any(needed[5:7]))
     if not used or not any(needs):
-        return (None,) * 16
+        return (None,) * 15
     grads = field_backward(*tensors, [t for t, _ in used], [g for _, g in used], *ctx.settings, *needs)
     of_inputs = (needs.planes, *(needs.decoder,) * 4, *(needs.rays,) * 2)
     grads = [g.to(x.dtype) if need else None for g, x, need in zip(grads, tensors, of_inputs, strict=True)]
-    return *grads, *(None,) * 9
+    return *grads, *(None,) * 8
 
 
 field.register_autograd(_backward, setup_context=_save)

@@ -35,13 +35,6 @@ class RaySettings(NamedTuple):
     """Samples whose density is below this quantile of the image are empty (metrics only)."""
     contraction: bool = False
     """The planes cover all of space, contracted to radius 2 half-widths (Barron et al. 2022)."""
-    midpoint: bool = False
-    """Composite the intervals between samples (EG3D) instead of samples."""
-    density_bias: float = 0.0
-    """Added to raw density (EG3D: -1)."""
-    sigmoid_color: bool = False
-    """Apply a sigmoid to color and scale it to [-1, 1] (EG3D)."""
-    white_background: bool = False
 
 
 OPAQUE_DEPTH = 9.21
@@ -115,7 +108,6 @@ def sample_rays(
         noise,
         u if u.shape[-1] else None,
         fine_noise,
-        density_bias=settings.density_bias,
         max_optical_depth=OPAQUE_DEPTH if stop_when_opaque else 0.0,
         backend=field_backend(backend, planes, decoder, distances),
     )
@@ -166,8 +158,8 @@ def render_rays(
         settings: bounds of the rays and options.
         chunk: rays of each image that are rendered at once, to limit memory at inference; None = all.
         stop_when_opaque: for inference without gradients: leave out samples of the coarse pass that at most 0.01 % of
-            the light reaches, by the coarse pass's own densities. Has no effect with backend `torch`, with
-            `cut_quantile` (which needs all densities) and with `midpoint` (whose intervals need both ends).
+            the light reaches, by the coarse pass's own densities. Has no effect with backend `torch` and with
+            `cut_quantile`, which needs all densities.
         backend: see `Backend`.
 
     Returns:
@@ -189,13 +181,9 @@ def render_rays(
     options = dict(
         infinite_last_interval=settings.infinite_last_interval,
         last_back=settings.last_back,
-        midpoint=settings.midpoint,
-        density_bias=settings.density_bias,
-        sigmoid_color=settings.sigmoid_color,
-        white_background=settings.white_background,
         backend=backend,
     )
-    stop = stop_when_opaque and not settings.cut_quantile and not settings.midpoint
+    stop = stop_when_opaque and not settings.cut_quantile
     pieces = []
     count = max(origins.shape[1], 1)  # no rays make one empty piece
     for start in range(0, count, chunk or count):

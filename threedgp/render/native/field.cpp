@@ -197,7 +197,7 @@ struct Block {
 
 // Evaluates rays [first, last) of the flattened batch.
 void forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder, const float* noise,
-             float* out, int64_t first, int64_t last, float max_optical_depth, float bias, float empty) {
+             float* out, int64_t first, int64_t last, float max_optical_depth, float empty) {
   Block block;
   const int64_t n = rays->samples;
   if (max_optical_depth > 0) {
@@ -215,7 +215,7 @@ void forward(const float* texels, const Planes* planes, const Rays* rays, const 
         block.second_layer(*decoder, to);
         for (int k = 0; k < size && s + k + 1 < n; ++k) {
           const int64_t at = ray * n + s + k;
-          const float raw = to[k * 4 + 3] + bias + (noise ? noise[at] : 0.0f);
+          const float raw = to[k * 4 + 3] + (noise ? noise[at] : 0.0f);
           const float delta = rays->distances[at + 1] - rays->distances[at];
           depth += (std::max(raw, 0.0f) + std::log1p(std::exp(-std::fabs(raw)))) * delta;
         }
@@ -332,15 +332,15 @@ void backward(const float* texels, const Planes* planes, const Rays* rays, const
 extern "C" {
 
 // rgb and raw density of all samples, [images][per_image][samples][4]. Samples behind `max_optical_depth` > 0 have rgb 0
-// and raw density `empty`; `bias` is added to raw density for that depth only.
+// and raw density `empty`.
 void field_forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-                   const float* noise, float* out, int64_t images, float max_optical_depth, float bias, float empty,
+                   const float* noise, float* out, int64_t images, float max_optical_depth, float empty,
                    const Threads* threads) {
   const int64_t total = images * rays->per_image;
   const int64_t pieces = std::min(4 * threads->count, total);  // more than threads, because opaque rays end early
   threads->for_each(pieces, [=](int64_t k) {
     forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, max_optical_depth,
-            bias, empty);
+            empty);
   });
 }
 

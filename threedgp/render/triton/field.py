@@ -135,7 +135,6 @@ def field_forward_kernel(
     stride_w,
     inverse_half_width,
     max_optical_depth,
-    bias,
     empty,
     tiles,
     C: tl.constexpr,
@@ -153,7 +152,7 @@ def field_forward_kernel(
     """rgb and raw density of every sample; `tiles` programs per image, each with BLOCK_R rays.
 
     With STOP, samples are empty (black, raw density `empty`) once all rays of the program have passed the optical depth
-    `max_optical_depth`. `bias` is added to raw density for that test only.
+    `max_optical_depth`.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -188,7 +187,7 @@ def field_forward_kernel(
                     base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
                     M, BLOCK_H, C, WIDE, DOT, PRECISION,
                 )  # fmt: skip
-                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
+                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1)
                 if NOISE:
                     raw += tl.load(noise + at, mask=valid, other=0.0)
                 density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
@@ -442,7 +441,6 @@ def field_forward(
     distances: Tensor,
     noise: Tensor | None,
     max_optical_depth: float = 0.0,
-    density_bias: float = 0.0,
     tile: Tile | None = None,
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; samples behind `max_optical_depth` > 0 are empty."""
@@ -458,7 +456,7 @@ def field_forward(
     field_forward_kernel[(batch * tiles,)](
         *(planes, *decoder, origins, directions, distances, distances if noise is None else noise, out),
         *(rays, samples, *planes.shape[2:4], *_texel_strides(planes)),
-        *(1 / half_width, max_optical_depth, density_bias, EMPTY_RAW_DENSITY, tiles),
+        *(1 / half_width, max_optical_depth, EMPTY_RAW_DENSITY, tiles),
         BLOCK_R=block_r,
         BLOCK_S=block_s,
         NOISE=noise is not None,
