@@ -76,7 +76,6 @@ def field_constants(channels: int, hidden: int, tile: Tile, low_precision: bool)
         CONTRACT=False,
         WIDE=False,
         DOT=tl.bfloat16 if low_precision else tl.float32,
-        PRECISION="tf32",
     )
 
 

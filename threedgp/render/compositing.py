@@ -80,7 +80,7 @@ def composite_reference(
         t, values = distances[0], samples[0]
     t, rgb, raw = t.detach(), values[..., :3], values[..., 3]
     deltas = F.pad(t.diff(dim=-1), (0, 1), value=last_interval)
-    alpha = -torch.expm1(-F.softplus(raw) * deltas)
+    alpha = -torch.expm1(-F.softplus(raw.contiguous()) * deltas)  # contiguous: vectorized on CPUs
     transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
     weights = alpha * F.pad(transmittance[..., :-1], (1, 0), value=1.0)
     if last_back:

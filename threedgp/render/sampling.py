@@ -110,7 +110,7 @@ def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, backend: str) 
     if backend != "torch" and distances.shape[-1] > 2:
         return engine(backend, "compositing").importance(distances, samples, u)
     with torch.no_grad():
-        optical_depth = F.softplus(samples[..., :-1, 3]) * distances.diff(dim=-1)
+        optical_depth = F.softplus(samples[..., :-1, 3].contiguous()) * distances.diff(dim=-1)
         alpha = -torch.expm1(-optical_depth)
         transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
         inner = alpha[..., 1:] * transmittance[..., :-1]

@@ -9,6 +9,17 @@
 #include "threads.h"
 #include "vectors.h"
 
+struct Sets {
+  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
+  int64_t counts[2];
+  float last;
+  int32_t last_back;
+};
+
+struct Gradients {
+  const float *rgb, *depth, *weights, *transmittance;  // null = zero
+};
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -102,25 +113,6 @@ void sort(int64_t* keys, int64_t count) {
       if (q == p) break;
     }
 }
-
-}  // namespace
-
-extern "C" {
-
-struct Sets {
-  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
-  int64_t counts[2];
-  float last;
-  int32_t last_back;
-};
-
-struct Gradients {
-  const float *rgb, *depth, *weights, *transmittance;  // null = zero
-};
-
-}  // extern "C"
-
-namespace {
 
 // The samples of LANES rays in the order of their distances, [sample][lane].
 struct RayGroup {
@@ -266,8 +258,8 @@ void composite_backward(const Sets* sets, const Gradients* gradients, float* gra
     }
 
     const auto to_weight = [&](int64_t s) {
-      Floats sum = to_depth * load(group.t, s);
-      for (int k = 0; k < 3; ++k) sum += to_rgb[k] * load(group.sample[k], s);
+      Floats sum = to_rgb[0] * load(group.sample[0], s) + to_depth * load(group.t, s);
+      for (int k = 1; k < 3; ++k) sum += to_rgb[k] * load(group.sample[k], s);
       return gradients->weights ? sum + load(given, s) : sum;
     };
     Floats to_last = {};
