@@ -239,13 +239,14 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
 // padded.
 void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
                     const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
-                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Threads* threads) {
+                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images,
+                    const Threads* threads) {
   threads->for_each(images, [=](int64_t image) {
     Block block;
     alignas(64) float grad_pre[BLOCK][HP], grad_features[BLOCK][C];
     alignas(64) int64_t to_texels[12][BLOCK];
-    float *grad_w1t = grad_decoder + image * grad_size, *grad_b1 = grad_w1t + C * HP;
-    float *grad_w2 = grad_b1 + HP, *grad_b2 = grad_w2 + 4 * HP;
+    float* grad_w1t = grad_decoder ? grad_decoder + image * grad_size : nullptr;
+    float *grad_b1 = grad_w1t + C * HP, *grad_w2 = grad_b1 + HP, *grad_b2 = grad_w2 + 4 * HP;
     const int64_t size = rays->per_image * rays->samples, end = (image + 1) * size;
     for (int64_t start = image * size; start < end; start += BLOCK) {
       const int count = int(std::min<int64_t>(BLOCK, end - start));
