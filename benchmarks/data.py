@@ -26,7 +26,7 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shuffle import JoinedShards, write_training_shards
 from threedgp.data.source import open_source
 from threedgp.data.sources.procedural import render_shards
-from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.estimation import SelectedImages, estimate_set
 from threedgp.depth.estimators.simulated import SimulatedDepth
 
 EMBEDDING_DIM = 1280
@@ -69,8 +69,8 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         stand_in_for_networks(place)
         with timed("depth: simulated", count):
             prepared, selected = ShardFolder(place / "prepared"), ShardFolder(place / "selected")
-            pictures = SelectedPictures(source, prepared, selected)
-            estimate_set(pictures, SimulatedDepth(1.0, 0), 0.0, place / "depth", workers)
+            images = SelectedImages(source, prepared, selected)
+            estimate_set(images, SimulatedDepth(1.0, 0), 0.0, place / "depth", workers)
         with timed("shards", count):
             joined = JoinedShards(*(ShardFolder(place / name) for name in ("prepared", "selected", "depth", "embed")))
             write_training_shards(joined, place / "shards", ShardsConfig(rows_per_shard=1024), "bench")

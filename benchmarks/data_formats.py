@@ -31,7 +31,7 @@ from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture
 from threedgp.data.sources.procedural import ProceduralSource, render_shards
-from threedgp.depth.encoding import encode
+from threedgp.depth.estimation import encode
 
 SIDE = 256
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from threedgp.config import Config, load_config
 from threedgp.data.images import encode_image
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import open_source
-from threedgp.depth.estimation import SelectedPictures, estimate_set
+from threedgp.depth.estimation import SelectedImages, estimate_set
 from threedgp.depth.estimator import DepthEstimator, build_estimator, estimator_problem
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
@@ -23,25 +23,25 @@ from threedgp.runtime.processes import join_group
 app = typer.Typer(add_completion=False)
 PreviewOption = Annotated[
     Path | None,
-    typer.Option("--preview", metavar="FILE.png", help="Only write some images beside their depth to this file."),
+    typer.Option("--preview", metavar="FILE.png", help="Only write a contact sheet of images beside their depth."),
 ]
 RowsOption = Annotated[int, typer.Option("--rows", min=1, help="Rows of the preview.")]
 
 
 @app.command()
-def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = None, rows: RowsOption = 6) -> None:
+def main(params: ParamsOption = Path("params.yaml"), preview: PreviewOption = None, rows: RowsOption = 6) -> None:
     """Estimate depth of the selected images with `depth.estimator`, into data/<dataset>/depth.
 
-    The estimator sees the original pixels inside the crop box; its maps are brought to `dataset.resolution` and scaled
-    to 16 bits, larger = farther. Maps that cannot be used are listed with a reason in rejects.parquet. A stopped run
-    goes on with the first shard that is missing. machine.processes shares the shards out, one process for each GPU;
-    torchrun, too. Their number changes nothing in the result.
+    The estimator sees the original pixels inside the crop. Its maps are resized to `dataset.resolution` and scaled to
+    16 bits, larger = farther. Unusable maps are listed with a reason in rejects.parquet. A stopped run resumes with the
+    first missing shard. The shards are shared by machine.processes (or torchrun) processes, one per GPU; the result
+    does not depend on their number.
 
-    With --preview only a few images are estimated and drawn beside their depth (near is dark, far is bright).
+    With --preview, depth of a few images is estimated and shown (near is dark, far is bright); nothing else is written.
     """
-    if picture:
+    if preview:
         with clear_errors():
-            show(load_config(params), picture, rows)
+            write_preview(load_config(params), preview, rows)
         return
     with open_stage("depth", params, shared=True) as stage:
         problem = estimator_problem(stage.config.depth.estimator, stage.config.dataset.source)
@@ -52,43 +52,43 @@ def main(params: ParamsOption = Path("params.yaml"), picture: PreviewOption = No
             stage.publish(stage.scratch / "depth", stage.layout.depth)
 
 
-def show(config: Config, target: Path, rows: int) -> None:
-    """Write the preview to `target`; print which images have no depth, and why.
+def write_preview(config: Config, target: Path, rows: int) -> None:
+    """Write the preview to `target`; print the reasons why images have no depth.
 
     Raises:
-        UserError: `target` is not a PNG or cannot be written, or the estimator or its images are missing.
+        UserError: `target` is not a PNG or cannot be written, or the estimator or its images are not available.
     """
     from threedgp.depth.preview import preview
     from threedgp.runtime.targets import require_writable, writing
 
     if target.suffix.lower() != ".png":
-        raise UserError(f"--preview: the picture is a PNG, so call it .png, not {target.name}.")
+        raise UserError(f"--preview: the contact sheet is a PNG file; name it .png, not {target.name}.")
     require_writable(target, "--preview")
-    pictures, estimator = _inputs(config, Layout.of(config))
-    sheet, reasons = preview(pictures, estimator, config.depth.clip_percentile, rows)
+    images, estimator = _inputs(config, Layout.of(config))
+    sheet, reasons = preview(images, estimator, config.depth.clip_percentile, rows)
     with writing(target, "--preview"):
         write_bytes(target, encode_image(sheet, "png"))
     for name, reason in reasons.items():
         print(f"no depth of {name}: {reason}")
-    print(f"{target}: photographs beside their depth by '{estimator.name}'.")
+    print(f"{target}: images beside their depth by '{estimator.name}'.")
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
-    """Estimate this process's share; what was written when it is stopped counts."""
+    """Estimate the share of this process; finished shards are kept when it is stopped."""
     with join_group() as group:
-        with group.main_process_first():  # it fetches the weights
-            pictures, estimator = _inputs(config, layout)
+        with group.main_process_first():  # it downloads the weights
+            images, estimator = _inputs(config, layout)
         settings, workers = config.depth, config.machine.workers
         clip, batch = settings.clip_percentile, settings.batch_size
-        estimate_set(pictures, estimator, clip, scratch / "depth", workers, group, batch)
+        estimate_set(images, estimator, clip, scratch / "depth", workers, group, batch)
 
 
-def _inputs(config: Config, layout: Layout) -> tuple[SelectedPictures, DepthEstimator]:
+def _inputs(config: Config, layout: Layout) -> tuple[SelectedImages, DepthEstimator]:
     if problem := estimator_problem(config.depth.estimator, config.dataset.source):
         raise UserError(f"{problem}.")
     source = open_source(config.dataset, layout.raw)
-    pictures = SelectedPictures(source, ShardFolder(layout.prepared), ShardFolder(layout.selected))
-    return pictures, build_estimator(config.depth, config.machine.device, config.machine.mirror)
+    images = SelectedImages(source, ShardFolder(layout.prepared), ShardFolder(layout.selected))
+    return images, build_estimator(config.depth, config.machine.device, config.machine.mirror)
 
 
 if __name__ == "__main__":

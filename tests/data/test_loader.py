@@ -15,6 +15,7 @@ import torch
 
 from threedgp.data import loader as loader_module
 from threedgp.data.loader import DEPTH_UNIT, Batch, ShardLoader
+from threedgp.data.order import WINDOW_GROUPS
 from threedgp.data.shards import ShardFolder
 from threedgp.runtime.errors import UserError
 
@@ -97,18 +98,17 @@ def test_set_smaller_than_the_batch(training_shards: MakeShards) -> None:
         assert sorted(found[epoch * 5 : epoch * 5 + 5]) == list(range(5))
 
 
-def test_memory_is_bounded(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "CACHE_BYTES", 1)
-    folder = training_shards([100, 100])
-    loader = ShardLoader(folder, 8, 5, workers=3)
-    found = []
-    for _ in range(60):
-        found.append(next(loader))
-        # Two windows, and what the threads are just reading.
-        assert len(loader._cache._groups) <= 2 * loader_module.WINDOW_GROUPS + 2 * 3
+def test_memory_is_bounded_and_each_group_is_read_once_per_epoch(
+    training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, reads = ShardFolder.read_group, []
+    monkeypatch.setattr(ShardFolder, "read_group", lambda *arguments: reads.append(1) or real(*arguments))
+    loader = ShardLoader(training_shards([100, 100]), 8, 5, workers=3)
+    for _ in range(25 - 3 * loader_module.AHEAD):
+        next(loader)
+        assert len(loader._cache._groups) <= 2 * WINDOW_GROUPS
     loader.close()
-    monkeypatch.undo()
-    assert labels(found) == labels(batches(folder, 60))
+    assert len(reads) <= 50
 
 
 def repeat(folder: Path, shards: int) -> Path:
@@ -143,7 +143,7 @@ def test_start_and_resume_do_not_grow_with_the_set(
         batches(folder, 1, position=position, workers=1)
     # The first batches lie in one shard, or in two where one ends.
     assert len(opened[small]) <= 2 and len(opened[large]) <= 2
-    assert groups[large] <= 2 * loader_module.WINDOW_GROUPS
+    assert groups[large] <= 2 * WINDOW_GROUPS
 
 
 def test_next_shard_is_checked_ahead(training_shards: MakeShards) -> None:
@@ -152,14 +152,6 @@ def test_next_shard_is_checked_ahead(training_shards: MakeShards) -> None:
     loader._checks.shutdown(wait=True)
     assert len(loader._shards._verified) == 2 and max(here) // 64 in loader._shards._verified
     loader.close()
-
-
-def test_small_sets_are_decoded_once(training_shards: MakeShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
-    real = loader_module.decode_image
-    monkeypatch.setattr(loader_module, "decode_image", lambda data: decoded.append(1) or real(data))
-    batches(training_shards([40]), 50, workers=1)
-    assert len(decoded) == 40
 
 
 def test_damage_is_found_before_use(training_shards: MakeShards) -> None:

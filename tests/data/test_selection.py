@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from threedgp.config import SelectConfig
-from threedgp.data import feature_file, schemas, selection
+from threedgp.data import schemas, selection
 from threedgp.data.selection import choose, log_likelihoods, rows_of_classes, select_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.runtime.errors import UserError
@@ -118,7 +118,7 @@ def test_keeping_all_and_keeping_a_count(tmp_path: Path) -> None:
 def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = write_features(tmp_path / "features", RNG.permutation(300), 50)
     select_set(features, tmp_path / "whole/selected", SelectConfig())
-    real, calls = {"put": feature_file._put, "fit": selection.log_likelihoods}, {"put": 0, "fit": 0}
+    real, calls = {"read": ShardFolder.read, "fit": selection.log_likelihoods}, {"read": 0, "fit": 0}
 
     def stop_at_third(name: str, *arguments: object) -> object:
         calls[name] += 1
@@ -126,13 +126,15 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         return real[name](*arguments)
 
-    monkeypatch.setattr(feature_file, "_put", lambda *a: stop_at_third("put", *a))
+    monkeypatch.setattr(
+        ShardFolder, "read", lambda *a: stop_at_third("read", *a) if "feature" in a[2] else real["read"](*a)
+    )
     monkeypatch.setattr(selection, "log_likelihoods", lambda *a: stop_at_third("fit", *a))
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             select_set(features, tmp_path / "stopped/selected", SelectConfig())
     select_set(features, tmp_path / "stopped/selected", SelectConfig())
-    assert calls == {"put": 6 + 1, "fit": 4 + 1}  # six shards, four classes, and the calls that were stopped
+    assert calls == {"read": 6 + 1, "fit": 4 + 1}  # six shards, four classes, and the calls that were stopped
     assert (tmp_path / "stopped/selected/manifest.json").read_bytes() == (
         tmp_path / "whole/selected/manifest.json"
     ).read_bytes()

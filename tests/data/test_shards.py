@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from threedgp.data import schemas, shards
+from threedgp.data import schemas
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.runtime.errors import UserError
 
@@ -36,7 +36,6 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
     assert folder.meta == {"resolution": 8, "rejects": 2}
     assert folder.read(1).equals(table(10, 10))
     assert folder.read(1, ["value"]).column_names == ["value"]
-    assert folder.groups(1) == 3
     assert folder.read_group(1, 2).equals(table(18, 2))
     assert pa.concat_tables(folder.iterate()).equals(table(0, 30))
     assert folder.column("value").to_pylist() == list(range(30))
@@ -147,14 +146,6 @@ def test_other_versions_are_refused(tmp_path: Path, version: int | None) -> None
     )
     with pytest.raises(UserError, match=expected):
         ShardFolder(tmp_path)
-
-
-def test_footers_do_not_pile_up(tmp_path: Path) -> None:
-    write(tmp_path, tuple(range(20))).finish()
-    folder = ShardFolder(tmp_path)
-    for _ in range(2):
-        assert pa.concat_tables(folder.iterate()).num_rows == 200
-    assert len(folder._footers) <= shards.FOOTERS
 
 
 def test_vectors_survive(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Depth of a whole set: the selected pictures, from the original pixels of the crop, with rejects."""
+"""Depth of a data set: 16-bit encoding, selected images, original pixels inside the crop, rejects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from threedgp.data.images import depth_from_bytes
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
-from threedgp.depth.encoding import encode
-from threedgp.depth.estimation import SelectedPictures, estimate_set
-from threedgp.depth.estimator import DepthEstimator
+from threedgp.depth.estimation import SelectedImages, encode, estimate_set
+from threedgp.depth.estimator import DepthEstimator, Rejected
 from threedgp.depth.estimators._network import DepthMap, NetworkDepth
 from threedgp.depth.estimators.sidecar import SidecarDepth
 from threedgp.runtime.errors import UserError
 
+RNG = np.random.default_rng(0)
 COUNT = 40
 SIDECAR = SidecarDepth()
 BAD, FLAT, SELECTED = {5}, {8, 21}, {n for n in range(40) if n % 3 != 1}
@@ -34,8 +34,8 @@ def depth_of(number: int) -> np.ndarray:
     return np.zeros_like(depth) if number in FLAT else depth
 
 
-class Pictures:
-    """A source of wide pictures with depth maps."""
+class WideImages:
+    """A source of wide images with depth maps."""
 
     name = "random"
     class_names = ("all",)
@@ -56,21 +56,21 @@ def run(
     place: Path, workers: int = 1, selected: set[int] = SELECTED, estimator: DepthEstimator = SIDECAR
 ) -> ShardFolder:
     if not (place / "prepared").exists():
-        prepare_set(Pictures(), place / "prepared", PrepareConfig(shard_rows=15), 8, 1)
+        prepare_set(WideImages(), place / "prepared", PrepareConfig(shard_rows=15), 8, 1)
         writer = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
         rows = [{"id": f"{n:03d}", "label": 0} for n in sorted(selected - BAD)]
         writer.write(0, pa.Table.from_pylist(rows, schemas.SELECTED))
         writer.finish()
     folder = place / f"work {workers}" / "depth"
-    estimate_set(chosen(place), estimator, 0.0, folder, workers)
+    estimate_set(selected_images(place), estimator, 0.0, folder, workers)
     return ShardFolder(folder)
 
 
-def chosen(place: Path) -> SelectedPictures:
-    return SelectedPictures(Pictures(), ShardFolder(place / "prepared"), ShardFolder(place / "selected"))
+def selected_images(place: Path) -> SelectedImages:
+    return SelectedImages(WideImages(), ShardFolder(place / "prepared"), ShardFolder(place / "selected"))
 
 
-def test_selected_pictures_get_depth(tmp_path: Path) -> None:
+def test_selected_images_get_depth(tmp_path: Path) -> None:
     folder = run(tmp_path)
     assert len(folder) == 3 and folder.meta["estimator"] == "sidecar" and folder.meta["rejects"] == len(FLAT & SELECTED)
     rows = pa.concat_tables(folder.iterate()).to_pylist()
@@ -95,24 +95,24 @@ def test_prepared_from_another_source(tmp_path: Path, monkeypatch: pytest.Monkey
     run(tmp_path)
     names = pa.array([f"x{n:03d}" for n in range(COUNT)])
     table = pa.table({"id": names, "label": pa.array([0] * COUNT, pa.int32())})
-    monkeypatch.setattr(Pictures, "entries", lambda self: table)
-    with pytest.raises(UserError, match="does not belong to the raw pictures; run `dvc repro prepare`"):
+    monkeypatch.setattr(WideImages, "entries", lambda self: table)
+    with pytest.raises(UserError, match="does not belong to the raw images; run `dvc repro prepare`"):
         run(tmp_path, 2)
 
 
 class Brightness:
-    """A network that gives the green channel, and cannot take a picture whose red begins with 9."""
+    """A network that returns the green channel and fails on images whose first red value is 9."""
 
     batches = True
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()
 
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
-        self.shapes |= {picture.shape for picture in pictures}
-        if any(picture[0, 0, 0] == 9 for picture in pictures):
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
+        self.shapes |= {image.shape for image in images}
+        if any(image[0, 0, 0] == 9 for image in images):
             raise ValueError("nine")
-        return [DepthMap(picture[..., 1].astype(np.float32)) for picture in pictures]
+        return [DepthMap(image[..., 1].astype(np.float32)) for image in images]
 
 
 def photograph(number: int) -> NDArray[np.uint8]:
@@ -122,14 +122,14 @@ def photograph(number: int) -> NDArray[np.uint8]:
     return rgb
 
 
-def test_a_network_sees_original_pixels_and_fails_on_one_picture_alone(
+def test_a_network_sees_original_pixels_and_rejects_a_single_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(self: Pictures, entries: pa.Table) -> Iterator[RawPicture]:
+    def read(self: WideImages, entries: pa.Table) -> Iterator[RawPicture]:
         for name in entries["id"].to_pylist():
             yield RawPicture(name, 0, photograph(int(name)))
 
-    monkeypatch.setattr(Pictures, "read", read)
+    monkeypatch.setattr(WideImages, "read", read)
     network = Brightness()
     folder = run(tmp_path, 3, SELECTED, NetworkDepth("brightness", network, 4))
     assert network.shapes == {(24, 24, 3)}  # not the 8 x 8 of the prepared set
@@ -139,7 +139,54 @@ def test_a_network_sees_original_pixels_and_fails_on_one_picture_alone(
         green = photograph(number)[:, 8:32, 1].astype(np.float64)
         small = green.reshape(8, 3, 8, 3).mean(axis=(1, 3))
         scaled = (small - small.min()) / (small.max() - small.min()) * 65535
-        # Half a level of rounding, and what float32 leaves of 16 bits.
+        # Half a level of rounding, and rounding of float32.
         np.testing.assert_allclose(depth_from_bytes(depth, 8), scaled, atol=0.6)
     rejects = pq.read_table(folder.folder / "rejects.parquet").to_pylist()
     assert rejects == [{"id": "009", "reason": "the estimator failed: nine"}]
+
+
+def test_min_max() -> None:
+    depth = RNG.normal(size=(8, 8)).astype(np.float32)
+    encoded = encode(depth, 8)
+    expected = (depth.astype(np.float64) - depth.min()) / (float(depth.max()) - float(depth.min())) * 65535
+    assert encoded.dtype == np.uint16 and encoded.min() == 0 and encoded.max() == 65535
+    assert np.abs(encoded - expected).max() <= 0.5 + 1e-6
+
+
+def test_larger_is_farther() -> None:
+    encoded = encode(np.linspace(0.75, 1.25, 64, dtype=np.float32).reshape(8, 8), 8)
+    assert (np.diff(encoded.ravel().astype(int)) > 0).all()
+
+
+def test_scale_and_shift_do_not_matter() -> None:
+    depth = RNG.random((16, 16)).astype(np.float32)
+    assert np.abs(encode(depth, 8).astype(int) - encode(depth * 30 - 5, 8)).max() <= 2  # float32 rounding
+
+
+def test_area_average_comes_first() -> None:
+    depth = RNG.random((16, 16)).astype(np.float32)
+    means = depth.reshape(8, 2, 8, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(encode(depth, 8), encode(means, 8), atol=1)
+
+
+def test_percentile_clip_saves_the_rest_from_an_outlier() -> None:
+    depth = RNG.random((20, 20)).astype(np.float32)
+    depth[0, 0] = 1000
+    assert np.median(encode(depth, 20)) < 100
+    clipped = encode(depth, 20, clip_percentile=1)
+    assert 25_000 < np.median(clipped) < 40_000
+    low, high = np.percentile(depth, [1, 99])
+    np.testing.assert_array_equal(clipped == 65535, depth >= high)
+    np.testing.assert_array_equal(clipped[depth <= low], 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value: float) -> None:
+    depth = RNG.random((8, 8)).astype(np.float32)
+    depth[3, 3] = value
+    assert encode(depth, 4) == Rejected("the depth map has values that are not finite")
+
+
+@pytest.mark.parametrize("value", [0.0, 1.25, 1e30])
+def test_constant(value: float) -> None:
+    assert encode(np.full((8, 8), value, np.float32), 4) == Rejected("the depth map is constant")

@@ -1,4 +1,4 @@
-"""The picture that shows what an estimator makes of a data set, and the command that writes it."""
+"""The contact sheet of images beside their depth, and the command that writes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WIDTH, HEIGHT = 2 * MIN_TILE + 2 * GAP, MIN_TILE + 2 * GAP
 
 @pytest.fixture
 def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of 40 pictures up to stage `select`, in which `depth` never ran."""
+    """A project of 40 images whose stages up to `select` have run."""
     shutil.copy(root / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     set_estimator("simulated")
@@ -68,12 +68,12 @@ def tiles(sheet: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.
     return found
 
 
-def test_photographs_beside_depth_near_dark_far_bright(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_near_is_dark_and_far_is_bright(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_estimator("sidecar")  # the truth
     before = contents(project)
     sheet = show(2)
     assert sheet.shape == (2 * HEIGHT, PAIRS * WIDTH, 3)
-    assert "out.png: photographs beside their depth by 'sidecar'." in capsys.readouterr().out
+    assert "out.png: images beside their depth by 'sidecar'." in capsys.readouterr().out
     assert contents(project) == before  # no output, no scratch, no lock
     raw = ShardFolder(DATA / "raw").read(0)
     truth = np.frombuffer(raw["depth"][0].as_py(), "<f4").reshape(32, 32)
@@ -90,8 +90,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def test_pictures_come_from_the_whole_set(project: Path) -> None:
-    """Shard 2 has no selected picture, and each of the others gives some."""
+def test_images_come_from_the_whole_set(project: Path) -> None:
+    """Shard 2 has no selected image; each of the others contributes some."""
     ids = ShardFolder(DATA / "selected").column("id").to_pylist()
     found = [photograph for photograph, _ in tiles(show(6))]
     assert len(found) == 20  # five rows
@@ -104,7 +104,7 @@ def test_pictures_come_from_the_whole_set(project: Path) -> None:
     assert {int(name) // 10 for name in shown} == {0, 1, 3}
 
 
-def test_a_stopped_run_keeps_what_it_has(project: Path) -> None:
+def test_files_of_a_stopped_run_are_kept(project: Path) -> None:
     place = Path(".scratch/depth/0123/depth")
     place.mkdir(parents=True)
     (place / "part-00000.parquet").write_bytes(b"half a run")
@@ -115,19 +115,19 @@ def test_a_stopped_run_keeps_what_it_has(project: Path) -> None:
     assert contents(project) == before
 
 
-def test_pictures_without_depth_are_red_and_named(
+def test_images_without_depth_are_red_and_named(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Hopeless:
-        name, looks_at_pixels = "hopeless", True
+    class Failing:
+        name, looks_at_pixels = "failing", True
 
         def estimate(self, pictures: list[RawPicture]) -> list[Rejected]:
-            return [Rejected("it has no idea") for _ in pictures]
+            return [Rejected("no depth here") for _ in pictures]
 
-    monkeypatch.setattr(stages.depth, "build_estimator", lambda *arguments: Hopeless())
+    monkeypatch.setattr(stages.depth, "build_estimator", lambda *arguments: Failing())
     for photograph, depth in tiles(show(1)):
         assert (depth == NO_DEPTH_COLOR).all() and not (photograph == NO_DEPTH_COLOR).all()
-    assert capsys.readouterr().out.count("it has no idea") == PAIRS
+    assert capsys.readouterr().out.count("no depth here") == PAIRS
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_pictures_without_depth_are_red_and_named(
         (lambda: set_estimator("nonsense"), "depth.estimator"),
     ],
 )
-def test_one_sentence_when_it_cannot_work(prepare, message: str, project: Path, capsys: pytest.CaptureFixture[str]):
+def test_missing_inputs_are_named(prepare, message: str, project: Path, capsys: pytest.CaptureFixture[str]):
     prepare()
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
@@ -148,11 +148,11 @@ def test_one_sentence_when_it_cannot_work(prepare, message: str, project: Path, 
 
 
 @pytest.mark.parametrize("target", ["dd.png", "params.yaml/out.png", "/proc/out.png"])
-def test_a_target_that_cannot_be_written_costs_no_work(
+def test_an_unwritable_target_is_found_before_the_work(
     target: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("dd.png").mkdir()
-    monkeypatch.setattr(stages.depth, "build_estimator", lambda *arguments: pytest.fail("estimates were made"))
+    monkeypatch.setattr(stages.depth, "build_estimator", lambda *arguments: pytest.fail("the estimator was built"))
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
         stages.depth.main(Path("params.yaml"), Path(target), 1)
@@ -160,7 +160,7 @@ def test_a_target_that_cannot_be_written_costs_no_work(
     assert end.value.code == 2 and line.startswith(f"error: --preview: {target} ")
 
 
-def test_a_target_that_fails_after_the_work(
+def test_a_write_that_fails_after_the_work(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: object) -> None:
@@ -176,4 +176,4 @@ def test_a_target_that_fails_after_the_work(
 def test_only_png(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         stages.depth.main(Path("params.yaml"), Path("out.jpg"), 1)
-    assert end.value.code == 2 and "call it .png, not out.jpg" in capsys.readouterr().err
+    assert end.value.code == 2 and "name it .png, not out.jpg" in capsys.readouterr().err

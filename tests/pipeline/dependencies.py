@@ -45,7 +45,6 @@ OPTIONAL = (
     "threedgp/commands",
     "threedgp/depth/evaluation.py",
     "threedgp/depth/preview.py",
-    "threedgp/depth/scores.py",
 )
 """Code that a stage runs only with an option such as --preview, which writes no output."""
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from threedgp.depth.evaluation import Result
-    from threedgp.depth.scores import Score
+    from threedgp.depth.evaluation import Result, Score
 
 
 def depth_eval(

@@ -24,8 +24,8 @@ from threedgp.data.order import WINDOW_GROUPS, Place, SampleOrder
 from threedgp.data.shards import ShardFolder
 from threedgp.runtime.errors import UserError
 
-CACHE_BYTES = 256 * 2**20
-"""Size of the cache of row groups. A data set that fits is decoded once; a larger one is cached encoded."""
+CACHED_GROUPS = 2 * WINDOW_GROUPS
+"""Row groups in memory: a window, and the one before or after it. Otherwise its groups would be read repeatedly."""
 DEPTH_UNIT = 2.0**-15
 """Scales the depth of a batch to [-1, 1). 16-bit depth halves the bytes that are copied to the device."""
 AHEAD = 2
@@ -90,7 +90,8 @@ class ShardLoader:
         self.content_hash = manifest.content_hash
 
         self._order = SampleOrder([file.rows for file in manifest.files], manifest.row_group_rows, seed)
-        self._cache = _RowGroupCache(self._shards, self.resolution, self.embedding_dim)
+        columns = [name for name in schemas.training(self.embedding_dim).names if name != "id"]
+        self._cache = _RowGroupCache(self._shards, columns)
         self._batch_size, self._share = batch_size, batch_size // world_size
         self._next = position + rank * self._share
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
@@ -133,72 +134,40 @@ class ShardLoader:
             label=torch.empty(count, dtype=torch.int64),
             index=torch.arange(first, first + count),
         )
-        embedding, label = batch.embedding.numpy(), batch.label.numpy()
-        start = 0
         group_rows = self._shards.manifest.row_group_rows
+        start = 0
         for shard, rows in places:
             for number in np.unique(rows // group_rows):
-                mine = np.flatnonzero(rows // group_rows == number)
-                group, inside, here = self._cache.group(shard, int(number)), rows[mine] % group_rows, start + mine
-                embedding[here] = group.embeddings[inside]
-                label[here] = group.labels[inside]
-                for sample, row in zip(here.tolist(), inside.tolist(), strict=True):
-                    group.show(row, batch.image[sample].numpy(), batch.depth[sample].numpy())
+                here = np.flatnonzero(rows // group_rows == number)
+                group = self._cache.group(shard, int(number))
+                _copy_rows(group.take(rows[here] % group_rows), batch, start + here)
             start += len(rows)
         return batch
 
 
-class _RowGroup:
-    """Rows of one group. Images and depth are decoded on first use, since other processes take other rows.
-
-    Args:
-        keep: whether decoded rows are cached.
-    """
-
-    def __init__(self, table: pa.Table, resolution: int, embedding_dim: int, keep: bool) -> None:
-        count = table.num_rows
-        self.labels = table["label"].to_numpy()
-        self.embeddings = np.zeros((count, 0), np.float16)
-        if embedding_dim:
-            flat = table["embedding"].combine_chunks().flatten()
-            self.embeddings = flat.to_numpy().reshape(count, embedding_dim)
-        self._resolution = resolution
-        self._images, self._depths = encoded_images(table["image"]), table["depth"].combine_chunks()
-        self._kept: list[tuple[NDArray[np.uint8], NDArray[np.int16]] | None] | None = [None] * count if keep else None
-        self.bytes = self._images.nbytes + self._depths.nbytes + self.embeddings.nbytes
-        self.bytes += count * _decoded_bytes(resolution) if keep else 0
-
-    def show(self, row: int, image: NDArray[np.uint8], depth: NDArray[np.int16]) -> None:
-        """Write a row into `image` `[3, R, R]` and `depth` `[1, R, R]`, or `[0, R, R]` without depth."""
-        kept = self._kept[row] if self._kept else None
-        if kept is None:
-            np.copyto(image, decode_image(self._images[row].as_buffer()).transpose(2, 0, 1))
-            if len(depth):
-                values = depth_from_bytes(self._depths[row].as_buffer(), self._resolution)
-                np.bitwise_xor(values, 0x8000, out=depth[0].view(np.uint16))  # subtracts 2^15
-            if self._kept:
-                self._kept[row] = image.copy(), depth.copy()  # harmless if two threads do it
-        else:
-            image[:], depth[:] = kept
-
-
-def _decoded_bytes(resolution: int) -> int:
-    return resolution**2 * (3 + 2)
+def _copy_rows(table: pa.Table, batch: Batch, samples: NDArray[np.int64]) -> None:
+    """Decode the rows of `table` into the given samples of `batch`."""
+    batch.label.numpy()[samples] = table["label"].to_numpy()
+    if batch.embedding.shape[1]:
+        flat = table["embedding"].combine_chunks().flatten().to_numpy()
+        batch.embedding.numpy()[samples] = flat.reshape(len(samples), -1)
+    images, depths = encoded_images(table["image"]), table["depth"].combine_chunks()
+    for row, sample in enumerate(samples.tolist()):
+        batch.image[sample].numpy()[:] = decode_image(images[row].as_buffer()).transpose(2, 0, 1)
+        if batch.depth.shape[1]:
+            values = depth_from_bytes(depths[row].as_buffer(), batch.image.shape[-1])
+            np.bitwise_xor(values, 0x8000, out=batch.depth[sample, 0].numpy().view(np.uint16))  # subtracts 2^15
 
 
 class _RowGroupCache:
-    """An LRU cache of row groups that the threads share; each group is read by one of them."""
+    """An LRU cache of encoded row groups that the threads share; each group is read by one of them."""
 
-    def __init__(self, shards: ShardFolder, resolution: int, embedding_dim: int) -> None:
-        self._shards, self._resolution, self._embedding_dim = shards, resolution, embedding_dim
-        self._columns = [name for name in schemas.training(embedding_dim).names if name != "id"]
-        encoded = sum(file.bytes for file in shards.manifest.files)
-        self._keep = encoded + shards.manifest.rows * _decoded_bytes(resolution) <= CACHE_BYTES
-        self._groups: OrderedDict[tuple[int, int], Future[_RowGroup]] = OrderedDict()
+    def __init__(self, shards: ShardFolder, columns: list[str]) -> None:
+        self._shards, self._columns = shards, columns
+        self._groups: OrderedDict[tuple[int, int], Future[pa.Table]] = OrderedDict()
         self._lock = threading.Lock()
-        self._bytes = 0
 
-    def group(self, shard: int, number: int) -> _RowGroup:
+    def group(self, shard: int, number: int) -> pa.Table:
         """Row group `number` of `shard`.
 
         Raises:
@@ -207,30 +176,15 @@ class _RowGroupCache:
         key = (shard, number)
         with self._lock:
             future = self._groups.get(key)
-            mine = future is None
+            is_new = future is None
             if future is None:
                 future = self._groups[key] = Future()
             self._groups.move_to_end(key)
-        if mine:
+            if len(self._groups) > CACHED_GROUPS:
+                self._groups.popitem(last=False)
+        if is_new:
             try:
-                table = self._shards.read_group(shard, number, self._columns)
-                group = _RowGroup(table, self._resolution, self._embedding_dim, self._keep)
+                future.set_result(self._shards.read_group(shard, number, self._columns))
             except BaseException as error:
-                with self._lock:
-                    del self._groups[key]
                 future.set_exception(error)
-            else:
-                future.set_result(group)
-                self._make_room(group.bytes)
         return future.result()
-
-    def _make_room(self, more: int) -> None:
-        with self._lock:
-            self._bytes += more
-            # Two windows are always kept; otherwise the groups of one would be read repeatedly.
-            while self._bytes > CACHE_BYTES and len(self._groups) > 2 * WINDOW_GROUPS:
-                key, oldest = next(iter(self._groups.items()))
-                if not oldest.done():
-                    break
-                self._bytes -= oldest.result().bytes
-                del self._groups[key]

@@ -126,18 +126,15 @@ def prepare_rows(source: Source, entries: pa.Table, resolution: int, encoding: E
     """
     kept, rejects = [], []
     for picture in source.read(entries):
-        reason = picture.error or _too_small(picture, resolution)
-        if reason:
+        if picture.error:
+            rejects.append({"id": picture.id, "reason": picture.error})
+            continue
+        height, width = picture.rgb.shape[:2]
+        if min(height, width) * MAX_ENLARGEMENT < resolution:
+            reason = f"{width}x{height} pixels are too few for {resolution}x{resolution}"
             rejects.append({"id": picture.id, "reason": reason})
             continue
         image, crop = square(picture, resolution)
         encoded = {"bytes": encode_image(image, encoding)}
         kept.append({"id": picture.id, "label": picture.label, "image": encoded, "crop": crop})
     return pa.Table.from_pylist(kept, schemas.PREPARED), pa.Table.from_pylist(rejects, schemas.REJECTS)
-
-
-def _too_small(picture: RawPicture, resolution: int) -> str | None:
-    height, width = picture.rgb.shape[:2]
-    if min(height, width) * MAX_ENLARGEMENT >= resolution:
-        return None
-    return f"{width}x{height} pixels are too few for {resolution}x{resolution}"

@@ -2,11 +2,13 @@
 
 DeVries et al., "Instance Selection for GANs" (arXiv 2007.15255), without PCA. The Gaussian is that of scikit-learn's
 `GaussianMixture(1, reg_covar=...)`. All sums are in float64, over images in the order of their ids, so the result does
-not depend on the partition into shards. Memory holds one covariance, BLOCK_ROWS features and one shard.
+not depend on the partition into shards. Memory holds one covariance, BLOCK_ROWS features and one shard; all features
+are in a memory-mapped file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,17 +21,16 @@ from scipy.linalg import cholesky, solve_triangular
 
 from threedgp.config import SelectConfig
 from threedgp.data import schemas
-from threedgp.data.feature_file import RowsOnDisk, gather_features
 from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.runtime.atomic import require_free, write_json
+from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
 BLOCK_ROWS = 4096
 """Images whose features are in memory as float64 at a time."""
 
-Features = NDArray[np.float32] | RowsOnDisk
 
-
-def log_likelihoods(features: Features, regularizer: float) -> NDArray[np.float64]:
+def log_likelihoods(features: NDArray[np.float32], regularizer: float) -> NDArray[np.float64]:
     """Log-likelihood `[N]` of features `[N, D]` under their own Gaussian.
 
     Args:
@@ -48,25 +49,27 @@ def log_likelihoods(features: Features, regularizer: float) -> NDArray[np.float6
     return np.concatenate([constant - 0.5 * (white**2).sum(axis=0) for white in whitened])
 
 
-def _blocks(features: Features) -> Iterator[NDArray[np.float64]]:
+def _blocks(features: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
     for start in range(0, len(features), BLOCK_ROWS):
-        yield np.asarray(features[start : start + BLOCK_ROWS], np.float64)
+        yield features[start : start + BLOCK_ROWS].astype(np.float64)
 
 
-def class_log_likelihoods(features: Features, classes: list[slice], regularizer: float, found: NDArray) -> None:
-    """Log-likelihoods of all images, each under the Gaussian of its class, written to float64 `found` `[N]`.
+def class_log_likelihoods(
+    features: NDArray[np.float32], classes: list[slice], regularizer: float, likelihoods: NDArray[np.float64]
+) -> None:
+    """Fill in the log-likelihood of each image under the Gaussian of its class.
 
     Args:
         features: `[N, D]`.
         classes: rows of each class.
         regularizer: as in `log_likelihoods`.
-        found: NaN where missing; complete classes are kept. May be a memory-mapped file.
+        likelihoods: `[N]`, NaN where missing; complete classes are kept. May be a memory-mapped file.
     """
-    missing = [rows for rows in classes if not np.isfinite(found[rows]).all()]
+    missing = [rows for rows in classes if not np.isfinite(likelihoods[rows]).all()]
     left = sum(rows.stop - rows.start for rows in missing)
-    with progress("select", len(found), done=len(found) - left) as bar:
+    with progress("select", len(likelihoods), done=len(likelihoods) - left) as bar:
         for rows in missing:
-            found[rows] = log_likelihoods(features[rows], regularizer)
+            likelihoods[rows] = log_likelihoods(features[rows], regularizer)
             bar.advance(rows.stop - rows.start)
 
 
@@ -83,8 +86,8 @@ def choose(
     """
     kept = np.zeros(len(likelihoods), bool)
     for rows in classes:
-        wanted = keep_count or max(1, round(keep_fraction * (rows.stop - rows.start)))
-        best = np.argsort(-likelihoods[rows], kind="stable")[:wanted]
+        count = keep_count or max(1, round(keep_fraction * (rows.stop - rows.start)))
+        best = np.argsort(-likelihoods[rows], kind="stable")[:count]
         kept[rows.start + best] = True
     return kept
 
@@ -95,6 +98,37 @@ def rows_of_classes(labels: NDArray[np.int32]) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts) if stop > start]
 
 
+def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path) -> NDArray[np.float32]:
+    """All features `[N, D]` in the memory-mapped file `path`: row i of the shards becomes row `places[i]`.
+
+    A stopped run resumes with the first missing shard.
+
+    Raises:
+        UserError: a feature is not finite, or there is too little disk space.
+    """
+    shape = (len(places), features.schema.field("feature").type.list_size)
+    record = path.with_suffix(".json")  # number of shards in the file
+    done = json.loads(record.read_text()) if record.exists() else 0
+    if not done:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_free(path.parent, shape[0] * shape[1] * 4)
+    gathered = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
+    starts = np.cumsum([0, *(file.rows for file in features.manifest.files)])
+    with progress("select: gather", len(places), done=int(starts[done])) as bar:
+        for shard in range(done, len(features)):
+            table = features.read(shard, ["id", "feature"])
+            values = table["feature"].combine_chunks().flatten().to_numpy().reshape(-1, shape[1])
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all():
+                name = table["id"][int(np.argmin(finite))].as_py()
+                raise UserError(f"{features.folder}: the features of {name} are not finite; check this image.")
+            gathered[places[starts[shard] : starts[shard + 1]]] = values
+            gathered.flush()
+            write_json(record, shard + 1)
+            bar.advance(len(values))
+    return gathered
+
+
 def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> None:
     """Select from the images of `features` and write the selected ids, sorted, to `folder`/ids.parquet.
 
@@ -103,20 +137,20 @@ def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> N
     Raises:
         UserError: a feature is not finite, or there is too little disk space.
     """
-    pictures = pa.concat_tables(features.iterate(["id", "label"]))
-    order = pc.sort_indices(pictures, [("label", "ascending"), ("id", "ascending")])
-    pictures = pictures.take(order)
+    images = pa.concat_tables(features.iterate(["id", "label"]))
+    order = pc.sort_indices(images, [("label", "ascending"), ("id", "ascending")])
+    images = images.take(order)
     if settings.keep_fraction < 1 or settings.keep_count:
         # Each class is then a contiguous part of the file.
-        gathered = gather_features(features, np.argsort(order.to_numpy()), folder.with_name("features"))
-        classes = rows_of_classes(pictures["label"].to_numpy())
+        gathered = gather_features(features, np.argsort(order.to_numpy()), folder.with_name("features.npy"))
+        classes = rows_of_classes(images["label"].to_numpy())
         likelihoods = _memory_mapped(folder.with_name("likelihoods.npy"), len(order))
         class_log_likelihoods(gathered, classes, settings.covariance_regularizer, likelihoods)
         kept = choose(likelihoods, classes, settings.keep_fraction, settings.keep_count)
-        pictures = pictures.filter(pa.array(kept))
+        images = images.filter(pa.array(kept))
     meta = {**settings.model_dump(), "candidates": features.manifest.rows}
     writer = ShardWriter(folder, schemas.SELECTED, "selected", meta, part_name="ids.parquet")
-    writer.write(0, pictures.sort_by("id"))
+    writer.write(0, images.sort_by("id"))
     writer.finish()
 
 

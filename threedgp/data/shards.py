@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,19 +105,17 @@ class ShardWriter:
         """
         table = table.select(self.schema.names).cast(self.schema)
         name = self._part_name.format(index)
-        with atomic_path(self.folder / name) as path, path.open("wb") as stream:
-            sink = _HashingSink(stream)
+        with atomic_path(self.folder / name) as path:
             pq.write_table(
                 table,
-                pa.PythonFile(sink, mode="w"),
+                path,
                 row_group_size=self.row_group_rows,
-                # Images and depth maps are compressed already, and features do not compress.
-                compression={"id": "zstd", "label": "zstd"},
+                compression="zstd",
                 use_dictionary=False,
                 write_statistics=False,
             )
-        record = ShardFile(name, table.num_rows, sink.size, sink.digest.hexdigest())
-        write_json(self._record(index), asdict(record))  # from now on the shard counts as finished
+            file = ShardFile(name, table.num_rows, path.stat().st_size, _sha256(path))
+        write_json(self._record(index), asdict(file))  # from now on the shard counts as finished
 
     def finish(self, **more_meta: Any) -> Manifest:
         """Write the manifest. All shards from 0 on must be finished; `more_meta` is added to `meta`.
@@ -171,8 +168,7 @@ class ShardFolder:
             self._check_size(file)
         self._verified: set[int] = set()
         self._locks = [threading.Lock() for _ in self.manifest.files]
-        self._footers: OrderedDict[int, pq.FileMetaData] = OrderedDict()
-        self._footers_lock = threading.Lock()
+        self._footer = lru_cache(FOOTERS)(lambda index: pq.read_metadata(self.path(index)))
 
     def __len__(self) -> int:
         return len(self.manifest.files)
@@ -191,10 +187,6 @@ class ShardFolder:
         """File of shard `index`."""
         return self.folder / self.manifest.files[index].name
 
-    def groups(self, index: int) -> int:
-        """Number of row groups of shard `index`."""
-        return -(-self.manifest.files[index].rows // self.manifest.row_group_rows)
-
     def verify(self, index: int) -> None:
         """Verify the checksum of shard `index`, once per process.
 
@@ -206,9 +198,7 @@ class ShardFolder:
                 return
             file = self.manifest.files[index]
             self._check_size(file)
-            with self.path(index).open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if digest != file.sha256:
+            if _sha256(self.path(index)) != file.sha256:
                 raise _damaged(self.path(index), self.manifest.kind, "its checksum differs from the manifest")
             self._verified.add(index)
 
@@ -232,13 +222,7 @@ class ShardFolder:
     def _open(self, index: int) -> pq.ParquetFile:
         # Threads must not share a ParquetFile. They may share its footer, whose parsing takes most of the time.
         self.verify(index)
-        file = pq.ParquetFile(self.path(index), metadata=self._footers.get(index))
-        with self._footers_lock:
-            self._footers[index] = file.metadata
-            self._footers.move_to_end(index)
-            if len(self._footers) > FOOTERS:
-                self._footers.popitem(last=False)
-        return file
+        return pq.ParquetFile(self.path(index), metadata=self._footer(index))
 
     def _check_size(self, file: ShardFile) -> None:
         path = self.folder / file.name
@@ -275,19 +259,6 @@ def _damaged(path: Path, kind: str, what: str) -> UserError:
     return UserError(f"{path}: {what}; run `dvc repro {STAGES.get(kind, kind)}` to create it again.")
 
 
-class _HashingSink:
-    """A file object that hashes what is written; Parquet files are written sequentially."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self.digest, self.size, self.closed = stream, hashlib.sha256(), 0, False
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        return self._stream.write(data)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def close(self) -> None:
-        self.closed = True
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,11 +6,10 @@ one writes the previous shard. The bytes of a shard depend on its rows only, not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,14 +26,6 @@ CHUNK_ROWS = 32
 
 Work = Callable[[pa.Table], tuple[pa.Table, pa.Table]]
 """Maps a batch of rows to the output rows and the rejects (schema REJECTS)."""
-
-
-class _Chunk(NamedTuple):
-    """Consecutive rows of a shard; `ends` marks the last ones."""
-
-    shard: int
-    rows: pa.Table
-    ends: bool
 
 
 class ShardwiseJob:
@@ -73,70 +64,73 @@ class ShardwiseJob:
             total: rows of all inputs.
             work: called with `chunk_rows` rows at a time, from several threads.
         """
-        missing = [shard for shard in range(len(inputs)) if not self._writer.done(shard)]
-        mine = [shard for shard in missing if shard % self._group.size == self._group.rank]
-        others = sorted(set(missing) - set(mine))
-        done = [shard for shard in range(len(inputs)) if shard not in set(missing)]
-        rejected = sum(self._rejects.rows(shard) for shard in done)
-        finished = sum(self._rows(shard) for shard in done)
+        done = [shard for shard in range(len(inputs)) if self._writer.done(shard)]
+        missing = set(range(len(inputs))) - set(done)
+        mine = sorted(shard for shard in missing if shard % self._group.size == self._group.rank)
+        others = missing - set(mine)
+        num_rejects = sum(self._rejects.rows(shard) for shard in done)
+        num_rows = sum(self._input_rows(shard) for shard in done)
 
-        def look_at_others() -> None:
+        def show_others() -> None:
             """Advance the progress bar by the shards that other processes have finished."""
             for shard in [shard for shard in others if self._writer.done(shard)]:
                 others.remove(shard)
-                bar.advance(self._rows(shard))
+                bar.advance(self._input_rows(shard))
 
-        with progress(self._label, total, done=finished, visible=self._group.is_main) as bar:
-            for rejects in self._write_all(mine, inputs, work, bar):
-                rejected += rejects
-                look_at_others()
-                yield rejected
-            self._group.wait(look_at_others)
-            look_at_others()
+        with progress(self._label, total, done=num_rows, visible=self._group.is_main) as bar:
+            for rejected in self._write_shards(mine, inputs, work, bar):
+                num_rejects += rejected
+                show_others()
+                yield num_rejects
+            self._group.wait(show_others)
+            show_others()
         if inputs:
             yield sum(self._rejects.rows(shard) for shard in range(len(inputs)))
 
-    def _write_all(
+    def _write_shards(
         self, shards: list[int], inputs: list[Callable[[], pa.Table]], work: Work, bar: Progress
     ) -> Iterator[int]:
         """Write the given shards; yields the number of rejects of each."""
 
-        def read(shard: int) -> tuple[int, pa.Table]:
-            return shard, inputs[shard]()
+        def read(shard: int) -> pa.Table:
+            return inputs[shard]()
 
-        def chunks(tables: Iterable[tuple[int, pa.Table]]) -> Iterator[_Chunk]:
-            for shard, rows in tables:
-                starts = range(0, max(rows.num_rows, 1), self._chunk_rows)
+        def chunks() -> Iterator[tuple[pa.Table, bool]]:
+            """Consecutive rows of the shards, and whether they are the last ones of a shard."""
+            for table in tables:
+                starts = range(0, max(table.num_rows, 1), self._chunk_rows)
                 for start in starts:
-                    yield _Chunk(shard, rows.slice(start, self._chunk_rows), ends=start == starts[-1])
+                    yield table.slice(start, self._chunk_rows), start == starts[-1]
 
-        def work_on(chunk: _Chunk) -> tuple[_Chunk, pa.Table, pa.Table]:
-            return chunk, *work(chunk.rows)
+        def work_on(chunk: tuple[pa.Table, bool]) -> tuple[pa.Table, pa.Table, bool]:
+            rows, is_last = chunk
+            return *work(rows), is_last
 
-        def write(shard: int, wanted: list[pa.Table], rejects: list[pa.Table]) -> int:
+        def write(shard: int, kept: list[pa.Table], rejects: list[pa.Table]) -> int:
             self._rejects.write(shard, pa.concat_tables(rejects))
-            self._writer.write(shard, pa.concat_tables(wanted))  # last, since it marks the shard as finished
-            return sum(table.num_rows for table in rejects)
+            self._writer.write(shard, pa.concat_tables(kept))  # last, since it marks the shard as finished
+            return self._rejects.rows(shard)
 
-        with ExitStack() as stack:
+        with (
             # Entered first, so left last: a complete shard is written even if the next one fails.
-            pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write"))
-            tables = stack.enter_context(closing(ordered_map(read, shards, 1, ahead=1)))
-            parts = stack.enter_context(closing(ordered_map(work_on, chunks(tables), self._workers)))
-            before, wanted, rejects = None, [], []
-            for chunk, table, left_out in parts:
-                wanted.append(table)
-                rejects.append(left_out)
-                bar.advance(table.num_rows + left_out.num_rows)
-                if chunk.ends:
-                    if before:
-                        yield before.result()
-                    before = pool.submit(write, chunk.shard, wanted, rejects)
-                    wanted, rejects = [], []
-            if before:
-                yield before.result()
+            ThreadPoolExecutor(1, thread_name_prefix="write") as pool,
+            closing(ordered_map(read, shards, 1, ahead=1)) as tables,
+            closing(ordered_map(work_on, chunks(), self._workers)) as outputs,
+        ):
+            unwritten, previous, kept, rejects = iter(shards), None, [], []
+            for kept_rows, rejected_rows, is_last in outputs:
+                kept.append(kept_rows)
+                rejects.append(rejected_rows)
+                bar.advance(kept_rows.num_rows + rejected_rows.num_rows)
+                if is_last:
+                    if previous:
+                        yield previous.result()
+                    previous = pool.submit(write, next(unwritten), kept, rejects)
+                    kept, rejects = [], []
+            if previous:
+                yield previous.result()
 
-    def _rows(self, shard: int) -> int:
+    def _input_rows(self, shard: int) -> int:
         """Input rows of a finished shard."""
         return self._writer.rows(shard) + self._rejects.rows(shard)
 

@@ -3,13 +3,11 @@
 Two passes allow data sets larger than memory. The first reads each source shard once and distributes its rows to target
 shards, in one temporary file per source shard. The second reads each target's part of all these files and sorts it. All
 rows are read and written twice. Memory holds up to four copies of a shard (read, joined, sorted, written) and, of the
-whole data set, ids, labels and places.
+whole data set, ids, labels and targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,16 +41,28 @@ class JoinedShards:
         if depth.manifest.rows + depth.meta["rejects"] != selected.manifest.rows:
             raise self._mismatch(depth)
 
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Number of the first row of each shard, and the number of all rows."""
-        return np.cumsum([0, *(file.rows for file in self.depth.manifest.files)])
-
-    def class_counts(self) -> list[int]:
-        """Remaining images of each class."""
+    def meta(self) -> dict[str, object]:
+        """Metadata of the training shards; `class_counts` counts the remaining images."""
+        class_names = self.prepared.meta["class_names"]
         remaining = pc.is_in(self.selected.column("id"), value_set=self.depth.column("id").combine_chunks())
         labels = self.selected.column("label").filter(remaining).to_numpy()
-        return np.bincount(labels, minlength=len(self.prepared.meta["class_names"])).tolist()
+        inputs = (self.prepared, self.depth, self.embed)
+        return {
+            "resolution": self.prepared.meta["resolution"],
+            "estimator": self.depth.meta["estimator"],
+            "embedder": self.embed.meta["embedder"],
+            "embedding_dim": self.embedding_dim,
+            "class_names": class_names,
+            "class_counts": np.bincount(labels, minlength=len(class_names)).tolist(),
+            "num_classes": len(class_names),
+            "inputs": {folder.manifest.kind: folder.manifest.content_hash for folder in inputs},
+        }
+
+    def estimated_bytes(self) -> int:
+        """Estimated size of the remaining rows."""
+        manifests = [folder.manifest for folder in (self.prepared, self.embed, self.depth)]
+        bytes_per_row = sum(sum(file.bytes for file in each.files) / max(each.rows, 1) for each in manifests)
+        return int(bytes_per_row * self.depth.manifest.rows)
 
     def read(self, shard: int) -> pa.Table:
         """A joined shard, with the columns of the schema `training`.
@@ -64,8 +74,7 @@ class JoinedShards:
         table = self._matching(self.prepared, shard, ["id", "label", "image"], depth)
         table = table.append_column("depth", depth["depth"])
         if self.embedding_dim:
-            embeddings = self._matching(self.embed, shard, ["id", "embedding"], depth)
-            table = table.append_column("embedding", embeddings["embedding"])
+            table = table.append_column("embedding", self._matching(self.embed, shard, ["id", "embedding"], depth)[1])
         return table
 
     def _matching(self, folder: ShardFolder, shard: int, columns: list[str], depth: pa.Table) -> pa.Table:
@@ -91,78 +100,49 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
     Raises:
         UserError: there is too little disk space.
     """
-    total = int(joined.starts[-1])
-    places = np.random.default_rng(settings.seed).permutation(total)  # row i of `joined` becomes row places[i]
-    targets = -(-total // settings.rows_per_shard)
-    dealt = folder.with_name("dealt")
-    if not dealt.exists():
-        require_free(folder, 2 * _bytes_of(joined))
+    depth = joined.depth
+    starts = np.cumsum([0, *(file.rows for file in depth.manifest.files)])
+    total = depth.manifest.rows
+    targets = np.random.default_rng(settings.seed).permutation(total)  # row i of `joined` becomes row targets[i]
+    num_shards = -(-total // settings.rows_per_shard)
+    scratch = folder.with_name("dealt")
+    files = [scratch / f"{shard:05d}.arrow" for shard in range(len(depth))]
+    if not scratch.exists():
+        require_free(folder, 2 * joined.estimated_bytes())
     with progress("shards: deal", total) as bar:
-        for shard in range(len(joined.depth)):
-            rows = places[joined.starts[shard] : joined.starts[shard + 1]]
-            if not _dealt_file(dealt, shard).exists():
-                _deal(joined.read(shard), rows, targets, settings.rows_per_shard, _dealt_file(dealt, shard))
+        for shard, file in enumerate(files):
+            rows = targets[starts[shard] : starts[shard + 1]]
+            if not file.exists():
+                _deal(joined.read(shard), rows, num_shards, settings.rows_per_shard, file)
             bar.advance(len(rows))
     writer = ShardWriter(
         folder,
         schemas.training(joined.embedding_dim),
         "shards",
-        {"dataset": dataset, "seed": settings.seed, **_about(joined)},
+        {"dataset": dataset, "seed": settings.seed, **joined.meta()},
         row_group_rows=settings.row_group_rows,
     )
     with progress("shards: gather", total) as bar:
-        for target in range(targets):
-            if not writer.done(target):
-                shares = (_share(_dealt_file(dealt, shard), target) for shard in range(len(joined.depth)))
-                rows = pa.Table.from_batches(shares)
-                writer.write(target, rows.take(np.argsort(rows["place"].to_numpy())).drop_columns("place"))
-            bar.advance(writer.rows(target))
+        for shard in range(num_shards):
+            if not writer.done(shard):
+                rows = pa.Table.from_batches(_read_batch(file, shard) for file in files)
+                writer.write(shard, rows.sort_by("target"))
+            bar.advance(writer.rows(shard))
     writer.finish()
 
 
-def _about(joined: JoinedShards) -> dict[str, object]:
-    class_names = joined.prepared.meta["class_names"]
-    inputs = (joined.prepared, joined.depth, joined.embed)
-    return {
-        "resolution": joined.prepared.meta["resolution"],
-        "estimator": joined.depth.meta["estimator"],
-        "embedder": joined.embed.meta["embedder"],
-        "embedding_dim": joined.embedding_dim,
-        "class_names": class_names,
-        "class_counts": joined.class_counts(),
-        "num_classes": len(class_names),
-        "inputs": {folder.manifest.kind: folder.manifest.content_hash for folder in inputs},
-    }
+def _deal(table: pa.Table, targets: NDArray[np.int64], num_shards: int, shard_rows: int, path: Path) -> None:
+    """Write the rows of `table` and their `targets` to an Arrow file with one record batch per target shard."""
+    order = np.argsort(targets)
+    table = table.append_column("target", pa.array(targets)).take(order)
+    batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    cuts = np.searchsorted(targets[order], np.arange(num_shards + 1) * shard_rows)
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as file:
+        for start, stop in pairwise(cuts):
+            file.write_batch(batch.slice(start, stop - start))
 
 
-def _dealt_file(folder: Path, shard: int) -> Path:
-    return folder / f"{shard:05d}.arrow"
-
-
-def _deal(table: pa.Table, places: NDArray[np.int64], targets: int, rows_per_target: int, path: Path) -> None:
-    """Write the rows of `table` and their places to an Arrow file with one record batch per target."""
-    order = np.argsort(places)
-    table = table.append_column("place", pa.array(places)).take(order).combine_chunks()
-    cuts = np.searchsorted(places[order], np.arange(targets + 1) * rows_per_target)
-    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as file:
-        for batch in _batches(table, cuts):
-            file.write_batch(batch)
-
-
-def _share(path: Path, target: int) -> pa.RecordBatch:
-    """The rows for `target` of one file, which is closed again, since there may be thousands."""
+def _read_batch(path: Path, index: int) -> pa.RecordBatch:
+    """One batch of a file, which is closed again, since there may be thousands of files."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as batches:
-        return batches.get_batch(target)
-
-
-def _batches(table: pa.Table, cuts: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
-    empty = pa.RecordBatch.from_pylist([], table.schema)
-    for start, stop in pairwise(cuts):
-        yield table.slice(start, stop - start).to_batches()[0] if stop > start else empty
-
-
-def _bytes_of(joined: JoinedShards) -> int:
-    """Estimated size of the remaining rows."""
-    rows = joined.depth.manifest.rows
-    manifests = [folder.manifest for folder in (joined.prepared, joined.embed, joined.depth)]
-    return sum(sum(file.bytes for file in each.files) * rows // max(each.rows, 1) for each in manifests)
+        return batches.get_batch(index)

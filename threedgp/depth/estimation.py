@@ -1,4 +1,4 @@
-"""Depth maps of a whole prepared set, estimated from the original pixels inside the crop boxes."""
+"""Depth maps of a data set, estimated from the original pixels inside the crops, stored in 16 bits."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from threedgp.data import schemas
 from threedgp.data.images import depth_to_bytes
-from threedgp.data.prepare import crop_picture
+from threedgp.data.prepare import crop_picture, resize_depth
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.shardwise import CHUNK_ROWS, ShardwiseJob
 from threedgp.data.source import Source
-from threedgp.depth.encoding import encode
 from threedgp.depth.estimator import DepthEstimator, Rejected
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
+MAX_DEPTH = 65535
 
-class SelectedPictures:
-    """The selected pictures of a prepared set, shard by shard, with what it takes to read their original pixels.
+
+class SelectedImages:
+    """The selected images of a prepared data set, shard by shard, and their original pixels.
 
     Args:
-        source: of the pictures.
+        source: reads the original pixels.
         prepared, selected: shards of the stages `prepare` and `select`.
     """
 
@@ -33,26 +35,26 @@ class SelectedPictures:
         self.source, self.prepared = source, prepared
         self.resolution: int = prepared.meta["resolution"]
         self.total = selected.manifest.rows
-        self._entries, self._wanted = source.entries(), selected.column("id").combine_chunks()
+        self._entries, self._selected_ids = source.entries(), selected.column("id").combine_chunks()
 
     def rows(self, shard: int) -> pa.Table:
-        """Entries of the selected pictures of a prepared shard, with a column `crop`.
+        """Entries of the source for the selected images of a prepared shard, with a column `crop`.
 
         Raises:
             UserError: the inputs do not belong together.
         """
         crops = self.prepared.read(shard, ["id", "crop"])
-        crops = crops.filter(pc.is_in(crops["id"], value_set=self._wanted))
+        crops = crops.filter(pc.is_in(crops["id"], value_set=self._selected_ids))
         shard_rows = self.prepared.meta["shard_rows"]
         rows = self._entries.slice(shard * shard_rows, shard_rows)
         rows = rows.filter(pc.is_in(rows["id"], value_set=crops["id"].combine_chunks()))
         if not rows["id"].equals(crops["id"]):
-            raise UserError(f"{self.prepared.folder}: does not belong to the raw pictures; run `dvc repro prepare`.")
+            raise UserError(f"{self.prepared.folder}: does not belong to the raw images; run `dvc repro prepare`.")
         return rows.append_column("crop", crops["crop"])
 
 
 def estimate_set(
-    pictures: SelectedPictures,
+    images: SelectedImages,
     estimator: DepthEstimator,
     clip_percentile: float,
     folder: Path,
@@ -60,49 +62,67 @@ def estimate_set(
     group: ProcessGroup = SINGLE_PROCESS,
     batch_size: int = CHUNK_ROWS,
 ) -> None:
-    """Estimate depth of `pictures` into shards in `folder`, one for each prepared one; finished ones are kept.
+    """Write depth maps of `images` into shards in `folder`, one per prepared shard; finished shards are kept.
 
-    The processes of `group` share the shards, each with `workers` threads, which read and encode `batch_size` pictures
-    at a time; a network works for one of them at a time.
+    The processes of `group` share the shards, each with `workers` threads that read and encode `batch_size` images at a
+    time; a network processes one batch at a time.
 
     Raises:
-        UserError: no picture at all has usable depth, or the inputs do not belong together.
+        UserError: no image has usable depth, or the inputs do not belong together.
     """
-    meta = {"resolution": pictures.resolution, "estimator": estimator.name, "clip_percentile": clip_percentile}
+    meta = {"resolution": images.resolution, "estimator": estimator.name, "clip_percentile": clip_percentile}
     writer = ShardWriter(folder, schemas.DEPTH, "depth", meta)
     job = ShardwiseJob("depth", folder, writer, workers, group=group, chunk_rows=batch_size)
+    inputs = [partial(images.rows, shard) for shard in range(len(images.prepared))]
     work = partial(
-        estimate_rows, pictures.source, estimator, resolution=pictures.resolution, clip_percentile=clip_percentile
+        estimate_rows, images.source, estimator, resolution=images.resolution, clip_percentile=clip_percentile
     )
-    total = pictures.total
-    for rejected in job.run([partial(pictures.rows, shard) for shard in range(len(pictures.prepared))], total, work):
-        if rejected == total:
-            reason = job.rejects().column("reason")[0].as_py()
-            raise UserError(f"depth.estimator: '{estimator.name}' gave no usable map for any picture: {reason}.")
+    for num_rejected in job.run(inputs, images.total, work):
+        if num_rejected == images.total:
+            reason = job.rejects()["reason"][0].as_py()
+            raise UserError(f"depth.estimator: '{estimator.name}' gave no usable map for any image: {reason}.")
     job.finish()
 
 
 def estimate_rows(
     source: Source, estimator: DepthEstimator, rows: pa.Table, resolution: int, clip_percentile: float
 ) -> tuple[pa.Table, pa.Table]:
-    """Read, crop, estimate and encode some pictures; `rows` are entries with a column `crop`.
+    """Read, crop, estimate and encode a batch of images; `rows` are entries with a column `crop`.
 
     Returns:
         tables of the schemas DEPTH, in the order of `rows`, and REJECTS.
     """
-    crops = rows["crop"].to_pylist()
-    pictures = list(source.read(rows.drop_columns("crop")))
-    whole = [(picture, crop) for picture, crop in zip(pictures, crops, strict=True) if picture.error is None]
-    rejects = [{"id": picture.id, "reason": picture.error} for picture in pictures if picture.error]
-    kept = []
-    maps = estimator.estimate([crop_picture(picture, crop) for picture, crop in whole])
-    for (picture, _), depth in zip(whole, maps, strict=True):
-        if isinstance(depth, Rejected):
-            encoded = depth
+    kept, rejects, cropped = [], [], []
+    for picture, crop in zip(source.read(rows.drop_columns("crop")), rows["crop"].to_pylist(), strict=True):
+        if picture.error:
+            rejects.append({"id": picture.id, "reason": picture.error})
         else:
-            encoded = encode(depth, resolution, clip_percentile) if depth.size else np.empty((0, 0), np.uint16)
+            cropped.append(crop_picture(picture, crop))
+    for picture, depth in zip(cropped, estimator.estimate(cropped), strict=True):
+        encoded = depth if isinstance(depth, Rejected) else encode(depth, resolution, clip_percentile)
         if isinstance(encoded, Rejected):
             rejects.append({"id": picture.id, "reason": encoded.reason})
         else:
             kept.append({"id": picture.id, "depth": depth_to_bytes(encoded)})
     return pa.Table.from_pylist(kept, schemas.DEPTH), pa.Table.from_pylist(rejects, schemas.REJECTS)
+
+
+def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float = 0.0) -> NDArray[np.uint16] | Rejected:
+    """Resize the square map `depth` and scale it by its minimum and maximum to 0..65535, larger = farther.
+
+    Args:
+        clip_percentile: values beyond this percentile at either end are clipped first. Otherwise sky or an outlier
+            would compress all other depth into a few levels.
+
+    Returns:
+        `[resolution, resolution]`, the empty map for the empty map, or the reason why the map is not usable.
+    """
+    if not depth.size:
+        return np.empty((0, 0), np.uint16)
+    if not np.isfinite(depth).all():
+        return Rejected("the depth map has values that are not finite")
+    small = resize_depth(depth, resolution).astype(np.float64)
+    low, high = np.percentile(small, [clip_percentile, 100 - clip_percentile])
+    if not high - low > 1e-9 * max(abs(low), abs(high)):
+        return Rejected("the depth map is constant")
+    return np.rint((np.clip(small, low, high) - low) / (high - low) * MAX_DEPTH).astype(np.uint16)

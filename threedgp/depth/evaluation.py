@@ -1,9 +1,9 @@
-"""An estimator against true depth: pictures and maps of a folder, a score for each."""
+"""Comparison of a depth estimator with the true depth of a folder of images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -14,28 +14,42 @@ from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth, 
 from threedgp.data.prepare import center_crop
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Rejected
-from threedgp.depth.scores import Score, score
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
-MAPS = ("_depth.png", "_depth.npy", ".png", ".npy")
-"""How the file of a map may end, after the path of its picture without suffix; the first that is there counts."""
-BATCH = 16
-"""Pictures that are read at a time."""
+DELTA = 1.25
+MAP_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
+"""What follows the image's path without suffix in the path of its depth map; the first file that exists is used."""
+READ_BATCH = 16
+"""Images that are read at a time."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its true depth."""
+    """An image and its true depth."""
 
     name: str
-    picture: Path
+    image: Path
     depth: Path
 
 
 @dataclass(frozen=True)
+class Score:
+    """Agreement of a depth map with the truth, over the pixels whose true depth is known."""
+
+    abs_rel: float
+    """Mean of |aligned - truth| / truth; 0 is perfect."""
+    delta1: float
+    """Fraction of pixels with max(aligned / truth, truth / aligned) < 1.25; 1 is perfect."""
+    correlation: float
+    """Pearson correlation of the maps before the alignment; negative where near and far are exchanged."""
+    known: float
+    """Fraction of pixels whose true depth is known."""
+
+
+@dataclass(frozen=True)
 class Result:
-    """A pair's score, or why there is none."""
+    """The score of an image, or the reason why it has none."""
 
     name: str
     score: Score | None = None
@@ -43,65 +57,95 @@ class Result:
 
 
 def find_pairs(images: Path, depth: Path | None = None) -> list[Pair]:
-    """Pictures below the folder `images` that have a map at the same place below the folder `depth`, sorted by name.
+    """Images below the folder `images` that have a depth map at the same place below the folder `depth`, by name.
 
-    The map of ``a/b.jpg`` is ``a/b_depth.png``, ``a/b_depth.npy``, ``a/b.png`` or ``a/b.npy``; without `depth` the maps
-    lie beside the pictures and end with ``_depth`` (the layout `rgbd`).
+    The map of ``a/b.jpg`` is ``a/b_depth.png``, ``a/b_depth.npy``, ``a/b.png`` or ``a/b.npy``. Without `depth`, maps
+    are beside the images and end with ``_depth`` (the layout `rgbd`).
 
     Raises:
-        UserError: a folder is missing, or there is not a single pair.
+        UserError: a folder is missing, or no image has a map.
     """
-    for folder in (images, *([depth] if depth else [])):
+    root = depth or images
+    for folder in (images, root):
         if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder; name the one that holds the pictures or their depth.")
-    endings = MAPS if depth else MAPS[:2]
+            raise UserError(f"{folder}: no such folder; name the folder of the images or of their depth.")
     pairs = []
-    for picture in sorted(images.rglob("*")):
-        if picture.suffix.lower() not in SUFFIXES or picture.stem.endswith("_depth"):
+    for image in sorted(images.rglob("*")):
+        if image.suffix.lower() not in SUFFIXES or image.stem.endswith("_depth"):
             continue
-        name = picture.relative_to(images).with_suffix("").as_posix()
-        maps = [place for end in endings if (place := (depth or images) / f"{name}{end}").is_file()]
-        if maps:
-            pairs.append(Pair(name, picture, maps[0]))
+        name = image.relative_to(images).with_suffix("").as_posix()
+        candidates = [root / f"{name}{suffix}" for suffix in (MAP_SUFFIXES if depth else MAP_SUFFIXES[:2])]
+        pairs += [Pair(name, image, file) for file in candidates if file.is_file()][:1]
     if not pairs:
-        where = depth or images
-        raise UserError(
-            f"{where}: no picture of {images} has true depth here; it must be called <picture>_depth.png or .npy."
-        )
+        raise UserError(f"{root}: no true depth of the images in {images}; name the files <image>_depth.png or .npy.")
     return pairs
 
 
 def evaluate_estimator(estimator: DepthEstimator, pairs: Sequence[Pair]) -> list[Result]:
-    """Estimate depth of the centre crop of each picture, as the pipeline does, and compare it with the true one.
+    """Estimate depth of the center crop of each image, as the pipeline does, and compare it with the true depth.
 
     Raises:
-        UserError: the estimator does not look at pictures.
+        UserError: the estimator does not use the pixels of an image.
     """
     if not estimator.looks_at_pixels:
-        raise UserError(f"'{estimator.name}' looks at no picture; choose an estimator such as leres.")
-    results = []
+        raise UserError(f"'{estimator.name}' does not estimate depth from pixels; choose an estimator such as leres.")
+    results: list[Result] = []
     with progress("depth-eval", len(pairs)) as bar:
-        for start in range(0, len(pairs), BATCH):
-            part = pairs[start : start + BATCH]
-            results += _evaluate(estimator, part)
-            bar.advance(len(part))
+        for start in range(0, len(pairs), READ_BATCH):
+            batch = pairs[start : start + READ_BATCH]
+            results += _evaluate(estimator, batch)
+            bar.advance(len(batch))
     return results
 
 
 def mean_score(results: Sequence[Result]) -> Score | None:
-    """The mean over the pictures that have a score; None if none has."""
-    scores = [one.score for one in results if one.score]
-    if not scores:
+    """The mean over the images that have a score; None if none has."""
+    scores = [astuple(result.score) for result in results if result.score]
+    return Score(*np.mean(scores, axis=0).tolist()) if scores else None
+
+
+def align(estimate: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``s * estimate + t`` with the least-squares s >= 0 and t, in closed form; both `[N]`.
+
+    s = max(cov(estimate, truth), 0) / var(estimate), t = mean(truth) - s * mean(estimate). An inverted map gets s = 0,
+    so its score is that of a constant map.
+    """
+    centered = estimate - estimate.mean()
+    variance = centered @ centered
+    scale = max(centered @ (truth - truth.mean()), 0.0) / variance if variance > 0 else 0.0
+    return scale * centered + truth.mean()
+
+
+def score(estimate: NDArray[np.float32], truth: NDArray[np.float32]) -> Score | None:
+    """Compare `estimate` with `truth`, both `[H, W]`, larger = farther; the unit of the truth is arbitrary.
+
+    AbsRel and delta1 are those of Eigen et al. (arXiv 1406.2283), after `align`, as for affine-invariant estimators
+    (Yin et al., CVPR 2021). Pixels whose true depth is not finite or not positive are unknown and left out; an aligned
+    depth that is not positive fails delta1.
+
+    Returns:
+        None if the true depth of no pixel is known.
+    """
+    known = np.isfinite(truth) & (truth > 0)
+    if not known.any():
         return None
-    return Score(*(float(np.mean([getattr(one, key) for one in scores])) for key in Score.__dataclass_fields__))
+    estimate, truth = estimate[known].astype(np.float64), truth[known].astype(np.float64)
+    aligned = align(estimate, truth)
+    within = (aligned < DELTA * truth) & (truth < DELTA * aligned)  # the ratios without a division by zero
+    is_constant = np.ptp(estimate) == 0 or np.ptp(truth) == 0
+    return Score(
+        abs_rel=float(np.mean(np.abs(aligned - truth) / truth)),
+        delta1=float(within.mean()),
+        correlation=0.0 if is_constant else float(np.corrcoef(estimate, truth)[0, 1]),
+        known=float(known.mean()),
+    )
 
 
 def _evaluate(estimator: DepthEstimator, pairs: Sequence[Pair]) -> Iterator[Result]:
-    read = [_read(pair) for pair in pairs]
-    good = [found for found in read if not isinstance(found, str)]
-    maps = iter(estimator.estimate([picture for picture, _ in good]))
-    for pair, found in zip(pairs, read, strict=True):
-        yield Result(pair.name, reason=found) if isinstance(found, str) else _compare(pair.name, next(maps), found[1])
+    inputs = [_read(pair) for pair in pairs]
+    maps = iter(estimator.estimate([item[0] for item in inputs if not isinstance(item, str)]))
+    for pair, item in zip(pairs, inputs, strict=True):
+        yield Result(pair.name, reason=item) if isinstance(item, str) else _compare(pair.name, next(maps), item[1])
 
 
 def _compare(name: str, estimate: NDArray[np.float32] | Rejected, truth: NDArray[np.float32]) -> Result:
@@ -109,44 +153,44 @@ def _compare(name: str, estimate: NDArray[np.float32] | Rejected, truth: NDArray
         return Result(name, reason=estimate.reason)
     if not np.isfinite(estimate).all():
         return Result(name, reason="the depth map has values that are not finite")
-    # The estimate is brought to the truth, not the other way round: holes have no average.
+    # The estimate is resized, not the truth: unknown pixels cannot be averaged.
     if estimate.shape != truth.shape:
         method = cv2.INTER_AREA if len(truth) < len(estimate) else cv2.INTER_LINEAR
         estimate = cv2.resize(estimate, truth.shape[::-1], interpolation=method)
-    found = score(estimate, truth)
-    return Result(name, found, None if found else "no pixel of the true depth is known")
+    result = score(estimate, truth)
+    return Result(name, result, None if result else "no pixel of the true depth is known")
 
 
 def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
-    """The centre crops of picture and truth, or the reason why they cannot be used."""
+    """The center crops of the image and its true depth, or the reason why they cannot be used."""
     try:
-        rgb, truth = decode_picture(pair.picture.read_bytes()), _read_depth(pair.depth)
-        (rows, columns), (height, width) = truth.shape, rgb.shape[:2]
-        if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than a rounded-off pixel
-            return f"the true depth has {columns}x{rows} pixels, the picture {width}x{height}"
-        left, top, right, bottom = center_crop(height, width)
-        picture = RawPicture(pair.name, 0, np.ascontiguousarray(rgb[top:bottom, left:right]))
-        left, top, right, bottom = center_crop(rows, columns)
-        return picture, truth[top:bottom, left:right]
+        rgb, truth = decode_picture(pair.image.read_bytes()), _read_depth(pair.depth)
     except (BadPicture, OSError) as error:
         return str(error)
+    (rows, columns), (height, width) = truth.shape, rgb.shape[:2]
+    if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than rounding of one size
+        return f"the true depth has {columns}x{rows} pixels, the image {width}x{height}"
+    left, top, right, bottom = center_crop(height, width)
+    image = RawPicture(pair.name, 0, np.ascontiguousarray(rgb[top:bottom, left:right]))
+    left, top, right, bottom = center_crop(rows, columns)
+    return image, truth[top:bottom, left:right]
 
 
 def _read_depth(file: Path) -> NDArray[np.float32]:
-    """True depth `[H, W]` of a 16-bit PNG or an array of numbers; what is unknown is 0 or not finite.
+    """True depth `[H, W]` of a 16-bit PNG or a NumPy array; unknown pixels are 0 or not finite.
 
     Raises:
-        BadPicture: it is something else.
+        BadPicture: the file holds something else.
     """
     if file.suffix == ".png":
         return decode_depth(file.read_bytes())
     try:
-        # Unlike np.load it takes arrays alone: no zip, no pickle. Mapped, for a header may promise any size.
+        # Unlike np.load, this reads neither zip archives nor pickles. Memory-mapped, since a header may state any size.
         depth = np.lib.format.open_memmap(file, mode="r")
     except OSError:
         raise
-    except Exception:  # a broken header raises whatever Python's own parser does
-        raise BadPicture(f"{file.name} is no array of numbers") from None
+    except Exception:  # a damaged header raises whatever Python's parser does
+        raise BadPicture(f"{file.name} is not an array of numbers") from None
     if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "fiu":
         raise BadPicture(f"{file.name} holds {depth.dtype} of shape {depth.shape}, not depth [H, W]")
     return np.array(depth, np.float32)

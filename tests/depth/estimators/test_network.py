@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from threedgp.data.source import RawPicture
-from threedgp.depth.encoding import encode
+from threedgp.depth.estimation import encode
 from threedgp.depth.estimator import Rejected
 from threedgp.depth.estimators import _network
 from threedgp.depth.estimators._network import DepthMap, NetworkDepth

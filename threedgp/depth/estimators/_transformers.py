@@ -40,7 +40,7 @@ class TransformersDepth:
         folder: ``config.json``, ``preprocessor_config.json`` and safetensors.
         device: where the model runs.
         name: value of `depth.estimator`.
-        model_type: the type that ``config.json`` must state.
+        model_type: the type that ``config.json`` must state; default: `name`.
         is_inverse: whether a model with this configuration returns inverse depth.
         max_depth: larger depth counts as sky.
         size_argument: argument of the image processor that takes the sizes of the original images.
@@ -55,10 +55,10 @@ class TransformersDepth:
         device: torch.device,
         *,
         name: str,
-        model_type: str,
-        is_inverse: Callable[[Any], bool],
-        max_depth: float | None,
-        size_argument: str,
+        model_type: str | None = None,
+        is_inverse: Callable[[Any], bool] = lambda config: False,
+        max_depth: float | None = None,
+        size_argument: str = "target_sizes",
     ) -> None:
         import transformers
 
@@ -66,10 +66,10 @@ class TransformersDepth:
         safe = {"local_files_only": True, "trust_remote_code": False}
         try:
             config = transformers.AutoConfig.from_pretrained(folder, **safe)
-            if config.model_type != model_type:
+            if config.model_type != (model_type or name):
                 raise UserError(
                     f"depth.weights: {folder} holds a model of type '{config.model_type}', but depth.estimator "
-                    f"'{name}' needs '{model_type}'."
+                    f"'{name}' needs '{model_type or name}'."
                 )
             self._processor = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
             # The default precision is that of the file, which may be 16 bits.
@@ -107,28 +107,10 @@ class TransformersDepth:
         return DepthMap(-depth if self._is_inverse else depth, known)
 
 
-def transformers_kind(
-    name: str,
-    *,
-    weights: str,
-    license: str,
-    output: str,
-    model_type: str | None = None,
-    is_inverse: Callable[[Any], bool] = lambda config: False,
-    max_depth: float | None = None,
-    size_argument: str = "target_sizes",
-) -> NetworkKind:
-    """Declares an estimator; the arguments are those of `NetworkKind` and `TransformersDepth`."""
-    load = partial(
-        TransformersDepth,
-        name=name,
-        model_type=model_type or name,
-        is_inverse=is_inverse,
-        max_depth=max_depth,
-        size_argument=size_argument,
-    )
+def transformers_kind(name: str, *, weights: str, license: str, output: str, **options: Any) -> NetworkKind:
+    """Declare an estimator; `options` are those of `TransformersDepth`."""
     return NetworkKind(
-        load=load,
+        load=partial(TransformersDepth, name=name, **options),
         output=output,
         weights=weights,
         license=license,
