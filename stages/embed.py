@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
-    """Compute this process's share; what was written when it is stopped counts."""
+    """Compute the share of this process; finished shards are kept when it is stopped."""
     from threedgp.data.shards import ShardFolder
     from threedgp.features.extraction import write_embeddings
     from threedgp.features.network import build_extractor
@@ -26,7 +26,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     with join_group() as group:
         extractor = None
         if settings.network != "none":
-            with group.main_process_first():  # it fetches the weights
+            with group.main_process_first():  # it downloads the weights
                 extractor = build_extractor(
                     settings.network,
                     input_size=settings.input_size,
@@ -41,11 +41,11 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Compute the features that training distils, into data/<dataset>/embed.
+    """Compute the features for knowledge distillation, into data/<dataset>/embed.
 
-    Reads the prepared images and the ids that were selected; writes one float16 vector for each of them, or none
-    where `embed.network` is none. A stopped run goes on with the first shard that is missing. machine.processes shares
-    the shards out, one process for each GPU; torchrun, too. Their number changes nothing in the result.
+    Writes one float16 vector per selected image, or none if `embed.network` is none. A stopped run resumes with the
+    first missing shard. The shards are shared by machine.processes (or torchrun) processes, one per GPU; the result
+    does not depend on their number.
     """
     with open_stage("embed", params, shared=True) as stage:
         share_work(stage, _work)

@@ -1,4 +1,4 @@
-"""Stage `features`: classifier features of every prepared image, and the statistics of the real set."""
+"""Stage `features`: classifier features of all prepared images, and their statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
-    """Compute this process's share; what was written when it is stopped counts."""
+    """Compute the share of this process; finished shards are kept when it is stopped."""
     from threedgp.data.shards import ShardFolder
     from threedgp.features.extraction import write_features
     from threedgp.features.network import build_extractor
@@ -24,7 +24,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
     settings, machine = config.features, config.machine
     with join_group() as group:
-        with group.main_process_first():  # it fetches the weights
+        with group.main_process_first():  # it downloads the weights
             extractor = build_extractor(
                 settings.network,
                 input_size=settings.input_size,
@@ -38,11 +38,11 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Compute the features that selection and the Frechet distance rest on, into data/<dataset>/features.
+    """Compute the features for instance selection and the Frechet distance, into data/<dataset>/features.
 
-    Reads the prepared images; writes one feature vector per image, and count, mean and covariance of the whole set.
-    A stopped run goes on with the first shard that is missing. machine.processes shares the shards out, one process
-    for each GPU; torchrun, too. Their number changes nothing in the result.
+    Writes one feature vector per prepared image, and count, mean and covariance of all of them. A stopped run resumes
+    with the first missing shard. The shards are shared by machine.processes (or torchrun) processes, one per GPU; the
+    result does not depend on their number.
     """
     with open_stage("features", params, shared=True) as stage:
         share_work(stage, _work)

@@ -21,9 +21,9 @@ app = typer.Typer(add_completion=False)
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     """Crop the raw images to squares of `dataset.resolution` pixels, into data/<dataset>/prepared.
 
-    Pictures that cannot be used are listed with a reason in rejects.parquet. A stopped run goes on with the first
-    shard that is missing. machine.workers threads share the images, machine.processes (or torchrun) the shards; their
-    numbers change nothing in the result.
+    Unusable images are listed with a reason in rejects.parquet. A stopped run resumes with the first missing shard. The
+    shards are shared by machine.processes (or torchrun) processes with machine.workers threads each; the result does
+    not depend on their number.
     """
     with open_stage("prepare", params, shared=True) as stage:
         share_work(stage, _work)
@@ -32,12 +32,18 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:
-    """Prepare this process's share; what was written when it is stopped counts."""
+    """Prepare the share of this process; finished shards are kept when it is stopped."""
     with join_group() as group:
         source = open_source(config.dataset, layout.raw)
-        prepared, machine = scratch / "prepared", config.machine
-        resolution, most = config.dataset.resolution, machine.max_reject_fraction
-        prepare_set(source, prepared, config.prepare, resolution, machine.workers, group, most)
+        prepare_set(
+            source,
+            scratch / "prepared",
+            config.prepare,
+            config.dataset.resolution,
+            config.machine.workers,
+            group,
+            config.machine.max_reject_fraction,
+        )
 
 
 if __name__ == "__main__":

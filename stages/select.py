@@ -15,10 +15,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Keep the most typical images of each class, into data/<dataset>/selected.
+    """Select the most likely images of each class, into data/<dataset>/selected.
 
-    One Gaussian is fitted to the features of each class; `select.keep_fraction` of the class survives, or
-    `select.keep_count` images. A stopped run continues with the first missing class.
+    A Gaussian is fitted to the features of each class; the fraction `select.keep_fraction` of the class, or
+    `select.keep_count` images, are kept. A stopped run resumes with the first missing class.
     """
     with open_stage("select", params) as stage:
         selected = stage.scratch / "selected"

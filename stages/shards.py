@@ -15,10 +15,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Join images, depth and embeddings of the selected images, shuffled once, into data/<dataset>/shards.
+    """Join and shuffle images, depth and embeddings of the selected images, into data/<dataset>/shards.
 
-    Images without usable depth are left out. The manifest holds the number of images per class. A stopped run goes
-    on with the first shard that is missing.
+    Images without usable depth are left out. The manifest states the number of images of each class. A stopped run
+    resumes with the first missing shard.
     """
     with open_stage("shards", params) as stage:
         layout = stage.layout

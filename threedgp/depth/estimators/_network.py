@@ -65,16 +65,16 @@ class NetworkDepth:
         results: list[NDArray[np.float32] | Rejected] = []
         for start in range(0, len(pictures), self._batch_size):
             batch = pictures[start : start + self._batch_size]
-            for picture, found in zip(batch, self._run(batch), strict=True):
-                results.append(found if isinstance(found, Rejected) else complete(found, *picture.rgb.shape[:2]))
+            for picture, output in zip(batch, self._run(batch), strict=True):
+                results.append(output if isinstance(output, Rejected) else complete(output, *picture.rgb.shape[:2]))
         return results
 
     def _run(self, batch: Sequence[RawPicture]) -> Sequence[DepthMap | Rejected]:
         try:
             with self._lock:
-                found = self._network([picture.rgb for picture in batch])
+                outputs = self._network([picture.rgb for picture in batch])
                 self._failures = 0
-                return found
+                return outputs
         except torch.OutOfMemoryError:
             raise UserError(
                 f"depth.batch_size: {len(batch)} images at once need more memory than the GPU has free; "
@@ -84,7 +84,7 @@ class NetworkDepth:
             raise
         except Exception as error:
             if len(batch) > 1:
-                return [found for picture in batch for found in self._run([picture])]
+                return [output for picture in batch for output in self._run([picture])]
             return [self._failed(error)]
 
     def _failed(self, error: Exception) -> Rejected:
@@ -98,9 +98,9 @@ class NetworkDepth:
         return Rejected(f"the estimator failed: {reason}")
 
 
-def complete(found: DepthMap, height: int, width: int) -> NDArray[np.float32] | Rejected:
+def complete(output: DepthMap, height: int, width: int) -> NDArray[np.float32] | Rejected:
     """Fill the pixels without depth and resize the map to `[height, width]`."""
-    depth, known = found
+    depth, known = output
     if known is not None and not known.all():
         unknown_share = 1 - float(known.mean())
         if unknown_share > MAX_UNKNOWN_SHARE:

@@ -38,9 +38,9 @@ class DepthAnything3Depth:
         return [self._run(image) for image in images]
 
     def _run(self, image: NDArray[np.uint8]) -> DepthMap:
-        found = self._model.inference([image])
-        sky = getattr(found, "sky", None)
-        return DepthMap(np.asarray(found.depth[0], np.float32), None if sky is None else np.asarray(sky[0]) < 0.5)
+        output = self._model.inference([image])
+        sky = getattr(output, "sky", None)
+        return DepthMap(np.asarray(output.depth[0], np.float32), None if sky is None else np.asarray(sky[0]) < 0.5)
 
 
 ESTIMATOR = NetworkKind(

@@ -6,6 +6,7 @@ published checkpoints, `res101.pth` and `res50.pth`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,14 +24,14 @@ from threedgp.depth.estimators._network import DepthMap
 from threedgp.runtime.errors import UserError
 
 Encoder = Literal["resnet50", "resnext101_32x8d"]
-"""Names of timm."""
+"""Names of the encoders in timm."""
 
 INPUT_SIZE = 448
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, for RGB in [0, 1]."""
+"""Mean and standard deviation of ImageNet, for RGB in [0, 1]."""
 WIDTH = 256
 """Channels of the decoder."""
-PREFIXES = ("module.", "depth_model.")
+PREFIXES = r"^((module|depth_model)\.)+"
 """Prefixes of parameter names, from data-parallel training and from the model around the network."""
 
 
@@ -166,13 +167,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     state: Any = checkpoint.get("depth_model", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{file}: not a checkpoint of LeReS: there are no weights under the key 'depth_model'.")
-    return {_without_prefixes(str(name)): value.float() for name, value in state.items()}
-
-
-def _without_prefixes(name: str) -> str:
-    while name.startswith(PREFIXES):
-        name = name.partition(".")[2]
-    return name
+    return {re.sub(PREFIXES, "", str(name)): value.float() for name, value in state.items()}
 
 
 ESTIMATOR = NetworkKind(

@@ -37,10 +37,10 @@ class MogeDepth:
         return [self._run(torch.tensor(image, device=self._device)) for image in images]
 
     def _run(self, image: torch.Tensor) -> DepthMap:
-        found = self._model.infer(image.permute(2, 0, 1).float() / 255, use_fp16=False)
-        depth = found["depth"].float().cpu().numpy()
+        output = self._model.infer(image.permute(2, 0, 1).float() / 255, use_fp16=False)
+        depth = output["depth"].float().cpu().numpy()
         # Depth is infinite outside of the mask; models without a mask head return none.
-        return DepthMap(depth, found["mask"].cpu().numpy() if "mask" in found else ~np.isposinf(depth))
+        return DepthMap(depth, output["mask"].cpu().numpy() if "mask" in output else ~np.isposinf(depth))
 
 
 ESTIMATOR = NetworkKind(
