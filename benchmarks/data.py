@@ -1,6 +1,6 @@
 """Throughput of the data path on this machine: rendering, preparing, estimating depth, shuffling, loading.
 
-Prints one line a step; `--resolution` and `--count` choose the scale. The machine should do nothing else.
+Prints one line per step; `--resolution` and `--count` set the scale. The machine should be idle otherwise.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def timed(what: str, rows: int) -> Iterator[None]:
     start, spent = time.perf_counter(), time.process_time()
     yield
     wall, spent = time.perf_counter() - start, time.process_time() - spent
-    print(f"{what:<40} {rows / wall:>9.0f} rows/s {1e3 * spent / rows:>8.2f} ms of CPU a row", flush=True)
+    print(f"{what:<40} {rows / wall:>9.0f} rows/s {1e3 * spent / rows:>8.2f} ms of CPU per row", flush=True)
 
 
-def stand_in_for_networks(place: Path) -> None:
-    """Selects everything; embeddings of the usual size, all zero."""
+def write_selection_and_embeddings(place: Path) -> None:
+    """Select all images; write zero embeddings of the usual size."""
     prepared = ShardFolder(place / "prepared")
     selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
     selected.write(0, pa.concat_tables(prepared.iterate(["id", "label"])))
@@ -57,7 +57,8 @@ def stand_in_for_networks(place: Path) -> None:
 
 def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: int = 16) -> None:
     """Measure."""
-    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {workers} workers, {count} pictures of {resolution}")
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} CPUs, load {load:.1f}, {workers} workers, {count} images of {resolution}x{resolution}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         raw = max(64, resolution)
@@ -66,7 +67,7 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         source = open_source(DatasetConfig(name="bench", source="procedural"), place / "raw")
         with timed("prepare", count):
             prepare_set(source, place / "prepared", PrepareConfig(shard_rows=512), resolution, workers)
-        stand_in_for_networks(place)
+        write_selection_and_embeddings(place)
         with timed("depth: simulated", count):
             prepared, selected = ShardFolder(place / "prepared"), ShardFolder(place / "selected")
             images = SelectedImages(source, prepared, selected)
@@ -85,8 +86,8 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         with timed("loader: second epoch", count):
             list(islice(loader, batches))
         loader.close()
-        bytes_a_row = sum(file.bytes for file in ShardFolder(place / "shards").manifest.files) / count
-        print(f"training shards: {bytes_a_row / 1e3:.1f} kB a row")
+        bytes_per_row = sum(file.bytes for file in ShardFolder(place / "shards").manifest.files) / count
+        print(f"training shards: {bytes_per_row / 1e3:.1f} kB per row")
 
     start = time.perf_counter()
     order = SampleOrder([4400] * 300, 32, 0)

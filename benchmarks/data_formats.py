@@ -1,10 +1,10 @@
-"""Size and rate of the ways to store pictures and depth maps of 256x256 in shards.
+"""Size and speed of encodings of 256x256 images and depth maps in shards.
 
     python benchmarks/data_formats.py --photographs ../shared/real_rgbd
 
-Measured on photographs with estimated depth and on pictures of the procedural world with true depth. Prints a table
-for docs/data_formats.md and appends a row to benchmarks/results/data.jsonl. Times are those of one thread, the best of
-several turns over all pictures, in CPU time: other work on the machine counts as little as possible.
+Measured on photographs with estimated depth and on images of the procedural world with true depth. Prints the tables of
+docs/data_formats.md and appends a row to benchmarks/results/data.jsonl. Times are CPU times of one thread, the best of
+several passes over all images.
 """
 
 from __future__ import annotations
@@ -59,34 +59,20 @@ def by_pillow(kind: str, **settings: Any) -> Codec:
     return Codec(save, decode_image)
 
 
-def picture_codecs() -> dict[str, Codec]:
+def image_codecs() -> dict[str, Codec]:
     level, filters = cv2.IMWRITE_PNG_COMPRESSION, cv2.IMWRITE_PNG_FILTER
     codecs = {f"PNG, Pillow, level {n}": by_pillow("PNG", compress_level=n) for n in (1, 3, 6)}
     codecs |= {f"PNG, OpenCV, level {n}, all filters": by_opencv(".png", [level, n]) for n in (1, 3, 6)}
     up = cv2.IMWRITE_PNG_FILTER_UP
-    codecs |= {f"PNG, OpenCV, level {n}, row above": by_opencv(".png", [level, n, filters, up]) for n in (1, 3, 6)}
+    codecs |= {f"PNG, OpenCV, level {n}, filter up": by_opencv(".png", [level, n, filters, up]) for n in (1, 3, 6)}
     codecs |= {
         f"WebP lossless, Pillow, method {m}": by_pillow("WEBP", lossless=True, method=m, quality=0) for m in (0, 1)
     }
     codecs["WebP lossless, OpenCV"] = by_opencv(".webp", [cv2.IMWRITE_WEBP_QUALITY, 101])
-    codecs["JPEG 95, full colour resolution"] = by_opencv(".jpg", JPEG)
-    for level in (1, 3):
-        codecs[f"differences of rows, less green, Zstandard {level}"] = zstandard(
-            level, less_green_rows, from_less_green_rows, 3
-        )
+    codecs["JPEG 95, no chroma subsampling"] = by_opencv(".jpg", JPEG)
     for encoding in ("webp", "png"):
         codecs[f"`prepare.encoding: {encoding}`"] = Codec(partial(encode_image, encoding=encoding), decode_image)
     return codecs
-
-
-def less_green_rows(rgb: Array) -> bytes:
-    red, green, blue = rgb.transpose(2, 0, 1)
-    return np.diff(np.stack([green, red - green, blue - green]), axis=1, prepend=np.uint8(0)).tobytes()
-
-
-def from_less_green_rows(data: bytes) -> Array:
-    green, red, blue = np.cumsum(np.frombuffer(data, np.uint8).reshape(3, SIDE, SIDE), axis=1, dtype=np.uint8)
-    return cv2.merge([red + green, green, blue + green])
 
 
 def raw(depth: Array) -> bytes:
@@ -97,29 +83,29 @@ def from_raw(data: bytes) -> Array:
     return np.frombuffer(data, np.uint16).reshape(SIDE, SIDE)
 
 
-def rows(depth: Array) -> Array:
+def row_differences(depth: Array) -> Array:
     return np.diff(depth, axis=0, prepend=np.uint16(0)) + np.uint16(128)
 
 
-def from_rows(change: Array) -> Array:
-    return np.cumsum(change - np.uint16(128), axis=0, dtype=np.uint16)
+def from_row_differences(differences: Array) -> Array:
+    return np.cumsum(differences - np.uint16(128), axis=0, dtype=np.uint16)
 
 
-def apart(values: Array) -> bytes:
+def byte_planes(values: Array) -> bytes:
     """Low bytes, then high bytes."""
     return np.stack([values & 255, values >> 8]).astype(np.uint8).tobytes()
 
 
-def from_apart(data: bytes) -> Array:
+def from_byte_planes(data: bytes) -> Array:
     low, high = np.frombuffer(data, np.uint8).reshape(2, SIDE, SIDE)
     return high.astype(np.uint16) << 8 | low
 
 
-def zstandard(level: int, pack: Callable[[Array], bytes], unpack: Callable[[bytes], Array], planes: int = 2) -> Codec:
+def zstandard(level: int, pack: Callable[[Array], bytes], unpack: Callable[[bytes], Array]) -> Codec:
     codec = pa.Codec("zstd", level)
     return Codec(
         lambda depth: codec.compress(pack(depth), asbytes=True),
-        lambda data: unpack(codec.decompress(data, planes * SIDE**2)),
+        lambda data: unpack(codec.decompress(data, 2 * SIDE**2)),
     )
 
 
@@ -130,23 +116,25 @@ def depth_codecs() -> dict[str, Codec]:
             lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED),
         )
 
-    codecs = {f"PNG of 16 bits, level {level}": png(level) for level in (1, 3, 6)}
+    codecs = {f"16-bit PNG, level {level}": png(level) for level in (1, 3, 6)}
     for level in (1, 3, 9):
         codecs[f"raw, Zstandard {level}"] = zstandard(level, raw, from_raw)
     for level in (1, 3, 9):
-        codecs[f"bytes apart, Zstandard {level}"] = zstandard(level, apart, from_apart)
+        codecs[f"byte planes, Zstandard {level}"] = zstandard(level, byte_planes, from_byte_planes)
     for level in (1, 3, 9):
-        codecs[f"differences of rows, bytes apart, Zstandard {level}"] = zstandard(
-            level, lambda depth: apart(rows(depth)), lambda data: from_rows(from_apart(data))
+        codecs[f"row differences, byte planes, Zstandard {level}"] = zstandard(
+            level,
+            lambda depth: byte_planes(row_differences(depth)),
+            lambda data: from_row_differences(from_byte_planes(data)),
         )
-    codecs["differences along both axes, bytes apart, Zstandard 1 (in use)"] = Codec(
+    codecs["differences along both axes, byte planes, Zstandard 1 (in use)"] = Codec(
         depth_to_bytes, lambda data: depth_from_bytes(data, SIDE)
     )
     return codecs
 
 
 def best_ms(work: Callable[[Any], object], items: list[Any], turns: int) -> float:
-    """CPU time of `work` for one item in ms, the best turn."""
+    """CPU time of `work` for one item in ms, the best pass."""
     times = []
     for _ in range(turns):
         start = time.thread_time()
@@ -157,45 +145,47 @@ def best_ms(work: Callable[[Any], object], items: list[Any], turns: int) -> floa
 
 
 def measure(codecs: dict[str, Codec], arrays: list[Array], turns: int) -> dict[str, dict[str, float]]:
-    found = {}
+    figures = {}
     for name, codec in codecs.items():
         encoded = [codec.encode(array) for array in arrays]
         if "JPEG" not in name:
             assert all(np.array_equal(codec.decode(data), array) for data, array in zip(encoded, arrays, strict=True))
-        found[name] = {
+        figures[name] = {
             "kB": float(np.mean([len(data) for data in encoded]) / 1e3),
             "encode_ms": best_ms(codec.encode, arrays, max(2, turns // 4)),
             "decode_ms": best_ms(codec.decode, encoded, turns),
         }
-    return found
+    return figures
 
 
 def photographs(folder: Path, count: int) -> tuple[list[Array], list[Array]]:
-    """Pictures and 16-bit depth maps `[256, 256]` from `<id>.jpg` and `<id>_depth.png`."""
-    pictures, depths = [], []
+    """Images and 16-bit depth maps `[256, 256]` from `<id>.jpg` and `<id>_depth.png`."""
+    images, depths = [], []
     for file in sorted(folder.glob("*.jpg"))[:count]:
-        pictures.append(square(RawPicture("", 0, decode_picture(file.read_bytes())), SIDE)[0])
+        images.append(square(RawPicture("", 0, decode_picture(file.read_bytes())), SIDE)[0])
         depth = decode_depth(file.with_name(f"{file.stem}_depth.png").read_bytes())
         depths.append(encode(square_depth(depth, SIDE), SIDE))
-    return pictures, depths
+    return images, depths
 
 
 def procedural(place: Path, count: int) -> tuple[list[Array], list[Array]]:
-    """Pictures and 16-bit depth maps `[256, 256]` of the procedural world, rendered into `place`."""
+    """Images and 16-bit depth maps `[256, 256]` of the procedural world, rendered into `place`."""
     render_shards(DownloadConfig(count=count, resolution=SIDE), place, 1)
     source = ProceduralSource(ShardFolder(place))
     read = list(source.read(source.entries()))
     return [picture.rgb for picture in read], [encode(picture.depth, SIDE) for picture in read]
 
 
-def print_table(title: str, found: dict[str, dict[str, dict[str, float]]]) -> None:
-    """A Markdown table: one line a codec, three columns a set."""
-    sets = list(found)
+def print_table(title: str, figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    """A Markdown table with a line per codec and three columns per set."""
+    sets = list(figures)
     print(f"\n| {title} | " + " | ".join(f"{name}: kB | encode ms | decode ms" for name in sets) + " |")
     print("|---" * (1 + 3 * len(sets)) + "|")
-    for codec in found[sets[0]]:
+    for codec in figures[sets[0]]:
         cells = [
-            f"{found[s][codec][key]:.{n}f}" for s in sets for key, n in (("kB", 1), ("encode_ms", 2), ("decode_ms", 2))
+            f"{figures[s][codec][key]:.{n}f}"
+            for s in sets
+            for key, n in (("kB", 1), ("encode_ms", 2), ("decode_ms", 2))
         ]
         print(f"| {codec} | " + " | ".join(cells) + " |")
 
@@ -206,7 +196,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True, help="folder of <id>.jpg with <id>_depth.png")
-    parser.add_argument("--count", type=int, default=24, help="pictures of each set")
+    parser.add_argument("--count", type=int, default=24, help="images of each set")
     parser.add_argument("--turns", type=int, default=12)
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -215,11 +205,11 @@ def main() -> None:
             "photographs": photographs(options.photographs, options.count),
             "procedural": procedural(Path(place) / "raw", options.count),
         }
-    pictures = {name: measure(picture_codecs(), found, options.turns) for name, (found, _) in sets.items()}
-    depths = {name: measure(depth_codecs(), found, options.turns) for name, (_, found) in sets.items()}
-    print_table("pictures", pictures)
+    images = {name: measure(image_codecs(), arrays, options.turns) for name, (arrays, _) in sets.items()}
+    depths = {name: measure(depth_codecs(), arrays, options.turns) for name, (_, arrays) in sets.items()}
+    print_table("images", images)
     print_table("depth", depths)
-    append_row("formats", {"side": SIDE, "count": options.count, "pictures": pictures, "depth": depths})
+    append_row("formats", {"side": SIDE, "count": options.count, "pictures": images, "depth": depths})
 
 
 if __name__ == "__main__":

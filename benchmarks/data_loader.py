@@ -1,9 +1,9 @@
-"""The loader on training shards of 256x256: rows a second, time to the first batch, memory, what grows with the set.
+"""The loader on training shards of 256x256: rows/s, time to the first batch, memory, and growth with the data set.
 
     python benchmarks/data_loader.py
 
-The shards are made here, in full size: textured pictures, smooth depth, embeddings of 2048 values. A manifest of 1.3
-million rows in 300 shards, of which the files are links to a few real ones, shows what does not grow with the set.
+The shards are written here, in full size: textured images, smooth depth, embeddings of 2048 values. A manifest of 1.3
+million rows in 300 shards, whose files are hard links to a few real ones, shows what does not grow with the data set.
 Appends a row to benchmarks/results/data.jsonl.
 """
 
@@ -35,10 +35,10 @@ SIDE, DIM = 256, 2048
 SHARD_ROWS, GROUP_ROWS = 4352, 32
 SHARDS = 300
 REAL_SHARDS = 2
-STRETCH = 256
-"""Rows between two looks at the clock; the best of many stretches is the one that other work disturbed least."""
+INTERVAL = 256
+"""Rows of one time measurement; the best of many is the one least disturbed by other processes."""
 DIFFERENT = 64
-"""Different pictures in the shards."""
+"""Different images in the shards."""
 
 
 def training_shards(folder: Path, encoding: Encoding) -> None:
@@ -53,7 +53,7 @@ def training_shards(folder: Path, encoding: Encoding) -> None:
     depths = [depth_to_bytes(np.rint(values).astype(np.uint16)) for values in scaled]
     meta = {
         "resolution": SIDE, "embedding_dim": DIM, "num_classes": 1000, "class_counts": [1300] * 1000,
-        "class_names": [f"n{label:08d}" for label in range(1000)], "estimator": "made up",
+        "class_names": [f"n{label:08d}" for label in range(1000)], "estimator": "synthetic",
     }  # fmt: skip
     writer = ShardWriter(folder, schemas.training(DIM), "shards", meta, row_group_rows=GROUP_ROWS)
     for shard in range(REAL_SHARDS):
@@ -84,7 +84,7 @@ def repeat(folder: Path, large: Path, shards: int) -> None:
 
 
 def start(folder: Path, position: int, batch_size: int, workers: int) -> tuple[float, ShardLoader]:
-    """Seconds from nothing to the first batch at `position`."""
+    """Seconds from the start to the first batch at `position`."""
     begin = time.perf_counter()
     loader = ShardLoader(folder, batch_size, 0, position=position, workers=workers)
     next(loader)
@@ -92,7 +92,7 @@ def start(folder: Path, position: int, batch_size: int, workers: int) -> tuple[f
 
 
 def rates(loader: ShardLoader, batch_size: int, rows: int, turns: int) -> tuple[list[float], list[float], list[int]]:
-    """Rows a second, milliseconds of CPU a row and resident bytes of each of `turns` stretches of `rows` rows."""
+    """Rows per second, CPU milliseconds per row and resident bytes of each of `turns` intervals of `rows` rows."""
     speed, cpu, memory = [], [], []
     for _ in range(turns):
         begin, spent = time.perf_counter(), time.process_time()
@@ -105,7 +105,7 @@ def rates(loader: ShardLoader, batch_size: int, rows: int, turns: int) -> tuple[
 
 
 def order_ms(shards: int) -> float:
-    """Milliseconds to set up the order of `shards` shards and to find one batch far into the run."""
+    """Milliseconds to set up the order of `shards` shards and to locate one batch late in a run."""
     begin = time.perf_counter()
     SampleOrder([SHARD_ROWS] * shards, GROUP_ROWS, 0).places(10**9, 64)
     return 1e3 * (time.perf_counter() - begin)
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--encoding", nargs="+", default=["webp", "png", "jpeg"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--turns", type=int, default=40, help="stretches of 256 rows")
+    parser.add_argument("--turns", type=int, default=40, help="intervals of 256 rows")
     options = parser.parse_args()
     keep_freed_memory()
     for encoding in options.encoding:
@@ -138,7 +138,7 @@ def main() -> None:
                     loader.close()
                 figures[f"first batch s, {name}"] = statistics.median(first)
             _, loader = start(large, 0, options.batch_size, options.workers)
-            speed, cpu, memory = rates(loader, options.batch_size, STRETCH, options.turns)
+            speed, cpu, memory = rates(loader, options.batch_size, INTERVAL, options.turns)
             loader.close()
             figures |= {
                 "rows_s": max(speed),

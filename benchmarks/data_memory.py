@@ -1,9 +1,9 @@
-"""Peak memory of `select` and `shards` on sets of growing size, each in a process of its own.
+"""Peak memory of `select` and `shards` for data sets of growing size, each in a separate process.
 
     python benchmarks/data_memory.py
 
-Memory is the largest resident set of the process, from the kernel, less what it held before the work began. Features
-have 2048 values, as of Inception. Appends a row to benchmarks/results/data.jsonl.
+Memory is the peak resident set size of the process minus its value before the work began. Features have 2048 values, as
+those of Inception. Appends a row to benchmarks/results/data.jsonl.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from threedgp.data.shuffle import JoinedShards, write_training_shards
 DIM = 2048
 SHARD_ROWS = 4096
 ROW_BYTES = {"image": 63_000, "depth": 55_000}
-"""As of photographs of 256x256."""
+"""Sizes of typical photographs of 256x256."""
 SELECT = ((8_192, 8), (16_384, 16), (24_576, 24), (24_576, 1))
-"""Pictures and classes."""
+"""Number of images and of classes."""
 SHUFFLE = (2, 4, 6)
 """Source shards of SHARD_ROWS // 4 rows."""
 
@@ -39,7 +39,7 @@ def vectors(random: np.random.Generator, count: int, dtype: type) -> pa.FixedSiz
 
 
 def write_features(folder: Path, count: int, classes: int) -> None:
-    """Random features in shards, ids in random order, so that every shard holds something of every class."""
+    """Random features in shards, ids in random order, so that every shard holds images of every class."""
     random = np.random.default_rng(0)
     numbers = random.permutation(count)
     writer = ShardWriter(folder, schemas.features(DIM), "features", {})
@@ -52,13 +52,13 @@ def write_features(folder: Path, count: int, classes: int) -> None:
 
 
 def write_inputs(place: Path, shards: int) -> None:
-    """What `prepare`, `select`, `depth` and `embed` leave of `shards` shards, with bytes that do not compress."""
+    """Write the outputs of `prepare`, `select`, `depth` and `embed`: `shards` shards of incompressible bytes."""
     random = np.random.default_rng(0)
     rows = SHARD_ROWS // 4
     about = {"class_names": ["one"], "resolution": 256}
     writers = [
         ShardWriter(place / "prepared", schemas.PREPARED, "prepared", about),
-        ShardWriter(place / "depth", schemas.DEPTH, "depth", {"estimator": "made up"}),
+        ShardWriter(place / "depth", schemas.DEPTH, "depth", {"estimator": "synthetic"}),
         ShardWriter(place / "embed", schemas.embed(DIM), "embed", {"embedder": "net", "embedding_dim": DIM}),
     ]
     selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
@@ -89,7 +89,7 @@ def shuffle(place: Path) -> None:
     write_training_shards(joined, place / "out/shards", ShardsConfig(rows_per_shard=SHARD_ROWS // 4), "bench")
 
 
-def alone(work: str, place: Path) -> dict[str, float]:
+def run_separately(work: str, place: Path) -> dict[str, float]:
     """Peak memory in MB and seconds of `work`, in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, "--alone", work, str(place)], stdout=subprocess.PIPE, text=True, check=True
@@ -99,7 +99,7 @@ def alone(work: str, place: Path) -> dict[str, float]:
 
 
 def peak_mb() -> float:
-    """Of this program; getrusage would tell that of the parent where it was larger."""
+    """Peak resident memory of this process; getrusage would return that of the parent if it is larger."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
@@ -107,7 +107,9 @@ def peak_mb() -> float:
 def main() -> None:
     """Read the options, measure, print and append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--alone", nargs=2, metavar=("WORK", "PLACE"), help="do one piece of work, say what it took")
+    parser.add_argument(
+        "--alone", nargs=2, metavar=("WORK", "PLACE"), help="do one piece of work and print its memory and time"
+    )
     options = parser.parse_args()
     if options.alone:
         before, start = peak_mb(), time.perf_counter()
@@ -120,11 +122,11 @@ def main() -> None:
     for count, classes in SELECT:
         with tempfile.TemporaryDirectory() as place:
             write_features(Path(place) / "features", count, classes)
-            found["select"][f"{count} x {DIM}, {classes} classes"] = alone("select", Path(place))
+            found["select"][f"{count} x {DIM}, {classes} classes"] = run_separately("select", Path(place))
     for shards in SHUFFLE:
         with tempfile.TemporaryDirectory() as place:
             write_inputs(Path(place), shards)
-            found["shuffle"][f"{shards} shards"] = alone("shuffle", Path(place))
+            found["shuffle"][f"{shards} shards"] = run_separately("shuffle", Path(place))
     found["shuffle"]["shard"] = {"MB": SHARD_ROWS // 4 * (sum(ROW_BYTES.values()) + 2 * DIM) / 1e6}
     for work, cases in found.items():
         for case, figures in cases.items():

@@ -1,4 +1,4 @@
-"""Pictures that compress and blur like photographs, for benchmarks without a data set."""
+"""Synthetic images with the statistics of photographs, for benchmarks without a data set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def textured(height: int, width: int, seed: int) -> NDArray[np.uint8]:
     cell = max(height, width)
     while cell >= 1:
         shape = (height // cell + 2, width // cell + 2)
-        grey, colour = random.normal(size=(*shape, 1)), random.normal(size=(*shape, 3))
-        layer = (grey + 0.3 * colour).astype(np.float32)  # photographs differ more in brightness than in colour
+        gray, color = random.normal(size=(*shape, 1)), random.normal(size=(*shape, 3))
+        layer = (gray + 0.3 * color).astype(np.float32)  # photographs differ more in brightness than in color
         picture += cell**0.7 * cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC)
         cell //= 2
     picture = (picture - picture.mean()) / picture.std() * 55 + 118

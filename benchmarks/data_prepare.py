@@ -1,10 +1,10 @@
-"""Stage `prepare` against a plain loop over Pillow: open, centre crop, Lanczos to 256, save PNG.
+"""Stage `prepare` against a plain loop over Pillow: open, center crop, Lanczos to 256, save PNG.
 
     python benchmarks/data_prepare.py
 
-Both take the same textured JPEGs of typical sizes from a folder, one after the other in turn, in one thread, and write
-to the same disk. Pictures a second of CPU time (all threads), so that other work on the machine counts little, and of
-wall-clock time. The outputs are compared pixel by pixel. Appends a row to benchmarks/results/data.jsonl.
+Both read the same textured JPEGs of typical sizes, alternately, in one thread, and write to the same disk. Measures CPU
+time (all threads) and wall-clock time per image. The outputs are compared pixel by pixel. Appends a row to
+benchmarks/results/data.jsonl.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from threedgp.data.sources import folder as folder_source
 
 SIDE = 256
 SIZES = ((500, 375), (375, 500), (640, 480), (1024, 683), (1024, 1024), (2048, 1536))
-"""Width and height: ImageNet's usual ones, SDIP's, and large photographs."""
+"""Width and height: typical of ImageNet and of SDIP, and large photographs."""
 
 
 def write_jpegs(folder: Path, size: tuple[int, int], count: int) -> None:
-    """`count` files as a camera writes them: quality 92, colours at half the resolution."""
+    """`count` files as a camera writes them: quality 92, chroma at half the resolution."""
     folder.mkdir(parents=True)
     for number in range(count):
         picture = Image.fromarray(textured(size[1], size[0], number))
@@ -42,7 +42,7 @@ def write_jpegs(folder: Path, size: tuple[int, int], count: int) -> None:
 
 
 def plain(pictures: Path, target: Path) -> None:
-    """The loop that everybody writes first."""
+    """A plain loop over Pillow."""
     target.mkdir()
     for file in sorted(pictures.glob("*.jpg")):
         image = Image.open(file).convert("RGB")
@@ -60,14 +60,14 @@ def ours(pictures: Path, target: Path, encoding: Encoding) -> None:
 
 
 def spent(work: Callable[[], None], count: int) -> tuple[float, float]:
-    """Milliseconds a picture: CPU, and wall clock."""
+    """Milliseconds per image: CPU time and wall-clock time."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return 1e3 * (time.process_time() - cpu) / count, 1e3 * (time.perf_counter() - wall) / count
 
 
 def differences(found: Path, expected: Path) -> tuple[float, int]:
-    """Lowest signal-to-noise ratio of a picture in dB (99 = equal), and the largest difference of a pixel."""
+    """Lowest PSNR of an image in dB (99 = equal), and the largest difference of a pixel."""
     rows = ShardFolder(found).read(0).to_pylist()
     worst, largest = 99.0, 0
     for row in rows:
@@ -105,15 +105,13 @@ def measure(size: tuple[int, int], count: int, turns: int, encodings: list[Encod
 def main() -> None:
     """Read the options, measure, print and append."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=32, help="pictures of each size")
+    parser.add_argument("--count", type=int, default=32, help="images of each size")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--encoding", nargs="+", default=["webp", "png", "jpeg"])
     options = parser.parse_args()
     cv2.setNumThreads(1)
     sizes = {f"{w}x{h}": measure((w, h), options.count, options.turns, options.encoding) for w, h in SIZES}
-    print(
-        "| size | plain ms | " + " | ".join(f"{e}: ms | times faster | dB | largest" for e in options.encoding) + " |"
-    )
+    print("| size | plain ms | " + " | ".join(f"{e}: ms | speedup | dB | largest" for e in options.encoding) + " |")
     print("|---" * (2 + 4 * len(options.encoding)) + "|")
     for size, found in sizes.items():
         cells = [f"{found['plain']['cpu_ms']:.1f}"]

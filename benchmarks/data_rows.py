@@ -1,4 +1,4 @@
-"""Rows of benchmarks/results/data.jsonl: what was measured of the data path, by which command, on what."""
+"""Rows of benchmarks/results/data.jsonl: measurements of the data path with command, machine and versions."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def append_row(what: str, figures: dict[str, object]) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -41,16 +41,16 @@ class SampleOrder:
 
     def places(self, first: int, count: int) -> list[Place]:
         """Places of the `count` samples from number `first` on; one entry per shard and epoch."""
-        found = []
+        places = []
         while count:
             epoch, offset = divmod(first, self.size)
             shards, starts = self._shards(epoch)
             turn = int(np.searchsorted(starts, offset, side="right")) - 1
             offset -= int(starts[turn])
             rows = self._rows(epoch, int(shards[turn]))[offset : offset + count]
-            found.append(Place(int(shards[turn]), rows))
+            places.append(Place(int(shards[turn]), rows))
             first, count = first + len(rows), count - len(rows)
-        return found
+        return places
 
     def shard_after(self, sample: int) -> int:
         """The shard that is read after the shard of `sample`."""
