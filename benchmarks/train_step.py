@@ -5,7 +5,7 @@
     PYTHONPATH=. python benchmarks/train_step.py --preset imagenet --alone --precision bf16 --batch-size 32
 
 A measurement is `train.r1_interval` steps, so that R1 counts as often as it comes: generator and discriminator phase,
-R1, optimisers and averages, without reading data. Both trainers start from the same weights, and their first losses are
+R1, optimizers and averages, without reading data. Both trainers start from the same weights, and their first losses are
 compared before anything is timed. Appends one row with device, versions and commit to
 benchmarks/results/train_step.jsonl; with `--alone` on a GPU also the peak of its memory.
 """

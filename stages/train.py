@@ -146,7 +146,9 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
             curves.mkdir(exist_ok=True)
             (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))
-            np.savez(curves / "camera_histograms.npz", **trainer.camera_histograms.arrays(config.camera))
+            kimg = np.array([record["kimg"] for record in outcome.curves])
+            arrays = trainer.camera_histograms.arrays(config.camera)
+            np.savez(curves / "camera_histograms.npz", kimg=kimg, **arrays)
             if pictures.is_dir():
                 shutil.copytree(pictures, curves / "pictures", dirs_exist_ok=True)
 

@@ -22,7 +22,7 @@ def test_counts_are_those_of_numpy() -> None:
     first, second = _cameras(0), _cameras(1)
     histograms.add(first)
     histograms.add(second)
-    line = histograms.end_line(4.0)
+    line = histograms.end_line()
     both = torch.cat([first, second]).double().numpy()
     for index, field in enumerate(FIELDS):
         expected, _ = np.histogram(both[:, CAMERA_FIELDS.index(field)], bin_edges(CONFIG)[field])
@@ -35,7 +35,7 @@ def test_borders_belong_to_the_outer_bins() -> None:
     camera = _cameras(0, 2)
     camera[0, CAMERA_FIELDS.index("fov")], camera[1, CAMERA_FIELDS.index("fov")] = CONFIG.fov
     histograms.add(camera)
-    counts = histograms.end_line(1.0)[FIELDS.index("fov")]
+    counts = histograms.end_line()[FIELDS.index("fov")]
     assert counts[0] == counts[BINS - 1] == 1
 
 
@@ -43,14 +43,14 @@ def test_goes_on_from_a_state() -> None:
     whole, first, second = (CameraHistograms(CONFIG, torch.device("cpu")) for _ in range(3))
     for histograms in (whole, first):
         histograms.add(_cameras(0))
-        histograms.end_line(1.0)
+        histograms.end_line()
         histograms.add(_cameras(1))
     second.load_state_dict(first.state_dict())
     for histograms in (whole, second):
         histograms.add(_cameras(2))
-        histograms.end_line(2.0)
+        histograms.end_line()
     expected, found = whole.arrays(CONFIG), second.arrays(CONFIG)
-    assert expected["kimg"].tolist() == [1.0, 2.0] and expected["yaw"].shape == (2, BINS)
+    assert expected["yaw"].shape == (2, BINS)
     for name, values in expected.items():
         np.testing.assert_array_equal(values, found[name])
 
@@ -59,4 +59,4 @@ def test_a_parameter_that_cannot_move_has_one_bin() -> None:
     config = CameraConfig(look_at_radius=(0.0, 0.0))
     histograms = CameraHistograms(config, torch.device("cpu"))
     histograms.add(prior_cameras(config, torch.rand(10, 6)))
-    assert histograms.end_line(1.0)[FIELDS.index("look_at_radius")].tolist() == [10] + [0] * (BINS - 1)
+    assert histograms.end_line()[FIELDS.index("look_at_radius")].tolist() == [10] + [0] * (BINS - 1)

@@ -1,10 +1,10 @@
-"""The loop: stops, resumes and ends with the same model and curves; refuses to go on with numbers that are none."""
+"""The training loop: resumption, saved states, rollbacks, measurements and the best model."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,11 +16,10 @@ from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped, disk_is_full
 from threedgp.training.checkpoints import load_state, save_state, saved_states
-from threedgp.training.divergence import Diverged, check
 from threedgp.training.logging import Logger, Record
-from threedgp.training.loop import prepare_trainer, train
+from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.step import Trainer
-from training.worlds import tiny_config, write_shards
+from training.worlds import tiny_config, train_over, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def _without_machine(records: list[Record]) -> list[Record]:
     return [{k: v for k, v in record.items() if k not in ("images_per_second", "memory_gb")} for record in records]
 
 
-def test_stopped_anywhere_it_ends_the_same(shards: Path, tmp_path: Path) -> None:
+def test_stopped_and_resumed_run_ends_the_same(shards: Path, tmp_path: Path) -> None:
     whole, history, _ = _train(shards, tmp_path / "whole")
     assert whole.images == 64 and [r["kimg"] for r in history] == pytest.approx([0.016, 0.032, 0.048, 0.064])
     for stop in (4, 28, 60):  # the last one twice interrupted would be the same state again
@@ -81,7 +80,7 @@ def test_states_are_pruned(shards: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state-000000048.pt", "state-000000064.pt"]
 
 
-def test_a_state_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partially_written_state_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=2)
 
     def half(state: object, file: IO[bytes]) -> None:
@@ -96,7 +95,7 @@ def test_a_state_that_was_cut_off_is_not_seen(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_disk_that_fills_up_while_saving_is_told_and_nothing_is_lost(
+def test_full_disk_is_reported_and_earlier_states_are_kept(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=1)
@@ -120,7 +119,7 @@ def test_a_disk_that_fills_up_while_saving_is_told_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("left", [lambda size: size // 2, lambda size: 0], ids=["half", "empty"])
-def test_a_damaged_state_is_set_aside_for_the_one_before(
+def test_damaged_state_is_renamed_and_the_previous_one_used(
     left: Callable[[int], int], shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Stopped):
@@ -139,23 +138,14 @@ def test_a_damaged_state_is_set_aside_for_the_one_before(
             _train(shards, tmp_path)
 
 
-def test_asked_to_stop_before_the_first_step_it_takes_none(shards: Path, tmp_path: Path) -> None:
+def test_stop_before_the_first_step(shards: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Stopped):
             _train(shards, tmp_path, stop_after=0)
         assert saved_states(tmp_path) == [0]
 
 
-def test_a_full_disk_is_found_before_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_state(tmp_path, 4, {"images": 4}, keep=1)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10_000})())
-    with pytest.raises(UserError, match=r"GB are needed and .* are free"):
-        save_state(tmp_path, 8, {"images": 8, "nested": [{"weights": torch.zeros(4000)}]}, keep=1)
-    assert saved_states(tmp_path) == [4]
-    assert load_state(tmp_path, 4, torch.device("cpu")) == {"images": 4}
-
-
-def test_the_first_state_after_every_archive_mark_stays(tmp_path: Path) -> None:
+def test_archived_states_are_kept(tmp_path: Path) -> None:
     for images in range(0, 100, 8):
         save_state(tmp_path, images, {}, keep=2, archive=20)
     # First of 0, 8, ... after each multiple of 20, and the newest two; the start belongs to no mark.
@@ -177,7 +167,7 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, when: Callable[[Trainer], bool], by:
     return places
 
 
-def test_a_run_that_diverges_goes_on_from_the_last_good_state_with_other_numbers(
+def test_diverged_run_is_rolled_back_and_continues_with_other_random_numbers(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, _, _ = _train(shards, tmp_path / "plain")
@@ -192,17 +182,15 @@ def test_a_run_that_diverges_goes_on_from_the_last_good_state_with_other_numbers
     assert not torch.equal(plain.average.mapping.w_average, trainer.average.mapping.w_average)
 
 
-def test_divergence_between_two_lines_is_not_saved(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_diverged_state_is_not_saved(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _spoil(monkeypatch, lambda t: t.images == 20 and t.stream == 0, float("inf"))
-    with pytest.raises(Stopped):  # asked to stop in the midst of it: first back, then stopped one step later
+    with pytest.raises(Stopped):  # stop and divergence at once: the run is rolled back first, and stops one step later
         _train(shards, tmp_path, stop_after=20)
     assert saved_states(tmp_path) == [16, 20]
     assert load_state(tmp_path, 20, torch.device("cpu"))["trainer"]["stream"] == 1
 
 
-def test_a_state_that_led_astray_twice_is_given_up_and_in_the_end_the_run(
+def test_state_is_discarded_after_two_divergences_and_rollbacks_are_limited(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = _spoil(monkeypatch, lambda t: t.images == 36, float("nan"))
@@ -211,24 +199,11 @@ def test_a_state_that_led_astray_twice_is_given_up_and_in_the_end_the_run(
     assert [stream for _, stream in places] == [0, 1, 2, 3]
     # 32 failed twice, so 16 came next; from there 32 was saved again and failed once more.
     assert saved_states(tmp_path) == [16, 32]
-    with pytest.raises(UserError, match="3 times before"):  # that many remain that many when it is started again
+    with pytest.raises(UserError, match="3 times before"):  # the number of rollbacks is saved, too
         _train(shards, tmp_path, max_rollbacks=3)
 
 
-def test_explosion_is_judged_by_what_was_usual() -> None:
-    usual = [{"generator/loss": 2.0 + i % 2, "discriminator/gradient_norm": 0.01} for i in range(10)]
-    check({"generator/loss": 240.0, "discriminator/gradient_norm": 90.0}, usual, 100)
-    with pytest.raises(Diverged, match=r"generator/loss is 260"):
-        check({"generator/loss": 260.0}, usual, 100)
-    with pytest.raises(Diverged, match="gradient_norm is 110"):
-        check({"discriminator/gradient_norm": 110.0}, usual, 100)
-    check({"generator/loss": 1e6}, usual[:4], 100)  # too early to tell
-    check({"generator/loss": 1e6}, usual, 0)
-    with pytest.raises(Diverged, match="near_offset is not finite"):
-        check({"generator/near_offset": float("nan")}, [], 0)
-
-
-def test_pictures_come_at_intervals(shards: Path, tmp_path: Path) -> None:
+def test_samples_are_shown_at_intervals(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(train={"pictures_kimg": 0.024})
     loader = _open(shards, config)
     trainer = prepare_trainer(config, loader, torch.device("cpu"))
@@ -245,3 +220,106 @@ def test_shards_without_depth_are_refused(shards: Path) -> None:
     with pytest.raises(UserError, match=r"the shards hold no depth; set depth\.estimator"):
         prepare_trainer(config, loader, torch.device("cpu"))
     loader.close()
+
+
+DISTANCES = {16: 3.0, 32: 1.0, 48: 2.0, 64: 2.5}
+
+
+def _run(shards: Path, folder: Path, stop_after: int = -1, distances: Any = None, **changes: Any) -> Any:
+    """A run whose measurements are known: the weights at each of them, the trainer at the end, and the curves."""
+    config = tiny_config(train={"metric_kimg": 0.016, "publish": "best", **changes})
+    seen: dict[int, torch.Tensor] = {}
+
+    def measure(trainer: Trainer, stop_if_asked: Callable[[], None]) -> Measured:
+        seen[trainer.images] = trainer.average.mapping.layers[0].weight.clone()
+        distance = next(distances) if distances else DISTANCES[trainer.images]
+        return Measured({"distance/given": distance}, distance)
+
+    stop = dict(should_stop=lambda: bool(trainers) and trainers[0].images == stop_after) if stop_after > 0 else {}
+    trainers: list[Trainer] = []
+    trainer, curves = train_over(
+        shards, folder, config, measure=measure, after_step=lambda t, s: trainers.insert(0, t), **stop
+    )
+    return seen, trainer, curves
+
+
+def test_best_model_is_published_and_measurements_are_in_the_curves(shards: Path, tmp_path: Path) -> None:
+    seen, trainer, curves = _run(shards, tmp_path / "whole")
+    assert [(line["kimg"], line["distance/given"]) for line in curves] == [(k / 1000, d) for k, d in DISTANCES.items()]
+    assert torch.equal(trainer.average.mapping.layers[0].weight, seen[32])
+    assert not torch.equal(seen[32], seen[64])
+    # Stopped after the best one, and gone on: still known.
+    with pytest.raises(Stopped):
+        _run(shards, tmp_path / "halves", stop_after=40)
+    rest, resumed, again = _run(shards, tmp_path / "halves")
+    assert sorted(rest) == [48, 64] and [line["distance/given"] for line in again] == list(DISTANCES.values())
+    assert torch.equal(resumed.average.mapping.layers[0].weight, seen[32])
+
+
+def test_last_model_is_published_on_request(shards: Path, tmp_path: Path) -> None:
+    seen, trainer, _ = _run(shards, tmp_path, publish="last")
+    assert torch.equal(trainer.average.mapping.layers[0].weight, seen[64])
+
+
+def test_exploding_distance_rolls_the_run_back(shards: Path, tmp_path: Path) -> None:
+    def distances() -> Iterator[float]:
+        yield from (1.0, 9.0, 1.5, 1.2, 1.3)  # the second is an explosion, measured again after the return
+
+    _, trainer, curves = _run(shards, tmp_path, distances=distances())
+    assert trainer.stream == 1 and curves[-1]["rollbacks"] == 1
+    assert [line["distance/given"] for line in curves] == [1.0, 1.5, 1.2, 1.3]
+
+
+def test_exploding_distance_discards_all_states_since_the_last_good_one(shards: Path, tmp_path: Path) -> None:
+    distances = iter((1.0, 9.0, 2.0))  # after 32, 64 and again 64
+    given: list[list[int]] = []
+
+    def measure(trainer: Trainer, stop_if_asked: Callable[[], None]) -> Measured:
+        given.append(saved_states(tmp_path))
+        distance = next(distances)
+        return Measured({"distance/given": distance}, distance)
+
+    config = tiny_config(train={"metric_kimg": 0.032, "save_kimg": 0.008, "keep_states": 1, "publish": "best"})
+    images: list[int] = []
+    trainer, curves = train_over(
+        shards, tmp_path, config, measure=measure, after_step=lambda t, s: images.append(t.images)
+    )
+    assert given == [[24], [32, 56], [32, 56]]  # besides the newest, the last that was measured and good
+    assert images == [*range(4, 65, 4), *range(36, 65, 4)]
+    assert trainer.stream == 1 and [line["rollbacks"] for line in curves] == [0, 0, 1, 1]
+
+
+def test_interrupted_measurement_is_repeated_on_resume(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(train={"metric_kimg": 0.032, "publish": "best"})
+    measured: list[int] = []
+
+    def run(folder: Path, stop_at: int = 0) -> tuple[Trainer, list[Any]]:
+        signals: list[int] = []
+
+        def measure(trainer: Trainer, stop_if_asked: Callable[[], None]) -> Measured:
+            if trainer.images == stop_at:
+                signals.append(1)
+            stop_if_asked()
+            measured.append(trainer.images)
+            distance = float(trainer.average.mapping.w_average.square().sum())
+            return Measured({"distance/given": distance}, distance)
+
+        return train_over(shards, folder, config, measure=measure, should_stop=lambda: bool(signals))
+
+    whole, curves = run(tmp_path / "whole")
+    assert measured == [32, 64]
+    measured.clear()
+    for at in (32, 64):
+        with pytest.raises(Stopped):
+            run(tmp_path / "halves", stop_at=at)
+        state = load_state(tmp_path / "halves", at, torch.device("cpu"))["run"]
+        assert state["pending"] > 0 and [line["kimg"] for line in state["history"]][-1] == (at - 16) / 1000
+    resumed, again = run(tmp_path / "halves")
+    assert measured == [32, 64]
+    own = ("images_per_second", "memory_gb")
+    assert all(line["images_per_second"] > 0 for line in again)
+    assert [{k: v for k, v in line.items() if k not in own} for line in again] == [
+        {k: v for k, v in line.items() if k not in own} for line in curves
+    ]
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[name]), name

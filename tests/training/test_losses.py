@@ -1,13 +1,25 @@
-"""Losses against closed forms and naive sums."""
+"""Losses and camera regularizers against closed forms and naive computations."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
-from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, r1_penalty
+from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
+from threedgp.config.train import CameraRegularizerConfig
+from threedgp.training.losses import (
+    discriminator_loss,
+    distillation_loss,
+    emd_regularizer,
+    generator_loss,
+    gradient_regularizer,
+    mean_angle_distance,
+    r1_penalty,
+    transport_cost,
+)
 
 
 def test_logistic_losses() -> None:
@@ -46,3 +58,52 @@ def test_kl_distillation() -> None:
     one = torch.ones(1)
     assert distillation_loss(predicted, stored, one, one, "kl").item() == pytest.approx(expected, rel=1e-5)
     assert distillation_loss(stored, stored, one, one, "kl").item() == pytest.approx(0, abs=1e-6)
+
+
+def test_transport_cost_is_the_best_of_all_assignments() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(6, generator=generator).double(), torch.randn(6, generator=generator).double()
+    best = min((a - b[list(order)]).square().mean().item() for order in itertools.permutations(range(6)))
+    assert transport_cost(a, b).item() == pytest.approx(best, rel=1e-12)
+
+
+def test_emd_weighs_each_parameter() -> None:
+    config = CameraRegularizerConfig()
+    prior = torch.zeros(64, len(CAMERA_FIELDS))
+    for index, weight, shift in ((YAW, 2, 0.5), (PITCH, 2, 0.5), (FOV, 1e-4, 10.0), (LOOK_AT_RADIUS, 1e-4, 0.1)):
+        posterior = prior.clone()
+        posterior[:, index] += shift
+        assert emd_regularizer(posterior, prior, config).item() == pytest.approx(weight * shift**2, rel=1e-5)
+    posterior = prior.clone()
+    posterior[:, CAMERA_FIELDS.index("radius")] += 1  # weight 0
+    assert emd_regularizer(posterior, prior, config).item() == 0
+
+
+def test_emd_punishes_collapse_and_not_permutation() -> None:
+    prior = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    assert emd_regularizer(prior.flip(0), prior, CameraRegularizerConfig()).item() == 0
+    assert emd_regularizer(prior.mean(dim=0).expand(64, 8), prior, CameraRegularizerConfig()).item() > 1
+
+
+def test_gradient_regularizer_of_a_linear_map() -> None:
+    config = CameraRegularizerConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
+    slopes = torch.tensor([0.5, -2.0, 1.0, 0.0, 1.0, 3.0, 0.1, 1.0])
+    prior = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    expected = sum(
+        weight * (abs(slope) + 1 / (abs(slope) + 1e-4))
+        for weight, slope in zip((0.3, 0.3, 0, 0.03, 0, 0.003, 0.003, 0.003), slopes.tolist(), strict=True)
+    )
+    assert gradient_regularizer(lambda c: c * slopes, prior, config).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_mean_angle_distance() -> None:
+    posterior = torch.zeros(4, 8)
+    posterior[:, YAW] = torch.tensor([0.0, 0.2, 0.4, 0.6])
+    posterior[:, PITCH] = math.pi / 2 + 0.4
+    assert mean_angle_distance(posterior, (0.0, math.pi / 2, 0.0)).item() == pytest.approx(0.5, rel=1e-5)
+
+
+def test_mean_angle_distance_has_a_finite_gradient_at_zero() -> None:
+    posterior = torch.zeros(4, 8, requires_grad=True)
+    mean_angle_distance(posterior, (0.0, 0.0, 0.0)).backward()
+    assert torch.isfinite(posterior.grad).all()

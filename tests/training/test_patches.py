@@ -1,15 +1,17 @@
-"""Patch parameters: the Beta law, its groups, and the image's bounds."""
+"""Patches: distribution of their scales, groups and bounds; blur against the published arrays and a direct sum."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from scipy import stats
 
+from golden_arrays import assert_matches, load
 from threedgp.runtime.counter_rng import uniform
-from threedgp.training.patches import draw_patches
+from threedgp.training.patches import blur, draw_patches
 
 COUNT = 20_000
 
@@ -49,3 +51,32 @@ def test_patches_stay_inside_the_image() -> None:
     assert (patches.offsets + patches.scales).max() <= 1 + 1e-6
     assert patches.scales.min() >= 0.25
     assert torch.equal(patches.parameters(), torch.cat([patches.scales[:, :1], patches.offsets], dim=1))
+
+
+@pytest.mark.parametrize(("sigma", "name"), [(1.0, "out_1"), (2.5, "out_2_5")])
+def test_blur_matches_the_published_one(golden: Path, sigma: float, name: str) -> None:
+    arrays = load(golden, "blur.npz")
+    assert_matches(blur(arrays["image"], sigma), arrays[name])
+
+
+def test_blur_of_a_single_pixel_is_the_kernel() -> None:
+    image = torch.zeros(1, 1, 15, 15).double()
+    image[0, 0, 7, 5] = 1
+    sigma, radius = 1.4, 4
+    weights = {i: 2 ** -((i / sigma) ** 2) for i in range(-radius, radius + 1)}
+    total = sum(weights.values())
+    out = blur(image, sigma)
+    for row in range(15):
+        for column in range(15):
+            expected = weights.get(row - 7, 0) * weights.get(column - 5, 0) / total**2
+            assert out[0, 0, row, column].item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_narrow_blur_is_the_identity(sigma: float) -> None:
+    image = torch.rand(1, 4, 8, 8)
+    assert blur(image, sigma) is image
+
+
+def test_blur_wider_than_the_image() -> None:
+    assert torch.isfinite(blur(torch.rand(1, 4, 16, 16), 10.0)).all()

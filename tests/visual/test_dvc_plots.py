@@ -43,7 +43,7 @@ def project(tmp_path, root, tiny_generator, training_shards) -> Path:
     log = _dvclive(place / "results" / "training", camera)
     for kimg in (0.5, 1.0):
         histograms.add(torch.rand(64, 8))
-        log({"kimg": kimg, "generator/loss": 1 / kimg, "distance/fd_net_64": 2.0}, histograms.end_line(kimg))
+        log({"kimg": kimg, "generator/loss": 1 / kimg, "distance/fd_net_64": 2.0}, histograms.end_line())
     values = {name: metric.values[0] for name, metric in load_metrics(NUMBERS).items()}
     rows = [
         Row(value, value.name("inception", "main"), "inception", {"model": NUMBERS[name], "untrained": 1.0})

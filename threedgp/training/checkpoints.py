@@ -1,18 +1,16 @@
-"""Saved states of a run, written atomically, found again and pruned, and the best model of a run."""
+"""Saved states of a run: written atomically, found again, and pruned."""
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import say
 
@@ -32,15 +30,6 @@ def saved_states(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.glob("state-*.pt") if (match := _NAME.fullmatch(path.name)))
 
 
-def _size(state: Any) -> int:
-    """Bytes of all tensors in nested containers."""
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        state = state.values()
-    return sum(map(_size, state)) if not isinstance(state, str) and hasattr(state, "__iter__") else 0
-
-
 def save_state(
     folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0, good: int = -1
 ) -> None:
@@ -55,11 +44,8 @@ def save_state(
         good: images shown at another state that is kept.
 
     Raises:
-        UserError: too little disk space is free; earlier states are not touched.
-        OSError: the disk became full while writing; earlier states are not touched. PyTorch may
-            wrap it in a RuntimeError.
+        OSError: the disk is full; earlier states are not touched. PyTorch may wrap it in a RuntimeError.
     """
-    require_free(folder, int(_size(state) * 1.1))
     # Given a path, PyTorch writes the file itself, and its error does not tell that the disk is full.
     with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
@@ -118,32 +104,3 @@ def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]
             "restore a copy, or remove them and run the same command again to train from the start."
         )
     return None
-
-
-class Best:
-    """The averaged weights with the lowest distance to the real images so far. They are part of every saved state, so
-    that a run that is resumed or rolled back continues with the best model at that time."""
-
-    def __init__(self) -> None:
-        self.images, self.distance = -1, math.inf
-        """Images shown until the best model, and its distance; -1 and infinity before the first measurement."""
-        self._weights: dict[str, Tensor] = {}
-
-    def offer(self, images: int, distance: float, average: nn.Module) -> None:
-        """Keep a copy of `average` on the CPU if its distance is the lowest so far."""
-        if distance < self.distance:
-            self.images, self.distance = images, distance
-            self._weights = {name: value.detach().cpu().clone() for name, value in average.state_dict().items()}
-
-    def restore(self, average: nn.Module) -> None:
-        """Load the best weights into `average`; there must have been an offer."""
-        average.load_state_dict(self._weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, distance and images."""
-        return {"images": self.images, "distance": self.distance, "weights": self._weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state from `state_dict`."""
-        self.images, self.distance = state["images"], state["distance"]
-        self._weights = {name: value.cpu() for name, value in state["weights"].items()}

@@ -30,21 +30,17 @@ class TrainingGroup(processes.ProcessGroup):
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([int(flag)])
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-        return bool(votes)
-
-    def broadcast(self, number: int) -> int:
-        """The `number` of the first process."""
+    def max(self, number: int) -> int:
+        """The largest `number` of all processes."""
         if self.size == 1:
             return number
-        box = torch.tensor([number])
-        dist.broadcast(box, src=0)
-        return int(box)
+        largest = torch.tensor(number)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return int(largest)
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in any process."""
+        return bool(self.max(int(flag)))
 
 
 SINGLE_PROCESS = TrainingGroup()

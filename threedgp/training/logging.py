@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,12 +29,12 @@ def no_log(record: Record, cameras: Tensor | None = None) -> None:
     """A logger that discards everything."""
 
 
+@dataclass
 class Means:
     """Means of scalars over steps and processes, summed on the device without synchronization."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, stats: dict[str, Tensor]) -> None:
         """Add the scalars of one step, with the same names in every process."""
@@ -51,20 +52,6 @@ class Means:
         self.sums = dict(zip(self.sums, total, strict=True))
         counts = torch.tensor(list(self.counts.values()), dtype=total.dtype, device=total.device)
         return dict(zip(self.sums, (total / counts).tolist(), strict=True))
-
-    def clear(self) -> None:
-        """Start the next line."""
-        self.sums.clear()
-        self.counts.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Sums of the current line."""
-        return {"sums": dict(self.sums), "counts": dict(self.counts)}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore a state from `state_dict`; scalars on `device`."""
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self.counts = dict(state["counts"])
 
 
 BINS = 32
@@ -92,9 +79,8 @@ class CameraHistograms:
         self._columns = torch.tensor(LEARNED, device=device)
         self._offsets = torch.arange(len(FIELDS), device=device) * BINS
         self.counts = torch.zeros(len(FIELDS) * BINS, dtype=torch.int64, device=device)
-        self.kimg: list[float] = []
-        self.lines: list[Tensor] = []
-        """int32 `[fields, BINS]` for each of `kimg`."""
+        self.lines = torch.zeros(0, len(FIELDS), BINS, dtype=torch.int32)
+        """Counts of all T lines, `[T, fields, BINS]`, on the CPU."""
 
     @torch.no_grad()
     def add(self, cameras: Tensor) -> None:
@@ -102,27 +88,23 @@ class CameraHistograms:
         place = ((cameras[:, self._columns] - self._low) * self._scale).long().clamp(0, BINS - 1) + self._offsets
         self.counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
 
-    def end_line(self, kimg: float) -> Tensor:
+    def end_line(self) -> Tensor:
         """Finish a line; returns its counts, int32 `[fields, BINS]`."""
-        line = self.counts.to(torch.int32).cpu().view(len(FIELDS), BINS)
-        self.kimg.append(kimg)
-        self.lines.append(line)
+        line = self.counts.to("cpu", torch.int32).view(1, len(FIELDS), BINS)
+        self.lines = torch.cat([self.lines, line])
         self.counts.zero_()
-        return line
+        return line[0]
 
     def arrays(self, config: CameraConfig) -> dict[str, np.ndarray]:
-        """Arrays of all T lines: `kimg` `[T]`; for each field, counts `[T, BINS]` and edges `[BINS + 1]`."""
-        lines = torch.stack(self.lines).numpy() if self.lines else np.zeros((0, len(FIELDS), BINS), np.int32)
-        counts = {field: lines[:, index] for index, field in enumerate(FIELDS)}
-        edges = {f"{field}_edges": values for field, values in bin_edges(config).items()}
-        return {"kimg": np.array(self.kimg), **counts, **edges}
+        """For each field, counts of all lines `[T, BINS]` and edges `[BINS + 1]`."""
+        counts = {field: self.lines[:, index].numpy() for index, field in enumerate(FIELDS)}
+        return counts | {f"{field}_edges": values for field, values in bin_edges(config).items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """All lines, including the current one."""
-        lines = torch.stack(self.lines) if self.lines else torch.zeros(0, len(FIELDS), BINS, dtype=torch.int32)
-        return {"counts": self.counts.clone(), "kimg": torch.tensor(self.kimg, dtype=torch.float64), "lines": lines}
+        return {"counts": self.counts, "lines": self.lines}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore a state from `state_dict`."""
         self.counts.copy_(state["counts"])
-        self.kimg, self.lines = state["kimg"].tolist(), list(state["lines"].cpu().unbind())
+        self.lines = state["lines"].cpu()

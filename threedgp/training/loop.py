@@ -7,18 +7,20 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from threedgp.data.loader import ShardLoader
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 from threedgp.runtime.progress import Progress, progress, say
-from threedgp.training.checkpoints import Best, drop_state, load_newest, load_state, save_state, saved_states
+from threedgp.training.checkpoints import drop_state, load_newest, load_state, save_state, saved_states
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
@@ -117,7 +119,11 @@ class RunState:
     """Means of the scalars since the last line."""
     distances: Record = field(default_factory=dict)
     """Distances measured since the last line."""
-    best: Best = field(default_factory=Best)
+    best_images: int = -1
+    """Images shown until the model with the lowest distance; -1 before the first measurement."""
+    best_distance: float = math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Averaged weights of that model, on the CPU."""
     pending: float | None = None
     """Images per second at a step whose measurement, samples or line of the curves have not been completed; None = all
     have."""
@@ -129,19 +135,13 @@ class RunState:
     """Number of rollbacks to the newest saved state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return values | {"means": self.means.state_dict(), "best": self.best.state_dict()}
+        """Everything, as plain containers."""
+        return vars(self) | {"means": vars(self.means)}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore a state from `state_dict`; scalars on `device`."""
-        for item in fields(self):
-            if item.name == "means":
-                self.means.load_state_dict(state["means"], device)
-            elif item.name == "best":
-                self.best.load_state_dict(state["best"])
-            else:
-                setattr(self, item.name, state[item.name])
+        """Restore a state from `state_dict`; the means on `device`."""
+        sums = {name: value.to(device) for name, value in state["means"]["sums"].items()}
+        vars(self).update(state, means=Means(sums, state["means"]["counts"]))
 
 
 class _Checkpoints:
@@ -183,7 +183,7 @@ class _Checkpoints:
         # To main memory: on a GPU that training fills, there is no room for a second copy.
         memory = torch.device("cpu")
         found = load_newest(self.folder, memory) if self.group.is_main else None
-        newest = self.group.broadcast(found[0] if found else -1)
+        newest = self.group.max(found[0] if found else -1)
         if newest < 0:
             self._write()
             return
@@ -233,25 +233,23 @@ class _Checkpoints:
         return [self.newest] if self.run.retries and len(states) > 1 else []
 
 
+@dataclass
 class _Loop:
     """Steps of a run, and what follows them at intervals: measurements, samples, lines of the curves, saved states."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        run: RunState,
-        checkpoints: _Checkpoints,
-        open_loader: Callable[[int], ShardLoader],
-        should_stop: Callable[[], bool],
-        show: Callable[[Trainer], None],
-        measure: Measure | None,
-    ) -> None:
-        self.trainer, self.run, self.checkpoints = trainer, run, checkpoints
-        self.open_loader, self.should_stop, self.show, self.measure = open_loader, should_stop, show, measure
-        self.group, self.settings = trainer.group, trainer.config.train
+    trainer: Trainer
+    run: RunState
+    checkpoints: _Checkpoints
+    open_loader: Callable[[int], ShardLoader]
+    should_stop: Callable[[], bool]
+    show: Callable[[Trainer], None]
+    measure: Measure | None
+    log: Logger = no_log
+
+    def __post_init__(self) -> None:
+        self.group, self.settings = self.trainer.group, self.trainer.config.train
         batch_size = self.settings.batch_size
         self.total = math.ceil(self.settings.kimg * 1000 / batch_size) * batch_size
-        self.log: Logger = no_log
 
     def run_to_end(self) -> None:
         """Train from the current state to the end.
@@ -261,25 +259,23 @@ class _Loop:
             Stopped: the run was asked to stop; its state is saved.
         """
         trainer, run = self.trainer, self.run
-        loader = self.open_loader(trainer.images)
-        try:
+        seconds, first_image = 0.0, trainer.images
+        with (
+            closing(self.open_loader(trainer.images)) as loader,
+            progress("train", self.total, done=trainer.images, visible=self.group.is_main) as bar,
+        ):
             batches = iter(loader)
-            with progress("train", self.total, done=trainer.images, visible=self.group.is_main) as bar:
-                start, first_image = time.monotonic(), trainer.images
-                while trainer.images < self.total or run.pending is not None:
-                    if run.pending is None:
-                        batch = next(batches)  # may wait for the workers, so that the question comes after it
-                        self._stop_if_asked()
-                        run.means.add(trainer.step(batch))
-                        bar.advance(self.settings.batch_size)
-                        run.pending = (trainer.images - first_image) / (time.monotonic() - start)
-                    paused = time.monotonic()
-                    if self._follow_up(run.pending, bar):
-                        start, first_image = time.monotonic(), trainer.images
-                    else:
-                        start += time.monotonic() - paused
-        finally:
-            loader.close()
+            while trainer.images < self.total or run.pending is not None:
+                if run.pending is None:
+                    start = time.monotonic()
+                    batch = next(batches)  # may wait for the workers, so that the question comes after it
+                    self._stop_if_asked()
+                    run.means.add(trainer.step(batch))
+                    bar.advance(self.settings.batch_size)
+                    seconds += time.monotonic() - start
+                    run.pending = (trainer.images - first_image) / seconds
+                if self._follow_up(run.pending, bar):
+                    seconds, first_image = 0.0, trainer.images
 
     def _follow_up(self, images_per_second: float, bar: Progress) -> bool:
         """Do everything that is scheduled after a step; returns whether a line of the curves was written."""
@@ -325,25 +321,28 @@ class _Loop:
         except Stopped:
             self.checkpoints.save()
             raise
-        check_distance(found.distance, self.run.best.distance, self.settings.metric_explosion_factor)
-        self.run.best.offer(self.trainer.images, found.distance, self.trainer.average)
-        self.run.last_good = self.trainer.images
-        self.run.distances = found.record
+        run, images = self.run, self.trainer.images
+        check_distance(found.distance, run.best_distance, self.settings.metric_explosion_factor)
+        if found.distance < run.best_distance:
+            run.best_images, run.best_distance = images, found.distance
+            weights = self.trainer.average.state_dict()
+            run.best_weights = {name: value.to("cpu", copy=True) for name, value in weights.items()}
+        run.last_good, run.distances = images, found.record
 
     def _tick(self, bar: Progress, images_per_second: float) -> None:
         """Write a line of the curves."""
         trainer, run = self.trainer, self.run
         record = {"kimg": trainer.images / 1000} | run.means.gather(self.group) | trainer.schedules()
         check(record, run.history, self.settings.explosion_factor)
-        run.means.clear()
-        record |= run.distances
-        run.distances = {}
-        record["rollbacks"] = run.rollbacks
-        record["images_per_second"] = images_per_second
-        record["gpus"] = self.group.size if trainer.device.type == "cuda" else 0
-        record["memory_gb"] = _peak_memory(trainer.device) / 1e9
+        record |= run.distances | {
+            "rollbacks": run.rollbacks,
+            "images_per_second": images_per_second,
+            "gpus": self.group.size if trainer.device.type == "cuda" else 0,
+            "memory_gb": _peak_memory(trainer.device) / 1e9,
+        }
+        run.means, run.distances = Means(), {}
         run.history.append(record)
-        self.log(record, trainer.camera_histograms.end_line(record["kimg"]))
+        self.log(record, trainer.camera_histograms.end_line())
         bar.note(f"G {record['generator/loss']:.2f} D {record['discriminator/loss']:.2f}")
 
 
@@ -361,10 +360,10 @@ def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger
 
 def _published(trainer: Trainer, run: RunState) -> Outcome:
     """The result of a finished run; gives the averaged generator the weights to publish."""
-    if trainer.config.train.publish == "last" or run.best.images < 0:
+    if trainer.config.train.publish == "last" or run.best_images < 0:
         return Outcome(run.history, trainer.images)
-    run.best.restore(trainer.average)
-    return Outcome(run.history, run.best.images)
+    trainer.average.load_state_dict(run.best_weights)
+    return Outcome(run.history, run.best_images)
 
 
 def _peak_memory(device: torch.device) -> int:
