@@ -22,8 +22,7 @@ class, so that strong truncation gives the typical scene of the class and not of
 def class_center(generator: Generator, label: int) -> Tensor:
     """Mean style `[w_dim]` of a class over `CENTER_SAMPLES` fixed latent vectors."""
     index = torch.arange(CENTER_SAMPLES, device=generator.mapping.w_average.device)
-    # The name selects the random numbers, so it keeps its spelling.
-    scenes = draw_scenes(generator, 0, "class centre", index, torch.full_like(index, label))
+    scenes = draw_scenes(generator, 0, "class center", index, torch.full_like(index, label))
     return generator.map(scenes.z, scenes.labels).double().mean(dim=0).to(generator.mapping.w_average.dtype)
 
 
