@@ -30,6 +30,8 @@ from threedgp.render.triton import field as triton_field
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
 
+EG3D = {"midpoint": True, "density_bias": -1.0, "sigmoid_color": True, "white_background": True}
+
 CASES = {
     "odd sizes": FieldCase(),
     "contraction, noise, contiguous": FieldCase(contraction=True, noise=True, channels_last=False, spread=1.5),
@@ -110,11 +112,11 @@ def test_importance(count: int, fine: int, rays: int) -> None:
     assert importance_error(count, fine, rays) < 1e-5
 
 
-def test_importance_of_low_densities() -> None:
+def test_importance_of_biased_densities() -> None:
     assert importance_error(6, 5, 3, bias=-2.0) < 1e-5
 
 
-@pytest.mark.parametrize("switches", [{}, {"contraction": True, "far": 3.0}], ids=str)
+@pytest.mark.parametrize("switches", [{}, EG3D | {"contraction": True, "far": 3.0}], ids=["3dgp", "eg3d, contracted"])
 def test_whole_rendering_and_every_gradient(switches: dict[str, object]) -> None:
     errors = render_errors("triton", **switches)
     assert max(errors.values()) < 2e-5, errors
@@ -145,15 +147,15 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(composite_errors((3, 5), 6, {}).values()) < TOLERANCE
 
 
-@pytest.mark.parametrize(("raw", "noise"), [(0.0, 0.0), (1.5, -1.5)])
-def test_stopping_includes_noise(raw: float, noise: float) -> None:
+@pytest.mark.parametrize(("raw", "bias", "noise"), [(1.5, -1.5, 0.0), (1.5, 0.0, -1.5)])
+def test_stopping_includes_bias_and_noise(raw: float, bias: float, noise: float) -> None:
     """Fog of density softplus(0) over a length of 40, opaque after 13 of them."""
     generator = torch.Generator().manual_seed(0)
     decoder = Decoder(torch.zeros(16, 8), torch.zeros(16), torch.zeros(4, 16), torch.tensor([0.5, 0.5, 0.5, raw]))
     directions = torch.randn(1, 4, 3, generator=generator)
     numbers = midpoint_randomness(1, 4, 32, 0, directions)._replace(coarse_noise=torch.full((1, 4, 32), noise))
     rays = (torch.zeros(1, 3, 4, 4, 8), decoder, torch.zeros(1, 4, 3), directions, numbers)
-    settings = RaySettings(0.0, 40.0, 0.5, infinite_last_interval=False)
+    settings = RaySettings(0.0, 40.0, 0.5, infinite_last_interval=False, density_bias=bias)
     whole = render_rays(*rays, settings, backend="triton")
     stopped = render_rays(*rays, settings, backend="triton", stop_when_opaque=True)
     assert 0 < (whole.transmittance - stopped.transmittance).abs().max() < 1.02e-4

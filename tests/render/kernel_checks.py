@@ -128,7 +128,10 @@ SWITCHES = [
     {},
     {"infinite_last_interval": False},
     {"infinite_last_interval": False, "last_back": True},
-    {"last_back": True},
+    {"white_background": True, "infinite_last_interval": False},
+    {"sigmoid_color": True},
+    {"midpoint": True, "density_bias": -1.0, "sigmoid_color": True, "white_background": True},
+    {"midpoint": True, "last_back": True},
 ]
 
 
@@ -179,10 +182,10 @@ def importance_error(
     """Maximum error of fine distances, relative to the length of a ray."""
     generator = torch.Generator().manual_seed(count)
     distances = torch.rand(2, rays, count, generator=generator).sort(dim=-1).values.to(device)
-    samples = (torch.randn(2, rays, count, 4, generator=generator) * 3 + bias).to(device)
+    samples = (torch.randn(2, rays, count, 4, generator=generator) * 3).to(device)
     u = torch.rand(2, rays, fine, generator=generator).to(device)
-    actual = fine_distances(distances, samples, u, backend)
-    truth = fine_distances(distances.double(), samples.double(), u.double(), "torch")
+    actual = fine_distances(distances, samples, u, bias, backend)
+    truth = fine_distances(distances.double(), samples.double(), u.double(), bias, "torch")
     return (actual - truth).abs().max().item()
 
 

@@ -226,6 +226,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         r"samples\[1\]: expected torch.float32 like samples\[0\], got torch.float64",
     ),
     "a set without samples": (lambda: _union((R, S), (R, 0)), r"distances\[1\]: expected \[..., S\] with at least one"),
+    "one midpoint": (lambda: _union((R, 1), midpoint=True), "distances: midpoint compositing needs at least 2 samples"),
     # sampling
     "scalar u": (lambda: stratified_distances(torch.tensor(0.5), 0.0, 1.0), r"u: expected \[..., S\], got \[\]"),
     "whole u": (lambda: stratified_distances(torch.zeros(3).long(), 0.0, 1.0), "u: expected a floating dtype"),

@@ -26,6 +26,8 @@ from threedgp.render.decoder import decode
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
 
+EG3D = {"midpoint": True, "density_bias": -1.0, "sigmoid_color": True, "white_background": True}
+
 CASES = {
     "odd sizes": FieldCase(channels=24),
     "contraction, noise, contiguous": FieldCase(contraction=True, noise=True, channels_last=False, spread=1.5),
@@ -47,7 +49,7 @@ def test_field_and_every_gradient(engine: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("switches", [{}, {"contraction": True, "far": 3.0}], ids=str)
+@pytest.mark.parametrize("switches", [{}, EG3D | {"contraction": True, "far": 3.0}], ids=["3dgp", "eg3d, contracted"])
 def test_whole_rendering_and_every_gradient(engine: str, switches: dict[str, object]) -> None:
     errors = render_errors(engine, **switches)
     assert max(errors.values()) < 2e-5, errors
@@ -192,16 +194,16 @@ def test_compiles_for_any_size(engine: str) -> None:
 def test_operators_agree_with_their_fake_implementations(hidden: int) -> None:
     case = FieldCase(hidden=hidden)
     planes, decoder, origins, directions, distances, _ = field_inputs(case, "cpu")
-    scene = [planes, *decoder, origins, directions]
+    scene = (planes, *decoder, origins, directions)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     for needs in ((True, True, True), (False, True, False)):
         gradients = [torch.ones(*distances.shape, 4)]
-        arguments = (scene, [distances], gradients, 0.5, False, "native", *needs)
+        arguments = (*scene, [distances], gradients, 0.5, False, "native", *needs)
         torch.library.opcheck(field_operator.field_backward, arguments, test_utils=checks)
     leaves = [x.detach().requires_grad_() for x in scene]
-    arguments = (leaves, distances, None, None, None, 0.5, False, 0.0, "native")
+    arguments = (*leaves, distances, None, None, None, 0.5, False, 0.0, 0.0, "native")
     torch.library.opcheck(field_operator.field, arguments, test_utils=checks)
-    arguments = (leaves, distances, distances, distances, None, 0.5, True, 0.0, "native")
+    arguments = (*leaves, distances, distances, distances, None, 0.5, True, -1.0, 0.0, "native")
     torch.library.opcheck(field_operator.field, arguments, test_utils=checks)
 
 

@@ -24,7 +24,7 @@ from threedgp.render.triton.compiler import COMPILER_OPTIONS
 from threedgp.render.triton.field import Tile, backward_tile, forward_tile
 
 SHARED_LIMIT = {90: 227 * 1024, 80: 163 * 1024}
-FLOATS = {"inverse_half_width", "max_optical_depth", "empty", "last"}
+FLOATS = {"inverse_half_width", "max_optical_depth", "empty", "last", "bias"}
 INTEGERS = {
     *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
     *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w", "count", "count_1", "count_2", "fine"),
@@ -76,6 +76,7 @@ def field_constants(channels: int, hidden: int, tile: Tile, low_precision: bool)
         CONTRACT=False,
         WIDE=False,
         DOT=tl.bfloat16 if low_precision else tl.float32,
+        PRECISION="tf32",
     )
 
 
@@ -137,9 +138,9 @@ def test_field_compiles_for_sm_80() -> None:
     assert made.shared <= SHARED_LIMIT[80]
 
 
-@pytest.mark.parametrize("target", [80, 90])
-def test_compositing_does_not_spill(target: int) -> None:
-    constants = dict(BLOCK_R=4, BLOCK_S=64, SORT=True, LAST_BACK=True)
+@pytest.mark.parametrize(("target", "midpoint"), [(80, False), (90, True)])
+def test_compositing_does_not_spill(target: int, midpoint: bool) -> None:
+    constants = dict(BLOCK_R=4, BLOCK_S=64, SORT=True, MIDPOINT=midpoint, LAST_BACK=True, SIGMOID=midpoint, WHITE=True)
     forward = compile_kernel(triton_compositing.composite_forward_kernel, constants, 4, target, "*fp32")
     constants |= dict(RGB=True, DEPTH=True, WEIGHTS=False, TRANSMITTANCE=False)
     backward = compile_kernel(triton_compositing.composite_backward_kernel, constants, 4, target, "*fp32")

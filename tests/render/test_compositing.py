@@ -96,3 +96,38 @@ def test_gradcheck() -> None:
     samples = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     distances = torch.rand(2, 3, 5, dtype=torch.float64, generator=generator).sort(dim=-1).values
     assert torch.autograd.gradcheck(lambda s: composite(s, distances)[:3], samples)
+
+
+def _naive_of_eg3d(samples: Tensor, distances: Tensor) -> tuple[list[float], float]:
+    """EG3D's compositing of one ray, one interval at a time, in Python floats: midpoints, bias -1, sigmoid, white."""
+    squash = lambda c: 1.002 / (1 + math.exp(-c)) - 0.001  # noqa: E731
+    rgb, depth, light, total = [0.0, 0.0, 0.0], 0.0, 1.0, 0.0
+    rows, places = samples.tolist(), distances.tolist()
+    for i in range(len(rows) - 1):
+        raw = (rows[i][3] + rows[i + 1][3]) / 2 - 1
+        alpha = 1 - math.exp(-math.log1p(math.exp(raw)) * (places[i + 1] - places[i]))
+        weight = light * alpha
+        color = [(squash(a) + squash(b)) / 2 for a, b in zip(rows[i][:3], rows[i + 1][:3], strict=True)]
+        rgb = [sum_ + weight * c for sum_, c in zip(rgb, color, strict=True)]
+        depth += weight * (places[i] + places[i + 1]) / 2
+        total += weight
+        light *= 1 - alpha + 1e-10
+    return [(c + 1 - total) * 2 - 1 for c in rgb], depth
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_midpoint_compositing_matches_a_naive_loop(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    samples = torch.randn(5, count, 4, dtype=torch.float64, generator=generator) * 3
+    distances = torch.rand(5, count, dtype=torch.float64, generator=generator).sort(dim=-1).values
+    seen = composite(samples, distances, midpoint=True, density_bias=-1.0, sigmoid_color=True, white_background=True)
+    for ray in range(5):
+        rgb, depth = _naive_of_eg3d(samples[ray], distances[ray])
+        assert seen.rgb[ray].tolist() == pytest.approx(rgb, rel=1e-12, abs=1e-12)
+        assert seen.depth[ray].item() == pytest.approx(depth, rel=1e-12)
+
+
+def test_empty_rays_show_the_white_background() -> None:
+    samples = torch.tensor([[[0.0, 0.0, 0.0, -50.0], [0.0, 0.0, 0.0, -50.0]]])
+    seen = composite(samples, torch.tensor([[1.0, 1.2]]), infinite_last_interval=False, white_background=True)
+    assert torch.allclose(seen.rgb, torch.ones(1, 3), atol=1e-6)

@@ -59,7 +59,7 @@ def _naive(
 
     coarse = stratified_distances(numbers.coarse, settings.near, settings.far)
     samples = field(coarse, numbers.coarse_noise)
-    weights = composite(samples, coarse, backend="torch").weights
+    weights = composite(samples, coarse, density_bias=settings.density_bias, backend="torch").weights
     fine = importance_distances(coarse, weights, numbers.fine)
     distances, order = torch.cat([coarse, fine], dim=-1).sort(dim=-1)
     samples = torch.cat([samples, field(fine, numbers.fine_noise)], dim=-2)
@@ -83,14 +83,20 @@ def test_matches_a_naive_composition(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 @pytest.mark.parametrize("fine", [0, 6])
-def test_contraction_reaches_both_passes(backend: str, fine: int) -> None:
-    inputs = _inputs(fine=fine)
-    settings = SETTINGS._replace(infinite_last_interval=False, contraction=True, far=5.0)
-    expected = _seen(*_naive(*inputs, settings), infinite_last_interval=False)
+@pytest.mark.parametrize(
+    "switches",
+    [{"density_bias": -3.0}, {"contraction": True, "far": 5.0}, {"midpoint": True, "density_bias": 2.0}],
+    ids=str,
+)
+def test_settings_of_the_field_reach_both_passes(backend: str, fine: int, switches: dict[str, object]) -> None:
+    inputs, settings = _inputs(fine=fine), SETTINGS._replace(infinite_last_interval=False, **switches)
+    distances, rgb, raw = _naive(*inputs, settings)
+    how = dict(midpoint=settings.midpoint, density_bias=settings.density_bias, infinite_last_interval=False)
+    expected = _seen(distances, rgb, raw, **how)
     seen = render_rays(*inputs, settings, backend=backend)
     assert torch.allclose(seen.rgb, expected.rgb, atol=5e-5)
     assert torch.allclose(seen.depth, expected.depth, atol=5e-5)
-    without = render_rays(*inputs, settings._replace(contraction=False), backend=backend)
+    without = render_rays(*inputs, settings._replace(density_bias=0.0, contraction=False), backend=backend)
     assert not torch.allclose(seen.rgb, without.rgb, atol=1e-2)
 
 
@@ -111,7 +117,11 @@ def test_densities_under_the_quantile_of_the_image_are_cut(quantile: float) -> N
 def test_options_reach_the_compositing() -> None:
     inputs = _inputs()
     naive = _naive(*inputs)
-    for switches in (dict(infinite_last_interval=False), dict(infinite_last_interval=False, last_back=True)):
+    for switches in (
+        dict(infinite_last_interval=False, last_back=True),
+        dict(infinite_last_interval=False, white_background=True),
+        dict(midpoint=True, sigmoid_color=True),
+    ):
         seen = render_rays(*inputs, SETTINGS._replace(**switches))
         assert torch.allclose(seen.rgb, _seen(*naive, **switches).rgb, atol=2e-5), switches
 

@@ -12,7 +12,7 @@ from threedgp.render.renderer import sample_rays
 
 RAYS, COARSE = 200, 64
 LONG = RaySettings(near=0.0, far=100.0, half_width=60.0, infinite_last_interval=False)
-"""Thin fog is opaque over this distance, so that noise of raw density matters."""
+"""Thin fog is opaque over this distance, so that bias and noise of raw density matter."""
 
 
 def _fog(raw: float, ripple: float = 0.3) -> tuple[Tensor, Decoder, Tensor, Tensor]:
@@ -31,31 +31,36 @@ def _numbers(fine: int = 0, noise: float = 0.0) -> RayRandomness:
     return plain._replace(coarse_noise=torch.full((1, RAYS, COARSE), noise))
 
 
-def _left_out(scene: tuple, numbers: RayRandomness) -> float:
+def _left_out(scene: tuple, numbers: RayRandomness, settings: RaySettings) -> float:
     """Fraction of the samples of the coarse pass that are left out."""
-    _, samples = sample_rays(*scene, numbers, LONG, stop_when_opaque=True, backend="native")
+    _, samples = sample_rays(*scene, numbers, settings, stop_when_opaque=True, backend="native")
     return (samples[0][..., 3] < EMPTY_RAW_DENSITY + 50).float().mean().item()
 
 
-@pytest.mark.parametrize(("raw", "noise"), [(0.0, 0.0), (1.5, -1.5), (-2.0, 2.0)])
-def test_hidden_samples_are_left_out(raw: float, noise: float) -> None:
-    scene, numbers = _fog(raw), _numbers(noise=noise)
+@pytest.mark.parametrize(
+    ("raw", "bias", "noise"), [(0.0, 0.0, 0.0), (1.5, -1.5, 0.0), (1.5, 0.0, -1.5), (4.0, -2.0, -2.0), (-2.0, 1.0, 1.0)]
+)
+def test_hidden_samples_are_left_out(raw: float, bias: float, noise: float) -> None:
+    scene, numbers, settings = _fog(raw), _numbers(noise=noise), LONG._replace(density_bias=bias)
     with torch.no_grad():
-        whole = render_rays(*scene, numbers, LONG, backend="native")
-        stopped = render_rays(*scene, numbers, LONG, backend="native", stop_when_opaque=True)
+        whole = render_rays(*scene, numbers, settings, backend="native")
+        stopped = render_rays(*scene, numbers, settings, backend="native", stop_when_opaque=True)
     # 0.01 % of the light, and rounding of its 64 factors
     assert (whole.transmittance - stopped.transmittance).abs().max() < 1.02e-4
     # Each ray is opaque at a depth of about 9.21 / softplus(0) = 13 of 100, two looks at it lie up to 12.5 apart.
-    assert 0.6 < _left_out(scene, numbers) < 0.9
+    assert 0.6 < _left_out(scene, numbers, settings) < 0.9
 
 
 def test_nothing_is_left_out_of_thin_fog() -> None:
-    assert _left_out(_fog(-3.0), _numbers()) == 0
-    assert _left_out(_fog(3.0), _numbers(noise=-6.0)) == 0
+    assert _left_out(_fog(-3.0), _numbers(), LONG) == 0
+    assert _left_out(_fog(3.0), _numbers(), LONG._replace(density_bias=-6.0)) == 0
+    assert _left_out(_fog(3.0), _numbers(noise=-6.0), LONG) == 0
 
 
-def test_nothing_is_left_out_where_a_quantile_needs_all_densities() -> None:
-    scene, numbers, settings = _fog(1.0, ripple=30.0), _numbers(fine=8), LONG._replace(cut_quantile=0.5)
+@pytest.mark.parametrize("switch", [{"cut_quantile": 0.5}, {"midpoint": True}], ids=str)
+def test_nothing_is_left_out_where_all_samples_are_needed(switch: dict[str, object]) -> None:
+    """A quantile needs all densities; an interval between midpoints needs both of its ends."""
+    scene, numbers, settings = _fog(1.0, ripple=30.0), _numbers(fine=8), LONG._replace(**switch)
     with torch.no_grad():
         whole = render_rays(*scene, numbers, settings, backend="native")
         stopped = render_rays(*scene, numbers, settings, backend="native", stop_when_opaque=True)

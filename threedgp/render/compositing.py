@@ -25,9 +25,20 @@ class Composite(NamedTuple):
     depth: Tensor
     """`[..., R]`, expected distance along the ray in scene units."""
     weights: Tensor
-    """`[..., R, S]`, contribution of every sample to the pixel."""
+    """`[..., R, S]`, contribution of every sample to the pixel; with `midpoint`, of the S - 1 intervals."""
     transmittance: Tensor
     """`[..., R]`, fraction of light that passes all samples."""
+
+
+class CompositeSettings(NamedTuple):
+    """How samples are composited; see `composite`."""
+
+    last_interval: float
+    density_bias: float
+    midpoint: bool
+    last_back: bool
+    sigmoid_color: bool
+    white_background: bool
 
 
 def composite(
@@ -36,11 +47,15 @@ def composite(
     *,
     infinite_last_interval: bool = True,
     last_back: bool = False,
+    midpoint: bool = False,
+    density_bias: float = 0.0,
+    sigmoid_color: bool = False,
+    white_background: bool = False,
     backend: Backend = "auto",
 ) -> Composite:
     """Emission-absorption compositing (Max 1995; Mildenhall et al. 2020, equation 3).
 
-    sigma = softplus(raw), alpha_i = 1 - exp(-sigma_i delta_i), T_i = prod_{j<i} (1 - alpha_j + 1e-10),
+    sigma = softplus(raw + bias), alpha_i = 1 - exp(-sigma_i delta_i), T_i = prod_{j<i} (1 - alpha_j + 1e-10),
     w_i = alpha_i T_i, rgb = sum w_i c_i, depth = sum w_i t_i.
 
     Args:
@@ -49,6 +64,11 @@ def composite(
         distances: `[..., R, S]`, increasing if there is one set; or one tensor for each set. No gradient.
         infinite_last_interval: whether the last sample's interval is 1e10 (nothing passes it) or 1e-3.
         last_back: add the weight that is left at the end of the ray to the last sample.
+        midpoint: average color, raw density and distance of neighboring samples first, and composite these
+            intervals (EG3D); there is then no last interval, and S must be at least 2.
+        density_bias: added to raw density (EG3D: -1).
+        sigmoid_color: map color to sigmoid(c) * 1.002 - 0.001 and the pixel from [0, 1] to [-1, 1] (EG3D).
+        white_background: light that passes all samples is white, 1.
         backend: see `Backend`; `native` and `triton` are differentiable once.
 
     Raises:
@@ -60,18 +80,21 @@ def composite(
     else:
         names = [[f"{name}[{k}]" for k in range(len(samples))] for name in ("samples", "distances")]
         check_sets(samples, distances, *names)
-    if infinite_last_interval and samples[0].dtype is torch.float16:
+    if midpoint and sum(d.shape[-1] for d in distances) < 2:
+        raise ValueError("distances: midpoint compositing needs at least 2 samples, got 1")
+    if infinite_last_interval and not midpoint and samples[0].dtype is torch.float16:
         raise ValueError("samples: torch.float16 cannot represent the infinite last interval, 1e10; use torch.float32")
     last_interval = INFINITE_INTERVAL if infinite_last_interval else FINITE_LAST_INTERVAL
+    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
     name = compositing_backend(backend, samples[0])
     if name == "torch":
-        return composite_reference(samples, distances, last_interval, last_back)
+        return composite_reference(samples, distances, settings)
     sets = ([d.detach().contiguous() for d in distances], [s.contiguous() for s in samples])
-    return Composite(*composite_sets(*sets, last_interval, last_back, name))
+    return Composite(*composite_sets(*sets, *settings, name))
 
 
 def composite_reference(
-    samples: tuple[Tensor, ...], distances: tuple[Tensor, ...], last_interval: float, last_back: bool
+    samples: tuple[Tensor, ...], distances: tuple[Tensor, ...], settings: CompositeSettings
 ) -> Composite:
     """`composite` in PyTorch: what the other backends are tested against."""
     if len(distances) > 1:
@@ -79,16 +102,32 @@ def composite_reference(
     else:
         t, values = distances[0], samples[0]
     t, rgb, raw = t.detach(), values[..., :3], values[..., 3]
-    deltas = F.pad(t.diff(dim=-1), (0, 1), value=last_interval)
-    alpha = -torch.expm1(-F.softplus(raw.contiguous()) * deltas)  # contiguous: vectorized on CPUs
+    if settings.sigmoid_color:
+        rgb = torch.sigmoid(rgb) * 1.002 - 0.001
+    deltas = t.diff(dim=-1)
+    if settings.midpoint:
+        rgb, raw, t = _midpoints(rgb, -2), _midpoints(raw, -1), _midpoints(t, -1)
+    else:
+        deltas = F.pad(deltas, (0, 1), value=settings.last_interval)
+    alpha = -torch.expm1(-F.softplus(raw + settings.density_bias) * deltas)
     transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
     weights = alpha * F.pad(transmittance[..., :-1], (1, 0), value=1.0)
-    if last_back:
+    if settings.last_back:
         rest = 1 - weights.sum(-1, keepdim=True)
         weights = torch.cat([weights[..., :-1], weights[..., -1:] + rest], dim=-1)
     with no_autocast(weights.device):
         rgb = (weights[..., None, :] @ rgb).squeeze(-2)
+    if settings.white_background:
+        rgb = rgb + (1 - weights.sum(-1, keepdim=True))
+    if settings.sigmoid_color:
+        rgb = rgb * 2 - 1
     return Composite(rgb, (weights * t).sum(-1), weights, transmittance[..., -1])
+
+
+def _midpoints(values: Tensor, dim: int) -> Tensor:
+    """Means of neighbors along `dim`."""
+    count = values.shape[dim] - 1
+    return (values.narrow(dim, 0, count) + values.narrow(dim, 1, count)) / 2
 
 
 # The operator of `native` and `triton`. Autograd keeps its inputs only: the backward pass composites again.
@@ -99,32 +138,45 @@ def composite_sets(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
     last_interval: float,
+    density_bias: float,
+    midpoint: bool,
     last_back: bool,
+    sigmoid_color: bool,
+    white_background: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of one or two sets of samples."""
-    return engine(backend, "compositing").composite_forward(list(distances), list(samples), last_interval, last_back)
+    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
+    return engine(backend, "compositing").composite_forward(list(distances), list(samples), settings)
 
 
 @composite_sets.register_fake
-def _(distances, *_):
+def _(distances, samples, last_interval, density_bias, midpoint, *_):
     shape, new = distances[0].shape[:-1], distances[0].new_empty
     total = sum(d.shape[-1] for d in distances)
-    return new((*shape, 3)), new(shape), new((*shape, total)), new(shape)
+    return new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
 
 
 @torch.library.custom_op("threedgp::composite_sets_backward", mutates_args=())
 def composite_sets_backward(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
-    gradients: Sequence[Tensor | None],
+    grad_rgb: Tensor | None,
+    grad_depth: Tensor | None,
+    grad_weights: Tensor | None,
+    grad_transmittance: Tensor | None,
     last_interval: float,
+    density_bias: float,
+    midpoint: bool,
     last_back: bool,
+    sigmoid_color: bool,
+    white_background: bool,
     backend: str,
 ) -> list[Tensor]:
-    """Gradients of the sets of samples, given those of `composite_sets`."""
-    code = engine(backend, "compositing")
-    return code.composite_backward(list(distances), list(samples), list(gradients), last_interval, last_back)
+    """Gradients of the sets of samples."""
+    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
+    gradients = (grad_rgb, grad_depth, grad_weights, grad_transmittance)
+    return engine(backend, "compositing").composite_backward(list(distances), list(samples), gradients, settings)
 
 
 @composite_sets_backward.register_fake
@@ -153,8 +205,8 @@ def _backward(
     distances, samples = list(ctx.saved_tensors[:sets]), list(ctx.saved_tensors[sets:])
     grads: list[Tensor] | list[None] = [None] * sets
     if any(g is not None for g in gradients):
-        grads = composite_sets_backward(distances, samples, gradients, *ctx.settings)
-    return [None] * sets, grads, *(None,) * 3
+        grads = composite_sets_backward(distances, samples, *gradients, *ctx.settings)
+    return [None] * sets, grads, *(None,) * 7
 
 
 composite_sets.register_autograd(_backward, setup_context=_save)

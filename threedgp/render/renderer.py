@@ -9,11 +9,11 @@ from torch import Tensor
 
 from threedgp.render.arguments import (
     check_field,
+    check_fine_pass,
     check_noise,
     check_planes,
     expect_floating,
     expect_interval,
-    expect_like,
     expect_shape,
 )
 from threedgp.render.backends import Backend, field_backend
@@ -35,6 +35,13 @@ class RaySettings(NamedTuple):
     """Samples whose density is below this quantile of the image are empty (metrics only)."""
     contraction: bool = False
     """The planes cover all of space, contracted to radius 2 half-widths (Barron et al. 2022)."""
+    midpoint: bool = False
+    """Composite the intervals between samples (EG3D) instead of samples."""
+    density_bias: float = 0.0
+    """Added to raw density (EG3D: -1)."""
+    sigmoid_color: bool = False
+    """Apply a sigmoid to color and scale it to [-1, 1] (EG3D)."""
+    white_background: bool = False
 
 
 OPAQUE_DEPTH = 9.21
@@ -108,12 +115,33 @@ def sample_rays(
         noise,
         u if u.shape[-1] else None,
         fine_noise,
+        density_bias=settings.density_bias,
         max_optical_depth=OPAQUE_DEPTH if stop_when_opaque else 0.0,
         backend=field_backend(backend, planes, decoder, distances),
     )
     if fine is None:
         return (distances,), (samples,)
     return (distances, fine), (samples, fine_samples)
+
+
+def _check(
+    planes: Tensor,
+    decoder: Decoder,
+    origins: Tensor,
+    directions: Tensor,
+    randomness: RayRandomness,
+    settings: RaySettings,
+) -> None:
+    """Raise ValueError for the first argument of `render_rays` that is not consistent with the others."""
+    check_planes(planes)
+    coarse, fine, coarse_noise, fine_noise = randomness
+    expect_shape("randomness.coarse", coarse, (planes.shape[0], "R", "S_c"))
+    check_field(planes, decoder, origins, directions, coarse, settings.half_width, like_name="randomness.coarse")
+    check_noise("randomness.coarse_noise", coarse_noise, coarse, "randomness.coarse")
+    check_fine_pass(coarse, fine, fine_noise)
+    expect_interval(settings.near, settings.far)
+    if not 0 <= settings.cut_quantile <= 1:
+        raise ValueError(f"cut_quantile: expected a number from 0 to 1, got {settings.cut_quantile}")
 
 
 def render_rays(
@@ -138,8 +166,8 @@ def render_rays(
         settings: bounds of the rays and options.
         chunk: rays of each image that are rendered at once, to limit memory at inference; None = all.
         stop_when_opaque: for inference without gradients: leave out samples of the coarse pass that at most 0.01 % of
-            the light reaches, by the coarse pass's own densities. Has no effect with backend `torch` and with
-            `cut_quantile`, which needs all densities.
+            the light reaches, by the coarse pass's own densities. Has no effect with backend `torch`, with
+            `cut_quantile` (which needs all densities) and with `midpoint` (whose intervals need both ends).
         backend: see `Backend`.
 
     Returns:
@@ -149,22 +177,7 @@ def render_rays(
     Raises:
         ValueError: naming the argument whose shape, dtype, device or value is wrong.
     """
-    check_planes(planes)
-    coarse, fine, coarse_noise, fine_noise = randomness
-    expect_shape("randomness.coarse", coarse, (planes.shape[0], "R", "S_c"))
-    check_field(planes, decoder, origins, directions, coarse, settings.half_width, like_name="randomness.coarse")
-    check_noise("randomness.coarse_noise", coarse_noise, coarse, "randomness.coarse")
-    expect_shape("randomness.fine", fine, (*coarse.shape[:2], "S_f"))
-    expect_like("randomness.fine", fine, coarse, "randomness.coarse")
-    check_noise("randomness.fine_noise", fine_noise, fine, "randomness.fine")
-    if fine.shape[-1] and coarse.shape[-1] < 2:
-        raise ValueError(
-            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(coarse.shape)}; "
-            "to render the coarse pass alone, set randomness.fine to shape [B, R, 0]"
-        )
-    expect_interval(settings.near, settings.far)
-    if not 0 <= settings.cut_quantile <= 1:
-        raise ValueError(f"cut_quantile: expected a number from 0 to 1, got {settings.cut_quantile}")
+    _check(planes, decoder, origins, directions, randomness, settings)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected at least 1 ray, or None, got {chunk}")
     if (
@@ -176,9 +189,13 @@ def render_rays(
     options = dict(
         infinite_last_interval=settings.infinite_last_interval,
         last_back=settings.last_back,
+        midpoint=settings.midpoint,
+        density_bias=settings.density_bias,
+        sigmoid_color=settings.sigmoid_color,
+        white_background=settings.white_background,
         backend=backend,
     )
-    stop = stop_when_opaque and not settings.cut_quantile
+    stop = stop_when_opaque and not settings.cut_quantile and not settings.midpoint
     pieces = []
     count = max(origins.shape[1], 1)  # no rays make one empty piece
     for start in range(0, count, chunk or count):

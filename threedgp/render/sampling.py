@@ -101,16 +101,16 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
     return merged, values.gather(-2, order[..., None].expand_as(values))
 
 
-def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, backend: str) -> Tensor:
+def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float, backend: str) -> Tensor:
     """Distances of the fine pass `[B, R, F]`, given the coarse pass `[B, R, S]`, `[B, R, S, 4]` and u `[B, R, F]`.
 
-    Weights are those of `composite`. Only inner samples count, so neither the length of the last interval nor
-    `last_back` matters.
+    Weights are those of `composite` without `midpoint`. Only inner samples count, so neither the length of the last
+    interval nor `last_back` matters.
     """
     if backend != "torch" and distances.shape[-1] > 2:
-        return engine(backend, "compositing").importance(distances, samples, u)
+        return engine(backend, "compositing").importance(distances, samples, u, density_bias)
     with torch.no_grad():
-        optical_depth = F.softplus(samples[..., :-1, 3].contiguous()) * distances.diff(dim=-1)
+        optical_depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
         alpha = -torch.expm1(-optical_depth)
         transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
         inner = alpha[..., 1:] * transmittance[..., :-1]

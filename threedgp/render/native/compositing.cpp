@@ -9,17 +9,6 @@
 #include "threads.h"
 #include "vectors.h"
 
-struct Sets {
-  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
-  int64_t counts[2];
-  float last;
-  int32_t last_back;
-};
-
-struct Gradients {
-  const float *rgb, *depth, *weights, *transmittance;  // null = zero
-};
-
 namespace {
 
 #if defined(__AVX512F__)
@@ -38,9 +27,7 @@ typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
 typedef int64_t Keys __attribute__((vector_size(LANES * 4)));  // for half of the lanes
 
-// Row s of an array [samples][LANES].
-Floats load(const float* rows, int64_t s) { return ::load<Floats>(rows + s * LANES); }
-void store(float* rows, int64_t s, Floats row) { ::store(rows + s * LANES, row); }
+Floats load(const float* from) { return ::load<Floats>(from); }
 
 Floats broadcast(float x) { return Floats{} + x; }
 
@@ -80,6 +67,11 @@ struct Softplus {
   }
 };
 
+Floats sigmoid(Floats x) {
+  const Floats small = Exponential(x > 0 ? -x : x).value;
+  return (x > 0 ? broadcast(1) : small) / (1 + small);
+}
+
 // An integer with the order of torch.sort: both zeros are equal, NaN comes last.
 int32_t ordered(float x) {
   int32_t bits;
@@ -107,23 +99,43 @@ void sort(int64_t* keys, int64_t count) {
           for (int half = 0; half < LANES; half += LANES / 2) {
             int64_t *low = keys + i * LANES + half, *high = low + d * LANES;
             const Keys a = ::load<Keys>(low), b = ::load<Keys>(high);
-            ::store(low, a < b ? a : b);
-            ::store(high, a < b ? b : a);
+            store(low, a < b ? a : b);
+            store(high, a < b ? b : a);
           }
       if (q == p) break;
     }
 }
 
+}  // namespace
+
+extern "C" {
+
+struct Sets {
+  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
+  int64_t counts[2];
+  float last, bias;
+  int32_t midpoint, last_back, sigmoid, white;
+};
+
+struct Gradients {
+  const float *rgb, *depth, *weights, *transmittance;  // null = zero
+};
+
+}  // extern "C"
+
+namespace {
+
 // The samples of LANES rays in the order of their distances, [sample][lane].
 struct RayGroup {
   const Sets& sets;
-  const int64_t count;
+  const int64_t count, intervals;
   int64_t rays[LANES];  // the last one is repeated if there are fewer
   int num_rays;
   float *t, *sample[4], *weight, *spare;
   int64_t* keys;  // distances in the high bits, indices of samples in the low bits
 
-  RayGroup(const Sets& sets, float* scratch) : sets(sets), count(sets.counts[0] + sets.counts[1]) {
+  RayGroup(const Sets& sets, float* scratch)
+      : sets(sets), count(sets.counts[0] + sets.counts[1]), intervals(count - (sets.midpoint != 0)) {
     keys = reinterpret_cast<int64_t*>(scratch);
     t = scratch + 2 * count * LANES;
     for (int k = 0; k < 4; ++k) sample[k] = t + (k + 1) * count * LANES;
@@ -164,54 +176,70 @@ struct RayGroup {
         t[s * LANES + lane] = sets.counts[1] ? unordered(int32_t(keys[s * LANES + lane] >> 32))
                                              : sets.distances[0][rays[lane] * count + s];
       }
+    if (sets.sigmoid)
+      for (int k = 0; k < 3; ++k)
+        for (int64_t s = 0; s < count; ++s) store(sample[k] + s * LANES, sigmoid(load(sample[k] + s * LANES)));
   }
 
-  Floats length(int64_t s) const { return s + 1 < count ? load(t, s + 1) - load(t, s) : broadcast(sets.last); }
+  // The value of an interval: its sample, or the mean of both ends.
+  Floats interval(const float* values, int64_t s) const {
+    const Floats own = load(values + s * LANES);
+    return sets.midpoint ? (own + load(values + (s + 1) * LANES)) * 0.5f : own;
+  }
+
+  Floats color(int k, int64_t s) const {
+    const Floats value = interval(sample[k], s);
+    return sets.sigmoid ? value * 1.002f - 0.001f : value;
+  }
+
+  Floats length(int64_t s) const {
+    return s + 1 < count ? load(t + (s + 1) * LANES) - load(t + s * LANES) : broadcast(sets.last);
+  }
 };
 
-// Calls `work(group)` for each group of rays, in `pieces` parts of the rays.
+// Calls `work(scratch, first, end)` for each of `pieces` parts of the rays.
 template <class Work>
-void for_each_group(const Sets* sets, int64_t rays, int64_t pieces, const Threads* threads, Work work) {
+void for_each_piece(const Sets* sets, int64_t rays, int64_t pieces, const Threads* threads, Work work) {
+  const int64_t samples = sets->counts[0] + sets->counts[1];
   threads->for_each(pieces, [&](int64_t k) {
     static thread_local std::vector<float> memory;
-    memory.resize(ROWS * LANES * (sets->counts[0] + sets->counts[1]) + 16);  // one more cache line, to align the rest
+    memory.resize(ROWS * LANES * samples + 16);  // one more cache line, to align the rest
     const auto at = reinterpret_cast<uintptr_t>(memory.data());
-    RayGroup group(*sets, reinterpret_cast<float*>((at + 63) / 64 * 64));
-    const int64_t end = rays * (k + 1) / pieces;
-    for (int64_t first = rays * k / pieces; first < end; first += LANES) {
-      group.gather(first, end);
-      work(group);
-    }
+    work(reinterpret_cast<float*>((at + 63) / 64 * 64), rays * k / pieces, rays * (k + 1) / pieces);
   });
 }
 
-}  // namespace
+// The functions below process rays [first, end).
 
-extern "C" {
-
-// rgb [rays][3], depth [rays], weights [rays][samples], transmittance [rays].
-void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
-                       int64_t pieces, const Threads* threads) {
-  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
-    const int64_t n = group.count;
+void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, float* scratch,
+             int64_t first, int64_t end) {
+  RayGroup group(*sets, scratch);
+  const int64_t n = group.intervals;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
     Floats light = broadcast(1), total = {}, sums[4] = {};
     const auto add = [&](int64_t s, Floats weight) {
-      for (int k = 0; k < 3; ++k) sums[k] += weight * load(group.sample[k], s);
-      sums[3] += weight * load(group.t, s);
+      for (int k = 0; k < 3; ++k) sums[k] += weight * group.color(k, s);
+      sums[3] += weight * group.interval(group.t, s);
       total += weight;
     };
     for (int64_t s = 0; s < n; ++s) {
-      const Softplus density(load(group.sample[3], s));
+      const Softplus density(group.interval(group.sample[3], s) + sets->bias);
       const Exponential passed(-(density.value * group.length(s)));
       const Floats weight = -passed.minus_one * light;
       add(s, weight);
-      store(group.weight, s, weight);
+      store(group.weight + s * LANES, weight);
       light *= passed.value + 1e-10f;
     }
     if (sets->last_back) {
+      float* last = group.weight + (n - 1) * LANES;
       const Floats rest = 1 - total;
       add(n - 1, rest);
-      store(group.weight, n - 1, load(group.weight, n - 1) + rest);
+      store(last, load(last) + rest);
+    }
+    for (int k = 0; k < 3; ++k) {
+      if (sets->white) sums[k] += 1 - total;
+      if (sets->sigmoid) sums[k] = sums[k] * 2 - 1;
     }
     for (int lane = 0; lane < group.num_rays; ++lane) {
       const int64_t ray = group.rays[lane];
@@ -220,19 +248,21 @@ void composite_forward(const Sets* sets, float* rgb, float* depth, float* weight
       transmittance[ray] = light[lane];
       for (int64_t s = 0; s < n; ++s) weights[ray * n + s] = group.weight[s * LANES + lane];
     }
-  });
+  }
 }
 
-// Gradients of the samples, in the layout of the samples. Computes the weights again.
-void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
-                        int64_t rays, int64_t pieces, const Threads* threads) {
-  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
-    const int64_t n = group.count;
-    float* const outs[2] = {grad_first, grad_second};
-    float *before = group.spare, *alpha = before + n * LANES, *passed = alpha + n * LANES;
-    float *slope = passed + n * LANES, *given = slope + n * LANES;
+// Computes the weights again.
+void backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second, float* scratch,
+              int64_t first, int64_t end) {
+  RayGroup group(*sets, scratch);
+  const int64_t n = group.intervals, count = group.count;
+  float* const outs[2] = {grad_first, grad_second};
+  float *before = group.spare, *alpha = before + count * LANES, *passed = alpha + count * LANES;
+  float *slope = passed + count * LANES, *given = slope + count * LANES;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
     Floats to_rgb[3] = {}, to_depth = {}, behind = {};
-    for (int lane = 0; lane < group.num_rays; ++lane) {
+    for (int lane = 0; lane < LANES; ++lane) {
       const int64_t ray = group.rays[lane];
       if (gradients->rgb)
         for (int k = 0; k < 3; ++k) to_rgb[k][lane] = gradients->rgb[ray * 3 + k];
@@ -241,66 +271,83 @@ void composite_backward(const Sets* sets, const Gradients* gradients, float* gra
       if (gradients->weights)
         for (int64_t s = 0; s < n; ++s) given[s * LANES + lane] = gradients->weights[ray * n + s];
     }
+    for (Floats& g : to_rgb) g *= sets->sigmoid ? 2.0f : 1.0f;
 
     Floats light = broadcast(1), rest = broadcast(1);
     for (int64_t s = 0; s < n; ++s) {
       const Floats length = group.length(s);
-      const Softplus density(load(group.sample[3], s));
+      const Softplus density(group.interval(group.sample[3], s) + sets->bias);
       const Exponential through(-(density.value * length));
       const Floats weight = -through.minus_one * light;
-      store(before, s, light);
-      store(alpha, s, -through.minus_one);
-      store(passed, s, through.value + 1e-10f);
-      store(slope, s, through.value * length * density.slope);
-      store(group.weight, s, weight);
+      store(before + s * LANES, light);
+      store(alpha + s * LANES, -through.minus_one);
+      store(passed + s * LANES, through.value + 1e-10f);
+      store(slope + s * LANES, through.value * length * density.slope);
+      store(group.weight + s * LANES, weight);
       rest -= weight;
       light *= through.value + 1e-10f;
     }
 
     const auto to_weight = [&](int64_t s) {
-      Floats sum = to_rgb[0] * load(group.sample[0], s) + to_depth * load(group.t, s);
-      for (int k = 1; k < 3; ++k) sum += to_rgb[k] * load(group.sample[k], s);
-      return gradients->weights ? sum + load(given, s) : sum;
+      Floats sum = to_depth * group.interval(group.t, s);
+      for (int k = 0; k < 3; ++k) sum += to_rgb[k] * (group.color(k, s) - (sets->white ? 1.0f : 0.0f));
+      return gradients->weights ? sum + load(given + s * LANES) : sum;
     };
     Floats to_last = {};
     if (sets->last_back) {  // the last weight is one minus the others
-      store(group.weight, n - 1, load(group.weight, n - 1) + rest);
+      float* last = group.weight + (n - 1) * LANES;
+      store(last, load(last) + rest);
       to_last = to_weight(n - 1);
     }
     // `behind` is the gradient of the light that passes the sample: from the samples behind it, and from transmittance.
     for (int64_t s = n - 1; s >= 0; --s) {
       const Floats worth = to_weight(s) - to_last;
-      // Gradients of the samples overwrite the samples.
-      store(group.sample[3], s, load(slope, s) * load(before, s) * (worth - behind));
-      behind = load(alpha, s) * worth + load(passed, s) * behind;
-      for (int k = 0; k < 3; ++k) store(group.sample[k], s, load(group.weight, s) * to_rgb[k]);
+      float* to_raw = slope + s * LANES;
+      store(to_raw, load(to_raw) * load(before + s * LANES) * (worth - behind));
+      behind = load(alpha + s * LANES) * worth + load(passed + s * LANES) * behind;
     }
-    for (int64_t s = 0; s < n; ++s)
+
+    // Gradients of the samples overwrite the samples.
+    const auto to_sample = [&](const float* of_intervals, int64_t s) {
+      if (!sets->midpoint) return load(of_intervals + s * LANES);
+      const Floats own = s < n ? load(of_intervals + s * LANES) : broadcast(0);
+      return 0.5f * (s > 0 ? own + load(of_intervals + (s - 1) * LANES) : own);
+    };
+    for (int64_t s = 0; s < count; ++s) {
+      const Floats share = to_sample(group.weight, s);
+      for (int k = 0; k < 3; ++k) {
+        float* at = group.sample[k] + s * LANES;
+        const Floats value = load(at), to_color = share * to_rgb[k];
+        store(at, sets->sigmoid ? to_color * 1.002f * value * (1 - value) : to_color);
+      }
+      store(group.sample[3] + s * LANES, to_sample(slope, s));
+    }
+    for (int64_t s = 0; s < count; ++s)
       for (int lane = 0; lane < group.num_rays; ++lane) {
         float* to = group.at(outs, s, lane);
         for (int k = 0; k < 4; ++k) to[k] = group.sample[k][s * LANES + lane];
       }
-  });
+  }
 }
 
-// Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
-void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
-                const Threads* threads) {
-  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
-    float *cdf = group.weight, *edges = group.spare;
-    const int64_t bins = group.count - 1;
+void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first, int64_t end) {
+  RayGroup group(*sets, scratch);
+  float *cdf = group.weight, *edges = group.spare;
+  const int64_t bins = group.count - 1;
+  for (; first < end; first += LANES) {
+    group.gather(first, end);
     Floats light = broadcast(1), total = {};
     for (int64_t s = 0; s < bins; ++s) {
-      const Softplus density(load(group.sample[3], s));
+      const Softplus density(load(group.sample[3] + s * LANES) + sets->bias);
       const Exponential passed(-(density.value * group.length(s)));
       // The weight of the first sample does not count: there the CDF is 0.
       const Floats mass = s ? -passed.minus_one * light + FLOOR : broadcast(0);
       light *= passed.value + 1e-10f;
       total += mass;
-      store(cdf, s, total);
-      store(edges, s, (load(group.t, s) + load(group.t, s + 1)) * 0.5f);
+      store(cdf + s * LANES, total);
+      store(edges + s * LANES, (load(group.t + s * LANES) + load(group.t + (s + 1) * LANES)) * 0.5f);
     }
-    for (int64_t s = 1; s < bins; ++s) store(cdf, s, load(cdf, s) / total);
+    for (int64_t s = 1; s < bins; ++s) store(cdf + s * LANES, load(cdf + s * LANES) / total);
     for (int64_t start = 0; start < fine; start += DRAWS) {
       const int draws = int(std::min<int64_t>(DRAWS, fine - start));
       Floats value[DRAWS] = {}, cdf_below[DRAWS], cdf_above[DRAWS], edge_below[DRAWS], edge_above[DRAWS];
@@ -308,7 +355,7 @@ void importance(const Sets* sets, const float* u, float* out, int64_t fine, int6
       for (int j = 0; j < draws; ++j)
         for (int lane = 0; lane < LANES; ++lane) value[j][lane] = u[group.rays[lane] * fine + start + j];
       for (int64_t s = 0; s < bins; ++s)
-        for (int j = 0; j < DRAWS; ++j) under[j] -= load(cdf, s) <= value[j];
+        for (int j = 0; j < DRAWS; ++j) under[j] -= load(cdf + s * LANES) <= value[j];
       for (int j = 0; j < draws; ++j)
         for (int lane = 0; lane < LANES; ++lane) {
           const int64_t below = std::max<int64_t>(under[j][lane] - 1, 0) * LANES + lane;
@@ -323,6 +370,34 @@ void importance(const Sets* sets, const float* u, float* out, int64_t fine, int6
         for (int lane = 0; lane < group.num_rays; ++lane) out[group.rays[lane] * fine + start + j] = drawn[lane];
       }
     }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
+void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
+                       int64_t pieces, const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
+    forward(sets, rgb, depth, weights, transmittance, scratch, first, end);
+  });
+}
+
+// Gradients of the samples, in the layout of the samples.
+void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
+                        int64_t rays, int64_t pieces, const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
+    backward(sets, gradients, grad_first, grad_second, scratch, first, end);
+  });
+}
+
+// Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
+void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
+                const Threads* threads) {
+  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
+    draw(sets, u, out, fine, scratch, first, end);
   });
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from threedgp.render.compositing import CompositeSettings
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
 from threedgp.render.native.threads import threads
@@ -26,8 +27,8 @@ class _Sets(ctypes.Structure):
         ("distances", ctypes.c_void_p * 2),
         ("samples", ctypes.c_void_p * 2),
         ("counts", ctypes.c_int64 * 2),
-        ("last", ctypes.c_float),
-        ("last_back", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in ("last", "bias")),
+        *((name, ctypes.c_int32) for name in ("midpoint", "last_back", "sigmoid", "white")),
     )
 
 
@@ -40,7 +41,7 @@ def unavailable_reason() -> str | None:
     return building.unavailable_reason(SOURCE)
 
 
-def _sets(distances: list[Tensor], samples: list[Tensor], *settings: float) -> _Sets:
+def _sets(distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings) -> _Sets:
     return _Sets(
         (ctypes.c_void_p * 2)(*(d.data_ptr() for d in distances)),
         (ctypes.c_void_p * 2)(*(s.data_ptr() for s in samples)),
@@ -56,13 +57,13 @@ def _work(sets: _Sets, rays: int) -> tuple[object, ...]:
 
 
 def composite_forward(
-    distances: list[Tensor], samples: list[Tensor], last_interval: float, last_back: bool
+    distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
     shape, total = distances[0].shape[:-1], sum(d.shape[-1] for d in distances)
     new = distances[0].new_empty
-    outs = new((*shape, 3)), new(shape), new((*shape, total)), new(shape)
-    sets = _sets(distances, samples, last_interval, last_back)
+    outs = new((*shape, 3)), new(shape), new((*shape, total - settings.midpoint)), new(shape)
+    sets = _sets(distances, samples, settings)
     compiled(SOURCE).composite_forward(ctypes.byref(sets), *map(pointer, outs), *_work(sets, shape.numel()))
     return outs
 
@@ -70,13 +71,12 @@ def composite_forward(
 def composite_backward(
     distances: list[Tensor],
     samples: list[Tensor],
-    gradients: list[Tensor | None],
-    last_interval: float,
-    last_back: bool,
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    settings: CompositeSettings,
 ) -> list[Tensor]:
     """Gradients of the sets of samples, given those of rgb, depth, weights, transmittance (None = zero)."""
     outs = [torch.empty_like(s) for s in samples]
-    sets = _sets(distances, samples, last_interval, last_back)
+    sets = _sets(distances, samples, settings)
     gradients = [None if g is None else g.contiguous() for g in gradients]  # keeps copies alive during the call
     to = pointer(outs[0]), pointer(outs[1] if len(outs) > 1 else None)
     given, work = _Gradients(*map(pointer, gradients)), _work(sets, distances[0].shape[:-1].numel())
@@ -84,11 +84,11 @@ def composite_backward(
     return outs
 
 
-def importance(distances: Tensor, samples: Tensor, u: Tensor) -> Tensor:
+def importance(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float) -> Tensor:
     """Fine distances `[B, R, F]` from a coarse pass `[B, R, S]`, `[B, R, S, 4]`, S at least 2."""
     distances, samples, u = distances.contiguous(), samples.contiguous(), u.contiguous()
     out = torch.empty_like(u)
-    sets = _sets([distances], [samples])
+    sets = _Sets((distances.data_ptr(), 0), (samples.data_ptr(), 0), (distances.shape[-1], 0), bias=density_bias)
     arguments = pointer(u), pointer(out), ctypes.c_int64(u.shape[-1])
     compiled(SOURCE).importance(ctypes.byref(sets), *arguments, *_work(sets, distances.shape[:-1].numel()))
     return out

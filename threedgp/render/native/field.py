@@ -71,7 +71,13 @@ def _rays(scene: Scene, distances: Tensor) -> _Rays:
     )
 
 
-def field_forward(scene: Scene, distances: Tensor, noise: Tensor | None, max_optical_depth: float = 0.0) -> Tensor:
+def field_forward(
+    scene: Scene,
+    distances: Tensor,
+    noise: Tensor | None,
+    max_optical_depth: float = 0.0,
+    density_bias: float = 0.0,
+) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; samples behind `max_optical_depth` > 0 are empty."""
     decoder = scene.decoder
     library = compiled(SOURCE, *_sizes(scene.planes.shape[-1], decoder.bias_1.shape[0]))
@@ -83,7 +89,7 @@ def field_forward(scene: Scene, distances: Tensor, noise: Tensor | None, max_opt
     library.field_forward(
         *(pointer(planes), ctypes.byref(strides), ctypes.byref(rays), ctypes.byref(layers)),
         *(pointer(noise), pointer(out), ctypes.c_int64(len(distances))),
-        *(ctypes.c_float(x) for x in (max_optical_depth, EMPTY_RAW_DENSITY)),
+        *(ctypes.c_float(x) for x in (max_optical_depth, density_bias, EMPTY_RAW_DENSITY)),
         ctypes.byref(threads()),
     )
     return out

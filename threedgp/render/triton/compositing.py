@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from threedgp.render.compositing import CompositeSettings
 from threedgp.render.triton.compiler import COMPILER_OPTIONS
 
 
@@ -48,29 +49,20 @@ def _shift(x, place, step: tl.constexpr, BLOCK_S: tl.constexpr):
 
 
 @triton.jit
-def _load(pointers, counts, at, K: tl.constexpr, channel: tl.constexpr):
-    """Number `channel` of K of the samples `at` (ray, index, whether there is one), from the set that holds them."""
-    ray, index, valid = at
-    in_first = index < counts[0]
-    a = tl.load(pointers[0] + (ray * counts[0] + index) * K + channel, mask=valid & in_first, other=0.0)
-    b = tl.load(pointers[1] + (ray * counts[1] + index - counts[0]) * K + channel, mask=valid & ~in_first, other=0.0)
+def _load(first, second, ray, index, valid, in_first, count_1, count_2, K: tl.constexpr, channel: tl.constexpr):
+    a = tl.load(first + (ray * count_1 + index) * K + channel, mask=valid & in_first, other=0.0)
+    b = tl.load(second + (ray * count_2 + index - count_1) * K + channel, mask=valid & ~in_first, other=0.0)
     return tl.where(in_first, a, b)
 
 
 @triton.jit
-def _store(pointers, counts, at, value, channel: tl.constexpr):
-    ray, index, valid = at
-    in_first = index < counts[0]
-    tl.store(pointers[0] + (ray * counts[0] + index) * 4 + channel, value, mask=valid & in_first)
-    tl.store(pointers[1] + (ray * counts[1] + index - counts[0]) * 4 + channel, value, mask=valid & ~in_first)
-
-
-@triton.jit
-def _order(distances, counts, ray, place, is_ray, SORT: tl.constexpr):
+def _order(first, second, ray, place, is_ray, count_1, count_2, SORT: tl.constexpr):
     """Indices of the samples of both sets in the order of their distances."""
     if SORT:
-        exists = place < counts[0] + counts[1]
-        t = tl.where(exists, _load(distances, counts, (ray, place, is_ray & exists), 1, 0), float("inf"))
+        in_first = place < count_1
+        valid = is_ray & (place < count_1 + count_2)
+        t = _load(first, second, ray, place, valid, in_first, count_1, count_2, 1, 0)
+        t = tl.where(place < count_1 + count_2, t, float("inf"))
         bits = t.to(tl.int32, bitcast=True)
         bits = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # signed integers in the order of the floats
         key = (bits.to(tl.int64) << 32) | place.to(tl.int64)  # the place in the low bits makes the order stable
@@ -80,37 +72,73 @@ def _order(distances, counts, ray, place, is_ray, SORT: tl.constexpr):
 
 
 @triton.jit
-def _places(BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr):
-    """The rays of this program, `[BLOCK_R]`, and the places of samples in them, `[BLOCK_R, BLOCK_S]`."""
+def _color(raw, SIGMOID: tl.constexpr):
+    if SIGMOID:
+        return tl.sigmoid(raw) * 1.002 - 0.001
+    else:
+        return raw
+
+
+@triton.jit
+def _color_gradient(gradient, raw):
+    """Gradient of raw colors, given that of sigmoid colors."""
+    value = tl.sigmoid(raw)
+    return gradient * 1.002 * value * (1.0 - value)
+
+
+@triton.jit
+def _load_rays(
+    distances_1,
+    distances_2,
+    samples_1,
+    samples_2,
+    rays,
+    count_1,
+    count_2,
+    BLOCK_R: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    SORT: tl.constexpr,
+    SIGMOID: tl.constexpr,
+):
+    """The rays of this program and their samples `[BLOCK_R, BLOCK_S]` in the order of distances."""
     row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
-    return row, tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
-
-
-@triton.jit
-def _load_rays(distances, samples, counts, rays, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, SORT: tl.constexpr):
-    """Where the samples of this program are, and their distances, colors and raw densities in that order."""
-    row, place = _places(BLOCK_R, BLOCK_S)
     ray, is_ray = row[:, None], (row < rays)[:, None]
-    index = _order(distances, counts, ray, place, is_ray, SORT)
-    at = (ray, index, is_ray & (place < counts[0] + counts[1]))
-    t = _load(distances, counts, at, 1, 0)
-    r, g, b = _load(samples, counts, at, 4, 0), _load(samples, counts, at, 4, 1), _load(samples, counts, at, 4, 2)
-    return row, place, at, t, r, g, b, _load(samples, counts, at, 4, 3)
+    place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
+    index = _order(distances_1, distances_2, ray, place, is_ray, count_1, count_2, SORT)
+    valid, in_first = is_ray & (place < count_1 + count_2), index < count_1
+    t = _load(distances_1, distances_2, ray, index, valid, in_first, count_1, count_2, 1, 0)
+    r = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0), SIGMOID)
+    g = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1), SIGMOID)
+    b = _color(_load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2), SIGMOID)
+    raw = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 3)
+    return row, ray, is_ray, place, index, valid, t, r, g, b, raw
 
 
 @triton.jit
-def _weigh(t, raw, place, count, last, BLOCK_S: tl.constexpr):
-    """Lengths and optical depths of the samples, the factors of their weights, and the light that passes them all."""
-    delta = tl.where(place == count - 1, last, _shift(t, place, 1, BLOCK_S) - t)
-    used = place < count
+def _weigh(t, r, g, b, raw, place, count, last, bias, MIDPOINT: tl.constexpr, BLOCK_S: tl.constexpr):
+    """Values of the intervals that compositing sums, and the factors of their weights."""
+    t_next = _shift(t, place, 1, BLOCK_S)
+    delta = t_next - t
+    if MIDPOINT:
+        t = (t + t_next) * 0.5
+        r = (r + _shift(r, place, 1, BLOCK_S)) * 0.5
+        g = (g + _shift(g, place, 1, BLOCK_S)) * 0.5
+        b = (b + _shift(b, place, 1, BLOCK_S)) * 0.5
+        raw = (raw + _shift(raw, place, 1, BLOCK_S)) * 0.5
+        intervals = count - 1
+    else:
+        delta = tl.where(place == count - 1, last, delta)
+        intervals = count
+    used = place < intervals
     delta = tl.where(used, delta, 0.0)
+    raw = raw + bias
     depth = _softplus(raw) * delta
     alpha = tl.where(used, _opacity(depth), 0.0)
     passed = 1.0 - alpha + 1e-10
     through = tl.associative_scan(passed, 1, _multiply)
     before = tl.where(place == 0, 1.0, _shift(through, place, -1, BLOCK_S))
     end = tl.sum(tl.where(place == BLOCK_S - 1, through, 0.0), axis=1)
-    return delta, depth, alpha, passed, before, end
+    return t, r, g, b, raw, delta, depth, alpha, passed, before, end, used, intervals
 
 
 @triton.jit
@@ -127,26 +155,54 @@ def composite_forward_kernel(
     count_1,
     count_2,
     last,
+    bias,
     BLOCK_R: tl.constexpr,
     BLOCK_S: tl.constexpr,
     SORT: tl.constexpr,
+    MIDPOINT: tl.constexpr,
     LAST_BACK: tl.constexpr,
+    SIGMOID: tl.constexpr,
+    WHITE: tl.constexpr,
 ):
     """Color, depth, weights and transmittance of BLOCK_R rays; `samples_*` are `[rays, count_*, 4]`."""
-    distances, samples, counts = (distances_1, distances_2), (samples_1, samples_2), (count_1, count_2)
-    row, place, at, t, r, g, b, raw = _load_rays(distances, samples, counts, rays, BLOCK_R, BLOCK_S, SORT)
+    row, ray, is_ray, place, _index, _valid, t, r, g, b, raw = _load_rays(
+        distances_1, distances_2, samples_1, samples_2, rays, count_1, count_2, BLOCK_R, BLOCK_S, SORT, SIGMOID
+    )
     count = count_1 + count_2
-    _delta, _depth, alpha, _passed, before, end = _weigh(t, raw, place, count, last, BLOCK_S)
+    t, r, g, b, raw, _delta, _depth, alpha, _passed, before, end, used, intervals = _weigh(
+        t, r, g, b, raw, place, count, last, bias, MIDPOINT, BLOCK_S
+    )
     weights = alpha * before
     if LAST_BACK:
         rest = 1.0 - tl.sum(weights, axis=1)
-        weights += tl.where(place == count - 1, rest[:, None], 0.0)
-    tl.store(rgb + row * 3, tl.sum(weights * r, axis=1), mask=row < rays)
-    tl.store(rgb + row * 3 + 1, tl.sum(weights * g, axis=1), mask=row < rays)
-    tl.store(rgb + row * 3 + 2, tl.sum(weights * b, axis=1), mask=row < rays)
+        weights += tl.where(place == intervals - 1, rest[:, None], 0.0)
+    red, green, blue = tl.sum(weights * r, axis=1), tl.sum(weights * g, axis=1), tl.sum(weights * b, axis=1)
+    if WHITE:
+        missing = 1.0 - tl.sum(weights, axis=1)
+        red, green, blue = red + missing, green + missing, blue + missing
+    if SIGMOID:
+        red, green, blue = red * 2.0 - 1.0, green * 2.0 - 1.0, blue * 2.0 - 1.0
+    tl.store(rgb + row * 3, red, mask=row < rays)
+    tl.store(rgb + row * 3 + 1, green, mask=row < rays)
+    tl.store(rgb + row * 3 + 2, blue, mask=row < rays)
     tl.store(depth_out + row, tl.sum(weights * t, axis=1), mask=row < rays)
     tl.store(transmittance + row, end, mask=row < rays)
-    tl.store(weights_out + row[:, None] * count + place, weights, mask=at[2])
+    tl.store(weights_out + ray * intervals + place, weights, mask=is_ray & used)
+
+
+@triton.jit
+def _store(first, second, value, ray, index, valid, in_first, count_1, count_2, channel: tl.constexpr):
+    tl.store(first + (ray * count_1 + index) * 4 + channel, value, mask=valid & in_first)
+    tl.store(second + (ray * count_2 + index - count_1) * 4 + channel, value, mask=valid & ~in_first)
+
+
+@triton.jit
+def _to_samples(gradient, place, MIDPOINT: tl.constexpr, BLOCK_S: tl.constexpr):
+    """Gradient of samples, given that of intervals."""
+    if MIDPOINT:
+        return 0.5 * (gradient + tl.where(place == 0, 0.0, _shift(gradient, place, -1, BLOCK_S)))
+    else:
+        return gradient
 
 
 @triton.jit
@@ -165,21 +221,27 @@ def composite_backward_kernel(
     count_1,
     count_2,
     last,
+    bias,
     BLOCK_R: tl.constexpr,
     BLOCK_S: tl.constexpr,
     SORT: tl.constexpr,
+    MIDPOINT: tl.constexpr,
     LAST_BACK: tl.constexpr,
+    SIGMOID: tl.constexpr,
+    WHITE: tl.constexpr,
     RGB: tl.constexpr,
     DEPTH: tl.constexpr,
     WEIGHTS: tl.constexpr,
     TRANSMITTANCE: tl.constexpr,
 ):
     """Gradients of the samples of BLOCK_R rays, given those of the outputs whose flags (RGB, ...) are set."""
-    distances, samples, counts = (distances_1, distances_2), (samples_1, samples_2), (count_1, count_2)
-    row, place, at, t, r, g, b, raw = _load_rays(distances, samples, counts, rays, BLOCK_R, BLOCK_S, SORT)
-    ray, is_ray, count = row[:, None], (row < rays)[:, None], count_1 + count_2
-    delta, depth, alpha, passed, before, end = _weigh(t, raw, place, count, last, BLOCK_S)
-    used = place < count
+    _row, ray, is_ray, place, index, valid, t, r, g, b, raw = _load_rays(
+        distances_1, distances_2, samples_1, samples_2, rays, count_1, count_2, BLOCK_R, BLOCK_S, SORT, SIGMOID
+    )
+    count = count_1 + count_2
+    t, r, g, b, raw, delta, depth, alpha, passed, before, end, used, intervals = _weigh(
+        t, r, g, b, raw, place, count, last, bias, MIDPOINT, BLOCK_S
+    )
     # d loss / d weights, summed over outputs
     to_weight = tl.zeros((BLOCK_R, BLOCK_S), tl.float32)
     g_red = tl.zeros((BLOCK_R, 1), tl.float32)
@@ -189,15 +251,19 @@ def composite_backward_kernel(
         g_red = tl.load(grad_rgb + ray * 3, mask=is_ray, other=0.0)
         g_green = tl.load(grad_rgb + ray * 3 + 1, mask=is_ray, other=0.0)
         g_blue = tl.load(grad_rgb + ray * 3 + 2, mask=is_ray, other=0.0)
+        if SIGMOID:
+            g_red, g_green, g_blue = g_red * 2.0, g_green * 2.0, g_blue * 2.0
         to_weight += g_red * r + g_green * g + g_blue * b
+        if WHITE:
+            to_weight -= g_red + g_green + g_blue
     if DEPTH:
         to_weight += tl.load(grad_depth + ray, mask=is_ray, other=0.0) * t
     if WEIGHTS:
-        to_weight += tl.load(grad_weights + ray * count + place, mask=is_ray & used, other=0.0)
+        to_weight += tl.load(grad_weights + ray * intervals + place, mask=is_ray & used, other=0.0)
     weights = alpha * before
     color_weights = weights
     if LAST_BACK:  # the last weight is one minus the others
-        is_last = place == count - 1
+        is_last = place == intervals - 1
         rest = 1.0 - tl.sum(weights, axis=1)
         color_weights += tl.where(is_last, rest[:, None], 0.0)
         to_weight -= tl.sum(tl.where(is_last, to_weight, 0.0), axis=1)[:, None]
@@ -209,11 +275,21 @@ def composite_backward_kernel(
         behind += tl.load(grad_transmittance + ray, mask=is_ray, other=0.0) * end[:, None]
     to_alpha = before * to_weight - behind / passed
     to_raw = tl.where(used, to_alpha * tl.exp(-depth) * delta * tl.sigmoid(raw), 0.0)
-    gradients = (grad_samples_1, grad_samples_2)
-    _store(gradients, counts, at, color_weights * g_red, 0)
-    _store(gradients, counts, at, color_weights * g_green, 1)
-    _store(gradients, counts, at, color_weights * g_blue, 2)
-    _store(gradients, counts, at, to_raw, 3)
+    to_raw = _to_samples(to_raw, place, MIDPOINT, BLOCK_S)
+    color_weights = _to_samples(tl.where(used, color_weights, 0.0), place, MIDPOINT, BLOCK_S)
+    in_first = index < count_1
+    to_r, to_g, to_b = color_weights * g_red, color_weights * g_green, color_weights * g_blue
+    if SIGMOID:
+        raw_r = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 0)
+        to_r = _color_gradient(to_r, raw_r)
+        raw_g = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 1)
+        to_g = _color_gradient(to_g, raw_g)
+        raw_b = _load(samples_1, samples_2, ray, index, valid, in_first, count_1, count_2, 4, 2)
+        to_b = _color_gradient(to_b, raw_b)
+    _store(grad_samples_1, grad_samples_2, to_r, ray, index, valid, in_first, count_1, count_2, 0)
+    _store(grad_samples_1, grad_samples_2, to_g, ray, index, valid, in_first, count_1, count_2, 1)
+    _store(grad_samples_1, grad_samples_2, to_b, ray, index, valid, in_first, count_1, count_2, 2)
+    _store(grad_samples_1, grad_samples_2, to_raw, ray, index, valid, in_first, count_1, count_2, 3)
 
 
 @triton.jit
@@ -225,17 +301,21 @@ def importance_kernel(
     rays,
     count,
     fine,
+    bias,
     BLOCK_R: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
     """Distances drawn from the weights of the coarse pass (see `importance_distances`); weights stay in registers."""
-    row, place = _places(BLOCK_R, BLOCK_S)
+    row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     ray, is_ray = row[:, None], (row < rays)[:, None]
+    place = tl.broadcast_to(tl.arange(0, BLOCK_S)[None, :], (BLOCK_R, BLOCK_S))
     valid = is_ray & (place < count)
     t = tl.load(distances + ray * count + place, mask=valid, other=0.0)
     raw = tl.load(samples + (ray * count + place) * 4 + 3, mask=valid, other=0.0)
-    _delta, _depth, alpha, _passed, before, _end = _weigh(t, raw, place, count, 1.0, BLOCK_S)
+    t, _r, _g, _b, raw, _delta, _depth, alpha, _passed, before, _end, _used, _intervals = _weigh(
+        t, t, t, t, raw, place, count, 1.0, bias, False, BLOCK_S
+    )
     mass = tl.where((place > 0) & (place < count - 1), alpha * before + 2e-5, 0.0)
     is_edge = place < count - 1
     edges = (t + _shift(t, place, 1, BLOCK_S)) * 0.5
@@ -266,30 +346,34 @@ def _ray_tile(samples: int) -> tuple[int, int]:
     return max(256 // block_s, 1), block_s
 
 
-def _options(distances: list[Tensor], last_interval: float, last_back: bool) -> dict[str, object]:
+def _options(distances: list[Tensor], settings: CompositeSettings) -> dict[str, object]:
     """Keyword arguments that the forward and the backward kernel share."""
     block_r, block_s = _ray_tile(sum(d.shape[-1] for d in distances))
     return dict(
-        last=last_interval,
+        last=settings.last_interval,
+        bias=settings.density_bias,
         BLOCK_R=block_r,
         BLOCK_S=block_s,
         SORT=len(distances) > 1,
-        LAST_BACK=last_back,
+        MIDPOINT=settings.midpoint,
+        LAST_BACK=settings.last_back,
+        SIGMOID=settings.sigmoid_color,
+        WHITE=settings.white_background,
         num_warps=4,
         **COMPILER_OPTIONS,
     )
 
 
 def composite_forward(
-    distances: list[Tensor], samples: list[Tensor], last_interval: float, last_back: bool
+    distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
     shape, counts = distances[0].shape[:-1], [d.shape[-1] for d in distances]
     rays, total = shape.numel(), sum(counts)
     new = distances[0].new_empty
-    outs = new((*shape, 3)), new(shape), new((*shape, total)), new(shape)
+    outs = new((*shape, 3)), new(shape), new((*shape, total - settings.midpoint)), new(shape)
     if rays:
-        options = _options(distances, last_interval, last_back)
+        options = _options(distances, settings)
         composite_forward_kernel[(triton.cdiv(rays, options["BLOCK_R"]),)](
             *(distances[0], distances[-1], samples[0], samples[-1], *outs, rays, counts[0], total - counts[0]),
             **options,
@@ -300,15 +384,14 @@ def composite_forward(
 def composite_backward(
     distances: list[Tensor],
     samples: list[Tensor],
-    gradients: list[Tensor | None],
-    last_interval: float,
-    last_back: bool,
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    settings: CompositeSettings,
 ) -> list[Tensor]:
     """Gradients of the sets of samples, given those of rgb, depth, weights, transmittance (None = zero)."""
     rays, counts = distances[0].shape[:-1].numel(), [d.shape[-1] for d in distances]
     outs = [torch.empty_like(s) for s in samples]
     if rays:
-        options = _options(distances, last_interval, last_back)
+        options = _options(distances, settings)
         given = dict(zip(("RGB", "DEPTH", "WEIGHTS", "TRANSMITTANCE"), (g is not None for g in gradients), strict=True))
         composite_backward_kernel[(triton.cdiv(rays, options["BLOCK_R"]),)](
             *(distances[0], distances[-1], samples[0], samples[-1]),
@@ -320,7 +403,7 @@ def composite_backward(
     return outs
 
 
-def importance(distances: Tensor, samples: Tensor, u: Tensor) -> Tensor:
+def importance(distances: Tensor, samples: Tensor, u: Tensor, density_bias: float) -> Tensor:
     """Fine distances `[B, R, F]` from a coarse pass `[B, R, S]`, `[B, R, S, 4]`."""
     out = torch.empty_like(u)
     rays, count = distances.shape[:-1].numel(), distances.shape[-1]
@@ -328,7 +411,7 @@ def importance(distances: Tensor, samples: Tensor, u: Tensor) -> Tensor:
         block_r, block_s = _ray_tile(count)
         block_r = max(block_r // 2, 1)
         importance_kernel[(triton.cdiv(rays, block_r),)](
-            *(distances, samples, u, out, rays, count, u.shape[-1]),
+            *(distances, samples, u, out, rays, count, u.shape[-1], density_bias),
             BLOCK_R=block_r,
             BLOCK_S=block_s,
             BLOCK_F=16,

@@ -24,34 +24,42 @@ from threedgp.render.triton.texels import coordinates, gather, position_gradient
 
 
 @triton.jit
-def _dot(a, b, DOT: tl.constexpr):
-    # float32 operands enter matrix products as TF32, which has the range of float32 and ten bits of its fraction.
-    return tl.dot(a.to(DOT), b.to(DOT), input_precision="tf32")
+def _dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    return tl.dot(a.to(DOT), b.to(DOT), input_precision=PRECISION)
 
 
 @triton.jit
-def _first_layer(features, w1, b1, DOT: tl.constexpr):
+def _first_layer(
+    features,
+    w1,
+    b1,
+    M: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    C: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Hidden units `[M, BLOCK_H]` before the activation."""
-    if features.shape[1] < 16:  # Triton up to 3.6 needs 16 terms in a matrix product: zeros between the channels
-        features = tl.reshape(tl.join(features, tl.zeros_like(features)), (features.shape[0], 2 * features.shape[1]))
-        w1 = tl.reshape(tl.join(w1, tl.zeros_like(w1)), (w1.shape[0], 2 * w1.shape[1]))
-    return _dot(features, tl.trans(w1), DOT) + b1[None, :]
+    if C < 16:  # Triton up to 3.6 needs 16 terms in a matrix product: zeros between the channels
+        features = tl.reshape(tl.join(features, tl.zeros_like(features)), (M, 2 * C))
+        w1 = tl.reshape(tl.join(w1, tl.zeros_like(w1)), (BLOCK_H, 2 * C))
+    return _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
 
 
 @triton.jit
-def _load_layers(weight_1, bias_1, weight_2, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr):
-    """The first layer, `[BLOCK_H, C]` and `[BLOCK_H]`, and the second, `[16, BLOCK_H]`, padded with zeros.
-
-    A matrix product needs 16 rows; there are four outputs.
-    """
-    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
-    is_hidden = hidden < HIDDEN
+def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr):
+    """First layer, `[BLOCK_H, C]`, padded with zeros."""
+    hidden = tl.arange(0, BLOCK_H)
     pointers = weight_1 + hidden[:, None] * C + tl.arange(0, C)[None, :]
-    w1 = tl.load(pointers, mask=is_hidden[:, None], other=0.0).to(tl.float32)
-    b1 = tl.load(bias_1 + hidden, mask=is_hidden, other=0.0).to(tl.float32)
-    mask = (output < 4)[:, None] & is_hidden[None, :]
-    w2 = tl.load(weight_2 + output[:, None] * HIDDEN + hidden[None, :], mask=mask, other=0.0).to(tl.float32)
-    return w1, b1, w2
+    return tl.load(pointers, mask=(hidden < HIDDEN)[:, None], other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _load_weight_2(weight_2, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr):
+    """Second layer, `[16, BLOCK_H]`: four outputs, padded to the size that a matrix product needs."""
+    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
+    mask = (output < 4)[:, None] & (hidden < HIDDEN)[None, :]
+    return tl.load(weight_2 + output[:, None] * HIDDEN + hidden[None, :], mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -63,25 +71,38 @@ def _load_ray(vectors, ray, valid):
 
 
 @triton.jit
-def _three_planes(planes, image, stride_b, stride_p, C: tl.constexpr):
-    """The addresses of the planes of an image."""
-    first = planes + image * stride_b * C
-    second = first + tl.cast(stride_p, tl.int64) * C
-    return first, second, second + tl.cast(stride_p, tl.int64) * C
-
-
-@triton.jit
-def _evaluate(planes, x, y, z, valid, shape, layers, C: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr):
+def _evaluate(
+    base,
+    plane_1,
+    plane_2,
+    x,
+    y,
+    z,
+    valid,
+    w1,
+    b1,
+    w2,
+    b2,
+    height,
+    width,
+    stride_h,
+    stride_w,
+    M: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    C: tl.constexpr,
+    WIDE: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Color and raw density, `[M, 16]` (four columns are used), at coordinates on the planes."""
-    w1, b1, w2, b2 = layers
-    features, _, _ = gather(planes[0], x, y, valid, shape, C, WIDE, False)
-    more, _, _ = gather(planes[1], x, z, valid, shape, C, WIDE, False)
+    features, _, _ = gather(base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, False)
+    more, _, _ = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features += more
-    more, _, _ = gather(planes[2], y, z, valid, shape, C, WIDE, False)
+    more, _, _ = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features = (features + more) * (1.0 / 3.0)
-    pre = _first_layer(features, w1, b1, DOT)
+    pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
     active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
-    return _dot(active, tl.trans(w2), DOT) + b2[None, :]
+    return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
 
 
 # Sizes and strides vary from call to call, so kernels are not compiled for their values. (Strides are in texels, so
@@ -114,6 +135,7 @@ def field_forward_kernel(
     stride_w,
     inverse_half_width,
     max_optical_depth,
+    bias,
     empty,
     tiles,
     C: tl.constexpr,
@@ -126,11 +148,12 @@ def field_forward_kernel(
     STOP: tl.constexpr,
     WIDE: tl.constexpr,
     DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """rgb and raw density of every sample; `tiles` programs per image, each with BLOCK_R rays.
 
     With STOP, samples are empty (black, raw density `empty`) once all rays of the program have passed the optical depth
-    `max_optical_depth`.
+    `max_optical_depth`. `bias` is added to raw density for that test only.
     """
     M: tl.constexpr = BLOCK_R * BLOCK_S
     program = tl.program_id(0)
@@ -141,11 +164,14 @@ def field_forward_kernel(
     is_ray = ray_of_image < rays
     ox, oy, oz = _load_ray(origins, ray, is_ray)
     dx, dy, dz = _load_ray(directions, ray, is_ray)
-    own_planes = _three_planes(planes, image, stride_b, stride_p, C)
-    shape = (height, width, stride_h, stride_w)
-    output = tl.arange(0, 16)
-    w1, b1, w2 = _load_layers(weight_1, bias_1, weight_2, HIDDEN, BLOCK_H, C)
-    layers = (w1, b1, w2, tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32))
+    base = planes + image * stride_b * C
+    plane_1 = base + tl.cast(stride_p, tl.int64) * C
+    plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
+    hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
+    b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
+    b2 = tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32)
     if STOP:
         own = (program % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
         gathered = tl.where(own < rays, 0.0, float("inf"))
@@ -158,8 +184,11 @@ def field_forward_kernel(
         if STOP:
             values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
             if tl.min(gathered, axis=0) < max_optical_depth:
-                values = _evaluate(own_planes, x, y, z, valid, shape, layers, C, WIDE, DOT)
-                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1)
+                values = _evaluate(
+                    base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                    M, BLOCK_H, C, WIDE, DOT, PRECISION,
+                )  # fmt: skip
+                raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
                 if NOISE:
                     raw += tl.load(noise + at, mask=valid, other=0.0)
                 density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
@@ -167,7 +196,10 @@ def field_forward_kernel(
                 depth = tl.where(valid & (sample + 1 < samples), density * (t_next - t), 0.0)
                 gathered += tl.sum(tl.reshape(depth, (BLOCK_R, BLOCK_S)), axis=1)
         else:
-            values = _evaluate(own_planes, x, y, z, valid, shape, layers, C, WIDE, DOT)
+            values = _evaluate(
+                base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
+                M, BLOCK_H, C, WIDE, DOT, PRECISION,
+            )  # fmt: skip
         if NOISE:
             extra = tl.load(noise + at, mask=valid, other=0.0)
             values += tl.where((output == 3)[None, :], extra[:, None], 0.0)
@@ -175,12 +207,11 @@ def field_forward_kernel(
 
 
 @triton.jit
-def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Add the samples of each ray to its gradient; no atomics: a ray belongs to one program."""
-    for axis in tl.static_range(3):
-        total = tl.sum(tl.reshape(gradient[axis], (BLOCK_R, BLOCK_S)), axis=1)
-        pointers = out + ray * 3 + axis
-        tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
+def _add_to_rays(out, gradient, ray, is_ray, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, AXIS: tl.constexpr):
+    """Add the samples of each ray to one component of its gradient; no atomics: a ray belongs to one program."""
+    total = tl.sum(tl.reshape(gradient, (BLOCK_R, BLOCK_S)), axis=1)
+    pointers = out + ray * 3 + AXIS
+    tl.store(pointers, tl.load(pointers, mask=is_ray, other=0.0) + total, mask=is_ray)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
@@ -224,6 +255,7 @@ def field_backward_kernel(
     CONTRACT: tl.constexpr,
     WIDE: tl.constexpr,
     DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """Add the gradients of one set of samples to `grad_planes`, `grad_origins` and `grad_directions`.
 
@@ -234,9 +266,9 @@ def field_backward_kernel(
     program = tl.program_id(0)
     member = tl.arange(0, M)
     hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
-    w1, b1, w2 = _load_layers(weight_1, bias_1, weight_2, HIDDEN, BLOCK_H, C)
-    shape = (height, width, stride_h, stride_w)
-    grad_shape = (height, width, grad_stride_h, grad_stride_w)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
+    b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
     grad_w1 = tl.zeros((BLOCK_H, C), tl.float32)
     grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # all columns are equal
     grad_w2 = tl.zeros((16, BLOCK_H), tl.float32)
@@ -249,8 +281,12 @@ def field_backward_kernel(
         is_ray = ray_of_image < rays
         ox, oy, oz = _load_ray(origins, ray, is_ray)
         dx, dy, dz = _load_ray(directions, ray, is_ray)
-        plane_0, plane_1, plane_2 = _three_planes(planes, image, stride_b, stride_p, C)
-        grad_0, grad_1, grad_2 = _three_planes(grad_planes, image, grad_stride_b, grad_stride_p, C)
+        base = planes + image * stride_b * C
+        plane_1 = base + tl.cast(stride_p, tl.int64) * C
+        plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
+        grad_base = grad_planes + image * grad_stride_b * C
+        grad_1 = grad_base + tl.cast(grad_stride_p, tl.int64) * C
+        grad_2 = grad_1 + tl.cast(grad_stride_p, tl.int64) * C
         gox = tl.zeros((M,), tl.float32)
         goy = tl.zeros((M,), tl.float32)
         goz = tl.zeros((M,), tl.float32)
@@ -265,26 +301,28 @@ def field_backward_kernel(
             px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz
             x, y, z = coordinates(px, py, pz, inverse_half_width, CONTRACT)
             # The barriers keep the compiler from loading the texels of all planes into registers at once.
-            features, slope_x, slope_y = gather(plane_0, x, y, valid, shape, C, WIDE, POSITIONS)
+            features, slope_x, slope_y = gather(
+                base, x, y, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS
+            )
             tl.debug_barrier()
-            more, across, slope_z = gather(plane_1, x, z, valid, shape, C, WIDE, POSITIONS)
+            more, across, slope_z = gather(plane_1, x, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_x = features + more, slope_x + across
             tl.debug_barrier()
-            more, across, up = gather(plane_2, y, z, valid, shape, C, WIDE, POSITIONS)
+            more, across, up = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
             tl.debug_barrier()
-            pre = _first_layer(features, w1, b1, DOT)
+            pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
             grad = tl.load(
                 grad_out + (at * 4)[:, None] + output[None, :], mask=valid[:, None] & (output < 4)[None, :], other=0.0
             )
             slope = tl.where(pre > 0, 1.4142135623730951, 0.2 * 1.4142135623730951)
-            grad_pre = _dot(grad, w2, DOT) * slope
+            grad_pre = _dot(grad, w2, DOT, PRECISION) * slope
             if PLANES or POSITIONS:
                 # The product distributes its result over threads in another layout than the atomics need. A round trip
                 # through memory (a buffer of this program, which stays in the cache) converts it once; Triton would
                 # convert it for each atomic.
                 tl.debug_barrier()
-                tl.store(buffer, _dot(grad_pre, w1, DOT) * (1.0 / 3.0))
+                tl.store(buffer, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0))
                 tl.debug_barrier()
                 grad_features = tl.load(buffer)
             if POSITIONS:
@@ -295,21 +333,25 @@ def field_backward_kernel(
                 gox, goy, goz = gox + gx, goy + gy, goz + gz
                 gdx, gdy, gdz = gdx + t * gx, gdy + t * gy, gdz + t * gz
             if DECODER:
-                grad_w2 += _dot(tl.trans(grad), pre * slope, DOT)
-                grad_w1 += _dot(tl.trans(grad_pre), features, DOT)
+                grad_w2 += _dot(tl.trans(grad), pre * slope, DOT, PRECISION)
+                grad_w1 += _dot(tl.trans(grad_pre), features, DOT, PRECISION)
                 # Column sums as a product with ones: cheaper than reductions across warps.
-                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT)
+                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT, PRECISION)
                 grad_b2 += grad
             tl.debug_barrier()
             if PLANES:
-                scatter(grad_0, grad_features, x, y, valid, grad_shape, C, WIDE)
-                scatter(grad_1, grad_features, x, z, valid, grad_shape, C, WIDE)
-                scatter(grad_2, grad_features, y, z, valid, grad_shape, C, WIDE)
+                scatter(grad_base, grad_features, x, y, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_1, grad_features, x, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
+                scatter(grad_2, grad_features, y, z, valid, height, width, grad_stride_h, grad_stride_w, C, WIDE)
         if POSITIONS:
             own = (tile % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
             own_ray = image * rays + own
-            _add_to_rays(grad_origins, (gox, goy, goz), own_ray, own < rays, BLOCK_R, BLOCK_S)
-            _add_to_rays(grad_directions, (gdx, gdy, gdz), own_ray, own < rays, BLOCK_R, BLOCK_S)
+            _add_to_rays(grad_origins, gox, own_ray, own < rays, BLOCK_R, BLOCK_S, 0)
+            _add_to_rays(grad_origins, goy, own_ray, own < rays, BLOCK_R, BLOCK_S, 1)
+            _add_to_rays(grad_origins, goz, own_ray, own < rays, BLOCK_R, BLOCK_S, 2)
+            _add_to_rays(grad_directions, gdx, own_ray, own < rays, BLOCK_R, BLOCK_S, 0)
+            _add_to_rays(grad_directions, gdy, own_ray, own < rays, BLOCK_R, BLOCK_S, 1)
+            _add_to_rays(grad_directions, gdz, own_ray, own < rays, BLOCK_R, BLOCK_S, 2)
     if DECODER:
         row = partial + program.to(tl.int64) * (HIDDEN * C + 5 * HIDDEN + 4)
         is_hidden = hidden < HIDDEN
@@ -386,7 +428,9 @@ def _options(planes: Tensor, hidden: int, contraction: bool, wide: bool, tile: T
         BLOCK_H=max(16, triton.next_power_of_2(hidden)),
         CONTRACT=contraction,
         WIDE=wide,
+        # float32 operands enter matrix products as TF32, which has the range of float32 and ten bits of its fraction.
         DOT=tl.bfloat16 if low_precision else tl.float32,
+        PRECISION="tf32",
         num_warps=tile.warps,
         **limit,
         **COMPILER_OPTIONS,
@@ -398,6 +442,7 @@ def field_forward(
     distances: Tensor,
     noise: Tensor | None,
     max_optical_depth: float = 0.0,
+    density_bias: float = 0.0,
     tile: Tile | None = None,
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; samples behind `max_optical_depth` > 0 are empty."""
@@ -413,7 +458,7 @@ def field_forward(
     field_forward_kernel[(batch * tiles,)](
         *(planes, *decoder, origins, directions, distances, distances if noise is None else noise, out),
         *(rays, samples, *planes.shape[2:4], *_texel_strides(planes)),
-        *(1 / half_width, max_optical_depth, EMPTY_RAW_DENSITY, tiles),
+        *(1 / half_width, max_optical_depth, density_bias, EMPTY_RAW_DENSITY, tiles),
         BLOCK_R=block_r,
         BLOCK_S=block_s,
         NOISE=noise is not None,

@@ -48,36 +48,43 @@ def _texel(coordinate, size):
 
 
 @triton.jit
-def _pointers(plane, row, column, valid, shape, C: tl.constexpr, WIDE: tl.constexpr):
-    """Pointers to the channels of texels, `[M, C]`, and which texels are inside the plane, `[M, 1]`."""
-    height, width, stride_h, stride_w = shape
-    inside = valid & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+def _offsets(row, column, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
+    """Offsets of texels' first channels inside a plane, in elements (strides are in texels)."""
     if WIDE:
         row, column = row.to(tl.int64), column.to(tl.int64)
-    offsets = (row * stride_h + column * stride_w) * C
-    return plane + offsets[:, None] + tl.arange(0, C)[None, :], inside[:, None]
+    return (row * stride_h + column * stride_w) * C
 
 
 @triton.jit
-def _load_texel(plane, row, column, valid, shape, C: tl.constexpr, WIDE: tl.constexpr):
-    pointers, inside = _pointers(plane, row, column, valid, shape, C, WIDE)
-    return tl.load(pointers, mask=inside, other=0.0).to(tl.float32)
+def _load_texel(plane, row, column, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
+    inside = valid & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    offsets = _offsets(row, column, stride_h, stride_w, C, WIDE)
+    pointers = plane + offsets[:, None] + tl.arange(0, C)[None, :]
+    return tl.load(pointers, mask=inside[:, None], other=0.0).to(tl.float32)
 
 
 @triton.jit
-def gather(plane, across, up, valid, shape, C: tl.constexpr, WIDE: tl.constexpr, SLOPES: tl.constexpr):
-    """Bilinear features of one plane `[M, C]` and, with SLOPES, their derivatives along both axes.
-
-    `shape` is height, width, and the strides of rows and columns.
-    """
-    height, width = shape[0], shape[1]
+def gather(
+    plane,
+    across,
+    up,
+    valid,
+    height,
+    width,
+    stride_h,
+    stride_w,
+    C: tl.constexpr,
+    WIDE: tl.constexpr,
+    SLOPES: tl.constexpr,
+):
+    """Bilinear features of one plane `[M, C]` and, with SLOPES, their derivatives along both axes."""
     column, x = _texel(across, width)
     row, y = _texel(up, height)
     x, y = x[:, None], y[:, None]
-    v00 = _load_texel(plane, row, column, valid, shape, C, WIDE)
-    v01 = _load_texel(plane, row, column + 1, valid, shape, C, WIDE)
-    v10 = _load_texel(plane, row + 1, column, valid, shape, C, WIDE)
-    v11 = _load_texel(plane, row + 1, column + 1, valid, shape, C, WIDE)
+    v00 = _load_texel(plane, row, column, valid, height, width, stride_h, stride_w, C, WIDE)
+    v01 = _load_texel(plane, row, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
+    v10 = _load_texel(plane, row + 1, column, valid, height, width, stride_h, stride_w, C, WIDE)
+    v11 = _load_texel(plane, row + 1, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
     low, high = v00 + x * (v01 - v00), v10 + x * (v11 - v10)
     features = low + y * (high - low)
     if SLOPES:
@@ -89,17 +96,23 @@ def gather(plane, across, up, valid, shape, C: tl.constexpr, WIDE: tl.constexpr,
 
 
 @triton.jit
-def _add_texel(plane, gradient, weight, row, column, valid, shape, C: tl.constexpr, WIDE: tl.constexpr):
-    pointers, inside = _pointers(plane, row, column, valid, shape, C, WIDE)
-    tl.atomic_add(pointers, gradient * weight[:, None], mask=inside, sem="relaxed")
+def _scatter_texel(
+    plane, gradient, weight, row, column, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr
+):
+    inside = valid & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    offsets = _offsets(row, column, stride_h, stride_w, C, WIDE)
+    pointers = plane + offsets[:, None] + tl.arange(0, C)[None, :]
+    tl.atomic_add(pointers, gradient * weight[:, None], mask=inside[:, None], sem="relaxed")
 
 
 @triton.jit
-def scatter(plane, gradient, across, up, valid, shape, C: tl.constexpr, WIDE: tl.constexpr):
+def scatter(plane, gradient, across, up, valid, height, width, stride_h, stride_w, C: tl.constexpr, WIDE: tl.constexpr):
     """Add the gradient of features `[M, C]` to the four texels of one plane that they are interpolated from."""
-    column, x = _texel(across, shape[1])
-    row, y = _texel(up, shape[0])
-    _add_texel(plane, gradient, (1.0 - x) * (1.0 - y), row, column, valid, shape, C, WIDE)
-    _add_texel(plane, gradient, x * (1.0 - y), row, column + 1, valid, shape, C, WIDE)
-    _add_texel(plane, gradient, (1.0 - x) * y, row + 1, column, valid, shape, C, WIDE)
-    _add_texel(plane, gradient, x * y, row + 1, column + 1, valid, shape, C, WIDE)
+    column, x = _texel(across, width)
+    row, y = _texel(up, height)
+    _scatter_texel(
+        plane, gradient, (1.0 - x) * (1.0 - y), row, column, valid, height, width, stride_h, stride_w, C, WIDE
+    )
+    _scatter_texel(plane, gradient, x * (1.0 - y), row, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
+    _scatter_texel(plane, gradient, (1.0 - x) * y, row + 1, column, valid, height, width, stride_h, stride_w, C, WIDE)
+    _scatter_texel(plane, gradient, x * y, row + 1, column + 1, valid, height, width, stride_h, stride_w, C, WIDE)
