@@ -18,7 +18,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     """Compute the share of this process; finished shards are kept when it is stopped."""
     from threedgp.data.shards import ShardFolder
     from threedgp.features.extraction import write_embeddings
-    from threedgp.features.network import build_extractor
+    from threedgp.features.network import configured_extractor
     from threedgp.runtime.device import choose_device
     from threedgp.runtime.processes import join_group
 
@@ -27,13 +27,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
         extractor = None
         if settings.network != "none":
             with group.main_process_first():  # it downloads the weights
-                extractor = build_extractor(
-                    settings.network,
-                    input_size=settings.input_size,
-                    weights=settings.weights,
-                    device=choose_device(machine.device),
-                    mirror=machine.mirror,
-                )
+                extractor = configured_extractor(settings, choose_device(machine.device), machine.mirror)
         prepared, selected = ShardFolder(layout.prepared), ShardFolder(layout.selected)
         folder = scratch / "embed"
         write_embeddings(prepared, selected, extractor, settings.batch_size, folder, machine.workers, group)

@@ -88,10 +88,11 @@ def _for_samples(declared: Declaration) -> Declaration:
 
 
 def _open_reference(config: Config, layout: Layout, metrics: Mapping[str, Metric]) -> Reference:
-    from threedgp.evaluation.reference import Folders, Reference, build_networks
+    from threedgp.evaluation.reference import Reference, build_networks
 
-    folders = Folders(layout.raw, layout.prepared, layout.features)
-    return Reference(config, folders, build_networks(config, metrics.values()), CACHE)
+    networks = build_networks(config, metrics.values())
+    folders = {"raw": layout.raw, "prepared": layout.prepared, "features": layout.features}
+    return Reference(config, networks, **folders, cache=CACHE)
 
 
 def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
@@ -150,7 +151,7 @@ def conclude(stage: Stage) -> None:
     )
     facts = {"samples": config.evaluate.samples, "kimg": read_model_config(layout.model)["kimg"]}
     head, details = measuring.split(rows, facts | exhibits.training_cost(layout.training / "curves.jsonl"))
-    main = reference.networks.main
+    main = reference.networks.get("main")
     is_distilled = main is not None and same_network(config.embed.network, main.name)
     measuring.write_comparisons(folder, rows, main.name if is_distilled else None)
     exhibits.write_machine(folder / "machine.json", evaluation.device)

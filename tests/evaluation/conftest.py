@@ -19,7 +19,7 @@ from threedgp.data.sources.procedural import render_shards
 from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.measuring import Row, load_metrics, measure
-from threedgp.evaluation.reference import Folders, Networks, Reference
+from threedgp.evaluation.reference import Networks, Reference
 from threedgp.features.extraction import write_features
 from threedgp.models.saving import write_model
 
@@ -77,7 +77,7 @@ def evaluation_config(**evaluate: object) -> Config:
     )
 
 
-NETWORKS = Networks(Means(), Corners())
+NETWORKS = {"main": Means(), "neighbor": Corners()}
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def open_reference(world, studio, tmp_path) -> Callable[..., Reference]:
     """Opens the real set, with features of the real images in a folder of a name."""
 
     def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Reference:
-        folders = Folders(world.raw, world.prepared.folder, studio.features)
-        return Reference(config, folders, networks, tmp_path / f"{name}-cache")
+        folders = {"raw": world.raw, "prepared": world.prepared.folder, "features": studio.features}
+        return Reference(config, networks, **folders, cache=tmp_path / f"{name}-cache")
 
     return opened
 

@@ -25,7 +25,7 @@ class Means:
 
 
 class Corners(Means):
-    """Another one: the pixels of the corners."""
+    """The pixels of the corners as features."""
 
     name, identity, feature_dim = "vgg16", "corners-1", 12
 

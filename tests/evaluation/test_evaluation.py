@@ -11,13 +11,13 @@ from evaluation.conftest import evaluation_config, measure_rows, numbers
 from evaluation.networks import Brightness, Corners, Means
 
 from threedgp.evaluation.measuring import load_metrics
-from threedgp.evaluation.reference import Networks, build_networks
+from threedgp.evaluation.reference import build_networks
 from threedgp.features.moments import Moments
 from threedgp.metrics.frechet import frechet_distance
 from threedgp.runtime.processes import ProcessGroup
 
 
-def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path):
+def test_every_metric_and_its_controls(evaluation, studio, tmp_path):
     training_rows = evaluation.reference.training_rows(studio.selected)
     assert training_rows.tolist() == list(range(6))
     values = numbers(measure_rows(evaluation, tmp_path / "shown", training_rows, Brightness()))
@@ -54,7 +54,7 @@ def test_every_metric_is_there_beside_its_controls(evaluation, studio, tmp_path)
     assert {file.name for file in (tmp_path / "shown").iterdir()} == {"neighbors.png", "camera_distances.json"}
 
 
-def test_controls_are_what_their_names_say(evaluation):
+def test_controls_are_made_of_the_other_half(evaluation):
     """Each made of the other half, so that none shares an image with the reference."""
     reference = evaluation.reference
     other = reference.other_half.images().head(12)
@@ -68,7 +68,7 @@ def test_controls_are_what_their_names_say(evaluation):
     assert not set(reference.half.ids()) & set(reference.other_half.ids())
 
 
-def test_frechet_distances_are_those_of_the_pictures(evaluation):
+def test_frechet_distances_are_those_of_the_images(evaluation):
     values = numbers(measure_rows(evaluation, evaluation.scratch / "shown"))
     network, pictures = Means(), evaluation.images
 
@@ -86,7 +86,7 @@ def test_frechet_distances_are_those_of_the_pictures(evaluation):
     assert values["fd_means_other_half"] < values["fd_means_background"]
 
 
-def test_processes_make_the_same(evaluation, open_evaluation, tmp_path):
+def test_several_processes_give_the_same_numbers(evaluation, open_evaluation, tmp_path):
     config = evaluation_config()
     alone = numbers(measure_rows(evaluation, tmp_path / "shown"))
     for rank in range(3):  # in turn, with the files of the others there when this process looks at them
@@ -101,35 +101,35 @@ def test_processes_make_the_same(evaluation, open_evaluation, tmp_path):
     assert numbers(measure_rows(shared, tmp_path / "shared shown")) == alone
 
 
-def test_only_what_is_asked_for_is_done(open_evaluation, tmp_path):
+def test_only_the_chosen_metrics_are_computed(open_evaluation, tmp_path):
     config = evaluation_config(metrics=["nfs", "swd"], controls=False)
     networks = build_networks(config, load_metrics(config.evaluate.metrics).values())
-    assert networks == Networks(None, None)
+    assert networks == {}
     evaluation = open_evaluation(config, networks=networks)
     evaluation.make()
     assert {path.name for path in evaluation.scratch.iterdir()} == {"model"}
     assert set(numbers(measure_rows(evaluation, tmp_path / "shown"))) == {"swd", "nfs"}
 
 
-def test_the_settings_choose_the_networks():
+def test_settings_choose_the_networks():
     stand_in = {"neighbor_network": "features"}
     config = evaluation_config(**stand_in).model_copy(
         update={"features": evaluation_config().features.model_copy(update={"network": "efficientnet_lite0"})}
     )
     networks = build_networks(config, load_metrics(config.evaluate.metrics).values())
-    assert networks.main.name == "efficientnet_lite0"
-    assert networks.neighbor is networks.main
+    assert networks["main"].name == "efficientnet_lite0"
+    assert networks["neighbor"] is networks["main"]
 
 
-def test_real_features_are_kept_for_the_next_model(evaluation, open_evaluation, tmp_path):
+def test_real_features_are_cached_for_the_next_model(evaluation, open_evaluation, tmp_path):
     corners = Corners()
-    again = open_evaluation(evaluation_config(), "next", Networks(Means(), corners))
+    again = open_evaluation(evaluation_config(), "next", {"main": Means(), "neighbor": corners})
     (tmp_path / "scratch-cache").rename(tmp_path / "next-cache")
     again.make()
     assert corners.seen == 2 * 12  # two sets of fakes, and no real picture
 
 
-def test_a_model_without_classes_has_no_class_metrics(open_evaluation, monkeypatch, tmp_path):
+def test_model_without_classes_has_no_class_metrics(open_evaluation, monkeypatch, tmp_path):
     evaluation = open_evaluation(evaluation_config(metrics=["precision_recall", "class_diversity"], controls=False))
     evaluation.make()
     for generator in evaluation.generators.values():

@@ -67,7 +67,7 @@ def test_samples_of_the_model_score_like_the_model(open_real, studio, tmp_path):
 
 
 def test_depth(world, open_real, tmp_path):
-    """A flat plane has no relief; the truth is its own best match; the brightness of the picture is what is seen."""
+    """A flat plane has no shape; the truth matches itself; the estimator returns the red channel."""
 
     class Red:
         name, looks_at_pixels = "red", True
@@ -108,7 +108,7 @@ def test_extrapolation_of_samples(world, open_real, tmp_path):
 
 
 @pytest.mark.parametrize("label", [-1, 6, 10**30])
-def test_classes_that_the_real_set_does_not_have(label, open_real, tmp_path):
+def test_unknown_classes(label, open_real, tmp_path):
     images = Stream(12, [lambda: np.zeros((12, 3, 16, 16), np.uint8)])
     samples = Samples(images, np.array([0] * 11 + [label]), None)
     with pytest.raises(UserError, match=rf"there is no class {label}, the real set has 0 to 5; correct the labels"):
@@ -123,7 +123,7 @@ def test_too_few_samples(open_real, tmp_path):
         scored(open_real(), few, tmp_path)
 
 
-def test_the_key_knows_the_files(tmp_path: Path):
+def test_key_depends_on_the_files(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"1")
     before = listing_key(tmp_path, None)
     assert listing_key(tmp_path, None) == before

@@ -1,5 +1,4 @@
-"""Each number of an evaluation against its definition, written out: a number under a wrong name, of a wrong set or in a
-wrong unit would look like any other."""
+"""Each number of an evaluation against an independent computation of its definition."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from threedgp.metrics.depth_consistency import aligned_error
 from threedgp.runtime.errors import UserError
 
 TRAINING = np.array([2, 5, 8, 11, 13, 17, 20])
-"""Rows of the prepared pictures. Not the first ones, so that a place among them is no row."""
+"""Rows of the prepared images; not the first ones, so that an index into them is not a row."""
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def measured(evaluation, shown) -> dict[str, float]:
 
 
 def real_images(evaluation) -> np.ndarray:
-    """All prepared ones, uint8 `[24, 3, 16, 16]`."""
+    """All prepared images, uint8 `[24, 3, 16, 16]`."""
     images = evaluation.reference.prepared.column("image")
     return decode_images(images).transpose(0, 3, 1, 2)
 
@@ -95,7 +94,7 @@ def closeness(
     return np.array(ratios), apart.argsort(axis=1)[:, :3]
 
 
-def test_neighbors_are_training_pictures(evaluation, measured, shown):
+def test_neighbors_are_training_images(evaluation, measured, shown):
     pictures = real_images(evaluation)
     made = evaluation.scenes["model"].column("image").head(12)
     training = seen_by(Means(), pictures[TRAINING])
@@ -114,10 +113,10 @@ def test_neighbors_are_training_pictures(evaluation, measured, shown):
     np.testing.assert_array_equal(sheet[:, : wanted.shape[1]], wanted)
 
 
-def balls(centres: np.ndarray, queries: np.ndarray) -> float:
-    """Share of queries within the distance of some centre to its third nearest fellow."""
-    radius = np.sort(cdist(centres, centres), axis=1)[:, 3]
-    return float((cdist(queries, centres) <= radius).any(axis=1).mean())
+def balls(centers: np.ndarray, queries: np.ndarray) -> float:
+    """Fraction of queries within the distance from some center to its third nearest neighbor."""
+    radius = np.sort(cdist(centers, centers), axis=1)[:, 3]
+    return float((cdist(queries, centers) <= radius).any(axis=1).mean())
 
 
 def test_precision_and_recall_of_model_and_controls(evaluation, measured):
@@ -150,7 +149,7 @@ def test_shapes_of_model_and_controls(evaluation, measured):
         assert measured[f"shape_coverage{name}"] == len(claimed) / 12
 
 
-def test_too_few_real_pictures_are_told_before_the_work(open_evaluation):
+def test_too_few_real_images_are_reported_first(open_evaluation):
     for number in (1, 3):
         with pytest.raises(UserError, match=rf"evaluate\.real_samples: {number} are too few"):
             open_evaluation(evaluation_config(real_samples=number))
@@ -166,14 +165,14 @@ def row(key: str, column: int | None = None, published: str | None = None, **fou
     return Row(value, value.name("net", role), "net" if published else None, found)
 
 
-def test_numbers_of_the_results_have_their_order_and_the_rest_is_sorted():
+def test_results_are_ordered_by_column_and_details_by_name():
     rows = [row("b", 60, model=1 / 3, untrained=0.5), row("fd", 10, "fid", model=123456789.0), row("a", model=7.0)]
     head, details = split(rows, {"samples": 50, "kimg": 4.0})
     assert list(head.items()) == [("kimg", 4.0), ("fd_net", 123457000.0), ("b", 0.333333), ("samples", 50)]
     assert list(details.items()) == [("a", 7.0), ("b_untrained", 0.5)]
 
 
-def test_files_of_charts(tmp_path):
+def test_chart_files(tmp_path):
     rows = [row("b", 60, model=0.1, untrained=0.2, flat=0.3), row("fd", 10, "fid", model=5.0), row("c", untrained=1.0)]
     write_comparisons(tmp_path, rows, "net")
     charts = json.loads((tmp_path / "comparisons.json").read_text())

@@ -26,7 +26,7 @@ RESOLUTION, COUNT = 16, 10
 
 
 class Averages:
-    """Features that anybody can compute: mean colours of the four quarters."""
+    """Mean colors of the four quarters of an image."""
 
     name, identity, feature_dim, input_size, device = "averages", "averages", 12, RESOLUTION, torch.device("cpu")
 
@@ -45,7 +45,7 @@ class Alone:
 
 
 class Recorder:
-    """Process `rank` of several: notes what it would send, and gets what `others` sent in their place."""
+    """Process `rank` of several: records what it sends, and receives what `others` have sent."""
 
     def __init__(self, rank: int, size: int, others: list[list[Tensor]]) -> None:
         self.rank, self.size, self.sent, self._others = rank, size, [], others
@@ -75,7 +75,7 @@ def _pictures(generator: Generator) -> np.ndarray:
     return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def test_zero_to_its_own_pictures(tiny_generator: Generator) -> None:
+def test_distance_from_its_own_images_is_zero(tiny_generator: Generator) -> None:
     # Statistics and pictures that are the generator's own are at distance 0, and 1e-6 of rounding.
     own = _pictures(tiny_generator)
     statistics = Moments.of(Averages()(torch.from_numpy(own)).pooled.numpy())
@@ -83,7 +83,7 @@ def test_zero_to_its_own_pictures(tiny_generator: Generator) -> None:
     assert found["swd"] == 0 and found["frechet"] < 1e-6 * np.trace(statistics.covariance) + 1e-9
 
 
-def test_several_processes_find_what_one_finds(tiny_generator: Generator, reals: np.ndarray) -> None:
+def test_several_processes_agree_with_one(tiny_generator: Generator, reals: np.ndarray) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     alone = _monitor(reals, statistics)(tiny_generator, RESOLUTION, Alone())
     assert alone["frechet"] > 1 and alone["swd"] > 0.01
@@ -97,7 +97,7 @@ def test_several_processes_find_what_one_finds(tiny_generator: Generator, reals:
     assert _monitor(reals, statistics)(tiny_generator, RESOLUTION, told) == together
 
 
-def test_every_process_asks_equally_often_whether_to_go_on(tiny_generator: Generator, reals: np.ndarray) -> None:
+def test_every_process_calls_meanwhile_equally_often(tiny_generator: Generator, reals: np.ndarray) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     asked = [0, 0, 0]
     for rank in range(3):  # shares of 3, 3 and 4 pictures: one batch, or two
@@ -115,7 +115,7 @@ def test_every_process_asks_equally_often_whether_to_go_on(tiny_generator: Gener
         _monitor(None, statistics)(tiny_generator, RESOLUTION, Alone(), stop)
 
 
-def test_without_real_pictures_there_is_one_distance(tiny_generator: Generator, reals: np.ndarray) -> None:
+def test_without_real_images_only_the_frechet_distance(tiny_generator: Generator, reals: np.ndarray) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     small = _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Alone())
     large = _monitor(None, statistics, batch_size=10)(tiny_generator, RESOLUTION, Alone())

@@ -1,4 +1,4 @@
-"""Samples in folders and archives: the same preparation as the real set, and a sentence for what is wrong."""
+"""Samples in folders and archives: the same preparation as the real set, and errors for invalid files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_preparation_is_that_of_the_real_set(folder, tmp_path):
     assert samples.depth is None
 
 
-def test_pictures_of_the_right_size_stay_as_they_are(folder, tmp_path):
+def test_images_of_the_right_size_are_unchanged(folder, tmp_path):
     samples = open_samples(folder, None, None, 12, tmp_path)
     np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), PICTURES[:, :, 2:14])
 
@@ -72,7 +72,7 @@ def test_archive_of_adm(tmp_path):
     assert samples.labels.tolist() == [5, 6, 7]
 
 
-def test_bad_input_is_one_sentence(folder, tmp_path):
+def test_invalid_input(folder, tmp_path):
     def refused(match: str, images: Path, depth: Path | None = None, labels: Path | None = None) -> None:
         with pytest.raises(UserError, match=match) as error:
             samples = open_samples(images, depth, labels, 8, tmp_path / "scratch" / images.name)
@@ -96,7 +96,7 @@ def test_bad_input_is_one_sentence(folder, tmp_path):
 
 
 def npy(header: str) -> bytes:
-    """An array file whose header promises what is not there."""
+    """A file whose header declares another array than it holds."""
     return b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117).encode() + b"\n" + bytes(64)
 
 
@@ -116,7 +116,7 @@ def npy(header: str) -> bytes:
         (b"", "not an array of numbers"),
     ],
 )
-def test_what_is_no_depth_map_is_told(folder, tmp_path, content, reason, recwarn):
+def test_invalid_depth_maps(folder, tmp_path, content, reason, recwarn):
     depth = tmp_path / "depth"
     for name in NAMES:
         (depth / name).parent.mkdir(parents=True, exist_ok=True)
@@ -141,14 +141,14 @@ def test_what_is_no_depth_map_is_told(folder, tmp_path, content, reason, recwarn
         "[" * 100_000,
     ],
 )
-def test_what_is_no_list_of_labels_is_told(folder, tmp_path, text):
+def test_invalid_labels(folder, tmp_path, text):
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(UserError, match=r"labels\.json: is not of the form"):
         open_samples(folder, None, tmp_path / "labels.json", 8, tmp_path)
 
 
-def test_a_picture_that_shows_nothing_is_told(folder, tmp_path):
-    """As stage `prepare` leaves out a real one."""
+def test_too_small_images_are_rejected(folder, tmp_path):
+    """Stage `prepare` rejects such real images, too."""
     Image.fromarray(PICTURES[0][:1, :1]).save(folder / "b.png")
     with pytest.raises(UserError, match=r"b\.png: cannot be used \(1x1 pixels are too few for 16x16\)"):
         open_samples(folder, None, None, 16, tmp_path).images.head(9)
@@ -168,13 +168,13 @@ def test_a_picture_that_shows_nothing_is_told(folder, tmp_path):
         {"arr_0": np.zeros((2, 8, 8, 3), np.uint8), "arr_1": np.array([{}, {}], object)},
     ],
 )
-def test_archives_of_something_else(content, tmp_path):
+def test_archives_with_other_content(content, tmp_path):
     np.savez(tmp_path / "samples.npz", **content)
     with pytest.raises(UserError, match="not an archive of samples"):
         open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
 
 
-def test_archives_that_are_none(tmp_path):
+def test_missing_and_unreadable_archives(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.npz: there is no such file"):
         open_samples(tmp_path / "nowhere.npz", None, None, 8, tmp_path / "scratch")
     folder = tmp_path / "named-like-an-archive.npz"

@@ -1,4 +1,4 @@
-"""Generated scenes: what they are, that batches do not matter, that a stopped run goes on."""
+"""Generated scenes: values, independence of batches, resumption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(scenes_module, "CHUNK", 4)
 
 
-def test_scenes_are_those_of_the_seed(tiny_generator, tmp_path, small_chunks):
+def test_scenes_depend_on_the_seed_alone(tiny_generator, tmp_path, small_chunks):
     made = generate(tiny_generator, 10, 3, 8, batch_size=4, folder=tmp_path, label="test")
     assert len(made.column("image")) == 10
     images, depth = column(made, "image"), column(made, "depth")
@@ -47,7 +47,7 @@ def test_scenes_are_those_of_the_seed(tiny_generator, tmp_path, small_chunks):
     assert np.abs(images - rgb.numpy()).max() <= 0.51  # rounded
 
 
-def test_batch_size_does_not_matter(tiny_generator, tmp_path):
+def test_batch_size_does_not_change_the_scenes(tiny_generator, tmp_path):
     whole, split = (
         generate(tiny_generator, 6, 0, 8, batch_size=size, folder=tmp_path / str(size), label="test") for size in (6, 4)
     )
@@ -56,7 +56,7 @@ def test_batch_size_does_not_matter(tiny_generator, tmp_path):
     assert np.abs(column(whole, "image").astype(int) - column(split, "image")).max() <= 1
 
 
-def test_processes_and_threads_share_the_files_and_make_the_same_bytes(tiny_generator, tmp_path, small_chunks):
+def test_processes_and_threads_write_the_same_bytes(tiny_generator, tmp_path, small_chunks):
     arguments = dict(batch_size=2, label="test")
     generate(tiny_generator, 10, 0, 8, folder=tmp_path / "one", **arguments)
     for rank in range(2):
@@ -70,22 +70,21 @@ def test_processes_and_threads_share_the_files_and_make_the_same_bytes(tiny_gene
 
 
 def test_finished_files_are_kept(tiny_generator, tmp_path, small_chunks, monkeypatch):
-    make = scenes_module._batch
-    made = []
+    sample_scenes, made = scenes_module.sample_scenes, []
 
-    def stopped(generator, count, seed, start, resolution):
+    def stopped(*arguments, start):
         if start >= 8:
             raise KeyboardInterrupt
-        return make(generator, count, seed, start, resolution)
+        return sample_scenes(*arguments, start=start)
 
-    def counted(generator, count, seed, start, resolution):
+    def counted(*arguments, start):
         made.append(start)
-        return make(generator, count, seed, start, resolution)
+        return sample_scenes(*arguments, start=start)
 
-    monkeypatch.setattr(scenes_module, "_batch", stopped)
+    monkeypatch.setattr(scenes_module, "sample_scenes", stopped)
     with pytest.raises(KeyboardInterrupt):
         generate(tiny_generator, 10, 0, 8, batch_size=4, folder=tmp_path / "a", label="test")
-    monkeypatch.setattr(scenes_module, "_batch", counted)
+    monkeypatch.setattr(scenes_module, "sample_scenes", counted)
     generate(tiny_generator, 10, 0, 8, batch_size=4, folder=tmp_path / "a", label="test")
     assert made == [8]
     generate(tiny_generator, 10, 0, 8, batch_size=4, folder=tmp_path / "b", label="test")
@@ -131,7 +130,7 @@ def test_two_views_of_a_flat_wall_agree(tiny_generator, monkeypatch):
     assert 0.3 < found.compared < 1
 
 
-def test_two_views_disagree_by_what_was_put_in(tiny_generator, monkeypatch):
+def test_two_views_differ_by_the_introduced_error(tiny_generator, monkeypatch):
     """The second view shows the wall 5 thousandths nearer and a tenth brighter."""
     yaws = flat_wall(tiny_generator, monkeypatch, 0.005, 0.1)
     found = views.measure(view_pairs(tiny_generator, 4, 0, 17, 2), (0.75, 1.25))

@@ -1,4 +1,4 @@
-"""Streams start anew and keep order and number."""
+"""Streams can be iterated repeatedly and keep order and number."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from threedgp.evaluation.streams import Stream, chunks
 NUMBERS = Stream(7, [partial(np.arange, start, end) for start, end in chunks(7, 3)])
 
 
-def test_starts_anew():
+def test_every_iteration_starts_again():
     for _ in range(2):
         assert np.concatenate(list(NUMBERS)).tolist() == list(range(7))
     assert len(NUMBERS) == 7
 
 
-def test_parts_are_made_one_by_one():
+def test_map_keeps_the_parts():
     assert [part().tolist() for part in NUMBERS.parts] == [[0, 1, 2], [3, 4, 5], [6]]
     doubled = NUMBERS.map(lambda batch: 2 * batch)
     assert doubled.parts[1]().tolist() == [6, 8, 10]

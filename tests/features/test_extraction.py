@@ -97,7 +97,7 @@ def test_finished_shards_are_not_computed_again(tmp_path, prepared):
     assert contents(tmp_path / "at once") == contents(tmp_path / "features")
 
 
-def test_threads_take_turns_on_a_gpu_and_change_nothing(tmp_path, prepared):
+def test_threads_take_turns_on_a_gpu(tmp_path, prepared):
     class OneAtATime(ChannelMeans):
         device = torch.device("cuda")  # only said to be one
 
@@ -113,7 +113,7 @@ def test_threads_take_turns_on_a_gpu_and_change_nothing(tmp_path, prepared):
     assert contents(tmp_path / "many" / "features") == contents(tmp_path / "one" / "features")
 
 
-def test_each_thread_computes_alone_on_a_cpu(tmp_path, prepared):
+def test_one_thread_per_worker_on_a_cpu(tmp_path, prepared):
     class Counting(ChannelMeans):
         def __call__(self, images: torch.Tensor) -> Features:
             assert torch.get_num_threads() == 1
@@ -128,7 +128,7 @@ def test_each_thread_computes_alone_on_a_cpu(tmp_path, prepared):
         torch.set_num_threads(before)
 
 
-def test_embeddings_of_selected_pictures(tmp_path, prepared, selected):
+def test_embeddings_of_selected_images(tmp_path, prepared, selected):
     write_embeddings(prepared, selected, ChannelMeans(), 2, tmp_path / "embed")
     embed = ShardFolder(tmp_path / "embed")
     assert [file.rows for file in embed.manifest.files] == [2, 0, 1]
@@ -139,7 +139,7 @@ def test_embeddings_of_selected_pictures(tmp_path, prepared, selected):
     np.testing.assert_allclose(vectors, MEANS[[0, 2, 6]], rtol=1e-3)  # float16
 
 
-def test_no_embeddings(tmp_path, prepared, selected):
+def test_without_an_embedder_only_ids_are_written(tmp_path, prepared, selected):
     write_embeddings(prepared, selected, None, 2, tmp_path / "embed")
     embed = ShardFolder(tmp_path / "embed")
     assert embed.schema.names == ["id"]

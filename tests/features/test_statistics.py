@@ -1,4 +1,4 @@
-"""Moments of stored features: exact, and the same bytes however the work was shared."""
+"""Moments of stored features: exact, and the same bytes for any number of threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.features import statistics
 from threedgp.features.moments import Moments
 from threedgp.features.statistics import STATISTICS, statistics_key, write_statistics
-from threedgp.runtime.processes import ProcessGroup
 
 DIM = 6
 # Far from zero, where sums of squares would lose half of their digits.
@@ -53,38 +52,19 @@ def test_statistics_are_those_of_all_vectors(tmp_path, prepared, monkeypatch):
     assert found.count == 97
     # Roundings of float64: a deviation from a mean of 1000 carries some 1e-13.
     np.testing.assert_allclose(found.mean, exact.mean(axis=0).astype(float), rtol=1e-15)
-    centred = exact - exact.mean(axis=0)
-    np.testing.assert_allclose(found.covariance, (centred.T @ centred / 96).astype(float), rtol=0, atol=1e-12)
+    centered = exact - exact.mean(axis=0)
+    np.testing.assert_allclose(found.covariance, (centered.T @ centered / 96).astype(float), rtol=0, atol=1e-12)
 
 
-class Rank(ProcessGroup):
-    """One of several processes that run one after the other: none has to wait."""
-
-    def wait(self, meanwhile=None):
-        pass
-
-
-@pytest.mark.parametrize(("processes", "workers"), [(1, 3), (2, 1), (3, 2)])
-def test_threads_and_processes_change_no_byte(tmp_path, prepared, monkeypatch, processes, workers):
+def test_number_of_threads_does_not_change_the_bytes(tmp_path, prepared, monkeypatch):
     monkeypatch.setattr(statistics, "SHARDS_OF_A_PART", 2)
     alone, shared = features(tmp_path / "alone"), features(tmp_path / "shared")
     write_statistics(alone, prepared, "network")
-    for rank in reversed(range(processes)):
-        write_statistics(shared, prepared, "network", workers, Rank(rank, processes))
+    write_statistics(shared, prepared, "network", workers=3)
     assert (shared.folder / STATISTICS).read_bytes() == (alone.folder / STATISTICS).read_bytes()
 
 
-def test_finished_parts_are_kept(tmp_path, prepared, monkeypatch):
-    monkeypatch.setattr(statistics, "SHARDS_OF_A_PART", 2)
-    folder = features(tmp_path / "features")
-    write_statistics(folder, prepared, "network")
-    stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "features-moments").iterdir()}
-    assert len(stamps) == 4
-    write_statistics(folder, prepared, "network")
-    assert stamps == {file: file.stat().st_mtime_ns for file in (tmp_path / "features-moments").iterdir()}
-
-
-def test_order_and_batches_matter_only_in_the_last_bits():
+def test_order_and_batches_change_only_the_last_bits():
     shuffled = np.random.default_rng(1).permutation(VECTORS)
     total = Moments.of(shuffled[:1])
     for start, stop in ((1, 2), (2, 40), (40, 41), (41, 97)):

@@ -45,7 +45,7 @@ def test_no_two_numbers_share_a_name_or_a_column(network: str) -> None:
     assert len(columns) == len(set(columns))
 
 
-def test_values_that_depend_on_a_network_say_so() -> None:
+def test_titles_with_a_network_belong_to_values_with_a_published_name() -> None:
     for metric, value in VALUES:
         assert value.description.endswith(".")
         if value.published:

@@ -22,7 +22,7 @@ def features(count: int, dims: int, seed: int) -> np.ndarray:
 
 
 def test_commuting_covariances():
-    """Of diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2."""
+    """For diagonal covariances: |m1 - m2|^2 + sum (s1 - s2)^2."""
     first = gaussian(np.array([1.0, 2.0, 0.0]), np.diag([4.0, 9.0, 0.0]))
     second = gaussian(np.array([0.0, 2.0, 2.0]), np.diag([1.0, 16.0, 25.0]))
     assert frechet_distance(first, second) == pytest.approx(5 + (2 - 1) ** 2 + (3 - 4) ** 2 + 5**2, rel=1e-12)
@@ -89,7 +89,7 @@ def test_torch_fidelity_gives_the_same():
     assert frechet_distance(Moments.of(first), Moments.of(second)) == pytest.approx(theirs, rel=1e-5)
 
 
-def test_order_does_not_matter():
+def test_order_of_images_does_not_change_the_result():
     first, second = features(100, 8, 9), Moments.of(features(90, 8, 10))
     parts = Moments.of(first[60:]) + Moments.of(first[:60][::-1])
     assert frechet_distance(parts, second) == pytest.approx(frechet_distance(Moments.of(first), second), rel=1e-9)

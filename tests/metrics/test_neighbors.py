@@ -1,4 +1,4 @@
-"""Nearest training pictures against all distances written out; copies are found out."""
+"""Nearest training pictures against all distances written out; copies have authenticity 0."""
 
 from __future__ import annotations
 
@@ -17,30 +17,26 @@ def features(count: int, seed: int) -> np.ndarray:
 TRAINING = features(70, 0)
 
 
-def batches():
-    return iter([TRAINING[:30], TRAINING[30:31], TRAINING[31:]])
-
-
 def test_against_all_distances(monkeypatch):
     queries = features(9, 1)
     apart = cdist(queries.astype(float), TRAINING.astype(float))
     for block in (4096, 8):
         monkeypatch.setattr(neighbors, "BLOCK", block)
-        found = nearest(queries, batches, 3)
+        found = nearest(queries, TRAINING, 3)
         np.testing.assert_array_equal(found.rows, np.argsort(apart, axis=1)[:, :3])
         np.testing.assert_allclose(found.distances, np.sort(apart, axis=1)[:, :3], rtol=1e-12)
 
 
-def test_as_far_as_its_neighbor_is_not_authentic():
+def test_equal_distances_are_not_authentic():
     """On a line: the nearest of 0 is 1, whose own nearest is as far away as 0 is."""
     line = np.array([[1.0], [2.0], [10.0]], np.float32)
-    found = authenticity(np.array([[0.0]], np.float32), lambda: iter([line]))
+    found = authenticity(np.array([[0.0]], np.float32), line)
     assert found.closeness.tolist() == [1] and found.authentic.tolist() == [False]
 
 
-def test_a_copy_has_no_distance():
+def test_copy_has_distance_zero():
     """Distances by products would leave the rounding error of the square root, 1e-3 here."""
-    found = authenticity(TRAINING[[5, 33]], batches)
+    found = authenticity(TRAINING[[5, 33]], TRAINING)
     assert found.nearest.rows[:, 0].tolist() == [5, 33]
     assert found.nearest.distances[:, 0].tolist() == [0, 0]
     assert found.authentic.tolist() == [False, False]
@@ -49,7 +45,7 @@ def test_a_copy_has_no_distance():
 
 def test_authenticity_against_its_definition():
     queries = np.concatenate([features(40, 2), TRAINING[:3] + 1e-3])
-    found = authenticity(queries, batches, 2)
+    found = authenticity(queries, TRAINING, 2)
     apart = cdist(queries.astype(float), TRAINING.astype(float))
     own = cdist(TRAINING.astype(float), TRAINING.astype(float))
     np.fill_diagonal(own, np.inf)
@@ -60,17 +56,17 @@ def test_authenticity_against_its_definition():
     assert not found.authentic[-3:].any()
 
 
-def test_real_pictures_are_judged_as_if_they_were_not_there():
+def test_training_images_are_compared_without_themselves():
     own = np.array([2, 40, 69])
-    found = authenticity(TRAINING[own], batches, own=own)
+    found = authenticity(TRAINING[own], TRAINING, own=own)
     for index, row in enumerate(own):
         others = np.delete(TRAINING, row, axis=0)
-        alone = authenticity(TRAINING[row : row + 1], lambda others=others: [others])
+        alone = authenticity(TRAINING[row : row + 1], others)
         assert found.closeness[index] == pytest.approx(alone.closeness[0], rel=1e-12)
         assert found.closeness[index] > 0
 
 
-def test_double_pictures():
+def test_duplicates_in_the_training_set():
     double = np.concatenate([TRAINING[:20], TRAINING[:1]])
-    found = authenticity(TRAINING[:1] + 0.01, lambda: [double])
+    found = authenticity(TRAINING[:1] + 0.01, double)
     assert found.authentic.all()  # its nearest has a fellow at no distance

@@ -7,7 +7,7 @@ import pytest
 
 from threedgp.evaluation.streams import Stream
 from threedgp.metrics.depth_consistency import aligned_error
-from threedgp.metrics.shape_matching import match_shapes, unit_maps
+from threedgp.metrics.shape_matching import match_shapes, small_maps
 
 
 def stream(maps: np.ndarray) -> Stream:
@@ -21,22 +21,22 @@ def maps(count: int, seed: int, resolution: int = 8) -> np.ndarray:
 def test_against_all_pairs():
     made, true = maps(7, 0), maps(9, 1)
     errors = np.stack([aligned_error(np.broadcast_to(one, true.shape), true) for one in made])
-    found = match_shapes(unit_maps(stream(made), 7), unit_maps(stream(true), 9))
-    assert found.distance == pytest.approx(errors.min(axis=0).mean(), rel=1e-4)  # float32
-    assert found.coverage == len(set(errors.argmin(axis=1))) / 9
+    distance, coverage = match_shapes(made, true)
+    assert distance == pytest.approx(errors.min(axis=0).mean(), rel=1e-4)  # float32
+    assert coverage == len(set(errors.argmin(axis=1))) / 9
 
 
 def test_known_cases():
     true = maps(6, 2)
-    rows = unit_maps(stream(true), 6)
-    itself = match_shapes(unit_maps(stream(5 * true + 2), 6), rows)
-    assert itself.distance < 2e-3  # the square root of float32's rounding
-    assert itself.coverage == 1
-    assert match_shapes(unit_maps(stream(np.repeat(true[:1], 6, 0)), 6), rows).coverage == 1 / 6
-    assert match_shapes(unit_maps(stream(np.full_like(true, 1.1)), 6), rows) == (1, 0)
+    distance, coverage = match_shapes(5 * true + 2, true)
+    assert distance < 2e-3  # the square root of float32's rounding
+    assert coverage == 1
+    assert match_shapes(np.repeat(true[:1], 6, 0), true)[1] == 1 / 6
+    assert match_shapes(np.full_like(true, 1.1), true) == (1, 0)
 
 
-def test_large_maps_are_made_small_and_counted():
-    rows = unit_maps(stream(maps(6, 3, 64)), 4)
-    assert rows.shape == (4, 32 * 32)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+def test_maps_are_counted_and_large_ones_made_small():
+    large = maps(6, 3, 64)
+    found = small_maps(stream(large), 4)
+    np.testing.assert_allclose(found, large[:4].reshape(4, 32, 2, 32, 2).mean((2, 4)), rtol=1e-5)
+    np.testing.assert_array_equal(small_maps(stream(maps(6, 3)), 4), maps(6, 3)[:4])

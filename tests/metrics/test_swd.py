@@ -27,7 +27,7 @@ def test_levels_go_down_to_16_pixels():
 
 
 def test_flat_pictures_against_white_noise():
-    """Normalised white noise projects to N(0, 1) and a flat picture to 0: the distance is E|N(0, 1)|."""
+    """Normalized white noise projects to N(0, 1) and a flat image to 0: the distance is E|N(0, 1)|."""
     found = sliced_wasserstein([noise(64, resolution=16)], {"flat": [np.full((64, 3, 16, 16), 0.3)]}, count=64)["flat"]
     # 64 * 256 distinct pixels: relative error about 1 / 128.
     assert found == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
@@ -102,14 +102,3 @@ def test_distance_against_plain_second_implementation():
         apart.append(np.abs(a - b).mean())
     found = sliced_wasserstein([first], {"x": [second]}, count=3, seed=5)["x"]
     assert found == pytest.approx(np.mean(apart), rel=1e-5)  # float32 against float64
-
-
-def test_tells_its_progress():
-    told = []
-    sliced_wasserstein([noise(4)], {"x": [noise(4)], "y": [noise(4)]}, count=4, advance=told.append)
-    assert sum(told) == swd.num_steps(32, num_sets=2, count=4)
-
-
-def test_too_few_pictures():
-    with pytest.raises(ValueError, match="only 3"):
-        sliced_wasserstein([noise(4)], {"x": [noise(3)]}, count=4)

@@ -1,4 +1,4 @@
-"""Two views of scenes whose truth is a formula: agreement is exact, and errors are what was put in."""
+"""Two views of scenes whose truth is a formula: agreement is exact, and introduced errors are measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def color(points: torch.Tensor) -> torch.Tensor:
 
 
 def wall(cameras: torch.Tensor, resolution: int, z: float = -0.1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Colour and depth along the ray of the textured plane at `z`."""
+    """Color and depth along the ray of the textured plane at `z`."""
     origins, directions = rays(cameras, resolution)
     depth = (z - origins[..., 2]) / directions[..., 2]
     return _as_pictures(color(origins + directions * depth[..., None]), depth, resolution)
@@ -56,14 +56,14 @@ def test_project_is_the_inverse_of_rays():
 
 
 def test_depth_of_a_plane_agrees_exactly():
-    """1 / z of a plane is linear on the picture, so reading between pixels adds no error."""
+    """1 / z of a plane is linear in the image, so interpolation is exact."""
     found = view_agreement(*wall(FIRST, 9), FIRST, *wall(SECOND, 9), SECOND)
     assert found.depth_error.item() < 1e-12
     assert 0.5 < found.compared.item() < 1
 
 
 def test_color_agrees_up_to_the_bilinear_error():
-    """Which falls with the square of the pixel size."""
+    """The error falls with the square of the pixel size."""
     coarse, fine = (
         view_agreement(*wall(FIRST, size), FIRST, *wall(SECOND, size), SECOND).color_error.item() for size in (17, 65)
     )
@@ -86,7 +86,7 @@ def test_wrong_depth_is_an_error():
     assert found.color_error.item() > 5 * right.color_error.item()
 
 
-def test_what_is_hidden_is_not_judged():
+def test_occluded_points_are_left_out():
     views = [ball_before_wall(cameras, 129) for cameras in (FIRST, SECOND)]
     found = view_agreement(*views[0], FIRST, *views[1], SECOND)
     # Points of the wall that the ball hides from the second camera, by the formula of the ball.

@@ -1,5 +1,5 @@
-"""Stage `evaluate` as a command: killed, stopped and shared out it ends with the same numbers; samples of other systems
-are scored beside it; bad input is one sentence."""
+"""Stage `evaluate` as a command: killed, stopped or distributed, it gives the same numbers; samples of other systems
+are scored beside it; invalid input gives one-line errors."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def scratch_files(place: Path) -> int:
 
 
 @pytest.mark.parametrize(("moment", "number"), [(1, signal.SIGKILL), (3, signal.SIGTERM)])
-def test_stopped_it_goes_on_and_ends_the_same(
+def test_stopped_evaluation_resumes_with_the_same_numbers(
     moment: int, number: signal.Signals, project: Path, finished: Path
 ) -> None:
     process = subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -136,7 +136,7 @@ def test_several_processes_give_the_same_numbers(project: Path, finished: Path) 
 
 
 def test_samples_of_another_system(project: Path, finished: Path) -> None:
-    """The real pictures, as if a system had made them, without any model about."""
+    """The real images as samples, without a model."""
     shutil.rmtree("results")
     Path("params.yaml").write_text(SETTINGS.replace("real_samples: 24", "real_samples: 48"))  # some classes have enough
     folder = project / "samples"
@@ -163,7 +163,7 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     assert not any((project / ".scratch" / "evaluate-samples").iterdir())
 
 
-def test_archive_goes_in_and_out(project: Path) -> None:
+def test_archive_scores_like_the_model(project: Path) -> None:
     settings = yaml.safe_load(SETTINGS)
     settings["evaluate"] |= {"archive": True, "metrics": ["frechet", "swd"], "samples": 40}
     Path("params.yaml").write_text(yaml.safe_dump(settings))
@@ -220,19 +220,19 @@ def measure_only(metric: str) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(settings))
 
 
-def grey_pictures(folder: Path) -> Path:
+def gray_images(folder: Path) -> Path:
     folder.mkdir()
     for number in range(12):
         Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
     return folder
 
 
-def test_numbers_that_cannot_be_written_are_told_and_the_features_stay(
+def test_unwritable_output_is_reported_and_features_are_kept(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk may change its mind while the pictures are looked at."""
+    """The file may become unwritable while the samples are measured."""
     measure_only("frechet")
-    samples = grey_pictures(Path("samples"))
+    samples = gray_images(Path("samples"))
 
     def refuse(target: Path, value: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -245,10 +245,10 @@ def test_numbers_that_cannot_be_written_are_told_and_the_features_stay(
     assert list(Path(".scratch/evaluate-samples").rglob("*.npz"))
 
 
-def test_folders_whose_names_differ_behind_a_dot_have_a_file_each(project: Path) -> None:
+def test_folder_names_with_dots_keep_their_full_name(project: Path) -> None:
     measure_only("swd")
     for name in ("run.1", "run.2"):
-        stages.evaluate.main(Path("params.yaml"), images=grey_pictures(Path(name)))
+        stages.evaluate.main(Path("params.yaml"), images=gray_images(Path(name)))
     assert {file.name for file in Path("results/external").iterdir()} == {"run.1.json", "run.2.json"}
 
 
@@ -259,7 +259,7 @@ def test_folders_whose_names_differ_behind_a_dot_have_a_file_each(project: Path)
         ("estimator: simulated", "estimator: leres, weights: nowhere.pth", "depth.weights"),
     ],
 )
-def test_missing_weights_are_told_before_anything_is_generated(
+def test_missing_weights_are_reported_before_generation(
     old: str, new: str, key: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("params.yaml").write_text(SETTINGS.replace(old, new))

@@ -126,15 +126,19 @@ def prepare_rows(source: Source, entries: pa.Table, resolution: int, encoding: E
     """
     kept, rejects = [], []
     for picture in source.read(entries):
-        if picture.error:
-            rejects.append({"id": picture.id, "reason": picture.error})
-            continue
-        height, width = picture.rgb.shape[:2]
-        if min(height, width) * MAX_ENLARGEMENT < resolution:
-            reason = f"{width}x{height} pixels are too few for {resolution}x{resolution}"
+        reason = picture.error or too_small(picture, resolution)
+        if reason:
             rejects.append({"id": picture.id, "reason": reason})
             continue
         image, crop = square(picture, resolution)
         encoded = {"bytes": encode_image(image, encoding)}
         kept.append({"id": picture.id, "label": picture.label, "image": encoded, "crop": crop})
     return pa.Table.from_pylist(kept, schemas.PREPARED), pa.Table.from_pylist(rejects, schemas.REJECTS)
+
+
+def too_small(picture: RawPicture, resolution: int) -> str | None:
+    """Why `picture` would have to be enlarged too much; None if it is large enough."""
+    height, width = picture.rgb.shape[:2]
+    if min(height, width) * MAX_ENLARGEMENT >= resolution:
+        return None
+    return f"{width}x{height} pixels are too few for {resolution}x{resolution}"

@@ -22,7 +22,8 @@ Inputs that a metric can name in `needs`:
 | `real_images`, `real_depth`, `real_normals`, `real_cameras` | one half of the real set, and its ground truth |
 | `real_moments` | of all real images |
 | `real_features`, `real_neighbor_features`, `real_labels` | of `evaluate.real_samples` real images |
-| `training` | the training set, a `threedgp.metrics.neighbors.TrainingSet` |
+| `training_features` | of the training set, `[N, D]` |
+| `training_images` | a function from rows `[N, k]` of the training set to images uint8 `[N, k, 3, R, R]` |
 | `class_names` | by label |
 | `camera_ranges` | bounds of the prior by camera parameter |
 | `depth_range` | near and far ends of the rays, in scene units |
@@ -42,9 +43,9 @@ from typing import Any
 import numpy as np
 
 from threedgp.depth.estimator import DepthEstimator
-from threedgp.evaluation.features import ExtractedFeatures
+from threedgp.evaluation.features import extracted, moments
 from threedgp.evaluation.real_images import blurred
-from threedgp.evaluation.reference import Inputs, Reference, TrainingImages
+from threedgp.evaluation.reference import Inputs, Reference
 from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.features.network import FeatureExtractor, same_network
@@ -64,12 +65,12 @@ def feature_inputs(
     """Inputs from features that were extracted to `folder(network)`, by networks in their roles."""
     inputs: dict[str, Callable[[], Any]] = {}
     if "main" in networks:
-        main = ExtractedFeatures(images, folder(networks["main"]))
-        inputs = {name: partial(main.column, column) for name, column in (("features", "pooled"), ("logits", "logits"))}
-        inputs["moments"] = main.moments
+        main = folder(networks["main"])
+        features = extracted(images, main)
+        inputs = {"features": features.whole, "moments": partial(moments, features)}
+        inputs["logits"] = extracted(images, main, "logits").whole
     if "neighbor" in networks:
-        neighbor = ExtractedFeatures(images, folder(networks["neighbor"]))
-        inputs["neighbor_features"] = partial(neighbor.column, "pooled")
+        inputs["neighbor_features"] = extracted(images, folder(networks["neighbor"])).whole
     return inputs
 
 
@@ -131,8 +132,8 @@ class Evaluation:
     def _networks(self, name: str) -> dict[str, FeatureExtractor]:
         """By role, the networks whose features of a set have to be extracted; those of real images are elsewhere."""
         measured = [metric for metric in self.metrics.values() if name == MODEL or name in metric.controls]
-        roles = {metric.role for metric in measured if metric.role and name != OTHER_HALF}
-        return {role: getattr(self.reference.networks, role) for role in sorted(roles)}
+        roles = {metric.role for metric in measured if name != OTHER_HALF}
+        return {role: network for role, network in self.reference.networks.items() if role in roles}
 
     def _folder(self, name: str, network: FeatureExtractor) -> Path:
         return self.scratch / f"features-{name}-{network.name}"
@@ -185,9 +186,9 @@ class Evaluation:
             },
             "depth_range": lambda: (camera.ray_start, camera.ray_end),
         }
-        if main := self.reference.networks.main:
+        if main := self.reference.networks.get("main"):
             inputs["distilled"] = partial(same_network, self.config.embed.network, main.name)
-            inputs["training"] = partial(TrainingImages, self.reference, training_rows)
+            inputs |= self.reference.training_inputs(training_rows)
         return inputs
 
 

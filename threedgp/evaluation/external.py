@@ -14,7 +14,6 @@ from threedgp.evaluation.measuring import Row, measure
 from threedgp.evaluation.reference import Reference
 from threedgp.evaluation.sample_files import Samples
 from threedgp.evaluation.scenes import estimated_depth
-from threedgp.features.network import FeatureExtractor
 from threedgp.metrics._declaration import MODEL, Metric
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import SINGLE_PROCESS
@@ -72,19 +71,19 @@ def score(
         raise UserError(f"--images: {len(images)} images are too few to compare; give at least {MIN_SAMPLES}.")
     inputs: dict[str, Callable[[], Any]] = {"images": lambda: images}
     if labels is not None:
-        num_classes = len(reference.class_names)
-        if (
-            any("labels" in metric.needs for metric in metrics.values())
-            and not ((0 <= labels) & (labels < num_classes)).all()
-        ):
-            raise _unknown_class(labels.tolist(), num_classes)
         inputs["labels"] = lambda: labels
-    roles = {metric.role for metric in metrics.values() if metric.role}
-    networks: dict[str, FeatureExtractor] = {role: getattr(reference.networks, role) for role in sorted(roles)}
-    for network in dict.fromkeys(networks.values()):
+        num_classes = len(reference.class_names)
+        unknown = [label for label in labels.tolist() if not 0 <= label < num_classes]
+        if unknown and any("labels" in metric.needs for metric in metrics.values()):
+            # Labels that count from 1, for example, would compare every class with another one.
+            raise UserError(
+                f"--images, --labels: there is no class {unknown[0]}, the real set has 0 to {num_classes - 1}; correct "
+                "the labels, or remove the metrics by class from evaluate.metrics."
+            )
+    for network in dict.fromkeys(reference.networks.values()):
         reference.extract(network, images, scratch / network.name, "samples", SINGLE_PROCESS)
     reference.extract_neighbor_features(SINGLE_PROCESS)
-    inputs |= feature_inputs(images, networks, lambda network: scratch / network.name)
+    inputs |= feature_inputs(images, reference.networks, lambda network: scratch / network.name)
     if depth is not None:
         inputs["depth"] = lambda: depth
         inputs["frontal_depth"] = lambda: (maps[:, 0] for maps in depth)
@@ -94,12 +93,3 @@ def score(
             inputs["estimated_depth"] = partial(estimated_depth, images, count, estimator, "evaluate: depth of samples")
     shared = {**reference.inputs(), "depth_range": lambda: depth_range, "distilled": lambda: None}
     return measure(metrics, {MODEL: inputs}, shared, reference.networks, scratch / "exhibits")
-
-
-def _unknown_class(labels: list[int], num_classes: int) -> UserError:
-    """Labels that count from 1, for example, would compare every class with another one."""
-    unknown = next(label for label in labels if not 0 <= label < num_classes)
-    return UserError(
-        f"--images, --labels: there is no class {unknown}, the real set has 0 to {num_classes - 1}; correct the "
-        "labels, or remove the metrics by class from evaluate.metrics."
-    )

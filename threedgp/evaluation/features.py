@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from threedgp.data.shards import ShardFolder
-from threedgp.evaluation.real_images import take_rows
-from threedgp.evaluation.streams import Stream
+from threedgp.evaluation.streams import Stream, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.features.moments import Moments
 from threedgp.features.network import FeatureExtractor, Features
-from threedgp.features.statistics import read_vectors
 from threedgp.runtime.atomic import atomic_path
 from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import progress
 
 
-class ExtractedFeatures:
-    """Features of a stream of images, in the files of a folder that `extract_features` has written."""
-
-    def __init__(self, images: Stream, folder: Path) -> None:
-        self.files = [folder / f"{index:06d}.npz" for index in range(len(images.parts))]
-
-    def column(self, name: str) -> np.ndarray:
-        """`pooled` `[N, D]` or `logits` `[N, K]` of all images, float32."""
-        return np.concatenate([_read(file, name) for file in self.files])
-
-    def moments(self) -> Moments:
-        """Moments of the pooled features, without holding all of them in memory."""
-        return reduce(add, (Moments.of(_read(file, "pooled")) for file in self.files))
+def extracted(images: Stream, folder: Path, column: str = "pooled") -> Stream:
+    """Features that `extract_features` has written to `folder`: `pooled` `[n, D]` or `logits` `[n, K]`, float32."""
+    files = [folder / f"{index:06d}.npz" for index in range(len(images.parts))]
+    return Stream(len(images), [partial(read_column, file, column) for file in files])
 
 
-def _read(file: Path, name: str) -> np.ndarray:
-    with np.load(file) as columns:
-        return columns[name]
-
-
-class StoredFeatures:
-    """Features of some prepared images, from the output of stage `features`."""
-
-    def __init__(self, shards: ShardFolder, rows: np.ndarray) -> None:
-        self._shards, self._rows = shards, rows
-
-    def batches(self) -> Iterator[np.ndarray]:
-        """Pooled features `[n, D]`, float32."""
-        return (read_vectors(table["feature"]) for table in take_rows(self._shards, self._rows, ["feature"]))
-
-    def column(self, name: str) -> np.ndarray:
-        """`pooled` `[N, D]`; logits are not stored."""
-        if name != "pooled":
-            raise KeyError(name)
-        return np.concatenate(list(self.batches()))
-
-    def moments(self) -> Moments:
-        """Moments of the pooled features, without holding all of them in memory."""
-        return reduce(add, map(Moments.of, self.batches()))
+def moments(features: Stream) -> Moments:
+    """Moments of features, without holding all of them in memory."""
+    return reduce(add, map(Moments.of, features))
 
 
 def extract_features(
@@ -73,8 +39,8 @@ def extract_features(
     label: str,
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
-) -> ExtractedFeatures:
-    """Compute the features of every image.
+) -> None:
+    """Compute the features of every image, see `extracted`.
 
     Args:
         images: uint8 batches `[n, 3, R, R]`.
@@ -85,8 +51,7 @@ def extract_features(
         workers: threads that take a batch each; for networks on a CPU.
         group: processes that share the work; all files exist once each of them has returned.
     """
-    found = ExtractedFeatures(images, folder)
-    mine = list(zip(found.files, images.parts, strict=True))[group.rank :: group.size]
+    mine = [(folder / f"{index:06d}.npz", part) for index, part in enumerate(images.parts)][group.rank :: group.size]
     missing = [(file, part) for file, part in mine if not file.is_file()]
 
     def extract(batch: torch.Tensor) -> Features:
@@ -96,9 +61,7 @@ def extract_features(
     with progress(label, len(mine), "parts", done, visible=group.is_main) as bar, one_thread_each():
         for file, part in missing:
             batches = torch.from_numpy(np.ascontiguousarray(part())).split(batch_size)
-            features = list(ordered_map(extract, batches, workers))
-            columns = {name: torch.cat([getattr(f, name) for f in features]).numpy() for name in ("pooled", "logits")}
+            pooled, logits = zip(*ordered_map(extract, batches, workers), strict=True)
             with atomic_path(file) as temporary:
-                np.savez(temporary, **columns)
+                np.savez(temporary, pooled=torch.cat(pooled).numpy(), logits=torch.cat(logits).numpy())
             bar.advance()
-    return found

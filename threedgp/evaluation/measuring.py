@@ -53,15 +53,16 @@ def measure(
         found, files = _run(metric, sets, common)
         for file, content in files.items():
             write_exhibit(folder / file, content)
-        network = networks.name(metric.role)
+        network = networks[metric.role].name if metric.role else None
         for index, value in enumerate(metric.values):
             numbers = {
                 name: some[index]
                 for name, some in found.items()
-                if index < len(some) and _is_defined(some[index]) and (value.controls or name == MODEL)
+                if index < len(some) and (value.controls or name == MODEL)
             }
-            if numbers:
-                rows.append(Row(value, value.name(network, metric.role), network, numbers))
+            defined = {name: number for name, number in numbers.items() if number is not None and np.isfinite(number)}
+            if defined:
+                rows.append(Row(value, value.name(network, metric.role), network, defined))
     return rows
 
 
@@ -77,32 +78,22 @@ def _run(
     if MODEL not in measured:
         return {}, {}
     if metric.jointly:
-        result = _measured(metric.function(*(_joint_input(need, measured, common) for need in metric.needs)))
-        return {name: _as_tuple(numbers) for name, numbers in result.numbers.items()}, result.files
-    results = {
-        name: _measured(metric.function(*(inputs[need]() for need in metric.needs)))
-        for name, inputs in measured.items()
-    }
-    return {name: _as_tuple(result.numbers) for name, result in results.items()}, results[MODEL].files
+        inputs = (
+            common[need]() if need in common else {name: own[need]() for name, own in measured.items()}
+            for need in metric.needs
+        )
+        found, files = _with_files(metric.function(*inputs))
+    else:
+        results = {
+            name: _with_files(metric.function(*(inputs[need]() for need in metric.needs)))
+            for name, inputs in measured.items()
+        }
+        found, files = {name: result.numbers for name, result in results.items()}, results[MODEL].files
+    return {name: row if isinstance(row, tuple) else (row,) for name, row in found.items()}, files
 
 
-def _joint_input(need: str, measured: Mapping[str, Inputs], common: Inputs) -> Any:
-    """An input of all sets together: a dictionary by set, unless they have it in common."""
-    if need in common:
-        return common[need]()
-    return {name: inputs[need]() for name, inputs in measured.items()}
-
-
-def _measured(result: Any) -> Measured:
+def _with_files(result: Any) -> Measured:
     return result if isinstance(result, Measured) else Measured(result, {})
-
-
-def _as_tuple(numbers: Any) -> tuple[Any, ...]:
-    return tuple(numbers) if isinstance(numbers, tuple) else (numbers,)
-
-
-def _is_defined(number: float | None) -> bool:
-    return number is not None and bool(np.isfinite(number))
 
 
 def split(rows: Sequence[Row], facts: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from threedgp.config import Config
-from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder
+from threedgp.evaluation.streams import stored_images
 from threedgp.features.moments import Moments
-from threedgp.features.network import FeatureExtractor, build_extractor
+from threedgp.features.network import FeatureExtractor, configured_extractor
 from threedgp.features.statistics import STATISTICS, statistics_key
 from threedgp.metrics import frechet
 from threedgp.metrics.swd import sliced_wasserstein
@@ -116,12 +116,7 @@ def first_images(shards: ShardFolder, count: int) -> np.ndarray:
     """
     if shards.manifest.rows < count:
         raise UserError(f"train.metric_samples: {count} images are more than the {shards.manifest.rows} of training.")
-    images: list[np.ndarray] = []
-    for table in shards.iterate(["image"]):
-        images += [*decode_images(table["image"][: count - len(images)])]
-        if len(images) == count:
-            break
-    return np.stack(images).transpose(0, 3, 1, 2)
+    return stored_images(shards, np.arange(count)).whole()
 
 
 def open_monitor(
@@ -139,13 +134,7 @@ def open_monitor(
         UserError: the statistics of the real set or the network's weights are missing, or there are too few images.
     """
     settings = config.train
-    extractor = build_extractor(
-        config.features.network,
-        input_size=config.features.input_size,
-        weights=config.features.weights,
-        device=device,
-        mirror=config.machine.mirror,
-    )
+    extractor = configured_extractor(config.features, device, config.machine.mirror)
     statistics = Moments.load(features / STATISTICS, statistics_key(ShardFolder(prepared), extractor.identity))
     reals = first_images(ShardFolder(shards), settings.metric_samples) if settings.best_by == SWD else None
     at_once = min(scenes_at_once, MAX_BATCH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,29 +14,14 @@ import pyarrow.compute as pc
 
 from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
-from threedgp.data.images import decode_images
 from threedgp.data.prepare import square, square_depth
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, Source
-from threedgp.evaluation.streams import Stream, chunks
+from threedgp.evaluation.streams import Stream, chunks, stored, stored_images
 from threedgp.runtime.atomic import atomic_path
 
 BATCH = 256
 """Images per batch of ground truth and of backgrounds."""
-
-
-def rows_by_shard(shards: ShardFolder, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Split ascending rows of the whole set: each shard that holds some of them, and their rows inside it."""
-    starts = np.cumsum([0, *(file.rows for file in shards.manifest.files)])
-    for index, inside in enumerate(np.split(rows, np.searchsorted(rows, starts[1:-1]))):
-        if len(inside):
-            yield index, inside - starts[index]
-
-
-def take_rows(shards: ShardFolder, rows: np.ndarray, columns: list[str]) -> Iterator[pa.Table]:
-    """The given rows of the whole set, ascending: a table for each shard that holds some of them."""
-    for index, inside in rows_by_shard(shards, rows):
-        yield shards.read(index, columns).take(inside)
 
 
 def blurred(images: np.ndarray) -> np.ndarray:
@@ -72,16 +57,11 @@ class RealImages:
     def images(self) -> Stream:
         """Prepared images, uint8 batches `[n, 3, R, R]`."""
 
-        def part(index: int, inside: np.ndarray) -> np.ndarray:
-            images = self.prepared.read(index, ["image"])["image"].take(inside)
-            return decode_images(images).transpose(0, 3, 1, 2)
-
-        pieces = rows_by_shard(self.prepared, self.rows)
-        return Stream(len(self.rows), [partial(part, index, inside) for index, inside in pieces])
+        return stored_images(self.prepared, self.rows)
 
     def ids(self) -> list[str]:
         """Ids of the rows."""
-        return pa.concat_tables(take_rows(self.prepared, self.rows, ["id"]))["id"].to_pylist()
+        return stored(self.prepared, self.rows, "id", pa.ChunkedArray.to_numpy).whole().tolist()
 
     def _entries(self) -> pa.Table:
         entries = self.source.entries()

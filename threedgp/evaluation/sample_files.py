@@ -8,10 +8,8 @@ changed.
 from __future__ import annotations
 
 import json
-import lzma
 import shutil
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from threedgp.data.archives.pictures import MAX_FILE_BYTES, SUFFIXES, BadPicture, decode_depth, decode_picture
-from threedgp.data.prepare import MAX_ENLARGEMENT, square, square_depth
+from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size, decode_depth, decode_picture
+from threedgp.data.prepare import square, square_depth, too_small
 from threedgp.data.source import RawPicture
 from threedgp.evaluation.streams import Stream, chunks
 from threedgp.runtime.atomic import atomic_path, require_free
@@ -31,8 +29,6 @@ BATCH = 256
 """Images per batch."""
 IMAGES, LABELS = "arr_0", "arr_1"
 """Members of an archive."""
-MAX_LABEL_BYTES = 256
-"""Per image, including the header of the member."""
 DEPTH_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
 """Endings of the file of a depth map, after the path of its image without suffix; the first existing file is used."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -88,12 +84,11 @@ def _read_images(files: list[Path], resolution: int) -> np.ndarray:
     images = []
     for file in files:
         try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise BadPicture("the file is too large")
+            if error := check_size(file.stat().st_size):
+                raise error
             raw = RawPicture(file.name, 0, decode_picture(file.read_bytes()))
-            height, width = raw.rgb.shape[:2]
-            if min(height, width) * MAX_ENLARGEMENT < resolution:  # stage `prepare` rejects such real images, too
-                raise BadPicture(f"{width}x{height} pixels are too few for {resolution}x{resolution}")
+            if reason := too_small(raw, resolution):  # stage `prepare` rejects such real images, too
+                raise BadPicture(reason)
         except (BadPicture, OSError) as error:
             raise UserError(f"{file}: cannot be used ({error}); remove or replace it.") from None
         images.append(square(raw, resolution)[0])
@@ -165,33 +160,29 @@ def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; name a folder of images or a .npz file.")
     unpacked = scratch / "images.npy"
-    labels = None
     try:
-        with zipfile.ZipFile(file) as archive:
+        with np.load(file) as archive:
             if not unpacked.is_file():
-                require_free(scratch, archive.getinfo(f"{IMAGES}.npy").file_size)
+                require_free(scratch, archive.zip.getinfo(f"{IMAGES}.npy").file_size)
                 with (
-                    archive.open(f"{IMAGES}.npy") as member,
+                    archive.zip.open(f"{IMAGES}.npy") as member,
                     atomic_path(unpacked) as temporary,
                     temporary.open("wb") as target,
                 ):
                     shutil.copyfileobj(member, target)
-            images = np.load(unpacked, mmap_mode="r", allow_pickle=False)
+            images = np.load(unpacked, mmap_mode="r")
             if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not images.size:
                 raise ValueError
-            if f"{LABELS}.npy" in archive.namelist():
-                if archive.getinfo(f"{LABELS}.npy").file_size > MAX_LABEL_BYTES * len(images):
-                    raise ValueError
-                with archive.open(f"{LABELS}.npy") as member:
-                    labels = np.lib.format.read_array(member, allow_pickle=False).reshape(len(images))
-                if labels.dtype.kind not in "iu":
-                    raise ValueError
+            labels = archive[LABELS].reshape(len(images)) if LABELS in archive else None
+            if labels is not None and labels.dtype.kind not in "iu":
+                raise ValueError
+    except UserError:
+        raise
     except OSError as error:
         if disk_is_full(error):
             raise
         raise UserError(f"{file}: cannot be read ({error.strerror or error}).") from None
-    # zipfile raises RuntimeError for a password, and its subclass NotImplementedError for an unknown compression.
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, ValueError, EOFError, RuntimeError):
+    except Exception:  # zipfile, its decompressors and NumPy raise many kinds of errors
         raise UserError(
             f"{file}: is not an archive of samples; {IMAGES} must hold uint8 [N, H, W, 3], and {LABELS}, if present, N "
             "integers, the classes."

@@ -16,7 +16,7 @@ from threedgp.camera.priors import frontal_cameras
 from threedgp.data.prepare import resize_depth
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Rejected
-from threedgp.evaluation.streams import Stream, chunks
+from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
@@ -49,17 +49,17 @@ class Scenes:
 
     def column(self, name: str) -> Stream:
         """One column, a batch per file."""
-        return Stream(self._count, [partial(_read, file, name) for file in self._files])
+        return Stream(self._count, [partial(read_column, file, name) for file in self._files])
 
     def whole(self, name: str) -> np.ndarray:
         """All rows of a small column: `prior`, `camera` or `label`."""
-        return np.concatenate(list(self.column(name)))
+        return self.column(name).whole()
 
     def normals(self) -> Stream:
         """Normals of the rendered depth in the space of its camera: float32 batches `[n, 3, R, R]`."""
 
         def part(file: Path) -> np.ndarray:
-            normals = depth_normals(_read(file, "depth")[:, 0], _read(file, "camera")[:, FOV])
+            normals = depth_normals(read_column(file, "depth")[:, 0], read_column(file, "camera")[:, FOV])
             return np.ascontiguousarray(normals.transpose(0, 3, 1, 2), dtype=np.float32)
 
         return Stream(self._count, [partial(part, file) for file in self._files])
@@ -73,11 +73,6 @@ class Scenes:
 
 def _files(folder: Path, count: int) -> list[Path]:
     return [folder / f"{start:08d}.npz" for start, _ in chunks(count, CHUNK)]
-
-
-def _read(file: Path, name: str) -> np.ndarray:
-    with np.load(file) as columns:
-        return columns[name]
 
 
 def generate(
@@ -116,7 +111,15 @@ def generate(
 
     def render(piece: tuple[int, int]) -> dict[str, np.ndarray]:
         start, end = piece
-        return _batch(generator, end - start, seed, start, resolution)
+        scenes = sample_scenes(generator, end - start, seed, start=start)
+        samples = render_scenes(generator, scenes, resolution)
+        return {
+            "image": samples.images.cpu().numpy(),
+            "depth": samples.depth.cpu().numpy(),
+            "prior": scenes.prior_cameras.cpu().numpy(),
+            "camera": samples.cameras.cpu().numpy(),
+            "label": np.zeros(len(scenes.z), np.int64) if scenes.labels is None else scenes.labels.cpu().numpy(),
+        }
 
     with progress(label, total, "scenes", total - left, visible=group.is_main) as bar, one_thread_each():
         for file, (start, end) in missing:
@@ -129,19 +132,6 @@ def generate(
             with atomic_path(file) as temporary:
                 np.savez(temporary, **columns)
     return Scenes(folder, count)
-
-
-def _batch(generator: Generator, count: int, seed: int, start: int, resolution: int) -> dict[str, np.ndarray]:
-    scenes = sample_scenes(generator, count, seed, start=start)
-    samples = render_scenes(generator, scenes, resolution)
-    labels = np.zeros(count, np.int64) if scenes.labels is None else scenes.labels.cpu().numpy()
-    return {
-        "image": samples.images.cpu().numpy(),
-        "depth": samples.depth.cpu().numpy(),
-        "prior": scenes.prior_cameras.cpu().numpy(),
-        "camera": samples.cameras.cpu().numpy(),
-        "label": labels,
-    }
 
 
 def frontal_depth(

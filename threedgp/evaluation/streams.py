@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+
+from threedgp.data.images import decode_images
+from threedgp.data.shards import ShardFolder
 
 Part = Callable[[], np.ndarray]
 """Makes a batch, the same one at every call."""
@@ -30,6 +36,10 @@ class Stream:
 
         return Stream(self._size, [mapped(part) for part in self.parts])
 
+    def whole(self) -> np.ndarray:
+        """All items in one array."""
+        return np.concatenate(list(self))
+
     def head(self, count: int) -> np.ndarray:
         """The first `count` items, or all if there are fewer, in one array."""
         return np.concatenate(list(self.first(count)))
@@ -47,3 +57,27 @@ class Stream:
 def chunks(count: int, size: int) -> list[tuple[int, int]]:
     """Starts and ends of pieces of at most `size` items that cover `count` items."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def read_column(file: Path, name: str) -> np.ndarray:
+    """An array of a .npz file."""
+    with np.load(file) as columns:
+        return columns[name]
+
+
+def stored(
+    shards: ShardFolder, rows: np.ndarray, column: str, decode: Callable[[pa.ChunkedArray], np.ndarray]
+) -> Stream:
+    """A column of the given rows of a whole set, ascending: a batch for each shard that holds some of them."""
+    starts = np.cumsum([0, *(file.rows for file in shards.manifest.files)])
+
+    def part(shard: int, inside: np.ndarray) -> np.ndarray:
+        return decode(shards.read(shard, [column])[column].take(inside))
+
+    pieces = enumerate(np.split(rows, np.searchsorted(rows, starts[1:-1])))
+    return Stream(len(rows), [partial(part, shard, piece - starts[shard]) for shard, piece in pieces if len(piece)])
+
+
+def stored_images(shards: ShardFolder, rows: np.ndarray) -> Stream:
+    """Images of the given rows, ascending: uint8 batches `[n, 3, R, R]`."""
+    return stored(shards, rows, "image", lambda images: decode_images(images).transpose(0, 3, 1, 2))

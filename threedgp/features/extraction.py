@@ -52,11 +52,6 @@ def one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _with_vectors(table: pa.Table, name: str, vectors: np.ndarray, value: pa.DataType) -> pa.Table:
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), value), vectors.shape[1])
-    return table.append_column(name, column)
-
-
 def write_features(
     prepared: ShardFolder,
     extractor: FeatureExtractor,
@@ -76,23 +71,12 @@ def write_features(
         workers: threads. The result depends neither on their number nor on the number of processes.
         group: the processes that share the shards.
     """
-    features_of = pooled_features(extractor)
-
-    def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        table = _with_vectors(rows.drop_columns("image"), "feature", features_of(rows["image"]), pa.float32())
-        return table, NO_REJECTS
-
     about = {"network": extractor.name, "network_identity": extractor.identity}
     writer = ShardWriter(folder, schemas.features(extractor.feature_dim), "features", about)
-    job = ShardwiseJob("features", folder, writer, workers, group=group, chunk_rows=batch_size)
     inputs = [partial(prepared.read, shard, ["id", "label", "image"]) for shard in range(len(prepared))]
-    with one_thread_each():
-        for _ in job.run(inputs, prepared.manifest.rows, work):
-            pass
+    _write_vectors(writer, inputs, prepared.manifest.rows, "feature", extractor, batch_size, workers, group)
     if group.is_main:
-        writer.finish()
-    group.wait()
-    write_statistics(ShardFolder(folder), prepared, extractor.identity, workers, group)
+        write_statistics(ShardFolder(folder), prepared, extractor.identity, workers)
 
 
 def write_embeddings(
@@ -121,25 +105,42 @@ def write_embeddings(
         "embedder_identity": extractor.identity if extractor else "none",
         "embedding_dim": dim,
     }
-    features_of = pooled_features(extractor) if extractor else None
-    wanted = selected.column("id").combine_chunks()
+    ids = selected.column("id").combine_chunks()
     columns = ["id", "image"] if extractor else ["id"]
 
     def rows_of(shard: int) -> pa.Table:
         rows = prepared.read(shard, columns)
-        return rows.filter(pc.is_in(rows["id"], value_set=wanted))
-
-    def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        table = rows.select(["id"])
-        if features_of:
-            table = _with_vectors(table, "embedding", features_of(rows["image"]).astype(np.float16), pa.float16())
-        return table, NO_REJECTS
+        return rows.filter(pc.is_in(rows["id"], value_set=ids))
 
     writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
-    job = ShardwiseJob("embed", folder, writer, workers, group=group, chunk_rows=batch_size)
     inputs = [partial(rows_of, shard) for shard in range(len(prepared))]
+    _write_vectors(writer, inputs, len(ids), "embedding", extractor, batch_size, workers, group)
+
+
+def _write_vectors(
+    writer: ShardWriter,
+    inputs: list[Callable[[], pa.Table]],
+    total: int,
+    name: str,
+    extractor: FeatureExtractor | None,
+    batch_size: int,
+    workers: int,
+    group: ProcessGroup,
+) -> None:
+    """Write shards in which a column `name` of features, of the type in the schema, replaces the images."""
+    features_of = pooled_features(extractor) if extractor else None
+
+    def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        table = rows.select([column for column in rows.column_names if column != "image"])
+        if features_of:
+            kind = writer.schema.field(name).type
+            vectors = features_of(rows["image"]).astype(kind.value_type.to_pandas_dtype())
+            table = table.append_column(name, pa.FixedSizeListArray.from_arrays(vectors.ravel(), kind.list_size))
+        return table, NO_REJECTS
+
+    job = ShardwiseJob(writer.kind, writer.folder, writer, workers, group=group, chunk_rows=batch_size)
     with one_thread_each():
-        for _ in job.run(inputs, len(wanted), work):
+        for _ in job.run(inputs, total, work):
             pass
     if group.is_main:
         writer.finish()

@@ -26,8 +26,8 @@ class Moments:
         """Moments of the rows of `features` `[N, D]`, N >= 1."""
         features = np.asarray(features, dtype=np.float64)
         mean = features.mean(axis=0)
-        centred = features - mean
-        return cls(len(features), mean, centred.T @ centred)
+        centered = features - mean
+        return cls(len(features), mean, centered.T @ centered)
 
     def __add__(self, other: Moments) -> Moments:
         # Chan, Golub and LeVeque (1983): unlike sums of squares, differences of means do not suffer from cancellation.

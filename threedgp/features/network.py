@@ -1,7 +1,8 @@
 """The interface of all feature networks, and the registry that finds them by name.
 
-Each module `threedgp.features.networks.NAME` declares one function `NETWORK` that builds the network from `Settings`.
-Names without a module are models of timm (`_timm`). Only the module that is asked for is imported.
+Each module `threedgp.features.networks.NAME` declares `NETWORK`, which takes the arguments of `build_extractor` and
+returns a `FeatureExtractor`. Names without a module are models of timm (`_timm`). Only the module that is asked for is
+imported.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from threedgp.config import EmbedConfig, FeaturesConfig
 from threedgp.config.choices import names
 
 SAME_NETWORK = {"tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_lite0.in1k": "efficientnet_lite0"}
@@ -44,19 +46,6 @@ class FeatureExtractor(Protocol):
         ...
 
 
-class Settings(NamedTuple):
-    """What a network is built from."""
-
-    name: str
-    """As in the settings."""
-    input_size: int
-    weights: str | None
-    """Path, URL or hub id; None = the default weights."""
-    device: torch.device
-    mirror: str | None
-    """Folder or URL where weights are looked for first."""
-
-
 def build_extractor(
     network: str,
     *,
@@ -65,7 +54,14 @@ def build_extractor(
     device: torch.device | str = "cpu",
     mirror: str | None = None,
 ) -> FeatureExtractor:
-    """Build the network that ``params.yaml`` calls `network`; the other arguments are those of `Settings`.
+    """Build the network that ``params.yaml`` calls `network`.
+
+    Args:
+        network: a module of `threedgp.features.networks` or a model of timm.
+        input_size: side of the images that it sees, in pixels, if it takes several sizes.
+        weights: path, URL or hub id; None = the default weights.
+        device: where it runs.
+        mirror: folder or URL where weights are looked for first.
 
     Raises:
         UserError: the weights are missing or do not fit, or there is no such network.
@@ -77,7 +73,15 @@ def build_extractor(
         build = importlib.import_module(f"threedgp.features.networks.{network}").NETWORK
     else:
         from threedgp.features.networks._timm import NETWORK as build
-    return build(Settings(network, input_size, weights, device, mirror))
+    return build(network, input_size=input_size, weights=weights, device=device, mirror=mirror)
+
+
+def configured_extractor(
+    settings: FeaturesConfig | EmbedConfig, device: torch.device, mirror: str | None
+) -> FeatureExtractor:
+    """Build the network of section `features` or `embed`, see `build_extractor`."""
+    size, weights = settings.input_size, settings.weights
+    return build_extractor(settings.network, input_size=size, weights=weights, device=device, mirror=mirror)
 
 
 def same_network(first: str, second: str) -> bool:

@@ -73,7 +73,7 @@ def class_scores(
         real_distance = mean_distance(real, device)
         if real_distance == 0:  # copies of one image
             continue
-        recall = precision_recall(fake, real, device).recall
+        recall = precision_recall(fake, real, device)[1]
         result.append(ClassScore(int(label), count, recall, mean_distance(fake, device) / real_distance))
     return result
 

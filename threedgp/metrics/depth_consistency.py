@@ -12,6 +12,19 @@ MIN_DEVIATION = 1e-6
 """A map whose deviation is a smaller fraction of its largest value counts as flat."""
 
 
+def unit_maps(depth: np.ndarray) -> np.ndarray:
+    """Maps `[N, ...]` with mean 0 and norm 1, float64 `[N, D]`; flat maps become 0.
+
+    The product of two rows is Pearson's correlation.
+    """
+    rows = np.asarray(depth, dtype=np.float64).reshape(len(depth), -1)
+    largest = np.abs(rows).max(axis=1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(rows, axis=1)
+    has_shape = norm > MIN_DEVIATION * largest * np.sqrt(rows.shape[1])
+    return rows / np.where(has_shape, norm, np.inf)[:, None]
+
+
 def aligned_error(depth: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Root mean square residual of the best fit a * depth + b, a >= 0, to the target, over the target's deviation.
 
@@ -25,14 +38,9 @@ def aligned_error(depth: np.ndarray, target: np.ndarray) -> np.ndarray:
     Returns:
         float64 `[N]`; NaN where the target is flat.
     """
-    maps = [np.asarray(values, dtype=np.float64).reshape(len(values), -1) for values in (depth, target)]
-    largest = [np.abs(values).max(axis=1) for values in maps]
-    maps = [values - values.mean(axis=1, keepdims=True) for values in maps]
-    deviations = [np.sqrt(np.square(values).mean(axis=1)) for values in maps]
-    flat = [deviation <= MIN_DEVIATION * bound for deviation, bound in zip(deviations, largest, strict=True)]
-    scale = np.where(flat[0] | flat[1], 1.0, deviations[0] * deviations[1])
-    correlation = np.where(flat[0], 0.0, (maps[0] * maps[1]).mean(axis=1) / scale)
-    return np.where(flat[1], np.nan, np.sqrt(1 - correlation.clip(0, 1) ** 2))
+    targets = unit_maps(target)
+    correlation = (unit_maps(depth) * targets).sum(axis=1).clip(0, 1)
+    return np.where(targets.any(axis=1), np.sqrt(1 - correlation**2), np.nan)
 
 
 def measure(axis_depth: Iterable[np.ndarray], estimated_depth: Iterable[np.ndarray]) -> float:

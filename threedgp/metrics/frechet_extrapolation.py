@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from threedgp.features.moments import Moments
@@ -15,16 +13,7 @@ MIN_FRACTION = 0.1
 """Size of the smallest subset, as a fraction of the images; the authors go from 5,000 to 50,000."""
 
 
-class Extrapolation(NamedTuple):
-    """The line fitted to distances of subsets over 1 / N."""
-
-    distance: float
-    """Limit for N to infinity, without the bias of small sets."""
-    bias: float
-    """Excess of the distance of all available images over that limit."""
-
-
-def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int = 0) -> Extrapolation:
+def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int = 0) -> tuple[float, float]:
     """Frechet distance from `statistics`, extrapolated to infinitely many images.
 
     The expected distance is linear in 1 / N up to terms of higher order. Its slope differs between generators, so that
@@ -34,13 +23,17 @@ def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int =
         features: of generated images in any order, float32 `[N, D]`.
         statistics: of the real set, taken as exact.
         seed: of the subsets, which are drawn independently.
+
+    Returns:
+        the limit for N to infinity, without the bias of small sets, and the excess over it of the distance of all N
+        images.
     """
     rng = np.random.default_rng(seed)
     counts = np.linspace(max(round(MIN_FRACTION * len(features)), 2), len(features), NUM_SUBSETS).astype(int)
     subsets = (features[rng.choice(len(features), count, replace=False)] for count in counts)
     distances = [frechet_distance(Moments.of(subset), statistics) for subset in subsets]
     slope, intercept = np.polyfit(1 / counts, distances, 1)
-    return Extrapolation(float(intercept), float(slope / len(features)))
+    return float(intercept), float(slope / len(features))
 
 
 METRIC = Metric(

@@ -7,20 +7,22 @@ import torch
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
 from threedgp.metrics._declaration import UNTRAINED, Metric, Value
-from threedgp.metrics.kernel import Spread
 
 NUM_SPLITS = 10
 
 
-def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> Spread:
+def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> tuple[float, float]:
     """exp(mean KL divergence of p(class | image) from p(class)): between 1 and the number of classes.
 
     Args:
         logits: float32 `[N, K]`, N >= `splits`; without bias in the published score.
         splits: number of equal random parts that are scored separately.
+
+    Returns:
+        mean and standard deviation over splits.
     """
     values = isc_features_to_metric(torch.from_numpy(logits), splits=splits)
-    return Spread(values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD])
+    return values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD]
 
 
 METRIC = Metric(

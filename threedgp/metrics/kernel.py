@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
@@ -13,16 +11,9 @@ from threedgp.metrics._declaration import OTHER_HALF, UNTRAINED, Metric, Value
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 
 
-class Spread(NamedTuple):
-    """Mean and standard deviation over subsets or splits."""
-
-    mean: float
-    std: float
-
-
 def kernel_distance(
     fakes: np.ndarray, reals: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE
-) -> Spread:
+) -> tuple[float, float]:
     """Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
     Values of sets of different sizes are comparable; between equal distributions the value scatters around 0.
@@ -31,12 +22,15 @@ def kernel_distance(
         fakes, reals: float32 `[N, D]` and `[M, D]`.
         subsets: number of random subsets of both sets over which distances are averaged.
         subset_size: images per subset, at most the size of the smaller set.
+
+    Returns:
+        mean and standard deviation over subsets.
     """
     size = min(subset_size, len(fakes), len(reals))
     values = kid_features_to_metric(
         torch.from_numpy(fakes), torch.from_numpy(reals), kid_subsets=subsets, kid_subset_size=size, verbose=False
     )
-    return Spread(values[KEY_METRIC_KID_MEAN], values[KEY_METRIC_KID_STD])
+    return values[KEY_METRIC_KID_MEAN], values[KEY_METRIC_KID_STD]
 
 
 METRIC = Metric(

@@ -7,8 +7,8 @@ the score of real images, each compared with the training set without itself. Mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,23 +24,6 @@ MAX_QUERIES = 2048
 NUM_SHOWN, NUM_NEIGHBORS_SHOWN = 8, 5
 """Images closest to the training set that are shown, and training images beside each."""
 
-Rows = Callable[[], Iterable[np.ndarray]]
-"""Features of the training set, batches `[n, D]`; every call starts again. Row numbers count through the batches."""
-
-
-class TrainingSet(Protocol):
-    """The training set as the network of `features` sees it."""
-
-    def __len__(self) -> int: ...
-
-    def batches(self) -> Iterable[np.ndarray]:
-        """Features, float32 `[n, D]`."""
-        ...
-
-    def images(self, rows: np.ndarray) -> np.ndarray:
-        """Images of rows `[N, k]`, uint8 `[N, k, 3, R, R]`."""
-        ...
-
 
 class Neighbors(NamedTuple):
     """The nearest rows, nearest first."""
@@ -51,35 +34,30 @@ class Neighbors(NamedTuple):
     """Euclidean, float64 `[N, k]`."""
 
 
-def nearest(queries: np.ndarray, training: Rows, k: int, *, device: torch.device | str = "cpu") -> Neighbors:
-    """The `k` nearest rows of the training set, which is read in blocks; of equally near rows the first.
+def nearest(queries: np.ndarray, training: np.ndarray, k: int, *, device: torch.device | str = "cpu") -> Neighbors:
+    """The `k` nearest rows of the training set; of equally near rows the first.
 
     Args:
         queries: float32 `[N, D]`.
-        training: at least `k` rows.
+        training: float32 `[M, D]`, M >= k.
         device: where distances are computed.
     """
     points = torch.from_numpy(queries).to(device)
     center = points.mean(dim=0)
     num_candidates = k + NUM_SPARE
     distances, rows = np.empty((len(queries), 0)), np.empty((len(queries), 0), np.int64)
-    first = 0
-    for batch in training():
-        for start in range(0, len(batch), BLOCK):
-            block = batch[start : start + BLOCK]
-            approximate = torch.cdist(points - center, torch.tensor(block, device=device) - center)
-            near = approximate.topk(min(num_candidates, len(block)), largest=False).indices.cpu().numpy()
-            exact = np.stack(
-                [
-                    np.linalg.norm(block[candidates].astype(np.float64) - query, axis=1)
-                    for query, candidates in zip(queries, near, strict=True)
-                ]
-            )
-            distances = np.concatenate([distances, exact], axis=1)
-            rows = np.concatenate([rows, first + near], axis=1)
-            order = np.lexsort((rows, distances))[:, :num_candidates]
-            distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
-            first += len(block)
+    for start in range(0, len(training), BLOCK):
+        block = training[start : start + BLOCK]
+        approximate = torch.cdist(points - center, torch.tensor(block, device=device) - center)
+        near = approximate.topk(min(num_candidates, len(block)), largest=False).indices.cpu().numpy()
+        exact = [
+            np.linalg.norm(block[candidates].astype(np.float64) - query, axis=1)
+            for query, candidates in zip(queries, near, strict=True)
+        ]
+        distances = np.concatenate([distances, np.stack(exact)], axis=1)
+        rows = np.concatenate([rows, start + near], axis=1)
+        order = np.lexsort((rows, distances))[:, :num_candidates]
+        distances, rows = np.take_along_axis(distances, order, 1), np.take_along_axis(rows, order, 1)
     return Neighbors(rows[:, :k], distances[:, :k])
 
 
@@ -96,17 +74,17 @@ class Authenticity(NamedTuple):
 
 def authenticity(
     queries: np.ndarray,
-    training: Rows,
+    training: np.ndarray,
     k: int = 1,
     *,
     own: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> Authenticity:
-    """Compare images with the training set, which is read twice and has at least k + 2 rows.
+    """Compare images with the training set.
 
     Args:
         queries: features of the images, float32 `[N, D]`.
-        training: features by the same network.
+        training: features by the same network, float32 `[M, D]`, M >= k + 2.
         k: number of neighbors of each image to return.
         own: `[N]`, row of each image in the training set itself. The row is left out, so that the image is compared
             as if it were new.
@@ -115,7 +93,7 @@ def authenticity(
     own = np.full(len(queries), -1) if own is None else own
     found = _without(nearest(queries, training, k + 1, device=device), own[:, None], k)
     owners, place = np.unique(found.rows[:, 0], return_inverse=True)
-    neighbors = nearest(take_rows(training, owners), training, 3, device=device)
+    neighbors = nearest(training[owners], training, 3, device=device)
     neighbors = Neighbors(neighbors.rows[place], neighbors.distances[place])
     radius = _without(neighbors, np.stack([owners[place], own], axis=1), 1).distances[:, 0]
     distance = found.distances[:, 0]
@@ -130,38 +108,30 @@ def _without(found: Neighbors, excluded: np.ndarray, k: int) -> Neighbors:
     return Neighbors(np.take_along_axis(found.rows, order, 1), np.take_along_axis(found.distances, order, 1))
 
 
-def take_rows(training: Rows, rows: np.ndarray) -> np.ndarray:
-    """The given rows, in ascending order, in one array."""
-    taken, first = [], 0
-    for batch in training():
-        inside = rows[(rows >= first) & (rows < first + len(batch))] - first
-        taken.append(batch[inside])
-        first += len(batch)
-    return np.concatenate(taken)
-
-
 def measure(
     features: Mapping[str, np.ndarray],
     images: Mapping[str, Batches],
-    training: TrainingSet,
+    training_features: np.ndarray,
+    training_images: Callable[[np.ndarray], np.ndarray],
     seed: int,
     device: torch.device | str,
 ) -> Measured:
     """Authenticity and smallest closeness of generated and of training images, and a picture of the closest ones."""
-    k = min(NUM_NEIGHBORS_SHOWN, len(training) - 3)
+    num_training = len(training_features)
+    k = min(NUM_NEIGHBORS_SHOWN, num_training - 3)
     if k < 1:
         return Measured({}, {})
     queries = features[MODEL][:MAX_QUERIES]
-    found = authenticity(queries, training.batches, k, device=device)
-    own = np.sort(np.random.default_rng(seed).permutation(len(training))[:MAX_QUERIES])
-    real = authenticity(take_rows(training.batches, own), training.batches, own=own, device=device)
+    found = authenticity(queries, training_features, k, device=device)
+    own = np.sort(np.random.default_rng(seed).permutation(num_training)[:MAX_QUERIES])
+    real = authenticity(training_features[own], training_features, own=own, device=device)
     numbers = {
         name: (float(one.authentic.mean()), float(one.closeness.min()))
         for name, one in ((MODEL, found), ("real", real))
     }
     closest = np.argsort(found.closeness, kind="stable")[:NUM_SHOWN]
     generated = images[MODEL].head(len(queries))[closest]
-    shown = np.concatenate([generated[:, None], training.images(found.nearest.rows[closest])], axis=1)
+    shown = np.concatenate([generated[:, None], training_images(found.nearest.rows[closest])], axis=1)
     sheet = np.concatenate(np.concatenate(shown.transpose(1, 0, 2, 3, 4), axis=-1), axis=-2)
     return Measured(numbers, {"neighbors.png": sheet.transpose(1, 2, 0)})
 
@@ -184,7 +154,7 @@ METRIC = Metric(
             better=None,
         ),
     ),
-    needs=("features", "images", "training", "seed", "device"),
+    needs=("features", "images", "training_features", "training_images", "seed", "device"),
     function=measure,
     jointly=True,
 )

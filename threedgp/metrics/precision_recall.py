@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
@@ -16,19 +14,12 @@ BLOCK = 10000
 """Images whose distances to all others are held in memory at once."""
 
 
-class PrecisionRecall(NamedTuple):
-    """Fractions of images."""
-
-    precision: float
-    """Of generated images inside a ball of a real one."""
-    recall: float
-    """Of real images inside a ball of a generated one."""
-
-
 def precision_recall(
     fakes: np.ndarray, reals: np.ndarray, device: torch.device | str = "cpu", *, block: int = BLOCK
-) -> PrecisionRecall:
-    """Precision and recall. Both depend on the sizes of the sets, so compare equal sizes only.
+) -> tuple[float, float]:
+    """Precision and recall: fractions of generated images inside a ball of a real one, and the other way round.
+
+    Both depend on the sizes of the sets, so compare equal sizes only.
 
     Args:
         fakes, reals: float32 `[N, D]` and `[M, D]`, N and M above `NEIGHBORHOOD`.
@@ -43,7 +34,7 @@ def precision_recall(
         save_cpu_ram=True,
         verbose=False,
     )
-    return PrecisionRecall(values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL])
+    return values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL]
 
 
 METRIC = Metric(

@@ -9,7 +9,7 @@ takes any number of channels, and compares texture and structure, not meaning.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -39,11 +39,6 @@ def levels(resolution: int) -> list[int]:
     return result
 
 
-def num_steps(resolution: int, num_sets: int, count: int) -> int:
-    """Images, counted once per level, that `sliced_wasserstein` reports to `advance` for `num_sets` sets."""
-    return len(levels(resolution)) * (1 + num_sets) * count
-
-
 def pyramid_level(image: np.ndarray, steps: int, last: bool) -> np.ndarray:
     """Level `steps` of the Laplacian pyramid of a float32 image `[R, R, C]`; the last keeps its low frequencies."""
     shape = (image.shape[0] >> steps, image.shape[1] >> steps, image.shape[2])
@@ -54,21 +49,11 @@ def pyramid_level(image: np.ndarray, steps: int, last: bool) -> np.ndarray:
     return image.reshape(shape)  # OpenCV drops a single channel
 
 
-def _first(images: Images, count: int) -> Iterator[np.ndarray]:
-    """The first `count` images, one by one."""
-    found = 0
-    for image in islice((image for batch in images for image in batch), count):
-        found += 1
-        yield image
-    if found < count:
-        raise ValueError(f"{count} images are to be compared, but a set has only {found}")
-
-
 def descriptors(images: Images, count: int, steps: int, last: bool, seed: int) -> np.ndarray:
     """Normalized patches of one level: float32 `[count * 128, 49 * C]`, each with its channels last."""
     rng = np.random.default_rng([seed, steps])
     result, sums, largest = np.empty(0), np.zeros(0), 0.0
-    for index, image in enumerate(_first(images, count)):
+    for index, image in enumerate(islice((image for batch in images for image in batch), count)):
         image = np.ascontiguousarray(image.transpose(1, 2, 0), dtype=np.float32)
         level = pyramid_level(image, steps, last)
         if index == 0:
@@ -112,13 +97,11 @@ def sliced_wasserstein(
     Args:
         reference: batches of the set with which all are compared.
         sets: batches of the other sets, of the same shape.
-        count: images taken from the start of every set. Memory: 0.4 MB per image at any resolution, 0.8 GB for 2,048.
+        count: images taken from the start of every set, which must have as many. Memory: 0.4 MB per image at any
+            resolution, 0.8 GB for 2,048.
         seed: of patches and directions. All sets are cut at the same positions, so the distance of a set from itself
             is 0.
-        advance: called with numbers of processed images, `num_steps` in total.
-
-    Raises:
-        ValueError: a set has fewer than `count` images.
+        advance: called with numbers of processed images, each counted once per level and set.
     """
     pyramid = levels(next(iter(reference)).shape[-1])
     total = dict.fromkeys(sets, 0.0)
@@ -149,7 +132,7 @@ def measure(
 ) -> dict[str, float]:
     """Distance of every set from the reference, from equally many images of each, at most `max_count`."""
     count = min(len(reference), *map(len, sets.values()), *([max_count] if max_count else []))
-    total = num_steps(next(iter(reference)).shape[-1], len(sets), count)
+    total = len(levels(next(iter(reference)).shape[-1])) * (1 + len(sets)) * count
     with progress(label, total) as bar:
         return sliced_wasserstein(reference, sets, count=count, seed=seed, advance=bar.advance)
 

@@ -1,4 +1,4 @@
-"""The network knows what is in photographs that ship with scikit-learn and scikit-image."""
+"""The network classifies photographs that ship with scikit-learn and scikit-image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from threedgp.features.network import build_extractor
-from threedgp.features.networks.efficientnet_lite0 import EfficientNetLite0, load_network
+from threedgp.features.networks.efficientnet_lite0 import load_network
 from threedgp.runtime.errors import UserError
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
@@ -39,7 +39,7 @@ def photograph(file: Path) -> torch.Tensor:
     ],
     ids=lambda value: value.stem if isinstance(value, Path) else "",
 )
-def test_recognises_photographs(extractor, file, classes):
+def test_classifies_photographs(extractor, file, classes):
     from timm.data import ImageNetInfo
 
     features = extractor(photograph(file))
@@ -49,10 +49,11 @@ def test_recognises_photographs(extractor, file, classes):
 
 def test_shapes_and_independence_of_batch(extractor):
     images = torch.randint(0, 256, (5, 3, 40, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    together = EfficientNetLite0(32)(images)
+    network = build_extractor("efficientnet_lite0", input_size=32)
+    together = network(images)
     assert together.pooled.shape == (5, 1280)
     assert together.logits.shape == (5, 1000)
-    alone = EfficientNetLite0(32)(images[3:4])
+    alone = network(images[3:4])
     # Convolutions of other batch sizes add in another order: some 1e-6 of values about 1.
     torch.testing.assert_close(together.pooled[3:4], alone.pooled, rtol=1e-4, atol=1e-5)
 

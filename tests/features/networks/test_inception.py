@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from threedgp.features.network import build_extractor
-from threedgp.features.networks import inception
+from threedgp.features.networks import _fidelity, inception
 from threedgp.fetch.retry import RetryPolicy
 from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
 
 
-def test_without_a_network_one_sentence_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
-    """The usual address leads nowhere, as on a machine that is offline."""
+def test_offline_error_names_the_file_and_its_place(tmp_path, monkeypatch):
+    """The default URL cannot be reached, as on a machine that is offline."""
     monkeypatch.setattr(inception, "WEIGHTS", replace(inception.WEIGHTS, url="http://127.0.0.1:9/weights.pth"))
-    monkeypatch.setattr(inception, "find_weights", partial(find_weights, policy=RetryPolicy(max_attempts=1)))
+    monkeypatch.setattr(_fidelity, "find_weights", partial(find_weights, policy=RetryPolicy(max_attempts=1)))
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"^features\.weights: ") as error:
         build_extractor("inception", input_size=299)
@@ -29,12 +29,12 @@ def test_without_a_network_one_sentence_says_what_to_fetch_and_where_to_put_it(t
     assert "\n" not in sentence
 
 
-def test_a_missing_file_is_named():
+def test_missing_file_is_named():
     with pytest.raises(UserError, match=r"^features\.weights: nowhere/weights\.pth does not exist"):
         build_extractor("inception", input_size=299, weights="nowhere/weights.pth")
 
 
-def test_another_file_is_refused_before_it_is_read(tmp_path):
+def test_other_file_is_refused_before_it_is_read(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(b"something else")
     with pytest.raises(UserError, match=r"^features\.weights: .*weights\.pth.*another"):
@@ -43,7 +43,7 @@ def test_another_file_is_refused_before_it_is_read(tmp_path):
 
 @pytest.mark.parametrize("by_address", [False, True])
 def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch, by_address):
-    """With made-up weights, for the real ones are not shipped."""
+    """With random weights, because the published ones are not shipped."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Theirs
 
     file = tmp_path / "weights.pth"

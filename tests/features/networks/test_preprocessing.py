@@ -1,4 +1,4 @@
-"""Pictures reach a network as timm's own pipeline, which is made of Pillow, would bring them there."""
+"""Preprocessing against timm's own pipeline, which uses Pillow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def by_timm(model: torch.nn.Module, size: int, pictures: torch.Tensor) -> torch.
 
 @pytest.mark.parametrize("size", [24, 32, 224])
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit"])  # bilinear, bicubic; two means
-def test_pictures_are_those_of_timm(name, size):
+def test_preprocessing_is_that_of_timm(name, size):
     model = timm.create_model(name)
     ours = Preprocessing.of(model, size)
     theirs = by_timm(model, size, PICTURES)
@@ -33,12 +33,12 @@ def test_pictures_are_those_of_timm(name, size):
     assert bytes_apart.abs().mean() < 0.02
 
 
-def test_a_picture_of_the_right_size_keeps_every_pixel():
+def test_image_of_the_right_size_keeps_every_pixel():
     ours = Preprocessing(40, 1.0, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     torch.testing.assert_close(ours(PICTURES), PICTURES / 127.5 - 1, rtol=0, atol=1e-6)
 
 
-def test_all_of_it_is_named():
+def test_identity_names_every_setting():
     one = Preprocessing(40, 0.875, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
     assert one.identity == "bicubic40-crop0.875-mean0.5,0.4,0.3-std0.2,0.2,0.2"
 

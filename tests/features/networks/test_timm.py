@@ -58,7 +58,7 @@ def test_features_are_those_of_the_plain_pipeline(name, dim, tmp_path):
     assert (features.pooled - theirs).norm() < 1e-2 * scale
 
 
-def test_one_picture_does_not_look_at_another(tmp_path):
+def test_features_do_not_depend_on_the_batch(tmp_path):
     random_weights("test_resnet", tmp_path / "weights.pth")
     ours = build_extractor("test_resnet", input_size=SIZE, weights=str(tmp_path / "weights.pth"))
     together, alone = ours(PICTURES).pooled, torch.cat([ours(picture[None]).pooled for picture in PICTURES])
@@ -80,13 +80,13 @@ def test_identity_names_network_weights_and_preprocessing(tmp_path):
     assert identities[0].endswith("-bilinear32-crop0.95-mean0.5,0.5,0.5-std0.5,0.5,0.5")
 
 
-def test_a_size_that_the_network_cannot_take(tmp_path):
+def test_unsupported_input_size(tmp_path):
     random_weights("test_vit", tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"^embed.*test_vit"):
         build_extractor("test_vit", input_size=8, weights=str(tmp_path / "weights.pth"))
 
 
-def test_positions_are_stretched_to_another_size(tmp_path):
+def test_positions_are_interpolated_to_another_size(tmp_path):
     model = random_weights("test_vit", tmp_path / "weights.pth")  # made for 160 pixels
     ours = build_extractor("test_vit", input_size=96, weights=str(tmp_path / "weights.pth"))
     torch.manual_seed(1)

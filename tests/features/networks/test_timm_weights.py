@@ -1,4 +1,4 @@
-"""Weights in any layout find their network; what does not fit is named."""
+"""Weights in any layout are loaded; mismatches are named."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_known_names():
         ("zzzzzzzzzz", ["timm.list_models() names all"]),
     ],
 )
-def test_wrong_names_are_told_with_near_ones(name, parts):
+def test_unknown_names_are_reported_with_similar_ones(name, parts):
     with pytest.raises(UserError, match=r"^embed\.network: ") as error:
         check_name(name)
     assert all(part in str(error.value) for part in parts)
 
 
-def test_the_usual_weights_are_those_that_timm_names(monkeypatch):
+def test_default_weights_are_those_of_timm(monkeypatch):
     asked = []
     monkeypatch.setattr(timm_weights, "find_weights", lambda *given, **how: asked.append((*given, how["key"])))
     weights_file("resnet50.ram_in1k", None)
@@ -63,8 +63,8 @@ def test_the_usual_weights_are_those_that_timm_names(monkeypatch):
         weights_file("resnet10", None)
 
 
-def test_without_a_network_one_sentence_says_what_to_fetch(monkeypatch, tmp_path):
-    """The hub's address leads nowhere, as on a machine that is offline."""
+def test_offline_error_names_the_file(monkeypatch, tmp_path):
+    """The hub cannot be reached, as on a machine that is offline."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -85,14 +85,14 @@ def test_checkpoints_of_training_runs(tmp_path, wrapped):
 
 
 @pytest.mark.parametrize("classes", [0, 7, 1000])
-def test_a_classifier_may_have_any_number_of_classes(tmp_path, classes):
+def test_classifier_may_have_any_number_of_classes(tmp_path, classes):
     tensors = state(num_classes=classes)
     save_file(tensors, tmp_path / "weights.safetensors")
     assert_loaded(tmp_path / "weights.safetensors", tensors)
 
 
 def test_another_layout_is_converted(tmp_path):
-    """That of OpenAI's CLIP, whose names and shapes differ from timm's."""
+    """The layout of OpenAI's CLIP, whose names and shapes differ from timm's."""
     name = "vit_xsmall_patch16_clip_224"
     tensors = state(name)
     names = [
@@ -126,7 +126,7 @@ def test_another_layout_is_converted(tmp_path):
     assert_loaded(tmp_path / "clip.safetensors", tensors, name, 224)
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_mismatched_tensors_are_named(tmp_path):
     tensors, file = state(), tmp_path / "weights.safetensors"
     tensors["surplus"] = tensors.pop("conv1.0.weight")
     tensors["bn1.weight"] = torch.zeros(5)
@@ -157,7 +157,7 @@ class Hostile:
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", pickle.dumps({"w": Hostile()}, protocol=2), b"\x80"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_other_files_do_no_harm(tmp_path, monkeypatch, content, suffix):
+def test_files_without_tensors_are_refused(tmp_path, monkeypatch, content, suffix):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / f"weights{suffix}"
     file.write_bytes(content)

@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from threedgp.features.networks import vgg16
-from threedgp.features.networks.vgg16 import WEIGHTS, Vgg16
+from threedgp.features.network import build_extractor
+from threedgp.features.networks import _fidelity
+from threedgp.features.networks.vgg16 import WEIGHTS
 from threedgp.runtime.errors import UserError
 
 
-def test_another_file_is_refused(tmp_path):
+def test_other_file_is_refused(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_bytes(b"something else")
     with pytest.raises(UserError, match=r"evaluate\.neighbor_weights.*weights\.pth"):
-        Vgg16(str(file))
+        build_extractor("vgg16", input_size=224, weights=str(file))
 
 
 def test_the_weights_are_those_of_torchvision():
     assert WEIGHTS.url.endswith(f"vgg16-{WEIGHTS.checksum.removeprefix('sha256:')[:8]}.pth")
-    assert Vgg16.identity.startswith("vgg16-397923af")
 
 
 def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
-    """With made-up weights of a small classifier, for the real ones are not shipped and have 553 MB."""
+    """With random weights of a small classifier, because the published ones are not shipped and have 553 MB."""
     import torchvision
     from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
@@ -40,10 +40,10 @@ def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):
     torch.manual_seed(0)
     file = tmp_path / "weights.pth"
     torch.save(small().state_dict(), file)
-    monkeypatch.setattr(vgg16, "find_weights", lambda given, **how: file)
+    monkeypatch.setattr(_fidelity, "find_weights", lambda given, **how: file)
     theirs = FeatureExtractorVGG16("made-up", ["fc2_relu"], feature_extractor_weights_path=str(file))
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    found = Vgg16()(images)
+    found = build_extractor("vgg16", input_size=224)(images)
     torch.testing.assert_close(found.pooled, theirs(images)[0], rtol=0, atol=0)
     assert found.pooled.max() > 0
     assert found.logits.shape == (2, 0)

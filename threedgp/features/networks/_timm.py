@@ -12,7 +12,7 @@ import torch
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from threedgp.features.network import Features, Settings
+from threedgp.features.network import Features
 from threedgp.features.networks._preprocessing import Preprocessing
 from threedgp.fetch.hub import HUB
 from threedgp.fetch.weights import find_weights
@@ -29,20 +29,25 @@ class TimmFeatures:
 
     Args:
         network: ``architecture`` or ``architecture.tag``, as timm names it.
-        weights: a local file.
         input_size: side of the images that the network sees, in pixels.
+        weights: path, URL or hub id; None = those that timm names. They are downloaded if they are missing.
         device: where it runs.
+        mirror: folder or URL where weights are looked for first.
 
     Raises:
-        UserError: weights, network and size do not fit each other.
+        UserError: there is no such network or no weights, or weights, network and size do not fit each other.
     """
 
-    def __init__(self, network: str, weights: Path, input_size: int, device: torch.device | str = "cpu") -> None:
-        self.name, self.input_size, self.device = network, input_size, torch.device(device)
+    def __init__(
+        self, network: str, *, input_size: int, weights: str | None, device: torch.device, mirror: str | None
+    ) -> None:
+        check_name(network)
+        file = weights_file(network, weights, mirror)
+        self.name, self.input_size, self.device = network, input_size, device
         # Convolutions on CPUs are fastest in this memory format.
-        self._network = load_network(network, weights, input_size).to(self.device, memory_format=torch.channels_last)
+        self._network = load_network(network, file, input_size).to(device, memory_format=torch.channels_last)
         self._preprocess = Preprocessing.of(self._network, input_size)
-        with weights.open("rb") as stream:
+        with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         self.identity = f"{network}-{digest[:8]}-{self._preprocess.identity}"
         self.feature_dim = self._measure_dim()
@@ -185,11 +190,4 @@ def _converted(network: str, state: State, sizes: dict[str, Any], file: Path, re
     return model.state_dict()
 
 
-def build(settings: Settings) -> TimmFeatures:
-    """Build the network; missing weights are downloaded."""
-    check_name(settings.name)
-    file = weights_file(settings.name, settings.weights, settings.mirror)
-    return TimmFeatures(settings.name, file, settings.input_size, settings.device)
-
-
-NETWORK = build
+NETWORK = TimmFeatures

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.features.network import Features, Settings
+from threedgp.features.network import Features
 from threedgp.features.networks._preprocessing import center_crop
 from threedgp.runtime.errors import UserError
 
@@ -52,10 +52,9 @@ class EfficientNetLite0:
     name = "efficientnet_lite0"
     feature_dim = 1280
 
-    def __init__(self, input_size: int = 224, device: torch.device | str = "cpu") -> None:
-        self.input_size = input_size
+    def __init__(self, network: str, *, input_size: int, device: torch.device, **_) -> None:
+        self.input_size, self.device = input_size, device
         self.identity = f"{self.name}-{WEIGHTS_SHA256[:8]}-bicubic{input_size}"
-        self.device = torch.device(device)
         # Depthwise convolutions on CPUs are fastest in this memory format.
         self._network = load_network(weights_file()).to(self.device, memory_format=torch.channels_last)
 
@@ -71,9 +70,4 @@ class EfficientNetLite0:
         return Features(pooled.float().cpu(), self._network.get_classifier()(pooled).float().cpu())
 
 
-def build(settings: Settings) -> EfficientNetLite0:
-    """Build the network."""
-    return EfficientNetLite0(settings.input_size, settings.device)
-
-
-NETWORK = build
+NETWORK = EfficientNetLite0
