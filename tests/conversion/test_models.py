@@ -142,25 +142,30 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("clamp_mode", "relu", r"clamp_mode is 'relu'"),
+        ("clamp_mode", "relu", r"clamp_mode is 'relu', and our generator only has 'softplus'"),
         ("dataset.white_back", True, r"dataset\.white_back is True"),
         ("bg_model.type", "sphere", r"bg_model\.type is 'sphere'"),
         ("camera_adaptor.adjust.radius", True, r"adjust\.radius is True"),
-        ("camera.origin.radius.std", 0.1, r"origin\.radius\.std"),
-        ("camera.origin.angles.dist", "spherical_uniform", "prior is 'spherical_uniform'.* normal, trunc"),
+        ("camera.origin.radius.std", 0.1, "moves towards and away"),
+        (
+            "camera.origin.angles.dist",
+            "spherical_uniform",
+            r"follow the law 'spherical_uniform'; ours are normal, trunc",
+        ),
         ("camera.fov", {"dist": "normal", "mean": 12.0, "std": 2.0}, r"camera\.fov is normal with a deviation"),
         ("camera.cube_scale", None, r"lack the number camera\.cube_scale"),
         ("num_ray_steps", "${steps}", "lack the number num_ray_steps"),
-        ("num_ray_steps", math.nan, "NaN"),
-        ("num_ray_steps", math.inf, "infinity"),
-        ("camera.origin.angles.dist", ["uniform"], "our generator"),
-        ("camera.origin.angles.dist", {"uniform": 1}, "prior is None"),
-        ("camera.origin.angles.yaw.std", math.nan, "yaw_std"),
+        ("num_ray_steps", math.nan, "num_ray_steps is nan, not a finite number"),
+        ("num_ray_steps", math.inf, "num_ray_steps is inf, not a finite number"),
+        ("num_ray_steps", 10**400, "num_ray_steps is a huge number, not a finite number"),
+        ("camera.origin.angles.dist", ["uniform"], "follow the law a list; ours are"),
+        ("camera.origin.angles.dist", {"uniform": 1}, "follow the law a dict; ours are"),
+        ("camera.origin.angles.yaw.std", math.nan, "yaw_std: Input should be "),
         ("camera.ray", [0.75, 1.25], r"lack the number ray\.start"),
         ("camera.ray.end", 0.1, "0.1 is not greater than ray_start"),
     ],
 )
-def test_unsupported_settings_are_named(
+def test_other_kinds_are_refused_with_a_sentence(
     arrays: dict[str, Tensor], tmp_path: Path, published: Any, key: str, value: Any, words: str
 ) -> None:
     path = _snapshot(tmp_path / "odd.pkl", published, _weights(arrays), _changed(key, value))
@@ -169,38 +174,55 @@ def test_unsupported_settings_are_named(
     assert not (tmp_path / "model").exists()
 
 
-def test_unsupported_parameters_are_named(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+def test_odd_parameters_are_refused_with_a_sentence(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     weights = _weights(arrays)
     more = weights | {"synthesis.tri_plane_mlp.model.2.weight": torch.zeros(4, 16)}
     fewer = {name: tensor for name, tensor in weights.items() if name != "synthesis.tri_plane_mlp.model.1.bias"}
-    wider = weights | {"synthesis.tri_plane_decoder.b8.conv1.bias": torch.zeros(20)}
-    # Parameters of this w would take 256 GiB.
-    huge = weights | {"mapping.w_avg": torch.zeros(1 << 18), "mapping.fc0.weight": torch.zeros(1, 1 << 19)}
-    for unsupported, words in (
-        (more, r"synthesis\.tri_plane_mlp\.model\.2\.weight"),
-        (fewer, r"decoder\.output\.bias"),
+    wider = dict(weights)
+    wider["synthesis.tri_plane_decoder.b8.conv1.bias"] = torch.zeros(20)
+    for odd, words in (
+        (more, r"model\.2\.weight' is no parameter of a published 3DGP generator"),
+        (fewer, r"are not those of our generator: .*decoder\.output\.bias"),
         (wider, r"are not min\(cbase / resolution, cmax\)"),
-        (huge, "size mismatch"),
-        (weights | {"mapping.w_avg": torch.zeros(())}, "our generator"),
-        (weights | {"mapping.embed.weight": torch.zeros(0, 1 << 40)}, "our generator"),
-        ({"mapping.w_avg": torch.zeros(4)}, "our generator"),
+        (weights | {"mapping.w_avg": torch.zeros(())}, r"w_average has shape \[\], not 1 positive sizes"),
+        # Parameters of this w would take 256 GiB.
+        (
+            weights | {"mapping.w_avg": torch.zeros(1 << 18), "mapping.fc0.weight": torch.zeros(1, 1 << 19)},
+            "are not those of our generator: .*size mismatch",
+        ),
+        (weights | {"mapping.embed.weight": torch.zeros(0, 1 << 40)}, r"embed\.linear\.weight has shape \[0, "),
+        (
+            weights | {"synthesis.depth_adaptor.layers.0.weight": torch.zeros(1)},
+            r"depth_adaptor\.layers\.0\.weight has shape \[1\], not 4",
+        ),
+        (
+            weights | {"synthesis.camera_adaptor.origin_adaptor.main.0.weight": torch.zeros(())},
+            "settings or parameters are not those of a generator",
+        ),
+        ({"mapping.w_avg": torch.zeros(4)}, "its generator has no parameters of blocks"),
     ):
-        with pytest.raises(UserError, match=rf"odd\.pkl: .*{words}"):
-            convert_snapshot(_snapshot(tmp_path / "odd.pkl", published, unsupported, SETTINGS), tmp_path / "model")
-        assert not (tmp_path / "model").exists()
+        with pytest.raises(UserError, match=words):
+            convert_snapshot(_snapshot(tmp_path / "odd.pkl", published, odd, SETTINGS), tmp_path / "model")
 
 
-def test_number_of_images_is_read_from_either_place(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+def test_settings_within_themselves_are_no_settings(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
+    settings = copy.deepcopy(SETTINGS)
+    settings["camera"]["origin"]["angles"] = settings
+    with pytest.raises(UserError, match="follow the law None"):
+        convert_snapshot(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), settings), tmp_path / "model")
+
+
+def test_images_are_counted_in_either_place(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     path = _snapshot(tmp_path / "a.pkl", published, _weights(arrays), SETTINGS, cur_nimg=3000)
     convert_snapshot(path, tmp_path / "model")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["kimg"] == 3
-    for value in ("abc", None, 10**400, [1]):
-        _snapshot(path, published, _weights(arrays), SETTINGS, stats={"cur_nimg": value})
-        with pytest.raises(UserError, match=r"a\.pkl: "):
+    for value, words in (("abc", "'abc'"), (None, "None"), (-1, "-1"), (10**400, "a huge number"), ([1], "a list")):
+        _snapshot(path, published, {}, SETTINGS, stats={"cur_nimg": value})
+        with pytest.raises(UserError, match=rf"a\.pkl: its cur_nimg is {words}, not a number of images"):
             convert_snapshot(path, tmp_path / "other")
 
 
-def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_model_is_not_overwritten(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
     with pytest.raises(UserError, match="already holds a model"):
         convert_snapshot(tmp_path / "any.pkl", tmp_path)

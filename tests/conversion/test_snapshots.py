@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from threedgp.conversion.snapshots import Plain, network_tensors, read_snapshot
+from threedgp.conversion.snapshots import Network, Plain, network_tensors, read_snapshot
 from threedgp.runtime.errors import UserError
 
 
@@ -46,8 +46,8 @@ def test_networks_become_tensors_by_name(tmp_path: Path, published: Any) -> None
     assert torch.equal(tensors["scale"], half)
     assert torch.equal(tensors["w_avg"], torch.arange(6.0).reshape(2, 3).t())
     assert torch.equal(tensors["layers.0.weight"], listed[0].weight)
-    assert content["G_ema"]["cfg"] == {"resolution": 256, "nested": {"kind": "3dgp"}}
-    assert content["G_ema"]["scalar"] == 2.5
+    assert content["G_ema"]["state"]["cfg"] == {"resolution": 256, "nested": {"kind": "3dgp"}}
+    assert content["G_ema"]["state"]["scalar"] == 2.5
 
 
 class _Call:
@@ -101,15 +101,15 @@ def _legacy(root: Any) -> bytes:
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_everything_that_a_published_file_holds_is_read(tmp_path: Path, published: Any, protocol: int) -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.Adam([parameter], lr=0.1)
+    optimiser = torch.optim.Adam([parameter], lr=0.1)
     parameter.sum().backward()
-    optimizer.step()
+    optimiser.step()
     network = published("Generator", _state({"weight": parameter.detach()}))
     labels = np.arange(6, dtype=np.int64).reshape(2, 3).T
     vis = published.easy_dict(grid_c=labels, grid_z=labels.astype(">f4"), empty=np.zeros((4, 0), np.float32))
     vis.camera = published.tensor_group(angles=torch.zeros(2, 3), fov=torch.zeros(2, 0))
     content = {
-        "G": network, "D": published("Discriminator", _state()), "G_ema": network, "G_opt": optimizer,
+        "G": network, "D": published("Discriminator", _state()), "G_ema": network, "G_opt": optimiser,
         "D_opt": torch.optim.SGD([parameter]), "augment_pipe": published("AugmentPipe", _state()), "vis": vis,
         "pl_mean": torch.zeros([]), "stats": {"cur_nimg": np.int64(9), "cur_tick": 3, "augment_p": np.float32(0.5)},
         "training_set_kwargs": published.easy_dict(path="data", names={"a"}),
@@ -124,30 +124,98 @@ def test_everything_that_a_published_file_holds_is_read(tmp_path: Path, publishe
     assert torch.equal(read["G_opt"]["param_groups"][0]["params"][0], parameter)
 
 
-def test_arrays_of_objects_cannot_smuggle_functions(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.pkl: refused .*system"):
-        read_snapshot(_write(tmp_path / "a.pkl", {"vis": np.array([os.system], dtype=object)}))
+def _array(name: str, shape: tuple[int, ...], data: bytes) -> Any:
+    class Array(np.ndarray):
+        def __reduce__(self) -> Any:
+            call, _, _ = super().__reduce__()
+            return call, (np.ndarray, (0,), b"b"), (1, shape, np.dtype(name), False, data)
+
+    return np.zeros(0).view(Array)
 
 
-@pytest.mark.parametrize("size", [(1 << 20,), (1 << 70,), (-1,)])
-def test_tensors_larger_than_their_storage_are_refused(tmp_path: Path, published: Any, size: Any) -> None:
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (_array("f4", (1 << 40,), b"1234"), "a NumPy array of another size than its data"),
+        (_array("f4", (-1,), b"1234"), "a NumPy array of another size than its data"),
+        (np.array([os.system], dtype=object), "not of plain numbers"),
+        (np.array(["text"]), "not of plain numbers"),
+    ],
+    ids=["large", "negative", "objects", "text"],
+)
+def test_odd_arrays_are_refused(tmp_path: Path, array: Any, words: str) -> None:
+    with pytest.raises(UserError, match=rf"a\.pkl: refused .*{words}"):
+        read_snapshot(_write(tmp_path / "a.pkl", {"vis": array}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x03Nr\xff\xff\xff\x7f.",
+        b"\x80\x03Np2147483647\n.",
+        b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b"abc.",
+        b"\x80\x04\x95" + (1 << 62).to_bytes(8, "little") + b"N.",
+        b"\x80\x04\x96" + (1 << 62).to_bytes(8, "little") + b"abc.",
+    ],
+    ids=["memo", "memo in text", "bytes", "frame", "bytearray"],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_lengths_beyond_the_file_are_refused(tmp_path: Path, content: bytes, nested: bool) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(_Call(torch.storage._load_from_bytes, content)) if nested else content)
+    with pytest.raises(UserError, match=r"a\.pkl: refused .*(beyond|longer|but only)"):
+        read_snapshot(path)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((1 << 20,), (1,)), ((10**6, 10**7), (0, 0)), ((0, 1 << 70), (1, 1))])
+def test_lies_about_sizes_are_refused(tmp_path: Path, published: Any, size: Any, stride: Any) -> None:
+    storage = torch.zeros(4)
+    huge = _Call(torch._utils._rebuild_tensor_v2, storage.storage(), 0, size, stride, False, {})
+    path = _write(tmp_path / "a.pkl", {"G_ema": published("Generator", _state()), "x": huge})
+    with pytest.raises(UserError, match=r"a tensor larger than its storage|Overflow"):
+        read_snapshot(path)
+
+
+def test_the_state_of_a_tensor_cannot_be_set(tmp_path: Path, published: Any) -> None:
+    """PyTorch's own way to take a state would give the tensor 4 TB."""
     storage = torch.zeros(4).storage()
-    large = _Call(torch._utils._rebuild_tensor_v2, storage, 0, size, (1,), False, {})
-    path = _write(tmp_path / "a.pkl", {"G_ema": published("Generator", _state()), "x": large})
-    with pytest.raises(UserError, match=r"a\.pkl: refused to read this as a snapshot"):
+    shape = (0, (4,), (1,))
+    grown = _Call(torch._utils._rebuild_tensor_v2, storage, *shape, False, {})
+    grown.call = (*grown.call, (torch.zeros(4), 0, (10**12,), (1,)))
+    path = _write(tmp_path / "a.pkl", {"G_ema": published("Generator", _state()), "x": grown})
+    with pytest.raises(UserError, match="sets the state of a tensor"):
         read_snapshot(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps({"G_ema": 3})])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.pkl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"other\.pkl: "):
         read_snapshot(path)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.pkl: cannot be read \(No such file"):
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.pkl: no such file"):
         read_snapshot(tmp_path / "none.pkl")
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+
+
+def test_a_folder_is_no_snapshot(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read it \(Is a directory\); give the path of a published snapshot"):
         read_snapshot(tmp_path)
+
+
+def test_odd_trees_of_modules_are_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["_modules"] = {"a": loop}
+    doubling: dict[str, Any] = {}
+    for _ in range(40):
+        doubling = {"_modules": {"a": doubling, "b": doubling}}
+    for state, words in (
+        (loop, "contain themselves"),
+        (doubling, "contain themselves"),
+        ({"_modules": {"a": {"_parameters": [1]}}}, "_parameters of its network part a is no table of names"),
+        ({"_buffers": {1: torch.zeros(1)}}, "_buffers of its network is no table of names"),
+    ):
+        with pytest.raises(UserError, match=words):
+            network_tensors(Network(state=state))
