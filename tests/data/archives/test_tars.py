@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from genuine_formats import write_tar
-from threedgp.data.archives.tars import Member, tar_members
+from threedgp.data.archives.tars import MAX_HEADER, Member, tar_members
 from threedgp.runtime.errors import UserError
 
 FILES = {"a": b"", "folder/b.bin": bytes(range(256)) * 5, "long/" + "x" * 200: b"1", "caf\u00e9": b"22"}
@@ -29,6 +30,30 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     write_tar(tmp_path / "in.tar", {os.fsdecode(b"caf\xe9"): b"1"})
     (member,) = tar_members(tmp_path / "in.tar")
     assert member.problem == "the file name is not UTF-8" and member.name.encode() == b"caf\\udce9"
+
+
+def test_header_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("long name")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 2**40
+    with (tmp_path / "in.tar").open("wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(2 * MAX_HEADER + 2**13)
+    with pytest.raises(UserError, match=r"in\.tar: is not a plain tar.*header of"):
+        list(tar_members(tmp_path / "in.tar"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_header_that_claims_a_negative_size(tmp_path: Path, kind: bytes) -> None:
+    """tarfile of Python before 3.11.14 loops there for ever, or reads all of the file into memory."""
+    whole = write_tar(tmp_path / "a.tar", {"first": b"1" * 600})
+    header = bytearray(tarfile.TarInfo("second").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")  # -512 in base 256
+    header[156:157] = kind
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(whole[:1536] + header + whole)
+    with pytest.raises(UserError, match=r"a\.tar: .*damaged .*-512 bytes"):
+        list(islice(tar_members(tmp_path / "a.tar"), 10))
 
 
 def test_without_its_end(tmp_path: Path) -> None:

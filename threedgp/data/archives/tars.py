@@ -5,6 +5,7 @@ Only headers are read. Nothing is ever written under a member's name.
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,19 @@ class Member:
     """Why it must not be read."""
 
 
+MAX_HEADER = 2**20
+"""Maximum bytes read at once; tarfile reads headers only, of which a hostile one claims any size."""
+
+
+class _Headers(io.FileIO):
+    """A file of which tarfile cannot read more than a header."""
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
 def tar_members(path: Path, inner: Member | None = None) -> Iterator[Member]:
     """Yield the files, not the folders, in the tar at `path`, or in its member `inner` that is a tar itself.
 
@@ -32,13 +46,15 @@ def tar_members(path: Path, inner: Member | None = None) -> Iterator[Member]:
         UserError: it is not an uncompressed tar, is damaged, or is truncated.
     """
     where = f"{path} ({inner.name})" if inner else str(path)
-    with path.open("rb", buffering=0) as file:
+    with _Headers(path) as file:
         start = file.seek(inner.offset if inner else 0)
         end = start + inner.size if inner else path.stat().st_size
         try:
             with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # or the list would grow with every member
+                    if member.size < 0:  # tarfile before Python 3.11.14 would read this header again and again
+                        raise tarfile.ReadError(f"{member.name!r} claims {member.size} bytes")
                     if member.offset_data + member.size > end and member.isreg():
                         raise UserError(f"{where}: truncated within {member.name!r}; download it again.")
                     if not member.isdir():
