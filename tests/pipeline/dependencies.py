@@ -169,9 +169,10 @@ def needed(stage: str) -> list[str]:
     registries = {folder for file in files for folder in used_registries(file)} & set(TEMPLATES)
     files -= {item for folder in registries for item in items(folder)}
     entries = files | {TEMPLATES[folder] for folder in registries}
-    for folder in sorted({str(parent) for file in files for parent in Path(file).parents}):
+    folders = {str(parent) for file in files for parent in Path(file).parents}
+    for folder in sorted(folder for folder in folders if "/" in folder):
         inside = {str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob("*") if _is_code(file)}
-        if "/" in folder and len(inside) > 1 and inside <= files:
+        if len(inside) > 1 and inside <= files:
             entries = {entry for entry in entries if not covers(folder, entry)} | {folder}
     entries = {entry for entry in entries if not is_covered(entry, entries - {entry})}
     return [script, *sorted(entries)]
