@@ -105,7 +105,7 @@ def test_torchrun_leaves_what_one_process_does(project: Path) -> None:
     command = [sys.executable, *TORCHRUN, "-m", "stages.features"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count(f"features: {SHARDS * ROWS}/{SHARDS * ROWS} pictures") == 1
+    assert run.stdout.count(f"features: {SHARDS * ROWS}/{SHARDS * ROWS} images") == 1
     assert contents(DATA / "features") == alone
     assert {"manifest.json", "statistics.npz", "part-00007.parquet"} <= alone.keys()
     assert not any(Path(".scratch/features").iterdir())
