@@ -36,6 +36,7 @@ WITHOUT_EFFECT = (
     "threedgp/runtime/atomic.py",
     "threedgp/runtime/device.py",
     "threedgp/runtime/errors.py",
+    "threedgp/runtime/parallel.py",
     "threedgp/runtime/processes.py",
     "threedgp/runtime/progress.py",
     "threedgp/runtime/targets.py",
