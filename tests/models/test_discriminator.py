@@ -10,7 +10,7 @@ import torch
 
 from threedgp.config.model import DiscriminatorConfig
 from threedgp.models.discriminator import Discriminator, PatchEncoding, minibatch_std
-from threedgp.training.losses import r1_penalty
+from threedgp.training.losses import gradient_penalty
 
 
 def test_minibatch_deviation_of_contiguous_groups() -> None:
@@ -64,7 +64,7 @@ def test_gradients_of_the_penalty_do_not_depend_on_the_path() -> None:
         discriminator.patch_encoding.register_forward_hook(lambda *_, dtype=dtype: encoding.to(dtype))
         reals = images.to(dtype).requires_grad_()
         logits, _ = discriminator(reals, torch.zeros(4, 3, dtype=dtype), torch.tensor([0, 1, 2, 0]))
-        r1_penalty(logits, reals, 1.0).backward()
+        gradient_penalty(logits, reals, 1.0).backward()
         gradients.append({n: p.grad for n, p in discriminator.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
     assert sum("affine.weight" in name for name in gradients[0]) == 3

@@ -8,18 +8,7 @@ import math
 import pytest
 import torch
 
-from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
-from threedgp.config.train import CameraRegularizerConfig
-from threedgp.training.losses import (
-    discriminator_loss,
-    distillation_loss,
-    emd_regularizer,
-    generator_loss,
-    gradient_regularizer,
-    mean_angle_distance,
-    r1_penalty,
-    transport_cost,
-)
+from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, gradient_penalty
 
 
 def test_logistic_losses() -> None:
@@ -34,7 +23,7 @@ def test_r1_of_a_quadratic_critic() -> None:
     # D(x) = sum a x^2 has gradient 2 a x: the penalty is gamma / 2 * mean of |2 a x|^2, its derivative known.
     x = torch.randn(3, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    penalty = r1_penalty((a * x.square()).sum(dim=(1, 2, 3)), x, gamma=0.05)
+    penalty = gradient_penalty((a * x.square()).sum(dim=(1, 2, 3)), x, gamma=0.05)
     square = x.detach().square().sum().item() / 3
     assert penalty.item() == pytest.approx(0.05 / 2 * 4 * 0.7**2 * square)
     penalty.backward()

@@ -25,26 +25,44 @@ from threedgp.config.train import CameraRegularizerConfig
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import Scenes
 
-
-def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Non-saturating logistic loss of the generator, `[B]` to a scalar."""
-    return F.softplus(-fake_logits).mean()
+Loss = Literal["logistic", "relativistic"]
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Logistic loss of the discriminator, `[B]` each to a scalar."""
+def generator_loss(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """Non-saturating loss of the generator, `[B]` to a scalar.
+
+    Args:
+        fake_logits: of generated patches.
+        real_logits: of the real patches that they are paired with; None = logistic loss.
+    """
+    return F.softplus(-fake_logits if real_logits is None else real_logits - fake_logits).mean()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Loss = "logistic") -> Tensor:
+    """Loss of the discriminator, `[B]` each to a scalar.
+
+    Args:
+        real_logits, fake_logits: of real and of generated patches.
+        kind: `logistic` judges every patch on its own (Goodfellow et al. 2014); `relativistic` judges pairs of a real
+            and a generated patch by the difference of their logits (Jolicoeur-Martineau 2018; Huang et al. 2024
+            (R3GAN), section 2.1).
+    """
+    if kind == "relativistic":
+        return F.softplus(fake_logits - real_logits).mean()
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def r1_penalty(real_logits: Tensor, real_patches: Tensor, gamma: float) -> Tensor:
-    """gamma / 2 times the mean squared norm of the gradient on real patches (Mescheder et al. 2018).
+def gradient_penalty(logits: Tensor, patches: Tensor, gamma: float) -> Tensor:
+    """gamma / 2 times the mean squared norm of the gradient of the logits with respect to the patches.
+
+    On real patches it is R1, on generated ones R2 (Mescheder et al. 2018, section 4.1).
 
     Args:
-        real_logits: `[B]`, computed from `real_patches`.
-        real_patches: `[B, 4, P, P]`, requires gradients.
+        logits: `[B]`, computed from `patches`.
+        patches: `[B, 4, P, P]`, requires gradients.
         gamma: weight.
     """
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real_patches, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), patches, create_graph=True)
     return gamma / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from threedgp.training.losses import (
     discriminator_loss,
     distillation_loss,
     generator_loss,
-    r1_penalty,
+    gradient_penalty,
 )
 from threedgp.training.patches import Patches, blur
 from threedgp.training.precision import exact_convolutions, use_precision
@@ -33,6 +34,20 @@ from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay,
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
+
+
+class Reals(NamedTuple):
+    """Real patches, as the discriminator takes them."""
+
+    images: Tensor
+    """`[B, 4, P, P]` (3 without depth), in [-1, 1]."""
+    patches: Patches
+    labels: Tensor | None
+    """int64 `[B]`, None without classes."""
+    features: Tensor
+    """`[B, E]`, of the whole images, to be distilled."""
+    mean_scale: Tensor
+    """Mean scale of the patches of the whole batch."""
 
 
 def _split(batch: Batch, size: int) -> list[Batch]:
@@ -182,15 +197,38 @@ class Trainer:
         self.camera_histograms.add(posterior)
         return loss
 
-    def _generator_phase(self, stats: Stats) -> None:
+    def _real_patches(self, batch: Batch) -> Iterator[Reals]:
+        """Real patches of each piece of this process's share of the batch."""
+        # The mean scale is that of the whole batch, of all processes.
+        whole = self._draws("real", self.images, self.config.train.batch_size).patches(
+            self._schedule("patch_scale_beta")
+        )
+        mean_scale = whole.scales[:, 0].mean()
+        for offset, draws, rows in zip(self._offsets, self._pieces("real"), _split(batch, self.piece), strict=True):
+            # Copied to the device as uint8, which has fewer bytes.
+            images = rows.image.to(self.device).to(self.dtype) / 127.5 - 1
+            if self.config.model.depth:
+                images = torch.cat([images, rows.depth.to(self.device).to(self.dtype) * DEPTH_UNIT], dim=1)
+            if self.config.train.horizontal_flips:
+                flip = draws.uniform("flip") < 0.5
+                images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+            patches = Patches(*(column[offset : offset + self.piece] for column in whole))
+            images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
+            labels = rows.label.to(self.device) if self.discriminator.num_classes else None
+            yield Reals(images, patches, labels, rows.embedding.to(self.device, self.dtype), mean_scale)
+
+    def _generator_phase(self, batch: Batch, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
             parameter.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
-        for draws in self._pieces("generator"):
+        relativistic = self.config.train.loss == "relativistic"
+        all_reals = self._real_patches(batch) if relativistic else repeat(None, len(self._offsets))
+        for draws, reals in zip(self._pieces("generator"), all_reals, strict=True):
             fakes, patches, labels, w = self._fakes(draws)
             logits, _ = self._judge(fakes, patches, labels, self.activations)
-            loss = generator_loss(logits)
+            real_logits = self._judge(*reals[:3], self.activations)[0] if reals else None
+            loss = generator_loss(logits, real_logits)
             self._record(stats, "generator/loss", loss)
             (loss * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
@@ -201,55 +239,48 @@ class Trainer:
         self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
-    def _real_patches(self, batch: Batch, draws: Draws, patches: Patches) -> Tensor:
-        # Copied to the device as uint8, which has fewer bytes.
-        images = batch.image.to(self.device).to(self.dtype) / 127.5 - 1
-        if self.config.model.depth:
-            images = torch.cat([images, batch.depth.to(self.device).to(self.dtype) * DEPTH_UNIT], dim=1)
-        if self.config.train.horizontal_flips:
-            flip = draws.uniform("flip") < 0.5
-            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-        return cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
+    def _gradient_penalty(
+        self, name: str, patches: Tensor, positions: Patches, labels: Tensor | None, stats: Stats
+    ) -> None:
+        """Add the gradients of the lazy gradient penalty on real (`r1`) or generated (`r2`) patches."""
+        train = self.config.train
+        with exact_convolutions():  # the penalty squares gradients, which needs full precision
+            patches = patches.requires_grad_()
+            logits, _ = self._judge(patches, positions, labels, None)
+            penalty = gradient_penalty(logits, patches, train.r1_gamma)
+            (penalty * (train.r1_interval * self._share)).backward()
+        self._record(stats, f"discriminator/{name}", penalty)
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
         train = self.config.train
-        # The distillation loss needs the mean scale of the whole batch, of all processes.
-        whole = self._draws("real", self.images, train.batch_size).patches(self._schedule("patch_scale_beta"))
-        mean_scale = whole.scales[:, 0].mean()
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        rows_of_pieces = _split(batch, self.piece)
-        pieces = zip(self._offsets, self._pieces("discriminator"), self._pieces("real"), rows_of_pieces, strict=True)
-        for offset, fake_draws, real_draws, rows in pieces:
-            with torch.inference_mode():
-                fakes, fake_patches, fake_labels, _ = self._fakes(fake_draws)
-            patches = Patches(*(column[offset : offset + self.piece] for column in whole))
-            reals = self._real_patches(rows, real_draws, patches)
-            labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-
+        for draws, reals in zip(self._pieces("discriminator"), self._real_patches(batch), strict=True):
+            with torch.no_grad():
+                fakes, fake_patches, fake_labels, _ = self._fakes(draws)
             # One pass is enough: groups of the minibatch standard deviation are contiguous and do not mix the halves.
-            both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
-            both_labels = None if labels is None else torch.cat([fake_labels, labels])
-            logits, features = self._judge(torch.cat([fakes, reals]), both, both_labels, self.activations)
+            both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, reals.patches, strict=True)))
+            both_labels = None if reals.labels is None else torch.cat([fake_labels, reals.labels])
+            logits, features = self._judge(torch.cat([fakes, reals.images]), both, both_labels, self.activations)
             fake_logits, real_logits = logits.split(self.piece)
-            loss = discriminator_loss(real_logits, fake_logits)
+            loss = discriminator_loss(real_logits, fake_logits, train.loss)
             self._record(stats, "discriminator/loss", loss)
             self._record(stats, "discriminator/real_sign", real_logits.sign().mean())
             self._record(stats, "discriminator/fake_sign", fake_logits.sign().mean())
             if features is not None:
-                stored, scales = rows.embedding.to(self.device, self.dtype), patches.scales[:, 0]
                 distance = distillation_loss(
-                    features[self.piece :], stored, scales, mean_scale, train.distillation.loss
+                    features[self.piece :],
+                    reals.features,
+                    reals.patches.scales[:, 0],
+                    reals.mean_scale,
+                    train.distillation.loss,
                 )
                 loss = loss + self._distillation_weight() * distance
                 self._record(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
-                with exact_convolutions():  # R1 squares gradients, which needs full precision
-                    reals = reals.requires_grad_()
-                    real_logits, _ = self._judge(reals, patches, labels, None)
-                    penalty = r1_penalty(real_logits, reals, train.r1_gamma)
-                    (penalty * (train.r1_interval * self._share)).backward()
-                self._record(stats, "discriminator/r1", penalty)
+                self._gradient_penalty("r1", reals.images, reals.patches, reals.labels, stats)
+                if train.loss == "relativistic":
+                    self._gradient_penalty("r2", fakes, fake_patches, fake_labels, stats)
         self._update("discriminator", self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -260,7 +291,7 @@ class Trainer:
             norms of the whole batch.
         """
         stats: Stats = {}
-        self._generator_phase(stats)
+        self._generator_phase(batch, stats)
         self._discriminator_phase(batch, stats)
         train = self.config.train
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
