@@ -19,6 +19,13 @@ def test_logistic_losses() -> None:
     assert discriminator_loss(real, fake).item() == pytest.approx(expected)
 
 
+def test_relativistic_losses_compare_pairs() -> None:
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
+    softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
+    assert generator_loss(fake, real).item() == pytest.approx((softplus(1.5) + softplus(2.0)) / 2)
+    assert discriminator_loss(real, fake, "relativistic").item() == pytest.approx((softplus(-1.5) + softplus(-2.0)) / 2)
+
+
 def test_r1_of_a_quadratic_critic() -> None:
     # D(x) = sum a x^2 has gradient 2 a x: the penalty is gamma / 2 * mean of |2 a x|^2, its derivative known.
     x = torch.randn(3, 4, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)

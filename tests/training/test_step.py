@@ -249,18 +249,28 @@ def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     draws = trainer._draws("discriminator", 0, 4)
     fakes, fake_patches, labels, _ = trainer._fakes(draws)
     patches = draws.patches(1.0)
-    reals = trainer._real_patches(make_batch(0), draws, patches)
+    reals = next(trainer._real_patches(make_batch(0))).images
     both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
     together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
     apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
+def test_relativistic_step_penalizes_both_sides_and_reaches_every_parameter() -> None:
+    trainer = make_trainer(tiny_config(train={"loss": "relativistic", "r1_interval": 1}))
+    stats = trainer.step(make_batch(0))
+    assert stats["discriminator/r1"] > 0 and stats["discriminator/r2"] > 0
+    # Untrained, both logits are near each other, and softplus(0) = ln 2.
+    assert abs(stats["discriminator/loss"] - math.log(2)) < 0.3 and abs(stats["generator/loss"] - math.log(2)) < 0.3
+    for network in (trainer.generator, trainer.discriminator):
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+
+
 def test_flips_mirror_picture_and_depth_together() -> None:
-    trainer = make_trainer(tiny_config())
+    trainer = make_trainer(tiny_config(train={"patch_scale_min": 1.0}))
     batch = make_batch(0, 4)
     draws = trainer._draws("real", 0, 4)
-    cut = trainer._real_patches(batch, draws, Patches(torch.ones(4, 2), torch.zeros(4, 2)))
+    cut = next(trainer._real_patches(batch)).images
     whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth.float() / 2**15], dim=1)
     flipped = draws.uniform("flip") < 0.5
     assert flipped.any() and not flipped.all()
@@ -317,7 +327,7 @@ def test_gradients_in_float32_are_those_of_float64(patch: int) -> None:
             if name.endswith("bias") and "affine" not in name:  # they begin at zero, which hides what they do
                 index = torch.arange(parameter.numel())
                 parameter.data += counter_rng.normal((parameter.numel(),), 0, name, index, dtype=dtype) * 0.1
-        trainer._generator_phase({})
+        trainer._generator_phase(make_batch(0), {})
         found = {f"generator.{n}": p.grad.double() for n, p in trainer.generator.named_parameters()}
         trainer._discriminator_phase(make_batch(0), {})
         found |= {f"discriminator.{n}": p.grad.double() for n, p in trainer.discriminator.named_parameters()}
