@@ -1,1 +1,1 @@
-"""The procedural world: textured solid objects before a background, ray-cast with true depth and camera."""
+"""The procedural world: toy animals in a landscape, ray-cast with true depth, normals, mask and camera."""

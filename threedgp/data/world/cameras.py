@@ -1,7 +1,6 @@
 """Cameras of the procedural world, and their rays: the conventions of `threedgp.camera.geometry`, without PyTorch.
 
-The cameras differ from the prior on purpose (narrower, looking slightly down), so that a camera generator has
-something to find.
+The distributions are narrower than the uniform prior and not uniform, so that a camera generator has something to find.
 """
 
 from __future__ import annotations
@@ -11,21 +10,41 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-YAW_STD = 0.35
-PITCH_MEAN, PITCH_STD = np.pi / 2 - 0.2, 0.12
-FOV_RANGE = (20.0, 30.0)
+YAW_MODES = {
+    "front": (0.14, 0.0, 0.25),
+    "front quarter": (0.46, 0.80, 0.22),
+    "side": (0.34, 1.45, 0.18),
+    "rear quarter": (0.06, 1.95, 0.15),
+}
+"""Share, mean and deviation of |yaw|, radians; left and right are equally likely. Yaw 0 sees the face."""
+MAX_YAW = 2.3
+ELEVATION_RANGE = (0.16, 0.46)
+ELEVATION_BETA = (1.6, 3.2)
+"""Elevation above the horizon (pi/2 - pitch): a beta distribution over the range, radians."""
+FOV_STD = 0.08
+"""Deviation of the field of view, relative to the mean of the class."""
+FOV_RANGE = (12.0, 35.0)
 RADIUS = 1.0
-LOOK_AT_RADIUS_RANGE = (0.0, 0.1)
+LOOK_AT_MEAN, LOOK_AT_STD = (0.0, 0.0, 0.06), 0.06
+"""Look-at point, normal on each axis, in frames; it is drawn towards the head."""
 
 
-def draw_camera(random: np.random.Generator) -> Array:
+def frame(fov: float) -> float:
+    """Half the height of the picture in scene units, at the distance of the origin."""
+    return float(np.tan(np.deg2rad(fov) / 2) * RADIUS)
+
+
+def draw_camera(random: np.random.Generator, mean_fov: float) -> Array:
     """A camera `[8]`: yaw, pitch, roll, fov (degrees), radius, look-at yaw, pitch and radius."""
-    yaw, pitch = random.normal(0, YAW_STD), random.normal(PITCH_MEAN, PITCH_STD)
-    fov = random.uniform(*FOV_RANGE)
-    look_at = random.normal(size=3)
-    look_at_yaw, look_at_pitch = np.arctan2(-look_at[0], look_at[2]), np.arccos(look_at[1] / np.linalg.norm(look_at))
-    pitch = np.clip(pitch, 0.1, np.pi - 0.1)  # straight above, up has no direction
-    return np.array([yaw, pitch, 0, fov, RADIUS, look_at_yaw, look_at_pitch, random.uniform(*LOOK_AT_RADIUS_RANGE)])
+    shares, means, deviations = zip(*YAW_MODES.values(), strict=True)
+    mode = random.choice(len(shares), p=shares)
+    yaw = min(abs(random.normal(means[mode], deviations[mode])), MAX_YAW) * random.choice((-1, 1))
+    low, high = ELEVATION_RANGE
+    pitch = np.pi / 2 - (low + (high - low) * random.beta(*ELEVATION_BETA))
+    fov = np.clip(random.normal(mean_fov, FOV_STD * mean_fov), *FOV_RANGE)
+    x, y, z = random.normal(LOOK_AT_MEAN, LOOK_AT_STD) * frame(mean_fov)
+    look_at = np.sqrt(x * x + y * y + z * z)
+    return np.array([yaw, pitch, 0, fov, RADIUS, np.arctan2(-x, z), np.arccos(y / look_at), look_at])
 
 
 def spherical_to_cartesian(yaw: float, pitch: float, radius: float) -> Array:
@@ -34,27 +53,28 @@ def spherical_to_cartesian(yaw: float, pitch: float, radius: float) -> Array:
 
 
 def camera_axes(camera: Array) -> tuple[Array, Array]:
-    """Position of a camera `[3]`, and its axes `[3, 3]`: rows point right, up, and ahead to the image plane."""
-    yaw, pitch, roll, fov, radius, *look_at = camera
+    """Position `[3]` of a camera, and its orthonormal axes `[3, 3]`: rows point right, up, and forward."""
+    yaw, pitch, roll, _, radius, *look_at = camera
     origin = spherical_to_cartesian(yaw, pitch, radius)
     forward = _unit(spherical_to_cartesian(*look_at) - origin)
     left = _unit(np.cross([0.0, 1.0, 0.0], forward))
     right, up = -left, _unit(np.cross(forward, left))
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
-    return origin, np.stack([right, up, forward / np.tan(np.deg2rad(fov) / 2)])
+    return origin, np.stack([right, up, forward])
 
 
-def ray_directions(axes: Array, plane: Array) -> Array:
-    """Unit directions `[3, N]` through points of the image plane `[2, N]` (x to the right, y up, from -1 to 1)."""
-    right, up, ahead = axes[:, :, None]
-    directions = right * plane[0] + up * plane[1] + ahead
-    return directions / np.sqrt((directions * directions).sum(axis=0))
+def ray_directions(axes: Array, fov: float, plane: Array) -> Array:
+    """Unit directions `[3, ...]` through points `[2, ...]` of the image plane (x right, y up, from -1 to 1)."""
+    x, y = plane
+    focal = 1 / np.tan(np.deg2rad(fov) / 2)
+    scale = 1 / np.sqrt(x * x + y * y + focal * focal)
+    return np.stack([(right * x + up * y + forward * focal) * scale for right, up, forward in axes.T])
 
 
 def image_plane(resolution: int) -> Array:
-    """Pixel centres `[2, R*R]`, row by row from the top; the outermost lie on -1 and 1."""
+    """Pixel centers `[2, R, R]`, row by row from the top; the outermost lie on -1 and 1."""
     line = np.linspace(-1, 1, resolution)
-    return np.stack([np.tile(line, resolution), np.repeat(-line, resolution)])
+    return np.stack(np.meshgrid(line, -line))
 
 
 def _unit(vector: Array) -> Array:

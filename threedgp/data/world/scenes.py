@@ -1,132 +1,129 @@
-"""Random scenes: one object of its class' shape, somewhere near the origin, and what is behind it."""
+"""Random scenes: an animal of some class near the origin, the landscape around it, the sun and the camera."""
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.world.cameras import draw_camera
-from threedgp.data.world.shapes import SHAPES
+from threedgp.data.world.animals import SPECIES, build
+from threedgp.data.world.cameras import RADIUS, camera_axes, draw_camera, frame
+from threedgp.data.world.coats import Coat, draw_coat
+from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, draw_landscape, prop
+from threedgp.data.world.solids import Solid
 
 Array = NDArray[np.float64]
 
-CLASS_NAMES = list(SHAPES)
-HALF_AXES = {
-    "sphere": ((0.11, 0.15),),
-    "box": ((0.08, 0.12),) * 3,
-    "cylinder": ((0.08, 0.12), (0.10, 0.15)),
-    "cone": ((0.12, 0.16), (0.12, 0.17)),
-    "torus": ((0.15, 0.19),),
-    "octahedron": ((0.15, 0.20),) * 3,
-}
-"""Smallest and largest half-axis in scene units: one for all axes, one across and one along y, or one for each."""
-MAX_OFFSET = 0.03
-"""From the origin to the object's centre. With the half-axes it keeps objects between the ends of the rays."""
-PATTERNS = ("stripes", "checks", "spots", "gradient")
-BACKGROUND_WAVES = 3
-
-
-@dataclass(frozen=True)
-class Texture:
-    """Two colours mixed by a coarse pattern in the object's own space."""
-
-    pattern: str
-    colors: Array  # [2, 3]
-    axes: Array  # [3, 3], orthonormal rows
-    frequency: float  # periods in half an object
-    phase: Array  # [3], in periods
-
-
-@dataclass(frozen=True)
-class Background:
-    """Two muted colours mixed along a direction of the image plane, with a few slow waves on top."""
-
-    colors: Array  # [2, 3]
-    direction: Array  # [2]
-    waves: Array  # [BACKGROUND_WAVES, 2], periods in half a picture
-    phases: Array  # [BACKGROUND_WAVES], in periods
-    tints: Array  # [BACKGROUND_WAVES, 3]
+CLASS_NAMES = list(SPECIES)
+NEAR = 0.77
+"""No ray meets the ground or an animal before this distance: rays of the camera model begin at 0.75."""
+GROUND = 0.66
+"""Depth of the ground below the origin, in frames."""
+SIZE_RANGE = (0.85, 1.1)
+"""Size of an animal relative to the mean of its class, uniform."""
+OFFSET_STD, MAX_OFFSET = 0.08, 0.18
+"""Offset of an animal from the origin along x and z, in frames."""
+SUN_AZIMUTH_STD = 0.8
+"""Direction of the sun around the vertical axis, radians; 0 shines into the animal's face."""
+SUN_ELEVATION_RANGE = (0.6, 1.1)
+PROP_SHARES = {"none": 0.35, "behind": 0.45, "in front": 0.1, "both": 0.1}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows, and from where."""
+    """All that a picture shows, and from where. A frame is half the height of a typical picture of the class."""
 
     label: int
     camera: Array  # [8]
-    to_world: Array  # [3, 3], columns are the object's half-axes
-    centre: Array  # [3]
-    texture: Texture
-    light: Array  # [3], unit vector towards the light
-    background: Background
+    frame: float
+    animal: tuple[Solid, ...]
+    props: tuple[Solid, ...]
+    scale: float  # scene units per unit of the animal
+    feet: Array  # [3], where the animal's own origin is
+    coat: Coat
+    landscape: Landscape
+    sun: Array  # [3], unit vector towards the sun
+
+    @property
+    def ground(self) -> float:
+        """Height of the ground."""
+        return -GROUND * self.frame
 
 
 def draw_scene(seed: int, index: int) -> Scene:
     """Scene number `index` of the world `seed`; depends on nothing else."""
     random = np.random.default_rng([seed, index])
     label = int(random.integers(len(CLASS_NAMES)))
-    camera = draw_camera(random)
-    sizes = [random.uniform(*bounds) for bounds in HALF_AXES[CLASS_NAMES[label]]]
-    half_axes = {1: sizes * 3, 2: [sizes[0], sizes[-1], sizes[0]], 3: sizes}[len(sizes)]
+    species = SPECIES[CLASS_NAMES[label]]
+    size = frame(species.fov)
+    camera = _draw_camera(random, species.fov)
+    landscape = str(random.choice(species.landscapes))
+    animal, scale, feet = _draw_animal(random, CLASS_NAMES[label], size)
     return Scene(
         label=label,
         camera=camera,
-        to_world=_rotation(random) * half_axes,
-        centre=_unit(random.normal(size=3)) * random.uniform(0, MAX_OFFSET),
-        texture=_draw_texture(random),
-        light=_draw_light(random, camera),
-        background=_draw_background(random),
+        frame=size,
+        animal=tuple(animal),
+        props=tuple(_draw_props(random, landscape, camera, size)),
+        scale=scale,
+        feet=feet,
+        coat=draw_coat(str(random.choice(species.coats)), random),
+        landscape=draw_landscape(landscape, random),
+        sun=_draw_sun(random),
     )
 
 
-def _draw_texture(random: np.random.Generator) -> Texture:
-    hue = random.uniform()
-    hues = hue, hue + random.uniform(0.25, 0.75)
-    return Texture(
-        pattern=PATTERNS[random.integers(len(PATTERNS))],
-        colors=np.array([_rgb(h, random.uniform(0.7, 1.0), random.uniform(0.7, 1.0)) for h in hues]),
-        axes=_rotation(random),
-        frequency=random.uniform(0.8, 1.3),
-        phase=random.uniform(size=3),
-    )
+def _draw_camera(random: np.random.Generator, mean_fov: float) -> Array:
+    """A camera that sees no ground before `NEAR`; the few others are drawn again."""
+    while True:
+        camera = draw_camera(random, mean_fov)
+        origin, (_, up, forward) = camera_axes(camera)
+        bottom = forward - frame(camera[3]) * up
+        steepest = -bottom[1] / np.linalg.norm(bottom)
+        if origin[1] + GROUND * frame(mean_fov) > NEAR * steepest:
+            return camera
 
 
-def _draw_light(random: np.random.Generator, camera: Array) -> Array:
-    # From above and from the camera's side, or objects would be mostly dark.
-    angle = random.uniform(-1, 1) - camera[0]
-    return _unit(np.array([np.sin(angle), random.uniform(0.3, 1.2), np.cos(angle)]))
+def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[list[Solid], float, Array]:
+    """Parts in scene units, their scale, and the place of the animal's own origin."""
+    parts = build(name, random)
+    low, high = _bounds(parts)
+    extent = max(high[1] - low[1], high[2] - low[2])
+    scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
+    offset = np.clip(random.normal(0, OFFSET_STD, 2), -MAX_OFFSET, MAX_OFFSET) * size
+    lift = 0.0 if SPECIES[name].swims else low[1]
+    feet = np.array([offset[0], -GROUND * size - lift * scale, offset[1] - scale * (low[2] + high[2]) / 2])
+    return [part.placed(scale, feet) for part in parts], scale, feet
 
 
-def _draw_background(random: np.random.Generator) -> Background:
-    angle = random.uniform(0, 2 * np.pi)
-    colors = [_rgb(random.uniform(), random.uniform(0.05, 0.3), random.uniform(0.3, 0.9)) for _ in range(2)]
-    return Background(
-        colors=np.array(colors),
-        direction=np.array([np.cos(angle), np.sin(angle)]),
-        waves=random.uniform(-0.7, 0.7, size=(BACKGROUND_WAVES, 2)),
-        phases=random.uniform(size=BACKGROUND_WAVES),
-        tints=random.normal(0, 0.02, size=(BACKGROUND_WAVES, 3)),
-    )
+def _bounds(parts: list[Solid]) -> tuple[Array, Array]:
+    lows, highs = zip(*(part.bounds(np.eye(3)) for part in parts), strict=True)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
-def _rgb(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
-    return colorsys.hsv_to_rgb(hue % 1, saturation, value)
+def _draw_props(random: np.random.Generator, landscape: str, camera: Array, size: float) -> list[Solid]:
+    """Something behind the animal, beside it as seen from the camera; something small before it."""
+    where = str(random.choice(list(PROP_SHARES), p=list(PROP_SHARES.values())))
+    kinds = LANDSCAPES[landscape][-1]
+    yaw = camera[0]
+    right, forward = np.array([np.cos(yaw), 0, np.sin(yaw)]), np.array([np.sin(yaw), 0, -np.cos(yaw)])
+    ground = np.array([0, -GROUND * size, 0])
+    props: list[Solid] = []
+    if where in ("behind", "both"):
+        across = random.choice((-1, 1)) * random.uniform(0.35, 0.95) * size
+        place = ground + across * right + random.uniform(0.3, 0.7) * (FAR - RADIUS) * forward
+        props += [part.placed(size, place) for part in prop(str(random.choice(kinds)), random)]
+    if where in ("in front", "both"):
+        across = random.choice((-1, 1)) * random.uniform(0.45, 0.9) * size
+        place = ground + across * right - random.uniform(0.25, 0.4) * size * forward
+        small = kinds[-1] if kinds[-1] != "bush" else "rock"
+        props += [part.placed(0.7 * size, place) for part in prop(small, random)]
+    return props
 
 
-def _rotation(random: np.random.Generator) -> Array:
-    """A rotation matrix, uniform over all of them: that of a random unit quaternion."""
-    w, x, y, z = _unit(random.normal(size=4))
+def _draw_sun(random: np.random.Generator) -> Array:
+    azimuth, elevation = random.normal(0, SUN_AZIMUTH_STD), random.uniform(*SUN_ELEVATION_RANGE)
     return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
+        [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
     )
-
-
-def _unit(vector: Array) -> Array:
-    return vector / np.linalg.norm(vector)
