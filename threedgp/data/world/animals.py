@@ -277,16 +277,16 @@ class Species:
 
 DRY, GREEN, COLD = ("savanna", "desert", "earth"), ("meadow", "earth", "savanna"), ("meadow", "snow", "earth")
 SPECIES: dict[str, Species] = {
-    "dog": Species(dog, ("tan", "black", "spotted", "cream", "chestnut"), COLD, 20, 0.64),
-    "cat": Species(cat, ("tabby", "ginger", "black", "tuxedo", "cream"), ("meadow", "earth", "snow"), 17, 0.62),
-    "horse": Species(horse, ("chestnut", "bay", "white", "black", "pinto"), GREEN, 25, 0.68),
-    "elephant": Species(elephant, ("gray", "dusty"), DRY, 29, 0.66),
+    "dog": Species(dog, ("tan", "black", "spotted", "cream", "chestnut"), COLD, 20, 0.80),
+    "cat": Species(cat, ("tabby", "ginger", "black", "tuxedo", "cream"), ("meadow", "earth", "snow"), 17, 0.78),
+    "horse": Species(horse, ("chestnut", "bay", "white", "black", "pinto"), GREEN, 24, 0.80),
+    "elephant": Species(elephant, ("gray", "dusty"), DRY, 28, 0.78),
     "giraffe": Species(giraffe, ("reticulated", "rothschild"), ("savanna", "meadow", "desert"), 31, 0.76),
-    "camel": Species(camel, ("camel", "dark_camel"), ("desert", "desert", "savanna", "earth"), 27, 0.68),
-    "rabbit": Species(rabbit, ("gray_rabbit", "cream", "brown_rabbit", "dutch"), COLD, 14, 0.58),
-    "bird": Species(bird, ("robin", "blue_tit", "canary", "cardinal", "magpie"), COLD, 15, 0.58),
-    "fish": Species(fish, ("clown", "tang", "goldfish", "angel", "reef"), ("sea",), 18, 0.62, swims=True),
-    "turtle": Species(turtle, ("green_turtle", "brown_turtle"), ("desert", "meadow", "earth"), 16, 0.64),
+    "camel": Species(camel, ("camel", "dark_camel"), ("desert", "desert", "savanna", "earth"), 26, 0.80),
+    "rabbit": Species(rabbit, ("gray_rabbit", "cream", "brown_rabbit", "dutch"), COLD, 14, 0.70),
+    "bird": Species(bird, ("robin", "blue_tit", "canary", "cardinal", "magpie"), COLD, 15, 0.72),
+    "fish": Species(fish, ("clown", "tang", "goldfish", "angel", "reef"), ("sea",), 18, 0.78, swims=True),
+    "turtle": Species(turtle, ("green_turtle", "brown_turtle"), ("desert", "meadow", "earth"), 16, 0.84),
 }
 """All classes; the number of a class is its place here."""
 

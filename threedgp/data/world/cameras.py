@@ -66,9 +66,10 @@ def camera_axes(camera: Array) -> tuple[Array, Array]:
 def ray_directions(axes: Array, fov: float, plane: Array) -> Array:
     """Unit directions `[3, ...]` through points `[2, ...]` of the image plane (x right, y up, from -1 to 1)."""
     x, y = plane
-    focal = 1 / np.tan(np.deg2rad(fov) / 2)
+    focal = float(1 / np.tan(np.deg2rad(fov) / 2))
     scale = 1 / np.sqrt(x * x + y * y + focal * focal)
-    return np.stack([(right * x + up * y + forward * focal) * scale for right, up, forward in axes.T])
+    columns = axes.T.tolist()  # Python scalars keep the precision of `plane`
+    return np.stack([(right * x + up * y + forward * focal) * scale for right, up, forward in columns])
 
 
 def image_plane(resolution: int) -> Array:

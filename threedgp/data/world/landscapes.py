@@ -59,7 +59,7 @@ class Landscape:
 def draw_landscape(name: str, random: np.random.Generator) -> Landscape:
     """A landscape with slightly random colors."""
     ground, roughness, hills, sky, _ = LANDSCAPES[name]
-    tints = random.normal(1, 0.06, (3, 1, 3))
+    tints = random.normal(1, 0.07, (3, 1, 1)) * random.normal(1, 0.025, (3, 1, 3))
     colors = [np.array([color(code) for code in codes]) * tint for codes, tint in zip((ground, hills, sky), tints)]
     angles = random.uniform(0, 2 * np.pi, GROUND_WAVES)
     frequencies = np.repeat([3.0, 17.0], GROUND_WAVES // 2) * random.uniform(0.7, 1.4, GROUND_WAVES)
@@ -91,7 +91,7 @@ def paint_backdrop(landscape: Landscape, across: Array, above: Array) -> Array:
     """Colors `[3, N]` of hills and sky.
 
     Args:
-        across, above: `[N]`, angle around the vertical axis and angle above the end of the ground, in half frames.
+        across, above: `[N]`, to the right of the camera's heading and above the end of the ground, in frames.
     """
     horizon, zenith = (column(each, above[None]) for each in landscape.sky)
     colors = horizon + np.clip(above / 1.8, 0, 1) * (zenith - horizon)
@@ -101,7 +101,9 @@ def paint_backdrop(landscape: Landscape, across: Array, above: Array) -> Array:
     for hill, ridge in zip(landscape.hills, landscape.ridges.tolist(), strict=True):
         height, slow, fast, one, other = ridge
         profile = height * (1 + 0.45 * np.sin(slow * across + one) + 0.25 * np.sin(2 * fast * across + other))
-        colors = np.where(above < profile, column(hill, above[None]), colors)
+        behind = np.flatnonzero(above < profile)
+        for row, value in zip(colors, hill, strict=True):
+            row[behind] = value
     return colors
 
 

@@ -11,19 +11,21 @@ from threedgp.data.world.cameras import camera_axes, image_plane, ray_directions
 from threedgp.data.world.coats import PATTERNED, color, paint_coat
 from threedgp.data.world.landscapes import FAR, PROP_PAINTS, paint_backdrop, paint_ground
 from threedgp.data.world.scenes import Scene
-from threedgp.data.world.solids import Array, Solid, column, dot, transform
+from threedgp.data.world.solids import Array, Solid, column, dot, square, transform
+from threedgp.data.world.tracing import GROUND, SKY, trace, visibility
 
 SUBPIXELS = ((0, 0), (-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
 """Offsets, in pixels, of the rays whose colors a pixel averages; the truth is that of the first."""
-SUN_COLOR, SKY_COLOR = np.array([1.08, 0.97, 0.80]), np.array([0.40, 0.45, 0.54])
+SUN_COLOR, SKY_COLOR = np.array([0.74, 0.67, 0.56]), np.array([0.43, 0.45, 0.50])
 WRAP = 0.25
-"""Light reaches this far (cosine) around the edge of the shadow side, as on fur."""
+"""Sunlight reaches this far (cosine) around the edge of the shadow side, as on fur."""
 SUN_SIZE, SKY_SIZE = 0.12, 0.9
 """Tangents of the angular radii of the sun and of the part of the sky that makes contact shadows."""
 CONTACT = 0.65
-"""Share of the sky's light that a contact shadow takes."""
-SKY, GROUND = -2, -1
-"""Owners of rays that meet no solid."""
+"""Share of the sky's light that contact shadows take from the ground."""
+MIN_CASTER = 0.07
+"""Size in frames below which a solid casts no shadow: eyes and noses."""
+ZENITH = np.array([0.0, 1.0, 0.0])
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Rendering:
     depth: NDArray[np.float32]
     """`[R, R]`, distance along the ray in scene units."""
     normals: NDArray[np.float32]
-    """`[R, R, 3]`, unit vectors in camera space: +x right, +y up, +z towards the viewer."""
+    """`[R, R, 3]`, unit vectors in camera space: +x right, +y up, +z towards the viewer. The sky faces the camera."""
     mask: NDArray[np.bool_]
     """`[R, R]`, where the animal is."""
 
@@ -46,25 +48,35 @@ def render_picture(scene: Scene, resolution: int) -> Rendering:
     offsets = pixel * np.array(SUBPIXELS).T[:, :, None, None]
     plane = image_plane(resolution)[:, None] + offsets  # [2, S, R, R]
     origin, axes = camera_axes(scene.camera)
-    directions = ray_directions(axes, scene.camera[3], plane).astype(np.float32)
+    directions = ray_directions(axes, scene.camera[3], plane.astype(np.float32))
     solids = (*scene.animal, *scene.props)
-    depth, owner = _trace(scene, solids, origin, axes, directions)
-    normals = np.empty_like(directions)
-    colors = np.empty_like(directions)
+    depth, owner = trace(solids, scene.ground, origin, axes, scene.camera[3], directions)
+    ground_light, sun_on_solids = _light_at_centers(scene, solids, origin, directions[:, 0], depth[0], owner[0])
 
-    sky = owner == SKY
-    normals[:, sky] = -directions[:, sky]
-    colors[:, sky] = _backdrop(scene, origin, directions[:, sky])
-    solid = ~sky
-    points = column(origin, directions[:, 0, 0]) + depth[solid] * directions[:, solid]
-    colors[:, solid], normals[:, solid] = _shade(scene, solids, points, owner[solid])
+    rays, owners = directions.reshape(3, -1), owner.ravel()
+    points = column(origin, rays) + depth.ravel() * rays
+    colors, normals = np.empty_like(rays), -rays
+    sky, ground, solid = (np.flatnonzero(chosen) for chosen in (owners == SKY, owners == GROUND, owners >= 0))
 
-    picture = np.sqrt(np.clip(colors.mean(axis=1), 0, 1))  # from linear colors to a gamma of 2
+    _assign(colors, sky, _sky_colors(scene, origin, rays.take(sky, axis=1)))
+
+    x, _, z = points.take(ground, axis=1) / np.float32(scene.frame)
+    light = ground_light.take(ground % resolution**2, axis=1)
+    _assign(colors, ground, paint_ground(scene.landscape, x, z) * light)
+    _assign(normals, ground, np.broadcast_to(ZENITH[:, None], (3, len(ground))))
+
+    sun = sun_on_solids[solid % resolution**2]
+    solid_colors, solid_normals = _shade_solids(scene, solids, points.take(solid, axis=1), owners[solid], sun)
+    _assign(colors, solid, solid_colors)
+    _assign(normals, solid, solid_normals)
+
+    linear = colors.reshape(directions.shape).mean(axis=1)
+    rgb = np.rint(np.sqrt(np.clip(linear, 0, 1)) * 255).astype(np.uint8)
     facing = axes * np.array([[1], [1], [-1]])
     return Rendering(
-        rgb=np.rint(picture * 255).astype(np.uint8).transpose(1, 2, 0),
+        rgb=rgb.transpose(1, 2, 0),
         depth=depth[0],
-        normals=transform(facing, normals[:, 0]).transpose(1, 2, 0),
+        normals=transform(facing, normals.reshape(directions.shape)[:, 0]).transpose(1, 2, 0),
         mask=(owner[0] >= 0) & (owner[0] < len(scene.animal)),
     )
 
@@ -74,74 +86,82 @@ def render_background(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     return render_picture(replace(scene, animal=()), resolution).rgb
 
 
-def _trace(
-    scene: Scene, solids: tuple[Solid, ...], origin: Array, axes: Array, directions: Array
-) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Distance of what rays `[3, S, R, R]` meet first, and its owner: a number of `solids`, `GROUND` or `SKY`."""
-    below = directions[1] < 0
-    ground = (scene.ground - float(origin[1])) / np.where(below, directions[1], -1)
-    on_ground = below & (ground < FAR)
-    depth = np.where(on_ground, ground, np.float32(FAR))
-    owner = np.where(on_ground, GROUND, SKY).astype(np.int8)
-    for number, solid in enumerate(solids):
-        window = _window(solid, origin, axes, scene.camera[3], directions.shape[-1])
-        distances = solid.intersect(origin, directions[window])
-        nearer = distances < depth[window[1:]]
-        depth[window[1:]][nearer] = distances[nearer]
-        owner[window[1:]][nearer] = number
-    return depth, owner
+def _assign(target: Array, indices: NDArray[np.intp], values: Array) -> None:
+    """target[:, indices] = values, which is slower."""
+    for row, value in zip(target, values, strict=True):
+        row[indices] = value
 
 
-def _window(solid: Solid, origin: Array, axes: Array, fov: float, resolution: int) -> tuple[slice, ...]:
-    """The part of an array `[3, S, R, R]` of pixels that may see a solid: the projection of its bounding box."""
-    low, high = (bound - axes @ origin for bound in solid.bounds(axes))
-    focal = 1 / np.tan(np.deg2rad(fov) / 2)
-    (left, bottom), (right, top) = (
-        focal * np.minimum(low[:2] / low[2], low[:2] / high[2]),
-        focal * np.maximum(high[:2] / low[2], high[:2] / high[2]),
-    )
-    edges = (np.array([left, right, -top, -bottom]) + 1) * (resolution - 1) / 2
-    first_column, end_column, first_row, end_row = np.clip(
-        np.floor(edges) + [0, 2, 0, 2], 0, resolution
-    ).astype(int)
-    return slice(None), slice(None), slice(first_row, end_row), slice(first_column, end_column)
-
-
-def _backdrop(scene: Scene, origin: Array, directions: Array) -> Array:
+def _sky_colors(scene: Scene, origin: Array, directions: Array) -> Array:
     """Colors `[3, N]` of hills and sky along rays `[3, N]`."""
     x, y, z = directions
-    yaw = scene.camera[0]
-    across = np.arctan2(np.cos(yaw) * x + np.sin(yaw) * z, np.sin(yaw) * x - np.cos(yaw) * z)
-    edge = np.arcsin((scene.ground - origin[1]) / FAR)
-    return paint_backdrop(scene.landscape, (across + yaw) / scene.frame, (np.arcsin(y) - edge) / scene.frame)
+    yaw = float(scene.camera[0])
+    cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
+    across = (cos * x + sin * z) / (sin * x - cos * z) + yaw
+    above = y - float(scene.ground - origin[1]) / FAR
+    return paint_backdrop(scene.landscape, across / scene.frame, above / scene.frame)
 
 
-def _shade(
-    scene: Scene, solids: tuple[Solid, ...], points: Array, owner: NDArray[np.int8]
+def _shade_solids(
+    scene: Scene, solids: tuple[Solid, ...], points: Array, owner: NDArray[np.int8], sun: Array
 ) -> tuple[Array, Array]:
-    """Colors and unit normals, both `[3, N]`, of points `[3, N]` with their owners `[N]`."""
-    normals = np.zeros_like(points)
-    normals[1] = 1
-    albedo = np.empty_like(points)
-    ground = owner == GROUND
-    x, _, z = points[:, ground] / scene.frame
-    albedo[:, ground] = paint_ground(scene.landscape, x, z)
+    """Colors and unit normals, both `[3, N]`, of points `[3, N]` on the solids `owner` `[N]`.
 
-    lit, open_sky = np.ones_like(points[0]), np.ones_like(points[0])
-    zenith = np.array([0.0, 1.0, 0.0])
-    patterned = np.zeros(len(owner), bool)
+    Args:
+        sun: `[N]`, share of the sun that is not hidden.
+    """
+    albedo, normals = np.empty_like(points), np.empty_like(points)
     paints = scene.coat.paints | {name: color(code) for name, code in PROP_PAINTS.items()}
-    for number, solid in enumerate(solids):
-        mine = owner == number
-        albedo[:, mine] = paints[solid.paint][:, None]
-        patterned |= mine & (solid.paint in PATTERNED)
-        outward = solid.normals(points[:, mine])
-        normals[:, mine] = outward / np.sqrt((outward**2).sum(axis=0))
-        lit *= 1 - np.where(mine, 0, solid.occlusion(points, scene.sun, SUN_SIZE))
-        open_sky *= 1 - np.where(mine, 0, CONTACT * solid.occlusion(points, zenith, SKY_SIZE))
+    for number in np.unique(owner):
+        solid, mine = solids[number], np.flatnonzero(owner == number)
+        outward = solid.normals(points.take(mine, axis=1))
+        _assign(normals, mine, outward / np.sqrt(square(outward)))
+        _assign(albedo, mine, paints[solid.paint])
+    patterned = np.flatnonzero(np.array([solid.paint in PATTERNED for solid in solids])[owner])
+    own = (points.take(patterned, axis=1) - column(scene.feet, points)) / np.float32(scene.scale)
+    _assign(albedo, patterned, paint_coat(scene.coat, albedo.take(patterned, axis=1), own, normals[1, patterned]))
+    sky = 0.65 + 0.35 * normals[1]
+    return albedo * _mix_lights(sun * _wrapped(dot(scene.sun, normals)), sky), normals
 
-    own = (points[:, patterned] - column(scene.feet, points)) / np.float32(scene.scale)
-    albedo[:, patterned] = paint_coat(scene.coat, albedo[:, patterned], own, normals[1, patterned])
-    direct = np.clip((dot(scene.sun, normals) + WRAP) / (1 + WRAP), 0, 1) * lit
-    ambient = (0.75 + 0.25 * normals[1]) * open_sky
-    return albedo * (column(SUN_COLOR, points) * direct + column(SKY_COLOR, points) * ambient), normals
+
+def _light_at_centers(
+    scene: Scene,
+    solids: tuple[Solid, ...],
+    origin: Array,
+    directions: Array,
+    depth: NDArray[np.float32],
+    owner: NDArray[np.int8],
+) -> tuple[Array, Array]:
+    """Light `[3, R*R]` on the ground, and the share `[R*R]` of the sun that reaches solids, for the pixel centers.
+
+    Shadows are so soft that the other subpixels share them. The ground behind solids has light too, for the subpixels
+    beside their edges.
+    """
+    directions, depth, owner = directions.reshape(3, -1), depth.ravel(), owner.ravel()
+    to_ground = (scene.ground - float(origin[1])) / np.minimum(directions[1], -0.05)
+    ground, solid = np.flatnonzero(to_ground < 1.05 * FAR), np.flatnonzero(owner >= 0)
+    distances = np.concatenate([to_ground[ground], depth[solid]])
+    owners = np.concatenate([np.full(len(ground), GROUND, np.int8), owner[solid]])
+    points = column(origin, directions) + distances * directions.take(np.concatenate([ground, solid]), axis=1)
+
+    casters = {number: one for number, one in enumerate(solids) if one.size > MIN_CASTER * scene.frame}
+    sun = visibility(casters, points, owners, scene.sun, SUN_SIZE, scene.ground)
+    on_ground = points[:, : len(ground)]
+    sky = visibility(casters, on_ground, owners[: len(ground)], ZENITH, SKY_SIZE, scene.ground)
+
+    light = np.zeros_like(directions)
+    lit = sun[: len(ground)] * float(_wrapped(scene.sun[1]))
+    _assign(light, ground, _mix_lights(lit, 1 - CONTACT * (1 - sky)))
+    sun_on_solids = np.ones_like(depth)
+    sun_on_solids[ground] = sun[: len(ground)]
+    sun_on_solids[solid] = sun[len(ground) :]
+    return light, sun_on_solids
+
+
+def _wrapped(cosine: Array | float) -> Array:
+    return np.clip((cosine + WRAP) / (1 + WRAP), 0, 1)
+
+
+def _mix_lights(sun: Array, sky: Array) -> Array:
+    """Light `[3, N]` of both sources, of which the shares `[N]` arrive."""
+    return column(SUN_COLOR, sun[None]) * sun + column(SKY_COLOR, sky[None]) * sky

@@ -57,9 +57,9 @@ def draw_scene(seed: int, index: int) -> Scene:
     label = int(random.integers(len(CLASS_NAMES)))
     species = SPECIES[CLASS_NAMES[label]]
     size = frame(species.fov)
-    camera = _draw_camera(random, species.fov)
     landscape = str(random.choice(species.landscapes))
     animal, scale, feet = _draw_animal(random, CLASS_NAMES[label], size)
+    camera = _draw_camera(random, species.fov, animal)
     return Scene(
         label=label,
         camera=camera,
@@ -74,14 +74,16 @@ def draw_scene(seed: int, index: int) -> Scene:
     )
 
 
-def _draw_camera(random: np.random.Generator, mean_fov: float) -> Array:
-    """A camera that sees no ground before `NEAR`; the few others are drawn again."""
+def _draw_camera(random: np.random.Generator, mean_fov: float, animal: list[Solid]) -> Array:
+    """A camera that sees neither ground nor animal before `NEAR`; the few others are drawn again."""
     while True:
         camera = draw_camera(random, mean_fov)
-        origin, (_, up, forward) = camera_axes(camera)
-        bottom = forward - frame(camera[3]) * up
-        steepest = -bottom[1] / np.linalg.norm(bottom)
-        if origin[1] + GROUND * frame(mean_fov) > NEAR * steepest:
+        origin, axes = camera_axes(camera)
+        _, up, forward = axes
+        bottom = forward - frame(camera[3]) * up  # the steepest ray
+        to_ground = (origin[1] + GROUND * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
+        to_animal = min(solid.bounds(axes)[0][2] for solid in animal) - forward @ origin
+        if min(to_ground, to_animal) > NEAR:
             return camera
 
 

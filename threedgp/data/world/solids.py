@@ -18,7 +18,7 @@ def dot(vector: Array, vectors: Array) -> Array:
 
     Not a matrix product: the last bit of BLAS results depends on the number of threads.
     """
-    x, y, z = (float(value) for value in vector)  # Python scalars keep the precision of `vectors`
+    x, y, z = vector.tolist()  # Python scalars keep the precision of `vectors`
     return x * vectors[0] + y * vectors[1] + z * vectors[2]
 
 
@@ -38,16 +38,17 @@ def square(vectors: Array) -> Array:
     return x * x + y * y + z * z
 
 
-def _blocked(margin: Array, travel: Array, sun_size: float) -> Array:
-    """Share of a light that is blocked: 0.5 at the edge of a solid, with a penumbra that grows with distance.
+def _blocked(radius: Array | float, gap: Array, travel: Array, light_size: float) -> Array:
+    """Share of a far round light that a solid hides: half of it at the edge of the solid, with a soft penumbra.
 
     Args:
-        margin: depth below the solid's surface at which the ray to the light passes; negative: outside.
+        radius, gap: of the solid, and the distance at which the ray to the light passes its center.
         travel: distance from the lit point to there.
-        sun_size: tangent of the light's angular radius.
+        light_size: tangent of the light's angular radius.
     """
-    share = np.clip(0.5 + margin / (2 * sun_size * np.maximum(travel, 1e-6)), 0, 1)
-    return np.where(travel > 0, share, 0)
+    penumbra = light_size * np.maximum(travel, 1e-6)
+    share = np.clip(0.5 + (radius - gap) / (2 * penumbra), 0, 1)
+    return np.where(travel > 0, share * np.minimum(radius / penumbra, 1), 0)  # a small solid hides a part at most
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Ellipsoid:
         center, reach = axes @ self.center, np.sqrt(((axes @ self.half_axes) ** 2).sum(axis=1))
         return center - reach, center + reach
 
+    @property
+    def size(self) -> float:
+        """Largest half-axis."""
+        return float(np.sqrt((self.half_axes**2).sum(axis=0).max()))
+
     def _to_ball(self) -> Array:
         return (self.half_axes / (self.half_axes**2).sum(axis=0)).T
 
@@ -84,14 +90,14 @@ class Ellipsoid:
         to_ball = self._to_ball()
         return transform(to_ball.T @ to_ball, points - column(self.center, points))
 
-    def occlusion(self, points: Array, light: Array, sun_size: float) -> Array:
+    def occlusion(self, points: Array, light: Array, light_size: float) -> Array:
         """Share `[N]` of a far light in direction `light` `[3]` that the solid hides from points `[3, N]`."""
         to_ball = self._to_ball()
         start, along = transform(to_ball, points - column(self.center, points)), to_ball @ light
         travel = dot(along, start) / -float(along @ along)
         nearest = np.sqrt(square(start + column(along, start) * travel))
         radius = float(np.cbrt(np.prod(np.linalg.norm(self.half_axes, axis=0))))
-        return _blocked((1 - nearest) * radius, travel, sun_size)
+        return _blocked(radius, nearest * radius, travel, light_size)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class RoundedCone:
         start, end = axes @ self.start, axes @ self.end
         low = np.minimum(start - self.start_radius, end - self.end_radius)
         return low, np.maximum(start + self.start_radius, end + self.end_radius)
+
+    @property
+    def size(self) -> float:
+        """Half the length of the axis, and the mean radius."""
+        return 0.5 * (float(np.linalg.norm(self.end - self.start)) + self.start_radius + self.end_radius)
 
     def intersect(self, origin: Array, directions: Array) -> Array:
         """Distances `[...]` at which rays of unit directions enter, infinite where they miss.
@@ -154,7 +165,7 @@ class RoundedCone:
         position = (dot(axis, outward) - self.start_radius * taper) / (float(axis @ axis) - taper**2)
         return outward - column(axis, points) * np.clip(position, 0, 1)
 
-    def occlusion(self, points: Array, light: Array, sun_size: float) -> Array:
+    def occlusion(self, points: Array, light: Array, light_size: float) -> Array:
         """Share `[N]` of a far light in direction `light` `[3]` (unit) that the solid hides from points `[3, N]`."""
         axis, outward = self.end - self.start, points - column(self.start, points)
         length, lean = float(axis @ axis), float(axis @ light)
@@ -164,7 +175,7 @@ class RoundedCone:
         travel = lean * position - along_light
         gap = np.sqrt(square(outward + column(light, points) * travel - column(axis, points) * position))
         radius = self.start_radius + (self.end_radius - self.start_radius) * position
-        return _blocked(radius - gap, travel, sun_size)
+        return _blocked(radius, gap, travel, light_size)
 
 
 Solid = Ellipsoid | RoundedCone
