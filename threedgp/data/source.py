@@ -34,6 +34,10 @@ class RawPicture:
     """`[H, W]`, larger = farther; scene units if the source knows them."""
     cameras: NDArray[np.float32] | None = None
     """`[8]`, fields as in `threedgp.camera.geometry.CAMERA_FIELDS`; only where the true camera is known."""
+    normals: NDArray[np.float32] | None = None
+    """`[H, W, 3]`, in camera space as in `threedgp.camera.normals`; only where they are known."""
+    mask: NDArray[np.bool_] | None = None
+    """`[H, W]`, where the object is; only where it is known."""
     error: str | None = None
 
 

@@ -1,6 +1,7 @@
 """Source `procedural`: the world of `data.world`, rendered once by stage `download`.
 
-Raw shards hold picture, true depth (distance along the ray, scene units) and true camera; a picture's id is its number.
+Raw shards hold images and the truth: depth (distance along the ray, scene units), normals, mask and camera. An image's id
+is its number.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ RAW = pa.schema(
         ("label", pa.int32()),
         ("image", pa.binary()),  # PNG
         ("depth", pa.binary()),  # little-endian float32, row by row
+        ("normals", pa.binary()),  # int8, 127 = 1, row by row, components last
+        ("mask", pa.binary()),  # packed bits, row by row
         ("camera", pa.list_(pa.float32(), 8)),
     ]
 )
 SHARD_ROWS = 512
 GROUP_ROWS = 32
-MAX_BYTES_PER_PIXEL, TYPICAL_BYTES_PER_PIXEL = 7, 5
-"""PNG and depth."""
+MAX_BYTES_PER_PIXEL, TYPICAL_BYTES_PER_PIXEL = 11, 9
+"""PNG, depth, normals and mask."""
 
 
 def download(config: Config, path: Path | None, folder: Path) -> None:
@@ -96,11 +99,13 @@ class ProceduralSource:
                 label=values["label"],
                 rgb=decode_image(values["image"]),
                 depth=np.frombuffer(values["depth"], "<f4").reshape(size, size),
+                normals=np.frombuffer(values["normals"], np.int8).reshape(size, size, 3) / np.float32(127),
+                mask=np.unpackbits(np.frombuffer(values["mask"], np.uint8), count=size**2).reshape(size, size) == 1,
                 cameras=np.array(values["camera"], np.float32),
             )
 
     def read_backgrounds(self, ids: Sequence[str]) -> Iterator[RawPicture]:
-        """The images `ids` without their objects."""
+        """The images `ids` without their animals."""
         meta = self._shards.meta
         for name in ids:
             scene = draw_scene(meta["seed"], int(name))
@@ -109,12 +114,14 @@ class ProceduralSource:
 
 def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
     scene = draw_scene(seed, index)
-    picture, depth = render_picture(scene, resolution)
+    rendering = render_picture(scene, resolution)
     return {
         "id": f"{index:08d}",
         "label": scene.label,
-        "image": encode_image(picture, "png"),
-        "depth": depth.astype("<f4").tobytes(),
+        "image": encode_image(rendering.rgb, "png"),
+        "depth": rendering.depth.astype("<f4").tobytes(),
+        "normals": np.rint(127 * rendering.normals).astype(np.int8).tobytes(),
+        "mask": np.packbits(rendering.mask).tobytes(),
         "camera": scene.camera.astype(np.float32),
     }
 

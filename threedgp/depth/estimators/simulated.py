@@ -1,7 +1,4 @@
-"""Estimator `simulated`: true depth with the errors of an off-the-shelf estimator.
-
-The errors are an unknown scale and shift, a gamma curve, lost detail, a smooth bias, and noise.
-"""
+"""Estimator `simulated`: true depth with the faults of real monocular estimators."""
 
 from __future__ import annotations
 
@@ -15,24 +12,32 @@ from numpy.typing import NDArray
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import NO_DEPTH, EstimatorKind, Rejected
 
-# At strength 1, for depth in [0, 1]; about the errors of LeReS on objects in front of a background.
-LOG_SCALE_STD = 0.3
-SHIFT_STD = 0.3
+# At strength 1, for depth scaled to [0, 1] between the nearest and the farthest pixel.
+LOG_SCALE_STD, SHIFT_STD = 0.3, 0.3
 LOG_GAMMA_STD = 0.25
+MAX_NEAR_CUT = 0.15
+"""Everything nearer than a random depth up to this one is as near as it."""
+FLAT_BEYOND, MAX_LOG_FLATTENING = 0.6, 1.5
+"""Depth beyond the first is compressed towards it, by at most exp(-second)."""
+THIN_SHARE = 0.06
+"""Parts narrower than this share of the picture's side sink into what is behind them, mostly far ones."""
 BLUR_RANGE = (0.005, 0.02)
-"""Standard deviation of the blur, as a fraction of the image's side."""
-BIAS_STD = 0.08
-BIAS_CELLS = 4
-"""The bias is drawn on a grid of 4x4 values and interpolated."""
-NOISE_STD = 0.01
+"""Deviation of the blur as a share of the picture's side."""
+BIAS_STD, NOISE_STD = 0.05, 0.01
+FIELD_CELLS = 4
+"""Smooth random fields are drawn on a grid of this many cells a side and enlarged."""
+FAILURE_SHARE = 0.04
+"""Share of pictures whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
 
 
 class SimulatedDepth:
     """Makes true depth inaccurate.
 
+    The random numbers do not depend on the strength, so maps of several strengths show the same faults, each scaled.
+
     Args:
-        strength: scales every error; 0 = exactly the true depth.
-        seed: of the random errors, together with the image's id.
+        strength: scales every fault and the share of failures; 0 = the truth exactly, 1 = like a real estimator.
+        seed: with the picture's id it decides all that is random.
     """
 
     name = "simulated"
@@ -49,19 +54,42 @@ class SimulatedDepth:
         if self._strength == 0 or not (np.isfinite([low, high]).all() and low < high):
             return truth
         digest = hashlib.sha256(f"{self._seed}/{name}".encode()).digest()
-        random, strength = np.random.default_rng(np.frombuffer(digest, np.uint32)), self._strength
-        side = max(truth.shape)
+        random = np.random.default_rng(np.frombuffer(digest, np.uint32))
+        unit = ((truth - low) / (high - low)).astype(np.float32)
+        depth = _inaccurate(unit, self._strength, random)
 
-        depth = ((truth - low) / (high - low)).astype(np.float32)
-        depth **= np.exp(strength * LOG_GAMMA_STD * random.normal())
-        blur = strength * side * random.uniform(*BLUR_RANGE)
-        depth = cv2.GaussianBlur(depth, (0, 0), blur, borderType=cv2.BORDER_REPLICATE)
-        bias = random.normal(0, strength * BIAS_STD, (BIAS_CELLS, BIAS_CELLS)).astype(np.float32)
-        depth += cv2.resize(bias, truth.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        depth += random.normal(0, strength * NOISE_STD, truth.shape).astype(np.float32)
-        scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
-        shift = low + strength * SHIFT_STD * random.normal()
+        scale = (high - low) * np.exp(self._strength * LOG_SCALE_STD * random.normal())
+        shift = low + self._strength * SHIFT_STD * random.normal()
         return depth * np.float32(scale) + np.float32(shift)
+
+
+def _inaccurate(depth: NDArray[np.float32], strength: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Depth `[H, W]` in [0, 1] with all faults but scale and shift."""
+    side = max(depth.shape)
+    fails, reversed_map = random.uniform(size=2) < (strength * FAILURE_SHARE, 0.5)
+    if fails:
+        ramp = np.broadcast_to(np.linspace(1, 0, len(depth), dtype=np.float32)[:, None], depth.shape)
+        depth = 1 - depth if reversed_map else ramp.copy()
+
+    depth = np.maximum(depth, strength * random.uniform(0, MAX_NEAR_CUT)).astype(np.float32)
+    slope = np.exp(-strength * random.uniform(0, MAX_LOG_FLATTENING))
+    depth = np.minimum(depth, FLAT_BEYOND) + np.float32(slope) * np.maximum(depth - FLAT_BEYOND, 0)
+    depth **= np.exp(strength * LOG_GAMMA_STD * random.normal())
+
+    # Closing fills narrow valleys of depth: what is thin and near takes the depth around it.
+    kernel = np.ones((2 * round(THIN_SHARE * side / 2) + 1,) * 2, np.uint8)
+    filled = cv2.morphologyEx(depth, cv2.MORPH_CLOSE, kernel)
+    lost = np.clip(strength * _smooth_field(random.uniform(0, 1, (FIELD_CELLS, FIELD_CELLS)), depth.shape), 0, 1)
+    depth += lost * filled * (filled - depth)
+
+    blur = strength * side * random.uniform(*BLUR_RANGE)
+    depth = cv2.GaussianBlur(depth, (0, 0), blur, borderType=cv2.BORDER_REPLICATE)
+    depth += _smooth_field(random.normal(0, strength * BIAS_STD, (FIELD_CELLS, FIELD_CELLS)), depth.shape)
+    return depth + random.normal(0, strength * NOISE_STD, depth.shape).astype(np.float32)
+
+
+def _smooth_field(cells: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return cv2.resize(cells.astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 ESTIMATOR = EstimatorKind(
