@@ -51,8 +51,20 @@ COATS: dict[str, tuple[str, str, str, str, dict[str, str]]] = {
     "pinto": ("spots", "#f0e8d9", "#7d4526", "#f4eee2", {"mane": "#4b2a18"}),
     "gray": ("plain", "#878789", "#878789", "#9b9793", {"ear": "#7a7578", "hoof": "#6b686a"}),
     "dusty": ("plain", "#96816c", "#96816c", "#aa9780", {"ear": "#8b7361", "hoof": "#78675a"}),
-    "reticulated": ("patches", "#a9602a", "#f0d9a8", "#f3e3bd", {"mane": "#8a4a22", "ear": "#d9b27c", "muzzle": "#d8b98c"}),
-    "rothschild": ("patches", "#7d4322", "#e6c88f", "#efdcae", {"mane": "#6d3a1e", "ear": "#c99f68", "muzzle": "#ccab7c"}),
+    "reticulated": (
+        "patches",
+        "#a9602a",
+        "#f0d9a8",
+        "#f3e3bd",
+        {"mane": "#8a4a22", "ear": "#d9b27c", "muzzle": "#d8b98c"},
+    ),
+    "rothschild": (
+        "patches",
+        "#7d4322",
+        "#e6c88f",
+        "#efdcae",
+        {"mane": "#6d3a1e", "ear": "#c99f68", "muzzle": "#ccab7c"},
+    ),
     "camel": ("plain", "#c99a5b", "#c99a5b", "#dcb67e", {"mane": "#a67640"}),
     "dark_camel": ("plain", "#a3713f", "#a3713f", "#bd8d58", {"mane": "#80532b"}),
     "gray_rabbit": ("plain", "#8f8983", "#8f8983", "#e8e4de", {"ear": "#a99088", "muzzle": "#d8d2ca"}),
@@ -72,7 +84,11 @@ COATS: dict[str, tuple[str, str, str, str, dict[str, str]]] = {
     "brown_turtle": ("patches", "#6f4a2a", "#c79a58", "#a17a48", {"rim": "#c8a468", "skin": "#a39a62"}),
 }
 """All coats."""
-FROM_COAT, FROM_SECOND, FROM_BELLY = ("coat", "crown", "shell", "ear"), ("mane", "fin", "wing", "rim"), ("muzzle", "belly")
+FROM_COAT, FROM_SECOND, FROM_BELLY = (
+    ("coat", "crown", "shell", "ear"),
+    ("mane", "fin", "wing", "rim"),
+    ("muzzle", "belly"),
+)
 """Parts whose paint is a color of the coat unless the coat says otherwise."""
 PATTERNED = ("coat", "shell")
 
@@ -99,7 +115,9 @@ def draw_coat(name: str, random: np.random.Generator) -> Coat:
         paints |= dict.fromkeys(parts, colors)
     paints |= {paint: color(code) * tint for paint, code in own.items()}
     low, high = CELL_BLOCK.T
-    return Coat(pattern, second, underside, paints, random.uniform(0, 2 * np.pi, 3), random.uniform(low, high, (CELLS, 3)))
+    return Coat(
+        pattern, second, underside, paints, random.uniform(0, 2 * np.pi, 3), random.uniform(low, high, (CELLS, 3))
+    )
 
 
 def paint_coat(coat: Coat, main: Array, points: Array, upward: Array) -> Array:

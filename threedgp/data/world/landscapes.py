@@ -23,7 +23,13 @@ GROUND_WAVES = 6
 # Ground: two colors and the strength of its texture; hills: far and near; sky: at the horizon and above; then props.
 LANDSCAPES: dict[str, tuple[tuple[str, str], float, tuple[str, str], tuple[str, str], tuple[str, ...]]] = {
     "meadow": (("#84a548", "#a9bd5c"), 1.0, ("#8fb3b4", "#7ba05f"), ("#e9f0ea", "#7fb4dc"), ("tree", "bush", "rock")),
-    "savanna": (("#c4a55a", "#dcc37e"), 1.0, ("#c2a88e", "#b39a5c"), ("#fbe9c6", "#9cc0cf"), ("acacia", "rock", "bush")),
+    "savanna": (
+        ("#c4a55a", "#dcc37e"),
+        1.0,
+        ("#c2a88e", "#b39a5c"),
+        ("#fbe9c6", "#9cc0cf"),
+        ("acacia", "rock", "bush"),
+    ),
     "desert": (("#e0b878", "#edcd95"), 0.5, ("#d9a987", "#d9a066"), ("#fdeccf", "#8fc0d8"), ("cactus", "rock")),
     "snow": (("#e3eaf2", "#f6f8fa"), 0.4, ("#a9bfd6", "#c9d6e3"), ("#f6e9e6", "#93b7dc"), ("conifer", "rock")),
     "earth": (("#9c7550", "#b48d63"), 1.2, ("#9aa3a8", "#8a8f62"), ("#f7dfc4", "#a9bfd8"), ("tree", "rock", "bush")),
@@ -126,7 +132,10 @@ def prop(kind: str, random: np.random.Generator) -> list[Solid]:
     elif kind == "acacia":
         parts = limb("bark", (0, 0, 0, 0.07), (lean, 0.55, 0, 0.05), (lean - 0.22, 1.0, 0, 0.03))
         parts += limb("bark", (lean, 0.55, 0, 0.045), (lean + 0.25, 0.98, 0, 0.03))
-        parts += [ball("acacia", (lean, 1.08, 0), (0.62, 0.13, 0.5)), ball("acacia", (lean + 0.1, 1.2, 0), (0.36, 0.1, 0.3))]
+        parts += [
+            ball("acacia", (lean, 1.08, 0), (0.62, 0.13, 0.5)),
+            ball("acacia", (lean + 0.1, 1.2, 0), (0.36, 0.1, 0.3)),
+        ]
     elif kind == "conifer":
         parts = limb("bark", (0, 0, 0, 0.07), (0, 0.3, 0, 0.06))
         for low, high, radius in ((0.3, 0.75, 0.32), (0.6, 1.05, 0.25), (0.9, 1.4, 0.18)):
@@ -142,7 +151,9 @@ def prop(kind: str, random: np.random.Generator) -> list[Solid]:
             parts += limb("weed", (x, 0, 0, 0.05), (x + sway, 0.5 * top, 0, 0.045), (x - 0.3 * sway, top, 0, 0.015))
     elif kind == "coral":
         parts = limb("coral", (0, 0, 0, 0.09), (0, 0.3, 0, 0.07), (-0.2, 0.55, 0, 0.05))
-        parts += limb("coral", (0, 0.3, 0, 0.06), (0.2, 0.6, 0.05, 0.05)) + limb("coral", (0, 0.3, 0, 0.06), (0, 0.7, 0, 0.05))
+        parts += limb("coral", (0, 0.3, 0, 0.06), (0.2, 0.6, 0.05, 0.05)) + limb(
+            "coral", (0, 0.3, 0, 0.06), (0, 0.7, 0, 0.05)
+        )
     elif kind == "bush":
         parts = [ball("bush", (-0.14, 0.12, 0), (0.2, 0.2, 0.18)), ball("bush", (0.12, 0.15, 0.02), (0.22, 0.24, 0.2))]
     else:

@@ -126,6 +126,4 @@ def _draw_props(random: np.random.Generator, landscape: str, camera: Array, size
 
 def _draw_sun(random: np.random.Generator) -> Array:
     azimuth, elevation = random.normal(0, SUN_AZIMUTH_STD), random.uniform(*SUN_ELEVATION_RANGE)
-    return np.array(
-        [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
-    )
+    return np.array([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])

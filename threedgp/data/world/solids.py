@@ -144,8 +144,10 @@ class RoundedCone:
 
         a = slant - along * along
         b = slant * b_start + (taper * self.start_radius - height) * along
-        c = slant * float(from_start @ from_start) - height**2 + self.start_radius * (
-            2 * height * taper - float(axis @ axis) * self.start_radius
+        c = (
+            slant * float(from_start @ from_start)
+            - height**2
+            + self.start_radius * (2 * height * taper - float(axis @ axis) * self.start_radius)
         )
         discriminant = b * b - a * c
         side = (-b - np.sqrt(np.maximum(discriminant, 0))) / np.where(np.abs(a) < 1e-12, 1e-12, a)
