@@ -1,0 +1,57 @@
+"""Speed of the procedural world, and a sheet of its images (`--sheet docs/images/world.png`).
+
+Prints images per second with one worker and with several, and the CPU time of an image. The machine should do nothing
+else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from threedgp.data.parallel import ordered_map
+from threedgp.data.world.rendering import Rendering, render_picture
+from threedgp.data.world.scenes import draw_scene
+
+SHEET_SIDE = 8
+
+
+def render(index: int, resolution: int) -> Rendering:
+    return render_picture(draw_scene(0, index), resolution)
+
+
+def write_sheet(path: Path, resolution: int) -> None:
+    """The first images of the world, row by row."""
+    images = np.stack([render(index, resolution).rgb for index in range(SHEET_SIDE**2)])
+    side = SHEET_SIDE * resolution
+    rows = images.reshape(SHEET_SIDE, SHEET_SIDE, resolution, resolution, 3).swapaxes(1, 2)
+    Image.fromarray(rows.reshape(side, side, 3)).save(path, optimize=True)
+
+
+def main(
+    count: int = 500,
+    resolution: int = 64,
+    workers: int = 2,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of images there and measure nothing.")] = None,
+) -> None:
+    """Measure the speed, or write a sheet."""
+    if sheet:
+        write_sheet(sheet, resolution)
+        return
+    print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {count} images of {resolution}x{resolution}")
+    for threads in sorted({1, workers}):
+        start, spent = time.perf_counter(), time.process_time()
+        for _ in ordered_map(lambda index: render(index, resolution), range(count), threads):
+            pass
+        wall, spent = time.perf_counter() - start, time.process_time() - spent
+        print(f"{threads} workers: {count / wall:.0f} images/s, {1e3 * spent / count:.1f} ms of CPU an image")
+
+
+if __name__ == "__main__":
+    typer.run(main)
