@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from threedgp.camera.normals import depth_normals
-from threedgp.data.world.animals import SPECIES, build, rotation
+from threedgp.data.world.animals import SPECIES
+from threedgp.data.world.bodies import Body, rotation
 from threedgp.data.world.cameras import (
     ELEVATION_BETA,
     ELEVATION_RANGE,
@@ -20,16 +21,16 @@ from threedgp.data.world.cameras import (
     FOV_STD,
     MAX_YAW,
     YAW_MODES,
-    camera_axes,
     draw_camera,
     image_plane,
     ray_directions,
+    view_of,
 )
 from threedgp.data.world.coats import COATS
 from threedgp.data.world.landscapes import FAR, LANDSCAPES
 from threedgp.data.world.rendering import Rendering, render_background, render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, NEAR, Scene, draw_scene
-from threedgp.data.world.solids import Ellipsoid, RoundedCone, Solid
+from threedgp.data.world.solids import Ellipsoid, RoundedCone, Solid, bounds
 from threedgp.data.world.tracing import GROUND, visibility
 
 Array = NDArray[np.float64]
@@ -76,12 +77,12 @@ def test_rays_follow_the_formulas(scenes: list[Scene]) -> None:
     plane = image_plane(5)
     np.testing.assert_array_equal(plane.reshape(2, -1)[:, [0, 4, 12, 20]], [[-1, 1, 0, -1], [1, 1, 0, -1]])
     for scene in scenes[:20]:
-        origin, axes = camera_axes(scene.camera)
-        directions = ray_directions(axes, scene.camera[3], plane)
+        view = view_of(scene.camera)
+        directions = ray_directions(view, plane)
         for row in range(5):
             for column in range(5):
                 expected_origin, expected = scalar_ray(scene.camera, *plane[:, row, column])
-                np.testing.assert_allclose(origin, expected_origin, atol=1e-12)
+                np.testing.assert_allclose(view.origin, expected_origin, atol=1e-12)
                 np.testing.assert_allclose(directions[:, row, column], expected, atol=1e-12)
 
 
@@ -93,9 +94,9 @@ def test_rays_are_those_of_the_model(scenes: list[Scene]) -> None:
     cameras = np.stack([scene.camera for scene in scenes[:8]])
     origins, directions = rays(torch.tensor(cameras), 16)
     for camera, its_origins, its_directions in zip(cameras, origins.numpy(), directions.numpy(), strict=True):
-        origin, axes = camera_axes(camera)
-        np.testing.assert_allclose(its_origins[0], origin, atol=1e-12)
-        ours = ray_directions(axes, camera[3], image_plane(16)).reshape(3, -1)
+        view = view_of(camera)
+        np.testing.assert_allclose(its_origins[0], view.origin, atol=1e-12)
+        ours = ray_directions(view, image_plane(16)).reshape(3, -1)
         np.testing.assert_allclose(its_directions.T, ours, atol=1e-12)
 
 
@@ -260,21 +261,20 @@ def _unit(vectors: Array) -> Array:
 
 
 @pytest.mark.parametrize("kind", ["ball", "capsule"])
-def test_shadow_of_the_sun(kind: str) -> None:
+def test_shadow_of_the_sun(kind: str, scenes: list[Scene]) -> None:
     """Behind the solid it is dark, far from its axis bright, and half at the edge of the geometric shadow."""
-    above = np.array([0.0, 1, 0])
-    center = np.array([0.2, 0.5, 0.1])
+    above, center = np.array([0.0, 1, 0]), np.array([0.2, 0.5, 0.1])
+    half = np.array([0, 0.05, 0])
     solid: Solid = (
         Ellipsoid("coat", center, 0.1 * np.eye(3))
         if kind == "ball"
-        else RoundedCone("coat", center - [0, 0.05, 0], center + [0, 0.05, 0], 0.1, 0.1)
+        else RoundedCone("coat", center - half, center + half, 0.1, 0.1)
     )
-    edge = center[[0, 2]] + [0.1, 0]
-    points = np.array([[0.2, 0, 0.1], [edge[0], 0, edge[1]], [0.5, 0, 0.1], [0.2, 0.9, 0.1]]).T
-    owner = np.full(4, GROUND, np.int8)
-    lit = visibility({0: solid}, points, owner, above, 0.02, 0.0)
+    scene = replace(scenes[0], animal=(solid,), props=())
+    points = np.array([[0.2, 0, 0.1], [0.3, 0, 0.1], [0.5, 0, 0.1], [0.2, 0.9, 0.1]]).T
+    lit = visibility(scene, points, np.full(4, GROUND, np.int8), above, 0.02)
     np.testing.assert_allclose(lit, [0, 0.5, 1, 1], atol=1e-6)
-    assert (visibility({0: solid}, points, np.zeros(4, np.int8), above, 0.02, 0.0) == 1).all()  # not on itself
+    assert (visibility(scene, points, np.zeros(4, np.int8), above, 0.02) == 1).all()  # not on itself
 
 
 def test_shadows_fall_away_from_the_sun(scenes: list[Scene]) -> None:
@@ -286,13 +286,13 @@ def test_shadows_fall_away_from_the_sun(scenes: list[Scene]) -> None:
         beside = cv2.dilate(picture.mask.astype(np.uint8), np.ones((3, 3))) == 0  # no pixels that show its edge
         darker = (empty.astype(int).sum(-1) - picture.rgb.astype(int).sum(-1)) * beside
         assert (darker >= 0).all()  # an animal adds no light
-        origin, axes = camera_axes(bare.camera)
-        directions = ray_directions(axes, bare.camera[3], image_plane(64)).reshape(3, -1)
-        points = origin[:, None] + picture.depth.ravel() * directions
+        view = view_of(bare.camera)
+        directions = ray_directions(view, image_plane(64)).reshape(3, -1)
+        points = view.origin[:, None] + picture.depth.ravel() * directions
         weight = np.where(np.abs(points[1] - bare.ground) < 1e-4, darker.ravel(), 0).clip(min=0)
         assert weight.sum() > 0
-        low, high = zip(*(solid.bounds(np.eye(3)) for solid in bare.animal), strict=True)
-        middle = (np.min(low, axis=0) + np.max(high, axis=0)) / 2
+        low, high = bounds(bare.animal, np.eye(3))
+        middle = (low.min(axis=0) + high.max(axis=0)) / 2
         shadow = (points * weight).sum(axis=1) / weight.sum()
         assert (shadow - middle)[[0, 2]] @ bare.sun[[0, 2]] < 0
 
@@ -302,10 +302,10 @@ def test_shadows_fall_away_from_the_sun(scenes: list[Scene]) -> None:
 
 def test_depth_is_that_of_the_nearest_surface(scenes: list[Scene], renderings: list[Rendering]) -> None:
     for scene, rendering in zip(scenes[:12], renderings, strict=False):
-        origin, axes = camera_axes(scene.camera)
-        directions = ray_directions(axes, scene.camera[3], image_plane(32)).reshape(3, -1)
-        distances = [solid.intersect(origin, directions) for solid in (*scene.animal, *scene.props)]
-        ground = np.where(directions[1] < 0, (scene.ground - origin[1]) / directions[1], np.inf)
+        view = view_of(scene.camera)
+        directions = ray_directions(view, image_plane(32)).reshape(3, -1)
+        distances = [solid.intersect(view.origin, directions) for solid in scene.solids]
+        ground = np.where(directions[1] < 0, (scene.ground - view.origin[1]) / directions[1], np.inf)
         expected = np.min([*distances, ground, np.full(len(ground), FAR)], axis=0)
         agrees = np.isclose(rendering.depth.ravel(), expected, atol=1e-4)
         assert agrees.mean() > 0.997  # float32 may miss where a ray grazes
@@ -339,7 +339,7 @@ def test_world_fits_between_the_ends_of_the_rays(renderings: list[Rendering]) ->
 def test_animals_stand_on_the_ground(name: str, scenes: list[Scene]) -> None:
     label = CLASS_NAMES.index(name)
     for scene in [scene for scene in scenes if scene.label == label][:10]:
-        bottoms = np.array([solid.bounds(np.eye(3))[0][1] for solid in scene.animal]) - scene.ground
+        bottoms = bounds(scene.animal, np.eye(3))[0][:, 1] - scene.ground
         if SPECIES[name].swims:
             assert 0.1 * scene.frame < bottoms.min() < scene.frame
         else:
@@ -352,12 +352,13 @@ def test_animals_stand_on_the_ground(name: str, scenes: list[Scene]) -> None:
 def test_species_are_complete(name: str) -> None:
     species = SPECIES[name]
     assert set(species.coats) <= set(COATS) and set(species.landscapes) <= set(LANDSCAPES)
-    parts = build(name, np.random.default_rng(0))
-    low, high = (np.array([solid.bounds(np.eye(3))[side] for solid in parts]) for side in (0, 1))
+    body = Body(np.random.default_rng(0))
+    species.build(body)
+    low, high = bounds(body.parts, np.eye(3))
     extent = high.max(axis=0) - low.min(axis=0)
     assert (extent > 0.3).all() and extent[2] > extent[0]  # longer than wide
     # Faces forward: the parts of the face lie in the front half.
-    dark = [part.center[2] for part in parts if isinstance(part, Ellipsoid) and part.paint == "dark"]
+    dark = [part.center[2] for part in body.parts if isinstance(part, Ellipsoid) and part.paint == "dark"]
     assert min(dark) > (low.min(axis=0) + high.max(axis=0))[2] / 2
 
 
@@ -371,7 +372,7 @@ def test_silhouettes_tell_classes_apart() -> None:
         scene = draw_scene(5, index)
         number = found[scene.label]
         if number < per_class:
-            low, high = (np.array([part.bounds(np.eye(3))[side] for part in scene.animal]) for side in (0, 1))
+            low, high = bounds(scene.animal, np.eye(3))
             low, high = low.min(axis=0), high.max(axis=0)
             scale = 0.4 / (high - low)[1:].max()
             animal = tuple(part.placed(scale, -scale * (low + high) / 2) for part in scene.animal)

@@ -1,7 +1,7 @@
 """Source `procedural`: the world of `data.world`, rendered once by stage `download`.
 
-Raw shards hold images and the truth: depth (distance along the ray, scene units), normals, mask and camera. An image's id
-is its number.
+Raw shards hold images and their truth: depth (distance along the ray, scene units), normals, mask and camera. The id of
+an image is its number.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ The distributions are narrower than the uniform prior and not uniform, so that a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,24 +54,32 @@ def spherical_to_cartesian(yaw: float, pitch: float, radius: float) -> Array:
     return radius * np.array([np.sin(pitch) * np.sin(-yaw), np.cos(pitch), np.sin(pitch) * np.cos(yaw)])
 
 
-def camera_axes(camera: Array) -> tuple[Array, Array]:
-    """Position `[3]` of a camera, and its orthonormal axes `[3, 3]`: rows point right, up, and forward."""
-    yaw, pitch, roll, _, radius, *look_at = camera
+@dataclass(frozen=True)
+class View:
+    """A camera in the form that rays need."""
+
+    origin: Array  # [3]
+    axes: Array  # [3, 3], orthonormal rows: right, up, forward
+    focal: float  # distance of the image plane, which runs from -1 to 1
+
+
+def view_of(camera: Array) -> View:
+    """View of a camera `[8]`."""
+    yaw, pitch, roll, fov, radius, *look_at = camera
     origin = spherical_to_cartesian(yaw, pitch, radius)
     forward = _unit(spherical_to_cartesian(*look_at) - origin)
     left = _unit(np.cross([0.0, 1.0, 0.0], forward))
     right, up = -left, _unit(np.cross(forward, left))
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
-    return origin, np.stack([right, up, forward])
+    return View(origin, np.stack([right, up, forward]), float(1 / np.tan(np.deg2rad(fov) / 2)))
 
 
-def ray_directions(axes: Array, fov: float, plane: Array) -> Array:
+def ray_directions(view: View, plane: Array) -> Array:
     """Unit directions `[3, ...]` through points `[2, ...]` of the image plane (x right, y up, from -1 to 1)."""
     x, y = plane
-    focal = float(1 / np.tan(np.deg2rad(fov) / 2))
-    scale = 1 / np.sqrt(x * x + y * y + focal * focal)
-    columns = axes.T.tolist()  # Python scalars keep the precision of `plane`
-    return np.stack([(right * x + up * y + forward * focal) * scale for right, up, forward in columns])
+    scale = 1 / np.sqrt(x * x + y * y + view.focal**2)
+    columns = view.axes.T.tolist()  # Python scalars keep the precision of `plane`
+    return np.stack([(right * x + up * y + forward * view.focal) * scale for right, up, forward in columns])
 
 
 def image_plane(resolution: int) -> Array:

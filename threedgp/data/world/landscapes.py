@@ -1,4 +1,4 @@
-"""Landscapes: textured ground, hills at the horizon, sky, and the props that stand around.
+"""Landscapes: textured ground, hills at the horizon, and sky.
 
 The camera model ends every ray at distance `FAR`, so the world ends there too: the ground is a true plane up to that
 distance, and hills and sky are painted on the sphere of that radius around the camera. The horizon is where plane and
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.world.coats import color
-from threedgp.data.world.solids import Array, Ellipsoid, RoundedCone, Solid, column
+from threedgp.data.world.solids import Array, assign, column
 
 FAR = 1.25
 """Distance of the backdrop along every ray, scene units: where the rays of the camera model end."""
@@ -36,17 +36,6 @@ LANDSCAPES: dict[str, tuple[tuple[str, str], float, tuple[str, str], tuple[str, 
     "sea": (("#c9c294", "#ddd6a8"), 0.8, ("#2f8aa3", "#3f9aa0"), ("#7fd0d2", "#1f6ea8"), ("weed", "rock", "coral")),
 }
 """All landscapes."""
-PROP_PAINTS = {
-    "bark": "#6b4e36",
-    "leaf": "#5d8a3c",
-    "bush": "#6f9445",
-    "acacia": "#7f8f45",
-    "rock": "#8d8880",
-    "conifer": "#3f6b56",
-    "cactus": "#6a9a58",
-    "weed": "#4f9a5c",
-    "coral": "#e0707a",
-}
 
 
 @dataclass(frozen=True)
@@ -66,21 +55,13 @@ def draw_landscape(name: str, random: np.random.Generator) -> Landscape:
     """A landscape with slightly random colors."""
     ground, roughness, hills, sky, _ = LANDSCAPES[name]
     tints = random.normal(1, 0.07, (3, 1, 1)) * random.normal(1, 0.025, (3, 1, 3))
-    colors = [np.array([color(code) for code in codes]) * tint for codes, tint in zip((ground, hills, sky), tints)]
-    angles = random.uniform(0, 2 * np.pi, GROUND_WAVES)
+    palettes = np.array([[color(code) for code in codes] for codes in (ground, hills, sky)]) * tints
+    angles, phases = random.uniform(0, 2 * np.pi, (2, GROUND_WAVES))
     frequencies = np.repeat([3.0, 17.0], GROUND_WAVES // 2) * random.uniform(0.7, 1.4, GROUND_WAVES)
-    waves = np.stack(
-        [frequencies * np.cos(angles), frequencies * np.sin(angles), random.uniform(0, 2 * np.pi, GROUND_WAVES)], axis=1
-    )
-    ridges = np.concatenate(
-        [
-            [[random.uniform(0.2, 0.5)], [random.uniform(0.05, 0.2)]],
-            random.uniform(1.0, 3.5, (2, 2)),
-            random.uniform(0, 2 * np.pi, (2, 2)),
-        ],
-        axis=1,
-    )
-    return Landscape(*colors, roughness, waves, ridges, random.uniform(0, 2 * np.pi, 3))
+    waves = np.stack([frequencies * np.cos(angles), frequencies * np.sin(angles), phases], axis=1)
+    heights = random.uniform([0.2, 0.05], [0.5, 0.2])
+    ridges = np.column_stack([heights, random.uniform(1.0, 3.5, (2, 2)), random.uniform(0, 2 * np.pi, (2, 2))])
+    return Landscape(*palettes, roughness, waves, ridges, random.uniform(0, 2 * np.pi, 3))
 
 
 def paint_ground(landscape: Landscape, x: Array, z: Array) -> Array:
@@ -107,55 +88,5 @@ def paint_backdrop(landscape: Landscape, across: Array, above: Array) -> Array:
     for hill, ridge in zip(landscape.hills, landscape.ridges.tolist(), strict=True):
         height, slow, fast, one, other = ridge
         profile = height * (1 + 0.45 * np.sin(slow * across + one) + 0.25 * np.sin(2 * fast * across + other))
-        behind = np.flatnonzero(above < profile)
-        for row, value in zip(colors, hill, strict=True):
-            row[behind] = value
+        assign(colors, np.flatnonzero(above < profile), hill)
     return colors
-
-
-def prop(kind: str, random: np.random.Generator) -> list[Solid]:
-    """Parts of a prop that stands at the origin; its unit is half the height of the picture."""
-    size = random.uniform(0.8, 1.2)
-    lean = random.uniform(-0.1, 0.1)
-
-    def ball(paint: str, center: tuple[float, float, float], half_axes: tuple[float, float, float]) -> Ellipsoid:
-        return Ellipsoid(paint, np.array(center), np.diag(half_axes))
-
-    def limb(paint: str, *joints: tuple[float, float, float, float]) -> list[Solid]:
-        ends = [(np.array(joint[:3]), joint[3]) for joint in joints]
-        return [RoundedCone(paint, a, b, ra, rb) for (a, ra), (b, rb) in zip(ends, ends[1:], strict=False)]
-
-    if kind == "tree":
-        parts = limb("bark", (0, 0, 0, 0.1), (lean, 0.75, 0, 0.06))
-        parts += [ball("leaf", (lean, 1.05, 0), (0.4, 0.42, 0.4)), ball("leaf", (lean - 0.22, 0.85, 0.1), (0.3,) * 3)]
-        parts += [ball("leaf", (lean + 0.26, 0.9, 0), (0.28, 0.27, 0.28))]
-    elif kind == "acacia":
-        parts = limb("bark", (0, 0, 0, 0.07), (lean, 0.55, 0, 0.05), (lean - 0.22, 1.0, 0, 0.03))
-        parts += limb("bark", (lean, 0.55, 0, 0.045), (lean + 0.25, 0.98, 0, 0.03))
-        parts += [
-            ball("acacia", (lean, 1.08, 0), (0.62, 0.13, 0.5)),
-            ball("acacia", (lean + 0.1, 1.2, 0), (0.36, 0.1, 0.3)),
-        ]
-    elif kind == "conifer":
-        parts = limb("bark", (0, 0, 0, 0.07), (0, 0.3, 0, 0.06))
-        for low, high, radius in ((0.3, 0.75, 0.32), (0.6, 1.05, 0.25), (0.9, 1.4, 0.18)):
-            parts += limb("conifer", (0, low, 0, radius), (0, high, 0, 0.02))
-    elif kind == "cactus":
-        parts = limb("cactus", (0, 0, 0, 0.12), (0, 0.95, 0, 0.11))
-        parts += limb("cactus", (0, 0.4, 0, 0.075), (0.3, 0.45, 0, 0.075), (0.32, 0.75 + lean, 0, 0.07))
-        parts += limb("cactus", (0, 0.55, 0, 0.07), (-0.27, 0.6, 0, 0.07), (-0.28, 0.85 - lean, 0, 0.065))
-    elif kind == "weed":
-        parts = []
-        for x in (-0.12, 0.0, 0.13):
-            sway, top = random.uniform(-0.15, 0.15), random.uniform(0.5, 1.1)
-            parts += limb("weed", (x, 0, 0, 0.05), (x + sway, 0.5 * top, 0, 0.045), (x - 0.3 * sway, top, 0, 0.015))
-    elif kind == "coral":
-        parts = limb("coral", (0, 0, 0, 0.09), (0, 0.3, 0, 0.07), (-0.2, 0.55, 0, 0.05))
-        parts += limb("coral", (0, 0.3, 0, 0.06), (0.2, 0.6, 0.05, 0.05)) + limb(
-            "coral", (0, 0.3, 0, 0.06), (0, 0.7, 0, 0.05)
-        )
-    elif kind == "bush":
-        parts = [ball("bush", (-0.14, 0.12, 0), (0.2, 0.2, 0.18)), ball("bush", (0.12, 0.15, 0.02), (0.22, 0.24, 0.2))]
-    else:
-        parts = [ball("rock", (0, 0.06, 0), (0.26, 0.2, 0.2)), ball("rock", (0.2, 0.03, 0.05), (0.16, 0.12, 0.14))]
-    return [part.placed(size, np.zeros(3)) for part in parts]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.world.cameras import camera_axes, image_plane, ray_directions
+from threedgp.data.world.cameras import View, image_plane, ray_directions, view_of
 from threedgp.data.world.coats import PATTERNED, color, paint_coat
-from threedgp.data.world.landscapes import FAR, PROP_PAINTS, paint_backdrop, paint_ground
+from threedgp.data.world.landscapes import FAR, paint_backdrop, paint_ground
+from threedgp.data.world.props import PROP_PAINTS
 from threedgp.data.world.scenes import Scene
-from threedgp.data.world.solids import Array, Solid, column, dot, square, transform
+from threedgp.data.world.solids import Array, assign, column, dot, square, transform
 from threedgp.data.world.tracing import GROUND, SKY, trace, visibility
 
 SUBPIXELS = ((0, 0), (-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
@@ -44,37 +45,31 @@ class Rendering:
 
 def render_picture(scene: Scene, resolution: int) -> Rendering:
     """Ray-cast a scene."""
-    pixel = 2 / (resolution - 1)
-    offsets = pixel * np.array(SUBPIXELS).T[:, :, None, None]
+    offsets = np.array(SUBPIXELS).T[:, :, None, None] * 2 / (resolution - 1)
     plane = image_plane(resolution)[:, None] + offsets  # [2, S, R, R]
-    origin, axes = camera_axes(scene.camera)
-    directions = ray_directions(axes, scene.camera[3], plane.astype(np.float32))
-    solids = (*scene.animal, *scene.props)
-    depth, owner = trace(solids, scene.ground, origin, axes, scene.camera[3], directions)
-    ground_light, sun_on_solids = _light_at_centers(scene, solids, origin, directions[:, 0], depth[0], owner[0])
+    view = view_of(scene.camera)
+    directions = ray_directions(view, plane.astype(np.float32))
+    depth, owner = trace(scene, view, directions)
+    ground_light, sun_on_solids = _light_at_centers(scene, view, directions[:, 0], depth[0], owner[0])
 
     rays, owners = directions.reshape(3, -1), owner.ravel()
-    points = column(origin, rays) + depth.ravel() * rays
+    points = column(view.origin, rays) + depth.ravel() * rays
     colors, normals = np.empty_like(rays), -rays
     sky, ground, solid = (np.flatnonzero(chosen) for chosen in (owners == SKY, owners == GROUND, owners >= 0))
 
-    _assign(colors, sky, _sky_colors(scene, origin, rays.take(sky, axis=1)))
-
+    assign(colors, sky, _sky_colors(scene, view, rays.take(sky, axis=1)))
     x, _, z = points.take(ground, axis=1) / np.float32(scene.frame)
-    light = ground_light.take(ground % resolution**2, axis=1)
-    _assign(colors, ground, paint_ground(scene.landscape, x, z) * light)
-    _assign(normals, ground, np.broadcast_to(ZENITH[:, None], (3, len(ground))))
-
+    assign(colors, ground, paint_ground(scene.landscape, x, z) * ground_light.take(ground % resolution**2, axis=1))
+    assign(normals, ground, ZENITH)
     sun = sun_on_solids[solid % resolution**2]
-    solid_colors, solid_normals = _shade_solids(scene, solids, points.take(solid, axis=1), owners[solid], sun)
-    _assign(colors, solid, solid_colors)
-    _assign(normals, solid, solid_normals)
+    solid_colors, solid_normals = _shade_solids(scene, points.take(solid, axis=1), owners[solid], sun)
+    assign(colors, solid, solid_colors)
+    assign(normals, solid, solid_normals)
 
     linear = colors.reshape(directions.shape).mean(axis=1)
-    rgb = np.rint(np.sqrt(np.clip(linear, 0, 1)) * 255).astype(np.uint8)
-    facing = axes * np.array([[1], [1], [-1]])
+    facing = view.axes * np.array([[1], [1], [-1]])
     return Rendering(
-        rgb=rgb.transpose(1, 2, 0),
+        rgb=np.rint(np.sqrt(np.clip(linear, 0, 1)) * 255).astype(np.uint8).transpose(1, 2, 0),
         depth=depth[0],
         normals=transform(facing, normals.reshape(directions.shape)[:, 0]).transpose(1, 2, 0),
         mask=(owner[0] >= 0) & (owner[0] < len(scene.animal)),
@@ -86,25 +81,17 @@ def render_background(scene: Scene, resolution: int) -> NDArray[np.uint8]:
     return render_picture(replace(scene, animal=()), resolution).rgb
 
 
-def _assign(target: Array, indices: NDArray[np.intp], values: Array) -> None:
-    """target[:, indices] = values, which is slower."""
-    for row, value in zip(target, values, strict=True):
-        row[indices] = value
-
-
-def _sky_colors(scene: Scene, origin: Array, directions: Array) -> Array:
+def _sky_colors(scene: Scene, view: View, directions: Array) -> Array:
     """Colors `[3, N]` of hills and sky along rays `[3, N]`."""
     x, y, z = directions
     yaw = float(scene.camera[0])
     cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
     across = (cos * x + sin * z) / (sin * x - cos * z) + yaw
-    above = y - float(scene.ground - origin[1]) / FAR
+    above = y - float(scene.ground - view.origin[1]) / FAR
     return paint_backdrop(scene.landscape, across / scene.frame, above / scene.frame)
 
 
-def _shade_solids(
-    scene: Scene, solids: tuple[Solid, ...], points: Array, owner: NDArray[np.int8], sun: Array
-) -> tuple[Array, Array]:
+def _shade_solids(scene: Scene, points: Array, owner: NDArray[np.int8], sun: Array) -> tuple[Array, Array]:
     """Colors and unit normals, both `[3, N]`, of points `[3, N]` on the solids `owner` `[N]`.
 
     Args:
@@ -113,24 +100,18 @@ def _shade_solids(
     albedo, normals = np.empty_like(points), np.empty_like(points)
     paints = scene.coat.paints | {name: color(code) for name, code in PROP_PAINTS.items()}
     for number in np.unique(owner):
-        solid, mine = solids[number], np.flatnonzero(owner == number)
+        solid, mine = scene.solids[number], np.flatnonzero(owner == number)
         outward = solid.normals(points.take(mine, axis=1))
-        _assign(normals, mine, outward / np.sqrt(square(outward)))
-        _assign(albedo, mine, paints[solid.paint])
-    patterned = np.flatnonzero(np.array([solid.paint in PATTERNED for solid in solids])[owner])
+        assign(normals, mine, outward / np.sqrt(square(outward)))
+        assign(albedo, mine, paints[solid.paint])
+    patterned = np.flatnonzero(np.array([solid.paint in PATTERNED for solid in scene.solids], bool)[owner])
     own = (points.take(patterned, axis=1) - column(scene.feet, points)) / np.float32(scene.scale)
-    _assign(albedo, patterned, paint_coat(scene.coat, albedo.take(patterned, axis=1), own, normals[1, patterned]))
-    sky = 0.65 + 0.35 * normals[1]
-    return albedo * _mix_lights(sun * _wrapped(dot(scene.sun, normals)), sky), normals
+    assign(albedo, patterned, paint_coat(scene.coat, albedo.take(patterned, axis=1), own, normals[1, patterned]))
+    return albedo * _light(sun * _wrapped(dot(scene.sun, normals)), 0.65 + 0.35 * normals[1]), normals
 
 
 def _light_at_centers(
-    scene: Scene,
-    solids: tuple[Solid, ...],
-    origin: Array,
-    directions: Array,
-    depth: NDArray[np.float32],
-    owner: NDArray[np.int8],
+    scene: Scene, view: View, directions: Array, depth: NDArray[np.float32], owner: NDArray[np.int8]
 ) -> tuple[Array, Array]:
     """Light `[3, R*R]` on the ground, and the share `[R*R]` of the sun that reaches solids, for the pixel centers.
 
@@ -138,23 +119,18 @@ def _light_at_centers(
     beside their edges.
     """
     directions, depth, owner = directions.reshape(3, -1), depth.ravel(), owner.ravel()
-    to_ground = (scene.ground - float(origin[1])) / np.minimum(directions[1], -0.05)
+    to_ground = (scene.ground - float(view.origin[1])) / np.minimum(directions[1], -0.05)
     ground, solid = np.flatnonzero(to_ground < 1.05 * FAR), np.flatnonzero(owner >= 0)
     distances = np.concatenate([to_ground[ground], depth[solid]])
     owners = np.concatenate([np.full(len(ground), GROUND, np.int8), owner[solid]])
-    points = column(origin, directions) + distances * directions.take(np.concatenate([ground, solid]), axis=1)
+    points = column(view.origin, directions) + distances * directions.take(np.concatenate([ground, solid]), axis=1)
 
-    casters = {number: one for number, one in enumerate(solids) if one.size > MIN_CASTER * scene.frame}
-    sun = visibility(casters, points, owners, scene.sun, SUN_SIZE, scene.ground)
-    on_ground = points[:, : len(ground)]
-    sky = visibility(casters, on_ground, owners[: len(ground)], ZENITH, SKY_SIZE, scene.ground)
-
-    light = np.zeros_like(directions)
-    lit = sun[: len(ground)] * float(_wrapped(scene.sun[1]))
-    _assign(light, ground, _mix_lights(lit, 1 - CONTACT * (1 - sky)))
-    sun_on_solids = np.ones_like(depth)
-    sun_on_solids[ground] = sun[: len(ground)]
-    sun_on_solids[solid] = sun[len(ground) :]
+    count, smallest = len(ground), MIN_CASTER * scene.frame
+    sun = visibility(scene, points, owners, scene.sun, SUN_SIZE, smallest)
+    sky = visibility(scene, points[:, :count], owners[:count], ZENITH, SKY_SIZE, smallest)
+    light, sun_on_solids = np.zeros_like(directions), np.ones_like(depth)
+    assign(light, ground, _light(sun[:count] * float(_wrapped(scene.sun[1])), 1 - CONTACT * (1 - sky)))
+    sun_on_solids[ground], sun_on_solids[solid] = sun[:count], sun[count:]
     return light, sun_on_solids
 
 
@@ -162,6 +138,6 @@ def _wrapped(cosine: Array | float) -> Array:
     return np.clip((cosine + WRAP) / (1 + WRAP), 0, 1)
 
 
-def _mix_lights(sun: Array, sky: Array) -> Array:
+def _light(sun: Array, sky: Array) -> Array:
     """Light `[3, N]` of both sources, of which the shares `[N]` arrive."""
     return column(SUN_COLOR, sun[None]) * sun + column(SKY_COLOR, sky[None]) * sky

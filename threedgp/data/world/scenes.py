@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.world.animals import SPECIES, build
-from threedgp.data.world.cameras import RADIUS, camera_axes, draw_camera, frame
+from threedgp.data.world.animals import SPECIES
+from threedgp.data.world.bodies import Body
+from threedgp.data.world.cameras import RADIUS, draw_camera, frame, view_of
 from threedgp.data.world.coats import Coat, draw_coat
-from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, draw_landscape, prop
-from threedgp.data.world.solids import Solid
+from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, draw_landscape
+from threedgp.data.world.props import build_prop
+from threedgp.data.world.solids import Solid, bounds
 
 Array = NDArray[np.float64]
 
@@ -46,6 +48,11 @@ class Scene:
     sun: Array  # [3], unit vector towards the sun
 
     @property
+    def solids(self) -> tuple[Solid, ...]:
+        """All solids; a solid's number is its place here."""
+        return self.animal + self.props
+
+    @property
     def ground(self) -> float:
         """Height of the ground."""
         return -GROUND * self.frame
@@ -74,53 +81,51 @@ def draw_scene(seed: int, index: int) -> Scene:
     )
 
 
+def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[list[Solid], float, Array]:
+    """Parts in scene units, their scale, and the place of the animal's own origin."""
+    body = Body(random)
+    SPECIES[name].build(body)
+    low, high = bounds(body.parts, np.eye(3))
+    low, high = low.min(axis=0), high.max(axis=0)
+    extent = max(high[1] - low[1], high[2] - low[2])
+    scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
+    x, z = np.clip(random.normal(0, OFFSET_STD, 2), -MAX_OFFSET, MAX_OFFSET) * size
+    bottom = 0.0 if SPECIES[name].swims else low[1]
+    feet = np.array([x, -GROUND * size - bottom * scale, z - scale * (low[2] + high[2]) / 2])
+    return [part.placed(scale, feet) for part in body.parts], scale, feet
+
+
 def _draw_camera(random: np.random.Generator, mean_fov: float, animal: list[Solid]) -> Array:
     """A camera that sees neither ground nor animal before `NEAR`; the few others are drawn again."""
     while True:
         camera = draw_camera(random, mean_fov)
-        origin, axes = camera_axes(camera)
-        _, up, forward = axes
-        bottom = forward - frame(camera[3]) * up  # the steepest ray
-        to_ground = (origin[1] + GROUND * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
-        to_animal = min(solid.bounds(axes)[0][2] for solid in animal) - forward @ origin
+        view = view_of(camera)
+        _, up, forward = view.axes
+        bottom = view.focal * forward - up  # the steepest ray
+        to_ground = (view.origin[1] + GROUND * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
+        to_animal = bounds(animal, view.axes)[0][:, 2].min() - forward @ view.origin
         if min(to_ground, to_animal) > NEAR:
             return camera
-
-
-def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[list[Solid], float, Array]:
-    """Parts in scene units, their scale, and the place of the animal's own origin."""
-    parts = build(name, random)
-    low, high = _bounds(parts)
-    extent = max(high[1] - low[1], high[2] - low[2])
-    scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
-    offset = np.clip(random.normal(0, OFFSET_STD, 2), -MAX_OFFSET, MAX_OFFSET) * size
-    lift = 0.0 if SPECIES[name].swims else low[1]
-    feet = np.array([offset[0], -GROUND * size - lift * scale, offset[1] - scale * (low[2] + high[2]) / 2])
-    return [part.placed(scale, feet) for part in parts], scale, feet
-
-
-def _bounds(parts: list[Solid]) -> tuple[Array, Array]:
-    lows, highs = zip(*(part.bounds(np.eye(3)) for part in parts), strict=True)
-    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def _draw_props(random: np.random.Generator, landscape: str, camera: Array, size: float) -> list[Solid]:
     """Something behind the animal, beside it as seen from the camera; something small before it."""
     where = str(random.choice(list(PROP_SHARES), p=list(PROP_SHARES.values())))
     kinds = LANDSCAPES[landscape][-1]
-    yaw = camera[0]
-    right, forward = np.array([np.cos(yaw), 0, np.sin(yaw)]), np.array([np.sin(yaw), 0, -np.cos(yaw)])
-    ground = np.array([0, -GROUND * size, 0])
+    right, forward = np.array([[np.cos(camera[0]), 0, np.sin(camera[0])], [np.sin(camera[0]), 0, -np.cos(camera[0])]])
     props: list[Solid] = []
+
+    def add(kind: str, scale: float, ahead: float, widest: float) -> None:
+        body = Body(random)
+        build_prop(kind, body)
+        across = random.choice((-1, 1)) * random.uniform(0.4, widest) * size
+        place = across * right + ahead * forward - [0, GROUND * size, 0]
+        props.extend(part.placed(scale * size, place) for part in body.parts)
+
     if where in ("behind", "both"):
-        across = random.choice((-1, 1)) * random.uniform(0.35, 0.95) * size
-        place = ground + across * right + random.uniform(0.3, 0.7) * (FAR - RADIUS) * forward
-        props += [part.placed(size, place) for part in prop(str(random.choice(kinds)), random)]
+        add(str(random.choice(kinds)), random.uniform(0.8, 1.2), random.uniform(0.3, 0.7) * (FAR - RADIUS), 0.95)
     if where in ("in front", "both"):
-        across = random.choice((-1, 1)) * random.uniform(0.45, 0.9) * size
-        place = ground + across * right - random.uniform(0.25, 0.4) * size * forward
-        small = kinds[-1] if kinds[-1] != "bush" else "rock"
-        props += [part.placed(0.7 * size, place) for part in prop(small, random)]
+        add("rock", random.uniform(0.55, 0.85), -random.uniform(0.25, 0.4) * size, 0.9)
     return props
 
 
