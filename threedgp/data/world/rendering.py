@@ -13,19 +13,13 @@ from threedgp.data.world.landscapes import FAR, paint_backdrop, paint_ground
 from threedgp.data.world.props import PROP_PAINTS
 from threedgp.data.world.scenes import Scene
 from threedgp.data.world.solids import Array, assign, column, dot, square, transform
-from threedgp.data.world.tracing import GROUND, SKY, trace, visibility
+from threedgp.data.world.tracing import GROUND, SKY, sky_visibility, sun_visibility, trace
 
 SUBPIXELS = ((0, 0), (-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
 """Offsets, in pixels, of the rays whose colors a pixel averages; the truth is that of the first."""
 SUN_COLOR, SKY_COLOR = np.array([0.74, 0.67, 0.56]), np.array([0.43, 0.45, 0.50])
 WRAP = 0.25
 """Sunlight reaches this far (cosine) around the edge of the shadow side, as on fur."""
-SUN_SIZE, SKY_SIZE = 0.12, 0.9
-"""Tangents of the angular radii of the sun and of the part of the sky that makes contact shadows."""
-CONTACT = 0.65
-"""Share of the sky's light that contact shadows take from the ground."""
-MIN_CASTER = 0.07
-"""Size in frames below which a solid casts no shadow: eyes and noses."""
 ZENITH = np.array([0.0, 1.0, 0.0])
 
 
@@ -125,11 +119,10 @@ def _light_at_centers(
     owners = np.concatenate([np.full(len(ground), GROUND, np.int8), owner[solid]])
     points = column(view.origin, directions) + distances * directions.take(np.concatenate([ground, solid]), axis=1)
 
-    count, smallest = len(ground), MIN_CASTER * scene.frame
-    sun = visibility(scene, points, owners, scene.sun, SUN_SIZE, smallest)
-    sky = visibility(scene, points[:, :count], owners[:count], ZENITH, SKY_SIZE, smallest)
+    count = len(ground)
+    sun, sky = sun_visibility(scene, points, owners), sky_visibility(scene, points[:, :count])
     light, sun_on_solids = np.zeros_like(directions), np.ones_like(depth)
-    assign(light, ground, _light(sun[:count] * float(_wrapped(scene.sun[1])), 1 - CONTACT * (1 - sky)))
+    assign(light, ground, _light(sun[:count] * float(_wrapped(scene.sun[1])), sky))
     sun_on_solids[ground], sun_on_solids[solid] = sun[:count], sun[count:]
     return light, sun_on_solids
 

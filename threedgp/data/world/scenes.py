@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from threedgp.data.world.cameras import RADIUS, draw_camera, frame, view_of
 from threedgp.data.world.coats import Coat, draw_coat
 from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, draw_landscape
 from threedgp.data.world.props import build_prop
-from threedgp.data.world.solids import Solid, bounds
+from threedgp.data.world.solids import Bounds, Solid
 
 Array = NDArray[np.float64]
 
@@ -52,6 +53,11 @@ class Scene:
         """All solids; a solid's number is its place here."""
         return self.animal + self.props
 
+    @cached_property
+    def bounds(self) -> Bounds:
+        """Bounding boxes of all solids."""
+        return Bounds(self.solids)
+
     @property
     def ground(self) -> float:
         """Height of the ground."""
@@ -85,7 +91,7 @@ def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[l
     """Parts in scene units, their scale, and the place of the animal's own origin."""
     body = Body(random)
     SPECIES[name].build(body)
-    low, high = bounds(body.parts, np.eye(3))
+    low, high = Bounds(body.parts).along(np.eye(3))
     low, high = low.min(axis=0), high.max(axis=0)
     extent = max(high[1] - low[1], high[2] - low[2])
     scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
@@ -97,13 +103,14 @@ def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[l
 
 def _draw_camera(random: np.random.Generator, mean_fov: float, animal: list[Solid]) -> Array:
     """A camera that sees neither ground nor animal before `NEAR`; the few others are drawn again."""
+    bounds = Bounds(animal)
     while True:
         camera = draw_camera(random, mean_fov)
         view = view_of(camera)
         _, up, forward = view.axes
         bottom = view.focal * forward - up  # the steepest ray
         to_ground = (view.origin[1] + GROUND * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
-        to_animal = bounds(animal, view.axes)[0][:, 2].min() - forward @ view.origin
+        to_animal = bounds.along(view.axes)[0][:, 2].min() - forward @ view.origin
         if min(to_ground, to_animal) > NEAR:
             return camera
 

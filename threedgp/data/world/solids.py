@@ -5,7 +5,7 @@ All intersections are in closed form. Vectors stand in the first axis, `[3, ...]
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,10 +70,10 @@ class Ellipsoid:
         """The solid scaled around the origin, then moved."""
         return replace(self, center=self.center * scale + offset, half_axes=self.half_axes * scale)
 
-    def bounds(self, axes: Array) -> tuple[Array, Array]:
-        """Smallest and largest coordinates `[3]` along orthonormal axes `[3, 3]` (rows)."""
-        center, reach = axes @ self.center, np.sqrt(((axes @ self.half_axes) ** 2).sum(axis=1))
-        return center - reach, center + reach
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        """Centers `[2, 3]` and half-axes `[2, 3, 3]` of two ellipsoids whose convex hull is the solid."""
+        return np.stack([self.center, self.center]), np.stack([self.half_axes, self.half_axes])
 
     @property
     def size(self) -> float:
@@ -127,11 +127,11 @@ class RoundedCone:
             self.end_radius * scale,
         )
 
-    def bounds(self, axes: Array) -> tuple[Array, Array]:
-        """Smallest and largest coordinates `[3]` along orthonormal axes `[3, 3]` (rows)."""
-        start, end = axes @ self.start, axes @ self.end
-        low = np.minimum(start - self.start_radius, end - self.end_radius)
-        return low, np.maximum(start + self.start_radius, end + self.end_radius)
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        """Centers `[2, 3]` and half-axes `[2, 3, 3]` of two ellipsoids whose convex hull is the solid."""
+        radii = np.array([self.start_radius, self.end_radius])
+        return np.stack([self.start, self.end]), radii[:, None, None] * np.eye(3)
 
     @property
     def size(self) -> float:
@@ -190,10 +190,19 @@ class RoundedCone:
 Solid = Ellipsoid | RoundedCone
 
 
-def bounds(solids: Iterable[Solid], axes: Array) -> tuple[Array, Array]:
-    """Smallest and largest coordinates `[P, 3]` of each solid along orthonormal axes `[3, 3]` (rows)."""
-    both = np.array([solid.bounds(axes) for solid in solids]).reshape(-1, 2, 3)
-    return both[:, 0], both[:, 1]
+class Bounds:
+    """Bounding boxes of solids."""
+
+    def __init__(self, solids: Sequence[Solid]) -> None:
+        ends = [solid.ends for solid in solids]
+        self._centers = np.array([centers for centers, _ in ends]).reshape(-1, 2, 3)
+        self._half_axes = np.array([half_axes for _, half_axes in ends]).reshape(-1, 2, 3, 3)
+
+    def along(self, axes: Array) -> tuple[Array, Array]:
+        """Smallest and largest coordinates `[P, 3]` of each solid along orthonormal axes `[3, 3]` (rows)."""
+        centers = self._centers @ axes.T
+        reach = np.sqrt(((axes @ self._half_axes) ** 2).sum(axis=-1))
+        return (centers - reach).min(axis=1), (centers + reach).max(axis=1)
 
 
 def _enter_ball(b: Array, c: float) -> Array:

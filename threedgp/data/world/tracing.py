@@ -8,10 +8,16 @@ from numpy.typing import NDArray
 from threedgp.data.world.cameras import View
 from threedgp.data.world.landscapes import FAR
 from threedgp.data.world.scenes import Scene
-from threedgp.data.world.solids import Array, Solid, bounds, transform
+from threedgp.data.world.solids import Array, transform
 
 SKY, GROUND = -2, -1
 """Owners of rays that meet no solid."""
+SUN_SIZE = 0.12
+"""Tangent of the angular radius of the sun."""
+MIN_CASTER = 0.07
+"""Size in frames below which a solid casts no shadow: eyes and noses."""
+CONTACT, CONTACT_HEIGHT, CONTACT_MIN = 0.5, 0.2, 0.03
+"""Strength of contact shadows, and in frames the height at which they fade and the size of the smallest."""
 
 
 def trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -25,7 +31,7 @@ def trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float
     on_ground = down & (distances < FAR)
     depth = np.where(on_ground, distances, np.float32(FAR))
     owner = np.where(on_ground, GROUND, SKY).astype(np.int8)
-    windows = _windows(scene.solids, view, directions.shape[-1])
+    windows = _windows(scene, view, directions.shape[-1])
     for number, (solid, (rows, columns)) in enumerate(zip(scene.solids, windows, strict=True)):
         distances = solid.intersect(view.origin, directions[:, :, rows, columns])
         nearer = distances < depth[:, rows, columns]
@@ -34,9 +40,9 @@ def trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float
     return depth, owner
 
 
-def _windows(solids: tuple[Solid, ...], view: View, resolution: int) -> list[tuple[slice, slice]]:
+def _windows(scene: Scene, view: View, resolution: int) -> list[tuple[slice, slice]]:
     """Rows and columns of the pixels that may see each solid: the projection of its bounding box."""
-    low, high = (bound - view.axes @ view.origin for bound in bounds(solids, view.axes))
+    low, high = (bound - view.axes @ view.origin for bound in scene.bounds.along(view.axes))
     left, bottom = view.focal * np.minimum(low[:, :2] / low[:, 2:], low[:, :2] / high[:, 2:]).T
     right, top = view.focal * np.maximum(high[:, :2] / low[:, 2:], high[:, :2] / high[:, 2:]).T
     edges = np.floor((np.stack([-top, -bottom, left, right], axis=1) + 1) * (resolution - 1) / 2)
@@ -44,29 +50,37 @@ def _windows(solids: tuple[Solid, ...], view: View, resolution: int) -> list[tup
     return [(slice(*rows), slice(*columns)) for rows, columns in edges.reshape(-1, 2, 2).tolist()]
 
 
-def visibility(
-    scene: Scene, points: Array, owner: NDArray[np.int8], light: Array, light_size: float, min_size: float = 0.0
-) -> Array:
-    """Share `[N]` of a far light that reaches points `[3, N]`; no solid shades itself.
+def sun_visibility(scene: Scene, points: Array, owner: NDArray[np.int8]) -> Array:
+    """Share `[N]` of the sun that is seen from points `[3, N]`; no solid shades itself.
 
     Args:
         owner: `[N]`, numbers of the solids that the points are on, or `GROUND`.
-        light: `[3]`, unit vector towards the light.
-        light_size: tangent of its angular radius.
-        min_size: smaller solids cast no shadow.
     """
-    casters = {number: solid for number, solid in enumerate(scene.solids) if solid.size > min_size}
-    right = np.cross(light, [1.0, 0.0, 0.0])
+    right = np.cross(scene.sun, [1.0, 0.0, 0.0])
     right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(light, right), light])
+    axes = np.stack([right, np.cross(scene.sun, right), scene.sun])
     u, v, w = transform(axes, points)
-    low, high = bounds(casters.values(), axes)
-    tops = bounds(casters.values(), np.eye(3))[1][:, 1:2]
-    middle, reach = (low + high) / 2, (high - low) / 2 + light_size * (tops - scene.ground) / light[1]  # with penumbra
+    low, high = scene.bounds.along(axes)
+    tops = scene.bounds.along(np.eye(3))[1][:, 1:2]
+    penumbra = SUN_SIZE * (tops - scene.ground) / scene.sun[1]
+    middle, reach = (low + high) / 2, (high - low) / 2 + penumbra
     boxes = np.concatenate([middle[:, :2], reach[:, :2], high[:, 2:]], axis=1).tolist()
     share = np.ones_like(u)
-    for (number, solid), (across, along, width, height, front) in zip(casters.items(), boxes, strict=True):
-        reached = (abs(u - across) < width) & (abs(v - along) < height) & (w < front) & (owner != number)
-        shaded = np.flatnonzero(reached)
-        share[shaded] *= 1 - solid.occlusion(points.take(shaded, axis=1), light, light_size)
+    for number, (solid, (across, along, width, height, front)) in enumerate(zip(scene.solids, boxes, strict=True)):
+        if solid.size > MIN_CASTER * scene.frame:
+            reached = (abs(u - across) < width) & (abs(v - along) < height) & (w < front) & (owner != number)
+            shaded = np.flatnonzero(reached)
+            share[shaded] *= 1 - solid.occlusion(points.take(shaded, axis=1), scene.sun, SUN_SIZE)
+    return share
+
+
+def sky_visibility(scene: Scene, points: Array) -> Array:
+    """Share `[N]` of the sky that is seen from points `[3, N]` of the ground: contact shadows, a soft blob a solid."""
+    low, high = scene.bounds.along(np.eye(3))
+    strength = CONTACT * np.exp(-(low[:, 1] - scene.ground) / (CONTACT_HEIGHT * scene.frame))
+    share = np.ones_like(points[0])
+    for weight, (x, _, z), (width, _, length) in zip(strength, (low + high) / 2, (high - low) / 2, strict=True):
+        if weight > 0.1 and min(width, length) > CONTACT_MIN * scene.frame:
+            distance = ((points[0] - float(x)) / float(width)) ** 2 + ((points[2] - float(z)) / float(length)) ** 2
+            share *= 1 - float(weight) * np.exp(-0.5 * distance)
     return share
