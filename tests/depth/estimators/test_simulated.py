@@ -11,9 +11,8 @@ from threedgp.data.source import RawPicture
 from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import draw_scene
 from threedgp.depth.encoding import encode
-from threedgp.depth.estimator import Rejected
+from threedgp.depth.estimator import Rejected, build_estimator
 from threedgp.depth.estimators import simulated
-from threedgp.depth.registry import build_estimator
 
 Map = NDArray[np.float32]
 NO_FAULTS = {

@@ -24,7 +24,7 @@ def color(code: str) -> NDArray[np.float64]:
     return (np.array([int(code[place : place + 2], 16) for place in (1, 3, 5)]) / 255) ** 2
 
 
-COMMON = {
+COMMON_COLORS = {
     "dark": "#17130f",
     "light": "#f4efe2",
     "pink": "#d98a86",
@@ -34,6 +34,7 @@ COMMON = {
     "skin": "#7f9152",
     "beak": "#e09a2e",
 }
+COMMON_PAINTS = {paint: color(code) for paint, code in COMMON_COLORS.items()}
 """Paints of parts that most coats share."""
 
 # Pattern, then colors: coat, second color of the pattern, underside; then paints of parts that differ from the coat.
@@ -110,7 +111,7 @@ def draw_coat(name: str, random: np.random.Generator) -> Coat:
     pattern, *codes, own = COATS[name]
     tint = random.normal(1, COLOR_STD) * random.normal(1, COLOR_STD / 2, 3)
     main, second, underside = (color(code) * tint for code in codes)
-    paints = {paint: color(code) for paint, code in COMMON.items()}
+    paints = dict(COMMON_PAINTS)
     for colors, parts in ((main, FROM_COAT), (second, FROM_SECOND), (underside, FROM_BELLY)):
         paints |= dict.fromkeys(parts, colors)
     paints |= {paint: color(code) * tint for paint, code in own.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from threedgp.data.world.bodies import Body
+from threedgp.data.world.coats import color
 
-PROP_PAINTS = {
+COLORS = {
     "bark": "#6b4e36",
     "leaf": "#5d8a3c",
     "bush": "#6f9445",
@@ -15,6 +16,7 @@ PROP_PAINTS = {
     "weed": "#4f9a5c",
     "coral": "#e0707a",
 }
+PROP_PAINTS = {name: color(code) for name, code in COLORS.items()}
 """Paints of the parts."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.world.cameras import View, image_plane, ray_directions, view_of
-from threedgp.data.world.coats import PATTERNED, color, paint_coat
+from threedgp.data.world.coats import PATTERNED, paint_coat
 from threedgp.data.world.landscapes import FAR, paint_backdrop, paint_ground
 from threedgp.data.world.props import PROP_PAINTS
 from threedgp.data.world.scenes import Scene
@@ -92,7 +92,7 @@ def _shade_solids(scene: Scene, points: Array, owner: NDArray[np.int8], sun: Arr
         sun: `[N]`, share of the sun that is not hidden.
     """
     albedo, normals = np.empty_like(points), np.empty_like(points)
-    paints = scene.coat.paints | {name: color(code) for name, code in PROP_PAINTS.items()}
+    paints = scene.coat.paints | PROP_PAINTS
     for number in np.unique(owner):
         solid, mine = scene.solids[number], np.flatnonzero(owner == number)
         outward = solid.normals(points.take(mine, axis=1))

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+IDENTITY = np.eye(3)
+
 
 def dot(vector: Array, vectors: Array) -> Array:
     """Dot products `[...]` of one vector `[3]` with vectors `[3, ...]`.
@@ -71,9 +73,9 @@ class Ellipsoid:
         return replace(self, center=self.center * scale + offset, half_axes=self.half_axes * scale)
 
     @property
-    def ends(self) -> tuple[Array, Array]:
-        """Centers `[2, 3]` and half-axes `[2, 3, 3]` of two ellipsoids whose convex hull is the solid."""
-        return np.stack([self.center, self.center]), np.stack([self.half_axes, self.half_axes])
+    def ends(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Centers `[3]` and half-axes `[3, 3]` of two ellipsoids whose convex hull is the solid."""
+        return (self.center, self.center), (self.half_axes, self.half_axes)
 
     @property
     def size(self) -> float:
@@ -128,10 +130,9 @@ class RoundedCone:
         )
 
     @property
-    def ends(self) -> tuple[Array, Array]:
-        """Centers `[2, 3]` and half-axes `[2, 3, 3]` of two ellipsoids whose convex hull is the solid."""
-        radii = np.array([self.start_radius, self.end_radius])
-        return np.stack([self.start, self.end]), radii[:, None, None] * np.eye(3)
+    def ends(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """Centers `[3]` and half-axes `[3, 3]` of two ellipsoids whose convex hull is the solid."""
+        return (self.start, self.end), (self.start_radius * IDENTITY, self.end_radius * IDENTITY)
 
     @property
     def size(self) -> float:
