@@ -174,7 +174,7 @@ class Species:
     fov: float
     """Mean full angle of the field of view, degrees."""
     size: float
-    """Mean of the larger of height and length, as a share of the picture's side."""
+    """Mean of the larger of height and length, as a share of the image's side."""
     swims: bool = False
     """Whether it floats at the height where it is built; other animals stand on the ground."""
 

@@ -32,7 +32,7 @@ LOOK_AT_MEAN, LOOK_AT_STD = (0.0, 0.0, 0.06), 0.06
 
 
 def frame(fov: float) -> float:
-    """Half the height of the picture in scene units, at the distance of the origin."""
+    """Half the height of the image in scene units, at the distance of the origin."""
     return float(np.tan(np.deg2rad(fov) / 2) * RADIUS)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of scenes with their truth: depth, normals, and the mask of the animal."""
+"""Images of scenes with their truth: depth, normals, and the mask of the animal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from threedgp.data.world.solids import Array, assign, column, dot, square, trans
 from threedgp.data.world.tracing import GROUND, SKY, sky_visibility, sun_visibility, trace
 
 SUBPIXELS = ((0, 0), (-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25))
-"""Offsets, in pixels, of the rays whose colors a pixel averages; the truth is that of the first."""
+"""Offsets, in pixels, of the rays whose colors are averaged; depth, normals and mask are those of the first."""
 SUN_COLOR, SKY_COLOR = np.array([0.74, 0.67, 0.56]), np.array([0.43, 0.45, 0.50])
 WRAP = 0.25
-"""Sunlight reaches this far (cosine) around the edge of the shadow side, as on fur."""
+"""Sunlight reaches surfaces that face away from the sun up to this cosine, which softens the shading."""
 ZENITH = np.array([0.0, 1.0, 0.0])
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A picture and the truth at its pixel centers."""
+    """An image and the truth at its pixel centers."""
 
     rgb: NDArray[np.uint8]
     """`[R, R, 3]`"""
@@ -34,7 +34,7 @@ class Rendering:
     normals: NDArray[np.float32]
     """`[R, R, 3]`, unit vectors in camera space: +x right, +y up, +z towards the viewer. The sky faces the camera."""
     mask: NDArray[np.bool_]
-    """`[R, R]`, where the animal is."""
+    """`[R, R]`, true on the animal."""
 
 
 def render_picture(scene: Scene, resolution: int) -> Rendering:
@@ -71,7 +71,7 @@ def render_picture(scene: Scene, resolution: int) -> Rendering:
 
 
 def render_background(scene: Scene, resolution: int) -> NDArray[np.uint8]:
-    """The picture `[R, R, 3]` without its animal."""
+    """The image `[R, R, 3]` without its animal."""
     return render_picture(replace(scene, animal=()), resolution).rgb
 
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 CLASS_NAMES = list(SPECIES)
 NEAR = 0.77
 """No ray meets the ground or an animal before this distance: rays of the camera model begin at 0.75."""
-GROUND = 0.66
+GROUND_DEPTH = 0.66
 """Depth of the ground below the origin, in frames."""
 SIZE_RANGE = (0.85, 1.1)
 """Size of an animal relative to the mean of its class, uniform."""
@@ -30,12 +30,17 @@ OFFSET_STD, MAX_OFFSET = 0.08, 0.18
 SUN_AZIMUTH_STD = 0.8
 """Direction of the sun around the vertical axis, radians; 0 shines into the animal's face."""
 SUN_ELEVATION_RANGE = (0.6, 1.1)
+"""Radians, uniform."""
 PROP_SHARES = {"none": 0.35, "behind": 0.45, "in front": 0.1, "both": 0.1}
+"""Where props stand, as seen from the camera."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a picture shows, and from where. A frame is half the height of a typical picture of the class."""
+    """Everything that an image shows, and the camera.
+
+    A frame is half the height of an image of the class at the distance of the origin: `cameras.frame` of its mean fov.
+    """
 
     label: int
     camera: Array  # [8]
@@ -43,7 +48,7 @@ class Scene:
     animal: tuple[Solid, ...]
     props: tuple[Solid, ...]
     scale: float  # scene units per unit of the animal
-    feet: Array  # [3], where the animal's own origin is
+    feet: Array  # [3], position of the animal's origin
     coat: Coat
     landscape: Landscape
     sun: Array  # [3], unit vector towards the sun
@@ -61,11 +66,11 @@ class Scene:
     @property
     def ground(self) -> float:
         """Height of the ground."""
-        return -GROUND * self.frame
+        return -GROUND_DEPTH * self.frame
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """Scene number `index` of the world `seed`; depends on nothing else."""
+    """Scene `index` of the world `seed`; it depends on nothing else."""
     random = np.random.default_rng([seed, index])
     label = int(random.integers(len(CLASS_NAMES)))
     species = SPECIES[CLASS_NAMES[label]]
@@ -88,7 +93,7 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 
 def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[list[Solid], float, Array]:
-    """Parts in scene units, their scale, and the place of the animal's own origin."""
+    """Parts in scene units, scene units per unit of the animal, and the position of the animal's origin."""
     body = Body(random)
     SPECIES[name].build(body)
     low, high = Bounds(body.parts).along(np.eye(3))
@@ -97,26 +102,26 @@ def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[l
     scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
     x, z = np.clip(random.normal(0, OFFSET_STD, 2), -MAX_OFFSET, MAX_OFFSET) * size
     bottom = 0.0 if SPECIES[name].swims else low[1]
-    feet = np.array([x, -GROUND * size - bottom * scale, z - scale * (low[2] + high[2]) / 2])
+    feet = np.array([x, -GROUND_DEPTH * size - bottom * scale, z - scale * (low[2] + high[2]) / 2])
     return [part.placed(scale, feet) for part in body.parts], scale, feet
 
 
 def _draw_camera(random: np.random.Generator, mean_fov: float, animal: list[Solid]) -> Array:
-    """A camera that sees neither ground nor animal before `NEAR`; the few others are drawn again."""
+    """A camera without ground or animal nearer than `NEAR`; others (about 2 %) are drawn again."""
     bounds = Bounds(animal)
     while True:
         camera = draw_camera(random, mean_fov)
         view = view_of(camera)
         _, up, forward = view.axes
         bottom = view.focal * forward - up  # the steepest ray
-        to_ground = (view.origin[1] + GROUND * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
+        to_ground = (view.origin[1] + GROUND_DEPTH * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
         to_animal = bounds.along(view.axes)[0][:, 2].min() - forward @ view.origin
         if min(to_ground, to_animal) > NEAR:
             return camera
 
 
 def _draw_props(random: np.random.Generator, landscape: str, camera: Array, size: float) -> list[Solid]:
-    """Something behind the animal, beside it as seen from the camera; something small before it."""
+    """Props behind the animal and to its side as seen from the camera, and rocks in front of it."""
     where = str(random.choice(list(PROP_SHARES), p=list(PROP_SHARES.values())))
     kinds = LANDSCAPES[landscape][-1]
     right, forward = np.array([[np.cos(camera[0]), 0, np.sin(camera[0])], [np.sin(camera[0]), 0, -np.cos(camera[0])]])
@@ -126,7 +131,7 @@ def _draw_props(random: np.random.Generator, landscape: str, camera: Array, size
         body = Body(random)
         build_prop(kind, body)
         across = random.choice((-1, 1)) * random.uniform(0.4, widest) * size
-        place = across * right + ahead * forward - [0, GROUND * size, 0]
+        place = across * right + ahead * forward - [0, GROUND_DEPTH * size, 0]
         props.extend(part.placed(scale * size, place) for part in body.parts)
 
     if where in ("behind", "both"):

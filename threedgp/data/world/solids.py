@@ -1,6 +1,7 @@
-"""Solids that animals and props are made of: where rays enter them, their normals, and the light that they block.
+"""Solids that animals and props are made of: intersections with rays, normals, and the light that they block.
 
-All intersections are in closed form. Vectors stand in the first axis, `[3, ...]`; rays of a picture share their origin.
+All intersections are in closed form. The components of vectors are the first axis, `[3, ...]`. All rays of an image have
+the same origin.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def transform(matrix: Array, vectors: Array) -> Array:
 
 
 def column(vector: Array, like: Array) -> Array:
-    """A vector `[3]` with the precision of `like` `[3, ...]`, so that it broadcasts against it."""
+    """A vector `[3]` with the precision of `like` `[3, ...]`, shaped to broadcast with it."""
     return np.asarray(vector, like.dtype).reshape(3, *[1] * (like.ndim - 1))
 
 
@@ -42,22 +43,23 @@ def square(vectors: Array) -> Array:
 
 
 def assign(target: Array, indices: NDArray[np.intp], values: Array) -> None:
-    """Set columns of `target` `[3, M]` to values `[3, N]` or `[3]`: what indexing does, several times as fast."""
+    """Set columns of `target` `[3, M]` to `values` `[3, N]` or `[3]`; several times as fast as one indexed assignment."""
     for row, value in zip(target, values, strict=True):
         row[indices] = value
 
 
 def _blocked(radius: Array | float, gap: Array, travel: Array, light_size: float) -> Array:
-    """Share of a far round light that a solid hides: half of it at the edge of the solid, with a soft penumbra.
+    """Share of a distant round light that a solid hides: one half at the edge of the solid, with a soft penumbra.
 
     Args:
-        radius, gap: of the solid, and the distance at which the ray to the light passes its center.
-        travel: distance from the lit point to there.
+        radius: radius of the solid.
+        gap: distance between the solid's center and the ray to the light.
+        travel: distance along that ray from the lit point to the solid.
         light_size: tangent of the light's angular radius.
     """
     penumbra = light_size * np.maximum(travel, 1e-6)
     share = np.clip(0.5 + (radius - gap) / (2 * penumbra), 0, 1)
-    return np.where(travel > 0, share * np.minimum(radius / penumbra, 1), 0)  # a small solid hides a part at most
+    return np.where(travel > 0, share * np.minimum(radius / penumbra, 1), 0)  # a small solid hides only a part
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What rays meet, and how much of a light reaches a point."""
+"""Intersections of rays with the scene, and the visibility of sun and sky."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from threedgp.data.world.scenes import Scene
 from threedgp.data.world.solids import Array, transform
 
 SKY, GROUND = -2, -1
-"""Owners of rays that meet no solid."""
+"""Owners of rays that hit no solid."""
 SUN_SIZE = 0.12
 """Tangent of the angular radius of the sun."""
 MIN_CASTER = 0.07
 """Size in frames below which a solid casts no shadow: eyes and noses."""
 CONTACT, CONTACT_HEIGHT, CONTACT_MIN = 0.5, 0.2, 0.03
-"""Strength of contact shadows, and in frames the height at which they fade and the size of the smallest."""
+"""Strength of contact shadows; in frames, the height over which they fade and the half-width of the thinnest caster."""
 
 
 def trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Distance `[S, R, R]` of what rays meet first, and its owner: the number of a solid, `GROUND` or `SKY`.
+    """Distance of the first hit of each ray, and its owner: the number of a solid, `GROUND` or `SKY`; both `[S, R, R]`.
 
     Args:
-        directions: `[3, S, R, R]`, unit directions through pixels, less than a pixel beside their centers.
+        directions: `[3, S, R, R]`, unit directions, each less than half a pixel from the center of its pixel.
     """
     down = directions[1] < 0
     distances = (scene.ground - float(view.origin[1])) / np.where(down, directions[1], -1)
@@ -51,7 +51,7 @@ def _windows(scene: Scene, view: View, resolution: int) -> list[tuple[slice, sli
 
 
 def sun_visibility(scene: Scene, points: Array, owner: NDArray[np.int8]) -> Array:
-    """Share `[N]` of the sun that is seen from points `[3, N]`; no solid shades itself.
+    """Visible share `[N]` of the sun at points `[3, N]`. A solid casts no shadow on itself.
 
     Args:
         owner: `[N]`, numbers of the solids that the points are on, or `GROUND`.
@@ -75,7 +75,10 @@ def sun_visibility(scene: Scene, points: Array, owner: NDArray[np.int8]) -> Arra
 
 
 def sky_visibility(scene: Scene, points: Array) -> Array:
-    """Share `[N]` of the sky that is seen from points `[3, N]` of the ground: contact shadows, a soft blob a solid."""
+    """Visible share `[N]` of the sky at points `[3, N]` of the ground: contact shadows.
+
+    Each solid near the ground casts one soft blob.
+    """
     low, high = scene.bounds.along(np.eye(3))
     strength = CONTACT * np.exp(-(low[:, 1] - scene.ground) / (CONTACT_HEIGHT * scene.frame))
     share = np.ones_like(points[0])
