@@ -1,7 +1,7 @@
 """Solids that animals and props are made of: intersections with rays, normals, and the light that they block.
 
-All intersections are in closed form. The components of vectors are the first axis, `[3, ...]`. All rays of an image have
-the same origin.
+All intersections are in closed form. The components of vectors are the first axis, `[3, ...]`. All rays of an image
+have the same origin.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def square(vectors: Array) -> Array:
 
 
 def assign(target: Array, indices: NDArray[np.intp], values: Array) -> None:
-    """Set columns of `target` `[3, M]` to `values` `[3, N]` or `[3]`; several times as fast as one indexed assignment."""
+    """Set columns of `target` `[3, M]` to `values` `[3, N]` or `[3]`, several times as fast as `target[:, indices]`."""
     for row, value in zip(target, values, strict=True):
         row[indices] = value
 
