@@ -188,7 +188,7 @@ class Trainer:
 
     def _camera_loss(self, stats: Stats) -> Tensor:
         """Regularizers of the posterior cameras, on draws of their own that are the same in every process."""
-        draws = self._draws("camera regulariser", self.step_index * MEAN_DRAWS, MEAN_DRAWS)
+        draws = self._draws("camera regularizer", self.step_index * MEAN_DRAWS, MEAN_DRAWS)
         config = self.config.train.camera_regularizer
         loss, camera_stats, posterior = camera_loss(
             self.generator, draws.scenes(self.generator), config, self._camera_ramp()
