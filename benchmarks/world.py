@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from threedgp.data.parallel import ordered_map
+from threedgp.runtime.parallel import ordered_map
 from threedgp.data.world.rendering import Rendering, render_picture
 from threedgp.data.world.scenes import draw_scene
 
