@@ -15,9 +15,9 @@ import numpy as np
 import typer
 from PIL import Image
 
-from threedgp.runtime.parallel import ordered_map
 from threedgp.data.world.rendering import Rendering, render_picture
 from threedgp.data.world.scenes import draw_scene
+from threedgp.runtime.parallel import ordered_map
 
 SHEET_SIDE = 8
 

@@ -8,7 +8,18 @@ import math
 import pytest
 import torch
 
-from threedgp.training.losses import discriminator_loss, distillation_loss, generator_loss, gradient_penalty
+from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
+from threedgp.config.train import CameraRegularizerConfig
+from threedgp.training.losses import (
+    discriminator_loss,
+    distillation_loss,
+    emd_regularizer,
+    generator_loss,
+    gradient_penalty,
+    gradient_regularizer,
+    mean_angle_distance,
+    transport_cost,
+)
 
 
 def test_logistic_losses() -> None:

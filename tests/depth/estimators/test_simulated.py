@@ -10,7 +10,7 @@ from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
 from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import draw_scene
-from threedgp.depth.encoding import encode
+from threedgp.depth.estimation import encode
 from threedgp.depth.estimator import Rejected, build_estimator
 from threedgp.depth.estimators import simulated
 
