@@ -232,7 +232,7 @@ def test_average_follows_by_its_decay() -> None:
         assert torch.allclose(average, (old + weight) / 2, atol=1e-6)
 
 
-def test_lazy_regularization_corrects_the_optimiser() -> None:
+def test_lazy_regularization_corrects_the_optimizer() -> None:
     group = make_trainer(tiny_config()).discriminator_optimizer.param_groups[0]
     assert group["lr"] == pytest.approx(0.002 * 3 / 4)
     assert group["betas"] == pytest.approx((0.0, 0.99**0.75))

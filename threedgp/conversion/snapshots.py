@@ -2,7 +2,7 @@
 
 A published snapshot is a pickle whose networks carry their own source code, which the original loader executes. Here a
 restricted unpickler rebuilds tensors and plain containers and refuses everything else. Classes of settings (EasyDict,
-OmegaConf nodes), optimisers and groups of tensors become inert `Plain` records, networks `Network` records with their
+OmegaConf nodes), optimizers and groups of tensors become inert `Plain` records, networks `Network` records with their
 ``__dict__``. NumPy arrays, which only hold pictures and labels to look at, are dropped.
 """
 
