@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""What is not said here, FFmpeg does fast: a level darker, and with colour in the wrong place."""
+"""What is not said here, FFmpeg does fast: a level darker, and with color in the wrong place."""
 
 
 def decode(file: Path) -> np.ndarray:

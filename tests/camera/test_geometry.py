@@ -107,7 +107,7 @@ def test_patch_of_the_whole_image_is_the_whole_image() -> None:
 
 def test_offsets_count_from_the_left_and_from_the_bottom() -> None:
     picture = torch.arange(16.0).reshape(1, 1, 4, 4)
-    scale = torch.full((1, 2), 1 / 3)  # two of four pixels: a third of the distance between the outermost centres
+    scale = torch.full((1, 2), 1 / 3)  # two of four pixels: a third of the distance between the outermost centers
     lower_left = cut_patches(picture, 2, scale, torch.zeros(1, 2))
     assert torch.allclose(lower_left[0, 0], picture[0, 0, 2:, :2], atol=1e-5)
     upper_right = cut_patches(picture, 2, scale, torch.full((1, 2), 2 / 3))

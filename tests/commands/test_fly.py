@@ -17,7 +17,7 @@ from threedgp.visual.views import posterior_cameras, render_views
 SIZE = 32
 FINE = ("--crf", 1, "--size", SIZE)
 TOLERANCE = 0.7
-"""Mean difference of grey pixels at the best quality, which rounds three times. Other scenes of the tiny model differ
+"""Mean difference of gray pixels at the best quality, which rounds three times. Other scenes of the tiny model differ
 by more than twice as much."""
 
 
@@ -27,7 +27,7 @@ def rendered(generator, styles, cameras):
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Of the grey pictures, which a film keeps at full resolution."""
+    """Of the gray pictures, which a film keeps at full resolution."""
     return float(np.abs(found.mean(-1) - wanted.mean(-1)).mean())
 
 
@@ -42,7 +42,7 @@ def test_front_circle_is_the_default(threedgp, model_folder, tiny_generator, tmp
     path = front_circle(tiny_generator.camera_config, 5, posterior_cameras(tiny_generator, scenes)[0])
     seen = rendered(tiny_generator, scene_styles(tiny_generator, scenes), path[None])
     assert difference(found[:, :, :SIZE], seen.images[0]) < TOLERANCE
-    assert difference(found[:, :, SIZE:], depth_colors(seen.depth)[0]) < 2 * TOLERANCE  # steep colours
+    assert difference(found[:, :, SIZE:], depth_colors(seen.depth)[0]) < 2 * TOLERANCE  # steep colors
     other = decode(next(tmp_path.glob("seed0000*.mp4")))
     assert difference(other[:, :, :SIZE], seen.images[0]) > 2 * TOLERANCE
 

@@ -40,7 +40,7 @@ def test_pictures_depth_normals_and_grid(threedgp, model_folder, tiny_generator,
     assert {file.name for file in tmp_path.iterdir()} == files | {"made.jsonl"}
     assert f"{tmp_path} now holds 4 images, and all of them in grid.png." in outcome.out
     rgb, depth = expected(tiny_generator, 1, 3, 0.7)
-    # Rounding of a value and of colour, and what the last 0.01 % of the light adds.
+    # Rounding of a value and of color, and what the last 0.01 % of the light adds.
     assert np.abs(read(tmp_path / "seed0003_class001.png") - rgb).max() <= 0.6
     near, far = tiny_generator.camera_config.ray_start, tiny_generator.camera_config.ray_end
     found = read_depth(tmp_path / "seed0003_class001_depth.png", (near, far))

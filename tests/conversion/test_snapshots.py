@@ -101,15 +101,15 @@ def _legacy(root: Any) -> bytes:
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_everything_that_a_published_file_holds_is_read(tmp_path: Path, published: Any, protocol: int) -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
-    optimiser = torch.optim.Adam([parameter], lr=0.1)
+    optimizer = torch.optim.Adam([parameter], lr=0.1)
     parameter.sum().backward()
-    optimiser.step()
+    optimizer.step()
     network = published("Generator", _state({"weight": parameter.detach()}))
     labels = np.arange(6, dtype=np.int64).reshape(2, 3).T
     vis = published.easy_dict(grid_c=labels, grid_z=labels.astype(">f4"), empty=np.zeros((4, 0), np.float32))
     vis.camera = published.tensor_group(angles=torch.zeros(2, 3), fov=torch.zeros(2, 0))
     content = {
-        "G": network, "D": published("Discriminator", _state()), "G_ema": network, "G_opt": optimiser,
+        "G": network, "D": published("Discriminator", _state()), "G_ema": network, "G_opt": optimizer,
         "D_opt": torch.optim.SGD([parameter]), "augment_pipe": published("AugmentPipe", _state()), "vis": vis,
         "pl_mean": torch.zeros([]), "stats": {"cur_nimg": np.int64(9), "cur_tick": 3, "augment_p": np.float32(0.5)},
         "training_set_kwargs": published.easy_dict(path="data", names={"a"}),

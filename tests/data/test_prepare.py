@@ -82,7 +82,7 @@ def test_large_pictures_are_as_pillow_makes_them(side: int) -> None:
 
 def test_square_does_not_alias() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255  # finer than the small picture can show: it has to turn grey
+    stripes[:, ::2] = 255  # finer than the small picture can show: it has to turn gray
     image, _ = square(RawPicture("a", 0, stripes), 16)
     assert np.abs(image[:, 2:-2].astype(int) - 127).max() <= 3  # at the border the filter is cut off
 

@@ -1,4 +1,4 @@
-"""Charts are valid SVG, the same for the same numbers, and follow the page's text colour."""
+"""Charts are valid SVG, the same for the same numbers, and follow the page's text color."""
 
 from __future__ import annotations
 

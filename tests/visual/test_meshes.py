@@ -106,7 +106,7 @@ def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
 
 
 def test_scene_mesh_is_the_scene(bar, tiny_generator):
-    """Vertices have the chosen density and the field's own colours, and are seen; of the whole cube there is more."""
+    """Vertices have the chosen density and the field's own colors, and are seen; of the whole cube there is more."""
     scenes = sample_scenes(tiny_generator, 1, seed=0)
     planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     settings = tiny_generator.ray_settings

@@ -13,8 +13,8 @@ from threedgp.visual.video import write_video
 
 HEIGHT, WIDTH = 45, 71  # odd, as pictures may be
 MIN_PSNR = 35
-"""Decibels at the default quality, which reaches 36.5 here; colour at half the resolution alone allows 48. A frame out
-of its place reaches 13, the wrong colour matrix 28."""
+"""Decibels at the default quality, which reaches 36.5 here; color at half the resolution alone allows 48. A frame out
+of its place reaches 13, the wrong color matrix 28."""
 
 
 @pytest.fixture(scope="module")

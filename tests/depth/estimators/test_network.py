@@ -140,6 +140,6 @@ def test_too_little_depth(known_pixels: int, fine: bool) -> None:
 @pytest.mark.parametrize(("size", "picture_size"), [(16, 8), (8, 16), (8, 8)])
 def test_maps_get_the_size_of_the_picture(size: int, picture_size: int) -> None:
     (depth,) = NetworkDepth("ramp", Ramp(size), 1).estimate([picture(0, picture_size)])
-    centres = (np.arange(picture_size) + 0.5) * size / picture_size - 0.5  # where linear interpolation looks
-    np.testing.assert_allclose(depth[0], centres.clip(0, size - 1))
+    centers = (np.arange(picture_size) + 0.5) * size / picture_size - 0.5  # where linear interpolation looks
+    np.testing.assert_allclose(depth[0], centers.clip(0, size - 1))
     assert depth.shape == (picture_size, picture_size) and depth.dtype == np.float32
