@@ -23,6 +23,17 @@ METRICS = {
     "samples": 2048,
     "kimg": 0.2,
 }
+COMPARISONS = [
+    {
+        "metric": metric,
+        "title": "A distance with a title of many words",
+        "description": "What it compares, in a sentence that takes several lines on a telephone.",
+        "better": "lower",
+        "unit": unit,
+        "values": {"model": METRICS[metric], "untrained": METRICS[f"{metric}_untrained"]},
+    }
+    for metric, unit in (("swd", ""), ("fd_efficientnet_lite0", "a unit"))
+]
 
 
 @pytest.fixture
@@ -42,6 +53,7 @@ def page_file(tmp_path) -> Path:
     (evaluation / "classes.tsv").write_text(f"class\tpictures\trecall\tdiversity\n{'long name ' * 9}\t9\t0.1\t0.7\n")
     keys = ("emd", "emd_prior", "mean", "std", "prior_mean", "prior_std", "true_mean", "true_std")
     (evaluation / "camera_distances.json").write_text(json.dumps({"look_at_radius": dict.fromkeys(keys, -0.123456)}))
+    (evaluation / "comparisons.json").write_text(json.dumps(COMPARISONS))
     training.mkdir()
     records = [
         {"kimg": k, "distance/fd_efficientnet_lite0_2048": 1 / k, "camera/yaw_mean": k, "images_per_second": 20.0}
