@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Settings that differ from the preset."""
 COLUMNS = ["swd", "fd_efficientnet_lite0", "nfs", "camera_emd", "depth_swd"]
-"""Of the table: pictures twice, geometry, learned cameras against the true ones, depth against the true one."""
+"""Columns of the table: images twice, geometry, learned cameras against the true ones, depth against the true one."""
 DATA_STAGES = ("download", "prepare", "features", "select", "depth", "embed", "shards")
 
 

@@ -30,7 +30,7 @@ from threedgp.training.step import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
 CLASSES, FEATURES = 8, 1280
-"""Of the data: their number of classes, and the width of the features that are distilled."""
+"""Number of classes of the data, and width of the features that are distilled."""
 TOLERANCE = 1e-3
 """Relative, between losses of the two implementations in float32."""
 

@@ -15,7 +15,7 @@ RESOLUTION = 16
 
 
 class Outcome(NamedTuple):
-    """Of a command."""
+    """Result of a command."""
 
     code: int
     out: str

@@ -27,7 +27,7 @@ def rendered(generator, styles, cameras):
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Of the gray pictures, which a film keeps at full resolution."""
+    """Mean difference of the gray images, which a video keeps at full resolution."""
     return float(np.abs(found.mean(-1) - wanted.mean(-1)).mean())
 
 

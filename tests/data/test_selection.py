@@ -30,7 +30,7 @@ def test_likelihoods_are_those_of_scikit_learn(count: int, regularizer: float, m
     ours = log_likelihoods(features, regularizer)
     # scikit-learn wants two samples at least; twice the same has the same Gaussian.
     fitted = GaussianMixture(1, reg_covar=regularizer, tol=1e-12).fit(np.repeat(features, 2, axis=0).astype(np.float64))
-    # Of float64's 1e-16 a covariance of condition 1e7 (5 pictures, 12 dimensions) leaves 1e-9.
+    # A covariance of condition 1e7 (5 images, 12 dimensions) reduces the 1e-16 of float64 to 1e-9.
     np.testing.assert_allclose(ours, fitted.score_samples(features.astype(np.float64)), rtol=1e-7)
 
 

@@ -43,6 +43,6 @@ def pages_a_turn(how: str) -> float:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another one")
 def test_freed_blocks_are_kept() -> None:
-    # Of all blocks' pages; where huge pages serve them, the first number is small as well.
+    # Page faults of all blocks; where huge pages serve them, the first number is small as well.
     assert pages_a_turn("keep") < 0.01 * PAGES
     assert pages_a_turn("leave") > pages_a_turn("keep")

@@ -140,7 +140,7 @@ def test_switches_combine() -> None:
 
 
 def _gradients(images: int = 0, **train: Any) -> list[torch.Tensor]:
-    """Of the discriminator in the step after so many images, of the same weights in any case."""
+    """Gradients of the discriminator in the step after so many images; the weights are always the same."""
     trainer = make_trainer(tiny_config(train=train), dtype=torch.float64)
     trainer.images = images
     trainer.discriminator_optimizer.step = lambda: None
@@ -312,7 +312,7 @@ def test_nothing_of_3dgp_is_left_in_epigraf() -> None:
 
 @pytest.mark.parametrize("patch", [4, 8], ids=["patch", "halved"])
 def test_gradients_in_float32_are_those_of_float64(patch: int) -> None:
-    """Of every parameter in both phases, R1 included: what is compiled for float32 against PyTorch's operators."""
+    """Every parameter in both phases, R1 included: code compiled for float32 against PyTorch's operators."""
     sizes = {
         "generator": {
             "plane_resolution": 16, "plane_channels": 8, "channel_base": 256, "channel_max": 32, "noise": False,

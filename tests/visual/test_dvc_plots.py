@@ -23,7 +23,7 @@ from threedgp.visual.gallery import draw_gallery
 RENDER = RenderConfig(grid=(1, 2), views=2, flights=0, interpolation=0, meshes=0)
 FACTS = {"samples": 50000, "kimg": 1.0, "gpu_days": 28.0, "images_per_second": 20.0}
 NUMBERS = {"swd": 0.1, "nfs": 12.5, "frechet": 19.7, "inception_score": 124.8}
-"""Of the first value of each metric."""
+"""The first value of each metric."""
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from threedgp.depth.estimator import DepthEstimator, build_estimator
 from threedgp.runtime.errors import UserError
 
 SIDE = 28
-"""Of the maps that the stand-in gives, whatever the size of the picture."""
+"""Size of the maps that the stand-in returns for images of any size."""
 
 
 class DepthAnything3:

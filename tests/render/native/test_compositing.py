@@ -89,7 +89,7 @@ def test_a_set_without_gradient() -> None:
 
 
 def test_equal_distances_keep_their_order() -> None:
-    # Of samples in one place only the last has a length, and it is opaque; both zeros are one place.
+    # If samples coincide, only the last has a length, and it is opaque; both zeros are the same place.
     at = (torch.tensor([[0.5, 0.0, 1.0]]), torch.tensor([[1.0, -0.0, 1.0, 0.5]]))
     samples = [torch.full((1, n, 4), 30.0) for n in (3, 4)]
     for k in range(3):
