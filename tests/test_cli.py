@@ -18,7 +18,7 @@ def project(tmp_path: Path, root: Path) -> Path:
 def threedgp(project: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
     command = [sys.executable, "-m", "threedgp", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def edit(project: Path, pattern: str, new: str) -> None:
@@ -109,4 +109,4 @@ def test_check_accepts_what_will_be_fetched(project: Path, root: Path) -> None:
 
 def test_check_and_preset_do_not_import_torch(root: Path) -> None:
     code = "import sys, threedgp.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=300).returncode == 0

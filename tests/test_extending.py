@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
 def run(project: Path, module: str, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(project)}
     command = [sys.executable, "-m", module, *arguments]
-    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

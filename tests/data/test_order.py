@@ -68,4 +68,4 @@ def test_cost_does_not_grow_with_the_set() -> None:
     order = SampleOrder(shard_rows, 32, 0)
     for first in (0, 123_456_789, 10**12):
         order.places(first, 64)
-    assert time.perf_counter() - start < 0.2  # measured: 3 ms
+    assert time.perf_counter() - start < 5  # walking through the rows would take minutes; measured: 3 ms

@@ -23,7 +23,7 @@ def test_processes_that_start_together_fetch_once(server: Server, tmp_path: Path
     url = server.script("/w.pth", Answer(bytes(1000)))
     command = [sys.executable, "-c", SCRIPT, url]
     processes = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    found = {process.communicate(timeout=60)[0].splitlines()[-1] for process in processes}
+    found = {process.communicate(timeout=300)[0].splitlines()[-1] for process in processes}
     assert len(server.gets()) == 1
     [path] = map(Path, found)
     assert path.is_relative_to(tmp_path / "cache") and path.read_bytes() == bytes(1000)

@@ -35,13 +35,13 @@ def test_stopped_fetch_asks_only_for_the_rest(
     whole = Answer(DATA, etag='"1"')
     url = server.script("/a.bin", replace(whole, cut=HALF, how="stall"), whole)
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, url, str(tmp_path / "in")], cwd=root)
-    part, deadline = tmp_path / "in/.a.bin.part", time.monotonic() + 30
+    part, deadline = tmp_path / "in/.a.bin.part", time.monotonic() + 300
     while not (part.exists() and part.stat().st_size == HALF):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    # Far less than the read timeout of a minute.
-    assert process.wait(10) == (7 if number == signal.SIGINT else -number)
+    # Less than the read timeout of a minute.
+    assert process.wait(40) == (7 if number == signal.SIGINT else -number)
     assert get(url) == DATA
     assert [one.range for one in server.gets()] == [None, f"bytes={HALF}-"]
 

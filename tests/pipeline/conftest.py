@@ -64,7 +64,7 @@ class Imitation:
     def dvc(self, *arguments: str) -> str:
         """Output of a DVC command that must succeed, run as from a fresh shell in which nothing is activated."""
         command = [sys.executable, "-m", "dvc", *arguments]
-        result = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 

@@ -20,6 +20,6 @@ def test_kernels_in_the_interpreter(root: Path) -> None:
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout[-4000:]

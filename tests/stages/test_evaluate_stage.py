@@ -107,7 +107,7 @@ def test_stopped_evaluation_resumes_with_the_same_numbers(
     while process.poll() is None and scratch_files(project) < moment:
         time.sleep(0.001)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert "Traceback" not in errors
     assert not (project / "results" / "metrics.json").exists()

@@ -62,7 +62,7 @@ def _interrupt(place: Path, moment: int, number: signal.Signals) -> tuple[int, s
     while process.poll() is None and _states(place) < moment:
         time.sleep(0.001)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
@@ -141,7 +141,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend
 
 def test_processes_that_cannot_share_the_batch_are_one_sentence(tmp_path: Path, root: Path) -> None:
     place = _set_up(tmp_path / "a project", root, processes=3)
-    run = subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, timeout=600)
     assert run.returncode == 2 and "Traceback" not in run.stderr
     assert "error: train.batch_size: 4 is not a multiple of" in run.stderr and "machine.processes" in run.stderr
 
@@ -150,7 +150,7 @@ def test_processes_that_cannot_share_the_batch_are_one_sentence(tmp_path: Path, 
 def test_two_processes_leave_one_model(launcher: list[str], tmp_path: Path, root: Path) -> None:
     place = _set_up(tmp_path / "a project", root, processes=2, kimg=0.008, pictures_kimg=0.008)
     run = subprocess.run(
-        [sys.executable, *launcher, "-m", "stages.train"], cwd=place, capture_output=True, text=True, timeout=120
+        [sys.executable, *launcher, "-m", "stages.train"], cwd=place, capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("train: 8/8 images") == 1

@@ -59,7 +59,7 @@ def project(tmp_path, root, tiny_generator, training_shards) -> Path:
 def dvc(project: Path, *arguments: str) -> str:
     """Output of a command that must succeed and have nothing to complain about."""
     command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and not done.stderr.strip(), done.stderr
     return done.stdout
 
