@@ -10,8 +10,8 @@ from fetch.misbehaving import Server
 from fetch.payload import Fetch
 
 from threedgp.fetch.download import download
+from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.remote import Remote
-from threedgp.fetch.retry import RetryPolicy
 
 
 @pytest.fixture(autouse=True)

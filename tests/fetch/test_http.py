@@ -12,8 +12,8 @@ from fetch.misbehaving import Answer, Server
 from fetch.payload import DATA, OTHER, Fetch, sha256
 
 from threedgp.fetch.download import download
+from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.remote import Remote
-from threedgp.fetch.retry import RetryPolicy
 from threedgp.runtime.errors import UserError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
+from threedgp.fetch.http import PermanentError, RetryPolicy, TransientError
 
 
 def failing(times: int, retry_after: float | None = None) -> Callable[[], str]:

@@ -11,7 +11,7 @@ import pytest
 from fetch.hub_server import publish
 from fetch.misbehaving import Answer, Server
 
-from threedgp.fetch.retry import RetryPolicy
+from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.weights import find_model, find_weights, kind_of
 from threedgp.runtime.errors import UserError
 

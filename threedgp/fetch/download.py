@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 
-from threedgp.fetch.http import ContentChanged, open_client, open_url
+from threedgp.fetch.http import ContentChanged, PermanentError, RetryPolicy, TransientError, open_client, open_url
 from threedgp.fetch.hub import at_endpoint
 from threedgp.fetch.remote import Remote, mismatch
-from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
 from threedgp.runtime import atomic
 from threedgp.runtime.addresses import local_path, mirror_problem, scheme, shown
 from threedgp.runtime.errors import UserError
@@ -50,42 +49,25 @@ def download(
         urls.insert(0, f"{mirror.rstrip('/')}/{quote(file.name) if scheme(mirror) else file.name}")
     if target.is_dir():
         raise UserError(f"{target}: a folder is in the place of a file; move it away.")
-    if target.is_file():
-        problem = mismatch(file, target)
-        if problem is None:
-            return target
-        reasons.append(f"{target} {problem}")
-    for url in urls:
-        path = local_path(url)
-        try:
-            if path is None:
-                _Download(at_endpoint(url), file, target, title).run(policy or RetryPolicy())
+    for place in (str(target), *urls):
+        path = local_path(place)
+        if path is None:
+            try:
+                _Download(at_endpoint(place), file, target, title).run(policy or RetryPolicy())
                 return target
-            problem = mismatch(file, path) if path.is_file() else "is missing"
+            except PermanentError as reason:
+                reasons.append(f"{shown(place)}: {reason}")
+        elif path.is_file():
+            problem = mismatch(file, path)
             if problem is None:
                 return path
             reasons.append(f"{path} {problem}")
-        except PermanentError as reason:
-            reasons.append(f"{shown(url)}: {reason}")
+        elif path != target:
+            reasons.append(f"{path} is missing")
     raise UserError(
         f"{file.name} cannot be downloaded ({'; '.join(reasons)}); run the same command again, "
         f"or get the file some other way and put it at {target}."
     )
-
-
-@dataclass(frozen=True)
-class _Version:
-    """What tells one content of an address from another."""
-
-    url: str
-    size: int | None
-    etag: str | None
-    modified: str | None
-
-    def continues(self, earlier: _Version) -> bool:
-        """Whether bytes of this version may follow bytes of `earlier`."""
-        pairs = ((self.size, earlier.size), (self.etag, earlier.etag), (self.modified, earlier.modified))
-        return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 class _Download:
@@ -121,16 +103,14 @@ class _Download:
 
     def _receive(self, client: httpx2.Client) -> None:
         """Receive what the part lacks, in one request."""
-        earlier = self._resumable()
-        if earlier and earlier.size == self._done:
-            return
-        headers = {}
+        earlier, headers = self._resumable(), {}
         if earlier:
+            if earlier["size"] == self._done:
+                return
             headers["Range"] = f"bytes={self._done}-"
             # A weak ETag does not promise equal bytes; servers must not accept it here (RFC 9110, section 13.1.5).
-            strong = earlier.etag if earlier.etag and not earlier.etag.startswith("W/") else None
-            if condition := strong or earlier.modified:
-                headers["If-Range"] = condition
+            if earlier["version"] and not earlier["version"].startswith("W/"):
+                headers["If-Range"] = earlier["version"]
         try:
             with open_url(client, self._url, headers) as response:
                 self._append(response, self._begin(response, earlier))
@@ -138,34 +118,37 @@ class _Download:
             self._discard()
             raise
 
-    def _resumable(self) -> _Version | None:
-        """The version of the part on disk; None if it cannot be continued."""
+    def _resumable(self) -> dict[str, Any] | None:
+        """The record of the part on disk; None if it cannot be continued."""
         try:
-            version = _Version(**json.loads(self._record.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            record = json.loads(self._record.read_bytes())
+            # Without ETag, date and checksum, parts of different files could not be told apart.
+            recognizable = record["version"] or self._file.checksum
+            fits = 0 < self._done and (record["size"] is None or self._done <= record["size"])
+            return record if record["url"] == self._url and recognizable and fits else None
+        except (OSError, ValueError, KeyError):
             return None
-        # Without ETag, date and checksum, parts of different files could not be told apart.
-        recognizable = version.etag or version.modified or self._file.checksum
-        fits = 0 < self._done and (version.size is None or self._done <= version.size)
-        return version if version.url == self._url and recognizable and fits else None
 
-    def _begin(self, response: httpx2.Response, earlier: _Version | None) -> int | None:
+    def _begin(self, response: httpx2.Response, earlier: dict[str, Any] | None) -> int | None:
         """Prepare the part for the body of `response`; returns the size of the file if it is known."""
-        start, length = 0, response.headers.get("Content-Length", "")
+        headers, start = response.headers, 0
+        length = headers.get("Content-Length", "")
         if response.status_code == 206:
-            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+            found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
             if not found or int(found[1]) != self._done:
-                raise ContentChanged("the server sent another range than requested")
+                raise ContentChanged("the server sent another range than requested", retry_after=0)
             start, length = self._done, found[2]
         size = int(length) if length.isascii() and length.isdigit() else None
-        version = _Version(self._url, size, response.headers.get("ETag"), response.headers.get("Last-Modified"))
         if self._file.size is not None and size not in (None, self._file.size):
             raise PermanentError(f"it has {size} bytes instead of {self._file.size}")
+        etag, modified = headers.get("ETag"), headers.get("Last-Modified")
+        version = modified or etag if not etag or etag.startswith("W/") else etag
+        record = {"url": self._url, "size": size, "version": version}
         if start == 0:
             self._discard()
-            atomic.write_json(self._record, asdict(version))
-        elif earlier and not version.continues(earlier):
-            raise ContentChanged("the file has changed since its first part was downloaded")
+            atomic.write_json(self._record, record)
+        elif not earlier or any(None not in (now := record[key], was := earlier[key]) and now != was for key in record):
+            raise ContentChanged("the file has changed since its first part was downloaded", retry_after=0)
         if size is not None:
             atomic.require_free(self._target.parent, size - start)
         return size if self._file.size is None else self._file.size

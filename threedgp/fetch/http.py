@@ -1,41 +1,107 @@
-"""Requests to web servers, and what their answers mean.
+"""Requests to web servers, what their answers mean, and retries with exponential back-off.
 
 HTTPX takes proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE) from the environment.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
 import httpx2
 
 from threedgp import __version__
-from threedgp.fetch.retry import PermanentError, RetryPolicy, TransientError
 from threedgp.runtime.addresses import is_web_address, shown
+
+Result = TypeVar("Result")
 
 MAX_REDIRECTS = 10
 TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 LOGIN_STATUS = {401, 403, 407}
 
 
-class ContentChanged(TransientError):
-    """The file on the server has changed since a part of it was downloaded; the download starts over at once."""
+class TransientError(Exception):
+    """A failure that may pass, so that the request is worth repeating.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, retry_after=0)
+    Args:
+        retry_after: seconds to wait before the next attempt, if the server named them; None = back off.
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class ContentChanged(TransientError):
+    """The file on the server has changed since a part of it was downloaded."""
+
+
+class PermanentError(Exception):
+    """A failure that repeating the request does not cure.
+
+    Args:
+        unanswered: whether the reason is that no attempt got a clear answer.
+    """
+
+    def __init__(self, reason: str, *, unanswered: bool = False) -> None:
+        super().__init__(reason)
+        self.unanswered = unanswered
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Limits for attempts and times; all times are in seconds."""
+
+    max_attempts: int = 6
+    """In a row, without progress."""
+    first_delay: float = 1.0
+    """After the first failure; doubled after each further one."""
+    max_delay: float = 60.0
+    max_retry_after: float = 600.0
+    """A server that asks for a longer pause is given up."""
+    connect_timeout: float = 15.0
+    read_timeout: float = 60.0
+    """Without a single byte, after which a connection counts as dead."""
+    sleep: Callable[[float], object] = time.sleep
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row. The jitter keeps many machines from retrying at once."""
+        return min(self.max_delay, self.first_delay * 2 ** (failures - 1)) * random.uniform(0.5, 1)
+
+    def run(self, action: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
+        """Run `action` until it succeeds.
+
+        Args:
+            progress: a number that has grown if an attempt was of use, such as the bytes on disk.
+
+        Raises:
+            PermanentError: raised by `action`, or after `max_attempts` failures in a row.
+        """
+        failures, best = 0, progress()
+        while True:
+            try:
+                return action()
+            except TransientError as error:
+                if progress() > best:
+                    failures, best = 0, progress()
+                failures += 1
+                pause = self.delay(failures) if error.retry_after is None else error.retry_after
+                if failures >= self.max_attempts:
+                    raise PermanentError(f"{error} ({failures} attempts)", unanswered=True) from None
+                if pause > self.max_retry_after:
+                    raise PermanentError(f"{error}; try again in {pause:.0f} s", unanswered=True) from None
+                self.sleep(pause)
 
 
 def open_client(
     policy: RetryPolicy, before_request: Callable[[httpx2.Request], None] = lambda request: None
 ) -> httpx2.Client:
-    """A client, which threads may share.
-
-    Args:
-        before_request: called before each request, redirects included.
-    """
+    """A client, which threads may share; it calls `before_request` before each request, redirects included."""
 
     def check(request: httpx2.Request) -> None:
         if not is_web_address(str(request.url)):
@@ -81,14 +147,13 @@ def open_url(client: httpx2.Client, url: str, headers: dict[str, str] | None = N
 
 def _check_status(response: httpx2.Response) -> None:
     code = response.status_code
-    if code in (200, 206):
-        return
     status = f"HTTP {code} {response.reason_phrase}".strip()
     if code == 416:
-        raise ContentChanged("the file has become shorter")
+        raise ContentChanged("the file has become shorter", retry_after=0)
     if code in TRANSIENT_STATUS:
         raise TransientError(status, _seconds(response.headers.get("Retry-After", "")))
-    raise PermanentError(f"{status}: needs a login" if code in LOGIN_STATUS else status)
+    if code not in (200, 206):
+        raise PermanentError(f"{status}: needs a login" if code in LOGIN_STATUS else status)
 
 
 def _seconds(retry_after: str) -> float | None:

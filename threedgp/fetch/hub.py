@@ -12,7 +12,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+
+import httpx2
+import huggingface_hub
+from huggingface_hub import errors
+from huggingface_hub.utils import disable_progress_bars
 
 from threedgp.fetch.remote import Remote, mismatch
 from threedgp.runtime.addresses import is_web_address, local_path, mirror_problem, shown
@@ -56,22 +60,20 @@ def download_dataset(
         for name in names:
             _link_or_copy(copy / name, folder / name)
         return [Remote(name, str(copy / name), (copy / name).stat().st_size) for name in names]
-    import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars
-
+    page = f"{HUB}/datasets/{repo}"
     disable_progress_bars()  # one bar for all files is enough
-    with _clear_errors(repo, "dataset"):
+    with _clear_errors(repo, page):
         info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo, files_metadata=True)
         found = {file.rfilename: file for file in info.siblings}
     files = []
     for name in choose(list(found)):
         lfs = found[name].lfs
-        files.append(Remote(name, f"{HUB}/datasets/{repo}", found[name].size, lfs and f"sha256:{lfs.sha256}"))
+        files.append(Remote(name, page, found[name].size, lfs and f"sha256:{lfs.sha256}"))
     require_free(folder, sum(file.size for file in files if not (folder / file.name).is_file()))
     with progress("download", len(files), "files") as bar:
         for file in files:
             path = folder / file.name
-            with _clear_errors(repo, "dataset"):
+            with _clear_errors(repo, page):
                 huggingface_hub.hf_hub_download(
                     repo, file.name, repo_type="dataset", revision=info.sha, local_dir=folder, endpoint=endpoint()
                 )
@@ -94,12 +96,9 @@ def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
     copy = _mirrored(repo, mirror)
     if copy is not None and (copy / name).is_file():
         return copy / name
-    import huggingface_hub
-
-    cached = cached_file(repo, name)
-    if cached is not None:
+    if cached := cached_file(repo, name):
         return cached
-    with _clear_errors(repo, "model"):
+    with _clear_errors(repo, f"{HUB}/{repo}"):
         return Path(huggingface_hub.hf_hub_download(repo, name, endpoint=endpoint()))
 
 
@@ -111,14 +110,9 @@ def download_model(repo: str, *, mirror: str | None = None) -> Path:
     """
     folder = _mirrored(repo, mirror)
     if folder is None:
-        import huggingface_hub
-
-        with _clear_errors(repo, "model"):
-            folder = Path(
-                huggingface_hub.snapshot_download(
-                    repo, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"], endpoint=endpoint()
-                )
-            )
+        options = {"allow_patterns": MODEL_FILES, "ignore_patterns": ["*/*"], "endpoint": endpoint()}
+        with _clear_errors(repo, f"{HUB}/{repo}"):
+            folder = Path(huggingface_hub.snapshot_download(repo, **options))
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UserError(f"{repo} has no config.json with safetensors beside it; name another model.")
     return folder
@@ -126,8 +120,6 @@ def download_model(repo: str, *, mirror: str | None = None) -> Path:
 
 def cached_file(repo: str, name: str) -> Path | None:
     """Path of a model's file in the cache of `huggingface_hub`; None if it is not there."""
-    import huggingface_hub
-
     found = huggingface_hub.try_to_load_from_cache(repo, name)
     return Path(found) if isinstance(found, str) else None
 
@@ -160,12 +152,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _clear_errors(repo: str, kind: Literal["dataset", "model"]) -> Iterator[None]:
-    """Turn what `huggingface_hub` raises into a UserError."""
-    import httpx2
-    from huggingface_hub import errors
-
-    page = f"{HUB}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+def _clear_errors(repo: str, page: str) -> Iterator[None]:
+    """Turn what `huggingface_hub` raises into a UserError; `page` is the page of the repository."""
     accept = f"accept the terms at {page}, create a token at {HUB}/settings/tokens and put it in HF_TOKEN"
     # The first entry that fits counts; some exceptions are subclasses of others.
     advice = {
@@ -179,10 +167,9 @@ def _clear_errors(repo: str, kind: Literal["dataset", "model"]) -> Iterator[None
         raise UserError(f"{repo}: HF_ENDPOINT is '{shown(endpoint())}', which is not an address; correct or unset it.")
     try:
         yield
-    except tuple(advice) as error:
-        reason = next(text for kind, text in advice.items() if isinstance(error, kind))
-        raise UserError(f"{repo}: {reason}.") from None
-    except (errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+    except (*advice, errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        if known := next((text for kind, text in advice.items() if isinstance(error, kind)), None):
+            raise UserError(f"{repo}: {known}.") from None
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = " ".join(str(error).split())

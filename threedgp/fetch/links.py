@@ -6,12 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 import httpx2
 
-from threedgp.fetch.http import open_client, open_url
-from threedgp.fetch.retry import PermanentError, RetryPolicy
+from threedgp.fetch.http import PermanentError, RetryPolicy, open_client, open_url
 from threedgp.runtime.addresses import is_web_address
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.parallel import ordered_map
@@ -24,16 +22,6 @@ MAX_UNANSWERED = 20
 """So many URLs in a row without an answer mean that the network is down, not that the links are dead."""
 POLICY = RetryPolicy(max_delay=8, max_retry_after=30, read_timeout=20)
 """Shorter times than for a large file, because a stopped run waits for the requests that are under way."""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """The content behind a URL, or why there is none."""
-
-    data: bytes | None
-    reason: str | None = None
-    unanswered: bool = False
-    """Whether the reason is that no answer came."""
 
 
 class RateLimiter:
@@ -63,8 +51,8 @@ class RateLimiter:
 
 def fetch_links(
     urls: Sequence[str], *, requests_per_second: float, connections: int = 4, policy: RetryPolicy = POLICY
-) -> Iterator[Fetched]:
-    """Yield the content of `urls`, in their order.
+) -> Iterator[bytes | PermanentError]:
+    """Yield the content of `urls`, or why there is none, in their order.
 
     Args:
         requests_per_second: limit for each host.
@@ -74,32 +62,33 @@ def fetch_links(
         UserError: the network is down. What was yielded before stays valid.
     """
     limiter = RateLimiter(requests_per_second, policy.sleep)
-    held: list[Fetched] = []
+    held: list[PermanentError] = []
     with open_client(policy, lambda request: limiter.wait(request.url.host)) as client:
 
-        def fetch(url: str) -> Fetched:
+        def fetch(url: str) -> bytes | PermanentError:
             try:
-                if not is_web_address(url):
-                    raise PermanentError("this is not a web address")
-                return Fetched(policy.run(lambda: _read(url, client)))
+                return policy.run(lambda: _read(url, client))
             except PermanentError as error:
-                return Fetched(None, str(error), error.unanswered)
+                return error
 
         with closing(ordered_map(fetch, urls, connections, QUEUED_PER_CONNECTION)) as results:
             for found in results:
-                held.append(found)
-                if found.unanswered and len(held) == MAX_UNANSWERED:
-                    raise UserError(
-                        f"{len(held)} links in a row gave no answer, the last because {found.reason}; "
-                        "check the network and run the same command again to continue."
-                    )
-                if not found.unanswered:  # the network is up, so the links before are dead
-                    yield from held
+                if isinstance(found, PermanentError) and found.unanswered:
+                    held.append(found)
+                    if len(held) == MAX_UNANSWERED:
+                        raise UserError(
+                            f"{len(held)} links in a row gave no answer, the last because {found}; "
+                            "check the network and run the same command again to continue."
+                        )
+                else:  # the network is up, so the links before are dead
+                    yield from (*held, found)
                     held.clear()
         yield from held
 
 
 def _read(url: str, client: httpx2.Client) -> bytes:
+    if not is_web_address(url):
+        raise PermanentError("this is not a web address")
     with open_url(client, url) as response:
         # Flickr redirects from a deleted photograph to an image that says so.
         if response.history and "unavailable" in response.url.path.rpartition("/")[2]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from threedgp.runtime.addresses import address_problem
 from threedgp.runtime.errors import UserError
 
-DIGITS = {"sha256": 64, "md5": 32}
-"""Hexadecimal digits of each kind of checksum."""
+CHECKSUM = re.compile("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,10 @@ class Remote:
         unsafe = any(part in ("", ".", "..") or set(part) & set("\\\0\r\n") for part in parts)
         if unsafe or ":" in parts[0] or parts[0].startswith("~"):
             raise UserError(f"{self.url}: the file name {self.name!r} could escape its folder.")
-        problem = address_problem(self.url)
-        if problem:
+        if problem := address_problem(self.url):
             raise UserError(f"{self.name}: {problem}.")
-        if self.checksum is not None:
-            kind, _, digits = self.checksum.partition(":")
-            if kind not in DIGITS or not re.fullmatch(f"[0-9a-f]{{{DIGITS[kind]}}}", digits):
-                raise UserError(
-                    f"{self.name}: the checksum {self.checksum!r} is not sha256:... or md5:... in lowercase."
-                )
+        if self.checksum is not None and not CHECKSUM.fullmatch(self.checksum):
+            raise UserError(f"{self.name}: the checksum {self.checksum!r} is not sha256:... or md5:... in lowercase.")
 
 
 def checksum_of(path: Path, kind: str = "sha256") -> str:

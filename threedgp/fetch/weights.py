@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -16,8 +16,8 @@ import filelock
 
 from threedgp.fetch import hub
 from threedgp.fetch.download import download
+from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.remote import Remote, checksum_of, mismatch
-from threedgp.fetch.retry import RetryPolicy
 from threedgp.runtime import atomic
 from threedgp.runtime.addresses import address_problem, expanded, local_path, scheme
 from threedgp.runtime.errors import UserError
@@ -72,7 +72,7 @@ def find_weights(
     with _prefixed(key):
         kind = kind_of(given)
         if kind == "url":
-            return _cached(_remote(given, checksum), _cache_folder(given), mirror, policy)
+            return _download_once(given, checksum, mirror, policy)
         if kind == "hub":
             repo, file_name = _hub_id(given)
             path = hub.download_file(repo, file_name or DEFAULT_HUB_FILE, mirror=mirror)
@@ -90,7 +90,7 @@ def cached_weights(given: str) -> Path | None:
     if kind_of(given) == "hub":
         repo, file_name = _hub_id(given)
         return hub.cached_file(repo, file_name or DEFAULT_HUB_FILE)
-    path = _cache_folder(given) / _file_name(urldefrag(given).url)
+    path = _cache_place(given)
     return path if path.is_file() else None
 
 
@@ -131,43 +131,37 @@ def cache_root() -> Path:
     return folder
 
 
-def _cache_folder(url: str) -> Path:
-    return cache_root() / "url" / hashlib.sha256(url.encode()).hexdigest()[:16]
+def _cache_place(url: str) -> Path:
+    """Where the cache has the file at `url`."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2] or "weights"
+    return cache_root() / "url" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
 
 
-def _cached(file: Remote, folder: Path, mirror: str | None, policy: RetryPolicy | None) -> Path:
-    """Path of `file`, downloaded into `folder` unless it is there or in the mirror; one process at a time."""
-    record = folder / f"{file.name}.checksum"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); set THREEDGP_CACHE to another folder."
-        ) from None
-    with filelock.FileLock(folder / f".{file.name}.lock"):
-        if file.checksum is None and record.is_file():
-            file = replace(file, checksum=record.read_text().strip())
-        path = download(file, folder, title=f"download {file.name}", mirror=mirror, policy=policy)
-        if file.checksum is None and path.parent == folder:
-            found = checksum_of(path)
-            say(f"{path}: no checksum was stated; from now on it must be {found}.")
-            atomic.write_bytes(record, f"{found}\n".encode())
-    return path
-
-
-def _remote(given: str, checksum: str | None) -> Remote:
-    """The file at a URL, whose fragment may state a checksum."""
+def _download_once(given: str, checksum: str | None, mirror: str | None, policy: RetryPolicy | None) -> Path:
+    """Path of the file at the URL `given`, from the mirror or the cache; one process at a time downloads it there."""
     if problem := address_problem(given):
         raise UserError(f"{problem}.")
     url, fragment = urldefrag(given)
     stated = fragment.replace("=", ":", 1).lower() or None
     if checksum and stated and stated != checksum:
         raise UserError(f"{given} states another checksum than {checksum}, which the weights must have.")
-    return Remote(_file_name(url), url, checksum=stated or checksum)
-
-
-def _file_name(url: str) -> str:
-    return unquote(urlsplit(url).path.rpartition("/")[2]) or "weights"
+    place = _cache_place(given)
+    file = Remote(place.name, url, checksum=stated or checksum)
+    folder, record = place.parent, place.with_name(f"{place.name}.checksum")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}); set THREEDGP_CACHE to another folder"
+        raise UserError(f"{folder}: {reason}.") from None
+    with filelock.FileLock(folder / f".{file.name}.lock"):
+        if file.checksum is None and record.is_file():
+            file = Remote(file.name, url, checksum=record.read_text().strip())
+        path = download(file, folder, title=f"download {file.name}", mirror=mirror, policy=policy)
+        if file.checksum is None and path == place:
+            found = checksum_of(path)
+            say(f"{path}: no checksum was stated; from now on it must be {found}.")
+            atomic.write_bytes(record, f"{found}\n".encode())
+    return path
 
 
 def _hub_id(given: str) -> tuple[str, str | None]:

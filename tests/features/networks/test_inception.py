@@ -11,7 +11,7 @@ import torch
 
 from threedgp.features.network import build_extractor
 from threedgp.features.networks import _fidelity, inception
-from threedgp.fetch.retry import RetryPolicy
+from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
 

@@ -26,8 +26,9 @@ from threedgp.data.archives.pictures import BadPicture
 from threedgp.data.archives.references import Reference, refer, start_over_if_changed
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import Contents, Published, SourceKind
+from threedgp.fetch.http import PermanentError
 from threedgp.fetch.hub import HUB
-from threedgp.fetch.links import Fetched, fetch_links
+from threedgp.fetch.links import fetch_links
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
@@ -188,16 +189,16 @@ def _download_list(path: Path, folder: Path, machine: MachineConfig) -> tuple[Pa
     return pictures, [{"name": file.name, "size": file.bytes, "checksum": f"sha256:{file.sha256}"} for file in files]
 
 
-def _sort_out(shard: list[Photograph], fetched: Iterator[Fetched]) -> tuple[pa.Table, pa.Table]:
+def _sort_out(shard: list[Photograph], fetched: Iterator[bytes | PermanentError]) -> tuple[pa.Table, pa.Table]:
     """The next photographs of `fetched`: those that are as expected, and the others with the reason."""
     kept, dropped = [], []
     for photograph, found in zip(shard, islice(fetched, len(shard)), strict=True):
         row = {"name": photograph.name, "url": photograph.url}
         try:
-            if found.data is None:
-                raise BadPicture(found.reason)
-            upright_box(found.data, photograph.box)  # a stand-in for a deleted photograph is smaller than the box
-            kept.append({**row, "image": found.data, "box": photograph.box})
+            if isinstance(found, PermanentError):
+                raise BadPicture(str(found))
+            upright_box(found, photograph.box)  # a stand-in for a deleted photograph is smaller than the box
+            kept.append({**row, "image": found, "box": photograph.box})
         except BadPicture as reason:
             dropped.append({**row, "reason": str(reason)})
     return pa.Table.from_pylist(kept, PHOTOGRAPHS), pa.Table.from_pylist(dropped, LEFT_OUT)
