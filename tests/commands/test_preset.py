@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from threedgp.commands import preset as presets
 from threedgp.config import load_config
@@ -135,3 +137,63 @@ def test_words_and_numbers_are_those_that_dvc_writes(root: Path, params: Path) -
     assert config.model.depth_adaptor.mode == "off" and config.select.covariance_regularizer == 1e-5
     presets.apply_preset("toy", params, root / "presets")
     assert load_config(params).model.depth_adaptor.mode == "all"
+
+
+LISTS = ["camera.yaw", "camera.look_at_radius", "evaluate.metrics", "render.grid", "render.truncations"]
+
+
+@pytest.mark.parametrize("key", LISTS)
+@pytest.mark.parametrize("count", [0, 1])
+def test_dvc_empties_and_shortens_lists(key: str, count: int, root: Path, params: Path) -> None:
+    section, name = key.split(".")
+    expected = yaml.safe_load(params.read_text())
+    before = params.read_bytes()
+    items = expected[section][name] = expected[section][name][:count]
+    apply_overrides(str(params), [f"{key}={items}"])
+    assert yaml.safe_load(params.read_text()) == expected
+    presets.apply_preset("toy", params, root / "presets")
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize("layout", ["{key}:  # a comment\n{items}", "# a comment\n  {key}:\n{items}"])
+@pytest.mark.parametrize(("key", "items"), [("render.truncations", []), ("evaluate.metrics", ["swd"])])
+def test_presets_empty_and_shorten_lists(tmp_path: Path, root: Path, layout: str, key: str, items: list[str]) -> None:
+    section, name = key.split(".")
+    folder, params = tmp_path / "presets", tmp_path / "params.yaml"
+    folder.mkdir()
+    text = (root / "presets" / "toy.yaml").read_text()
+    (folder / "toy.yaml").write_text(text)
+    (folder / "less.yaml").write_text(f"extends: toy\n{section}: {{{name}: {items}}}\n")
+    values = presets.preset_values("toy", folder)
+    rows = "".join(f"  - {item}\n" for item in values[section].pop(name))
+    # The listed key stands first, and later ones have no comment: their line ends got lost.
+    dumped = yaml.safe_dump(values, sort_keys=False)
+    params.write_text(dumped.replace(f"{section}:\n", f"{section}:\n  {layout.format(key=name, items=rows)}"))
+    presets.apply_preset("toy", params, folder)
+    before = params.read_text()
+    presets.apply_preset("less", params, folder)
+    assert leaves(yaml.safe_load(params.read_text())) == leaves(presets.preset_values("less", folder))
+    presets.apply_preset("toy", params, folder)
+    assert re.sub(" +#", " #", params.read_text()) == re.sub(" +#", " #", before), "up to the column of comments"
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "a: 1\na: 2\n", "a: !!int b", "a: \xfc", "a: &x {b: 1}\nc: &y [*y]\n", "[1]", "a: \x00"]
+)
+def test_params_that_are_no_settings_are_refused_and_stay(text: str, root: Path, params: Path) -> None:
+    params.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"params\.yaml: (not valid YAML|holds more|expected sections)") as caught:
+        presets.apply_preset("toy", params, root / "presets")
+    assert "\n" not in str(caught.value)
+    assert params.read_bytes() == text.encode("latin-1")
+
+
+def test_aliases_that_a_change_would_break_are_refused(root: Path, params: Path) -> None:
+    shared = params.read_text().replace("  density_noise:", "  density_noise: &ramp", 1)
+    shared = (
+        shared[: shared.index("  blur_sigma:")] + "  blur_sigma: *ramp\n" + shared[shared.index("  patch_scale_min") :]
+    )
+    params.write_text(shared)
+    with pytest.raises(UserError, match="its layout cannot be kept"):
+        presets.apply_preset("imagenet", params, root / "presets")
+    assert params.read_text() == shared

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from threedgp.config import batch_problem, load_config, parse_config
-from threedgp.config.reading import read_yaml
+from threedgp.config.reading import parse_yaml, read_yaml
 from threedgp.runtime.errors import UserError
 
 VALID: dict[str, Any] = {
@@ -72,6 +72,11 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ("camera: {fov: [0, 45]}", "camera.fov", ["[0.0, 45.0]", "(0, 180)"]),
         ("camera: {fov: [10]}", "camera.fov", ["two numbers", "[10]"]),
         ("camera: {fov: 10}", "camera.fov", ["two numbers", "10"]),
+        ("evaluate: {metrics: frechet}", "evaluate.metrics", ["expected a list, but", "'frechet'"]),
+        ("render: {truncations: 1}", "render.truncations", ["expected a list, but"]),
+        ("render: {grid: [1, 2, 3]}", "render.grid", ["two numbers", "[1, 2, 3]"]),
+        ("train: {seed: 0x1" + "0" * 9999 + "}", "train.seed", ["a huge number"]),
+        ("report: {title: [" + "x" * 9999 + "]}", "report.title", ["string", "xxx...xxx"]),
         ("camera: {yaw: [1, -1]}", "camera.yaw", ["1.0", "-1.0"]),
         ("camera: {ray_end: 0.5}", "camera.ray_end", ["0.5", "ray_start (0.75)"]),
         (
@@ -98,7 +103,7 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
     ],
 )
 def test_wrong_value_is_reported_with_its_key(settings: str, key: str, parts: list[str]) -> None:
-    changes = read_yaml(settings.encode(), "changes")
+    changes = parse_yaml(settings.encode(), "changes")
     values = {key: {**VALID.get(key, {}), **change} if change else change for key, change in changes.items()}
     with pytest.raises(UserError) as caught:
         parse_config(VALID | values, "params.yaml")
@@ -133,6 +138,18 @@ def test_misspelled_key_is_reported_before_the_key_that_it_leaves_missing() -> N
         (b"- 1", "found list"),
         (b"dataset: [", "not valid YAML"),
         (b"\xff\xfe\xfa", "not valid YAML"),
+        (b"a: 2024-13-01", r"month must be in 1\.\.12.* line 1"),
+        (b"a: 1\nb: !!int seven", "'seven'.* line 2"),
+        (b"a: !!float seven", "'seven'"),
+        (b"a: " + b"9" * 5000, "5000 digits.* line 1"),
+        (b"[" * 5000, "recursion"),
+        (
+            b"a: &a [0]\n" + b"".join(b"%c: &%c [%s]\n" % (c, c, b"*%c," % (c - 1) * 9) for c in b"bcdefghij"),
+            "10000 values",
+        ),
+        (b"&a [*a]", "10000 values"),
+        (b"#" * 2**18, "larger than"),
+        (b"{1: 2, dataset: {}}", "keys"),
     ],
 )
 def test_file_that_holds_no_settings(tmp_path: Path, content: bytes, message: str) -> None:
@@ -144,7 +161,7 @@ def test_file_that_holds_no_settings(tmp_path: Path, content: bytes, message: st
 
 
 def test_file_that_lacks_a_key(root: Path, tmp_path: Path) -> None:
-    values = read_yaml((root / "params.yaml").read_bytes(), "params.yaml")
+    values = read_yaml(root / "params.yaml")
     del values["machine"], values["train"]["seed"]
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(values))

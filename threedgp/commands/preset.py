@@ -8,6 +8,7 @@ preset and back gives the same file, and DVC finds cached results. Section ``mac
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from ruamel.yaml import YAML
 
 from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.config import Config, DatasetConfig, parse_config
-from threedgp.config.reading import read_yaml
+from threedgp.config.reading import parse_yaml, read_yaml
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 
@@ -69,7 +70,7 @@ def read_preset(name: str, folder: Path = FOLDER) -> Preset:
     if not file.is_file():
         names = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
         raise UserError(f"there is no preset '{name}'; choose one of {names or f'the files of {folder}/'}.")
-    overlay = read_yaml(file.read_bytes(), str(file))
+    overlay = read_yaml(file)
     if not isinstance(overlay, dict):
         raise UserError(f"{file}: expected sections such as 'dataset' and 'train'.")
     return Preset(name, overlay.pop("description", ""), overlay.pop("extends", None), overlay)
@@ -106,17 +107,22 @@ def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
     """
     values = preset_values(name, folder)
     del values["machine"]
-    if not params.is_file():
-        raise UserError(f"{params}: no such file; run from the root of the project or pass --params.")
+    current = read_yaml(params)
+    if not isinstance(current, dict):
+        raise UserError(f"{params}: expected sections such as 'dataset' and 'train'; restore it with git.")
+    if "machine" in current:
+        values["machine"] = current["machine"]
     editor = YAML()
     editor.width = 4096  # never wrap a line
     document = editor.load(params.read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise UserError(f"{params}: expected sections such as 'dataset' and 'train'; restore it with git.")
     _assign(document, values)
     text = io.StringIO()
     editor.dump(document, text)
-    write_bytes(params, text.getvalue().encode())
+    content = text.getvalue().encode()
+    with suppress(UserError):
+        if parse_yaml(content, str(params)) == values:
+            return write_bytes(params, content)
+    raise UserError(f"{params}: its layout cannot be kept; restore the file with git and run this again.")
 
 
 def _numbers(value: Any) -> Any:
@@ -136,7 +142,7 @@ def _merge(base: dict[str, Any], overlay: dict[str, Any]) -> None:
 
 def _assign(document: Any, values: dict[str, Any]) -> None:
     """Set values in place and only where they differ, since ruamel attaches comments to the nodes of the document."""
-    for key in [key for key in document if key not in values and key != "machine"]:
+    for key in [key for key in document if key not in values]:
         del document[key]
     for key, value in values.items():
         current = document.get(key)
@@ -147,3 +153,5 @@ def _assign(document: Any, values: dict[str, Any]) -> None:
                 current[index] = item
         elif current != value or isinstance(current, float) != isinstance(value, float):
             document[key] = value
+            if value == [] and key in document.ca.items:
+                document.ca.items[key][3] = None  # otherwise ruamel puts two later settings on one line

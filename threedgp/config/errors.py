@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import reprlib
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 80, 80
 
 
 def explain(error: Any, schema: type[BaseModel], source: str) -> str:
     """The message for one entry of `ValidationError.errors()` of the file `source`; `schema` is its root section."""
-    path = tuple(str(part) for part in error["loc"])
-    key, kind, value = ".".join(path), error["type"], error["input"]
+    path = tuple(text if (text := str(part)).isprintable() and len(text) < 80 else shown(text) for part in error["loc"])
+    key, kind, value = ".".join(path), error["type"], shown(error["input"])
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if kind == "extra_forbidden":
         near = _nearest(schema, path)
         return f"{source}: unknown key '{key}'; " + (f"did you mean '{near}'?" if near else "remove it.")
     if kind in ("tuple_type", "too_long") or (kind == "missing" and isinstance(error["loc"][-1], int)):
-        key = ".".join(part for part in path if not part.isdecimal())
-        return f"{source}: {key}: expected a list of two numbers, but it is {value!r}."
+        names = tuple(part for part in path if not part.isdecimal())
+        expected = "a list" if ... in get_args(_annotation(schema, names)) else "a list of two numbers"
+        return f"{source}: {'.'.join(names)}: expected {expected}, but it is {value}."
     if kind == "missing":
         return f"{source}: key '{key}' is missing; add it."
     if kind == "model_type":
         keys = "', '".join(_keys_of(schema, path)[:2])
-        return f"{source}: {key}: expected a section with keys such as '{keys}', but it is {value!r}."
+        return f"{source}: {key}: expected a section with keys such as '{keys}', but it is {value}."
     if kind == "string_pattern_mismatch":
-        return f"{source}: {key}: {value!r} is not a name; use letters, digits and . _ -, with a letter or digit first."
+        return f"{source}: {key}: {value} is not a name; use letters, digits and . _ -, with a letter or digit first."
     if kind == "value_error":  # raised by a validator of a section, which names the key in it
         named = message.split(":")[0].isidentifier()
         return f"{source}: {key}{'.' if key and named else ': ' if key else ''}{message}."
-    return f"{source}: {key}: {message[0].lower() + message[1:]}, but it is {value!r}."
+    return f"{source}: {key}: {message[0].lower() + message[1:]}, but it is {value}."
 
 
-def _keys_of(section: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+def shown(value: Any) -> str:
+    """`repr` of a wrong value, short whatever the value is."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # more digits than Python converts
+        return "a huge number"
+
+
+def _annotation(schema: Any, path: tuple[str, ...]) -> Any:
+    """Type of the setting at `path`; None if there is no such setting."""
     for key in path:
-        field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        section = field.annotation
-    return list(section.model_fields)
+        field = schema.model_fields.get(key) if _is_section(schema) else None
+        schema = field and field.annotation
+    return schema
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _keys_of(schema: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    section = _annotation(schema, path)
+    return list(section.model_fields) if _is_section(section) else []
 
 
 def _all_keys(schema: type[BaseModel], path: tuple[str, ...] = ()) -> list[str]:

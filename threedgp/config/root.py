@@ -195,13 +195,7 @@ def load_config(path: Path | str = "params.yaml", *, complete: bool = False) -> 
         UserError: the file is missing, is not valid YAML, or has a wrong or missing key.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run from the root of the project or pass --params.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); pass a file with --params.") from None
-    config = parse_config(read_yaml(content, str(path)), str(path))
+    config = parse_config(read_yaml(path), str(path))
     missing = next((key for key in unset_keys(config) if not key.startswith("machine")), None)
     if complete and missing:
         raise UserError(f"{path}: key '{missing}' is missing; DVC tracks the values in the file, so add it.")
