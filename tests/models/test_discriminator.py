@@ -47,6 +47,30 @@ def test_patch_encoding_by_its_formula() -> None:
         assert torch.equal(part[20:], encoding.lookup.weight[round(1000 * value)])
 
 
+def test_balanced_conditioning_gives_class_and_position_equal_weight() -> None:
+    """The projection that the logits are computed with is the mapping of two embeddings of unit second moment."""
+    torch.manual_seed(0)
+    config = DiscriminatorConfig(
+        patch_resolution=8, channel_base=64, channel_max=16, patch_encoding_width=8, conditioning="balanced"
+    )
+    discriminator = Discriminator(config, 16, 3, 0)
+    assert not any("lookup" in name for name, _ in discriminator.named_parameters())
+    images, patch, labels = torch.randn(4, 4, 8, 8), torch.rand(4, 3), torch.tensor([0, 1, 2, 0])
+
+    encoding = discriminator.patch_encoding(patch)
+    assert encoding.shape == (4, 60)
+    mapping, label = discriminator.head_mapping, discriminator.embed_label.linear
+    parts = [
+        encoding @ mapping.embed.weight.t() / math.sqrt(60) + mapping.embed.bias,
+        torch.eye(3)[labels] @ label.weight.t() / math.sqrt(3) + label.bias,
+    ]
+    projection = mapping.layers(sum(part / part.square().mean(dim=1, keepdim=True).sqrt() for part in parts))
+    features = {}
+    discriminator.output.register_forward_hook(lambda module, inputs, output: features.update(x=output))
+    logits, _ = discriminator(images, patch, labels)
+    assert torch.allclose(logits, (features["x"] * projection).sum(dim=1) / 4, rtol=1e-4, atol=1e-6)  # sqrt(16)
+
+
 def test_gradients_of_the_penalty_do_not_depend_on_the_path() -> None:
     """R1 differentiates twice, through whatever is compiled for float32; in float64 nothing is."""
     config = DiscriminatorConfig(patch_resolution=16, channel_base=512, channel_max=32, patch_encoding_width=64)

@@ -266,6 +266,21 @@ def test_relativistic_step_penalizes_both_sides_and_reaches_every_parameter() ->
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
 
 
+def test_relativistic_pairs_share_class_and_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conditional logits of R3GAN are compared under the same condition."""
+    trainer = make_trainer(tiny_config(train={"loss": "relativistic", "fake_labels": "data"}))
+    judged = []
+    judge = trainer._judge
+    monkeypatch.setattr(trainer, "_judge", lambda *args: judged.append(args[1:3]) or judge(*args))
+    trainer.step(make_batch(0))
+    (fake_patches, fake_labels), (real_patches, real_labels) = judged[:2]  # of the generator phase
+    assert torch.equal(fake_labels, real_labels) and torch.equal(fake_labels, make_batch(0).label)
+    assert all(torch.equal(a, b) for a, b in zip(fake_patches, real_patches, strict=True))
+    patches, labels = judged[2]  # of the discriminator phase: fakes, then reals
+    assert torch.equal(labels[:4], labels[4:])
+    assert all(torch.equal(column[:4], column[4:]) for column in patches)
+
+
 def test_flips_mirror_picture_and_depth_together() -> None:
     trainer = make_trainer(tiny_config(train={"patch_scale_min": 1.0}))
     batch = make_batch(0, 4)

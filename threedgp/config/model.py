@@ -116,6 +116,10 @@ class DiscriminatorConfig(Section):
     """Group size of the minibatch standard deviation."""
     patch_encoding_width: PositiveInt = 512
     """Width of the mapping from a patch's scale and offsets to its encoding."""
+    conditioning: Literal["published", "balanced"] = "published"
+    """How the discriminator learns a patch's position and class. `published`: sines and a table of 1,001 embeddings for
+    each of scale and offsets, beside a one-hot class. The table starts as noise and hides the class until its rows have
+    been trained. `balanced`: no table; position and class are embedded with equal norm. Short runs need it."""
 
 
 class ModelConfig(Section):

@@ -55,8 +55,8 @@ class TrainConfig(Section):
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
     loss: Literal["logistic", "relativistic"] = "logistic"
-    """`logistic`: non-saturating loss and R1, as published. `relativistic`: pairs of a real and a generated patch are
-    compared, with R1 and R2 (R3GAN)."""
+    """`logistic`: non-saturating loss and R1, as published. `relativistic`: pairs of a real and a generated patch of
+    the same class and position are compared, with R1 and R2 (R3GAN); `fake_labels` then has no effect."""
     r1_gamma: NonNegative = 0.05
     """Weight of the gradient penalty on real patches (R1), and with `relativistic` on generated ones (R2)."""
     r1_interval: PositiveInt = 16

@@ -10,29 +10,32 @@ from torch import Tensor, nn
 
 from threedgp.config import DiscriminatorConfig
 from threedgp.models.layers import EqualizedConv, EqualizedLinear, scale_channels
-from threedgp.models.mapping import ConditionMapping
+from threedgp.models.mapping import ConditionMapping, LabelEmbedding
 
 FREQUENCIES = 10
 LOOKUP_WIDTH = 256
 LOOKUP_STEPS = 1000
 PATCH_PARAMETERS = 3
-ENCODING_WIDTH = PATCH_PARAMETERS * (2 * FREQUENCIES + LOOKUP_WIDTH)
 
 
 class PatchEncoding(nn.Module):
-    """Encoding of patch scale, x offset and y offset: sines, cosines and a learned embedding of each value."""
+    """Encoding of patch scale, x offset and y offset: sines, cosines and, with `lookup`, a learned embedding of each
+    value."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lookup: bool = True) -> None:
         super().__init__()
-        self.lookup = nn.Embedding(LOOKUP_STEPS + 1, LOOKUP_WIDTH)
+        self.lookup = nn.Embedding(LOOKUP_STEPS + 1, LOOKUP_WIDTH) if lookup else None
+        self.width = PATCH_PARAMETERS * (2 * FREQUENCIES + LOOKUP_WIDTH * lookup)
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES) / 1024, persistent=False)
 
     def forward(self, patch: Tensor) -> Tensor:
-        """`[B, 3]` fractions in [0, 1] to `[B, 828]`."""
+        """`[B, 3]` fractions in [0, 1] to `[B, width]`: 828, or 60 without the embedding."""
         scaled = patch * LOOKUP_STEPS
         angles = scaled[..., None] * self.frequencies
-        embedded = self.lookup(scaled.round().long().clamp(0, LOOKUP_STEPS))
-        return torch.cat([angles.sin(), angles.cos(), embedded], dim=-1).flatten(1)
+        parts = [angles.sin(), angles.cos()]
+        if self.lookup is not None:
+            parts.append(self.lookup(scaled.round().long().clamp(0, LOOKUP_STEPS)))
+        return torch.cat(parts, dim=-1).flatten(1)
 
 
 class ResidualBlock(nn.Module):
@@ -86,9 +89,9 @@ class Discriminator(nn.Module):
         super().__init__()
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
-        self.patch_encoding = PatchEncoding()
+        self.patch_encoding = PatchEncoding(lookup=config.conditioning == "published")
         style_width = config.patch_encoding_width
-        self.style_mapping = ConditionMapping(ENCODING_WIDTH, style_width)
+        self.style_mapping = ConditionMapping(self.patch_encoding.width, style_width)
 
         def channels(resolution: int) -> int:
             return min(config.channel_base // resolution, config.channel_max)
@@ -105,7 +108,9 @@ class Discriminator(nn.Module):
         self.conv = EqualizedConv(last + 1, last, 3, activation="leaky_relu")
         self.hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
         self.output = EqualizedLinear(last, last)
-        self.head_mapping = ConditionMapping(num_classes + ENCODING_WIDTH, last)
+        balanced = config.conditioning == "balanced" and num_classes > 0
+        self.embed_label = LabelEmbedding(num_classes, last) if balanced else None
+        self.head_mapping = ConditionMapping((0 if balanced else num_classes) + self.patch_encoding.width, last)
         self.feature_head = (
             nn.Sequential(
                 EqualizedLinear(last * 16, last, activation="leaky_relu"), EqualizedLinear(last, num_features)
@@ -134,9 +139,12 @@ class Discriminator(nn.Module):
         for block in self.blocks:
             x = block(x, style)
         x = self.conv(minibatch_std(x, self.group)).flatten(1).to(encoding.dtype)
-        condition = encoding
-        if self.num_classes:
-            condition = torch.cat([F.one_hot(labels, self.num_classes).to(encoding.dtype), encoding], dim=1)
-        projection = self.head_mapping(condition)
+        if self.embed_label is not None:
+            projection = self.head_mapping(encoding, self.embed_label(labels))
+        elif self.num_classes:
+            one_hot = F.one_hot(labels, self.num_classes).to(encoding.dtype)
+            projection = self.head_mapping(torch.cat([one_hot, encoding], dim=1))
+        else:
+            projection = self.head_mapping(encoding)
         logits = (self.output(self.hidden(x)) * projection).sum(dim=1) / math.sqrt(projection.shape[1])
         return logits, None if self.feature_head is None else self.feature_head(x)

@@ -65,6 +65,7 @@ class ConditionMapping(nn.Module):
             *(EqualizedLinear(width, width, activation="leaky_relu", lr_multiplier=lr_multiplier) for _ in range(2))
         )
 
-    def forward(self, condition: Tensor) -> Tensor:
-        """`[B, in_features]` to `[B, width]`."""
-        return self.layers(normalize_second_moment(self.embed(condition)))
+    def forward(self, condition: Tensor, embedded: Tensor | None = None) -> Tensor:
+        """`[B, in_features]`, and a second condition that is embedded already `[B, width]`, to `[B, width]`."""
+        x = normalize_second_moment(self.embed(condition))
+        return self.layers(x if embedded is None else x + normalize_second_moment(embedded))

@@ -161,10 +161,15 @@ class Trainer:
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
-    def _fakes(self, draws: Draws) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
-        """Patches of generated images `[B, 4, P, P]` (3 without depth), their positions, labels and w."""
+    def _fakes(self, draws: Draws, pairs: Reals | None = None) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
+        """Patches of generated images `[B, 4, P, P]` (3 without depth), their positions, labels and w.
+
+        With `pairs`, they have the classes and positions of these real patches.
+        """
         resolution = self.config.model.discriminator.patch_resolution
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
+        if pairs is not None:
+            scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
         synthesis = self.generator(
             *scenes,
             *patches,
@@ -225,7 +230,7 @@ class Trainer:
         relativistic = self.config.train.loss == "relativistic"
         all_reals = self._real_patches(batch) if relativistic else repeat(None, len(self._offsets))
         for draws, reals in zip(self._pieces("generator"), all_reals, strict=True):
-            fakes, patches, labels, w = self._fakes(draws)
+            fakes, patches, labels, w = self._fakes(draws, reals)
             logits, _ = self._judge(fakes, patches, labels, self.activations)
             real_logits = self._judge(*reals[:3], self.activations)[0] if reals else None
             loss = generator_loss(logits, real_logits)
@@ -256,7 +261,8 @@ class Trainer:
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         for draws, reals in zip(self._pieces("discriminator"), self._real_patches(batch), strict=True):
             with torch.no_grad():
-                fakes, fake_patches, fake_labels, _ = self._fakes(draws)
+                pairs = reals if train.loss == "relativistic" else None
+                fakes, fake_patches, fake_labels, _ = self._fakes(draws, pairs)
             # One pass is enough: groups of the minibatch standard deviation are contiguous and do not mix the halves.
             both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, reals.patches, strict=True)))
             both_labels = None if reals.labels is None else torch.cat([fake_labels, reals.labels])
