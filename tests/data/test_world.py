@@ -28,10 +28,17 @@ from threedgp.data.world.cameras import (
 )
 from threedgp.data.world.coats import COATS
 from threedgp.data.world.landscapes import FAR, LANDSCAPES
-from threedgp.data.world.rendering import Rendering, render_background, render_picture
+from threedgp.data.world.rendering import (
+    GROUND,
+    SUN_SIZE,
+    Rendering,
+    render_background,
+    render_picture,
+    sky_visibility,
+    sun_visibility,
+)
 from threedgp.data.world.scenes import CLASS_NAMES, NEAR, Scene, draw_scene
-from threedgp.data.world.solids import Bounds, Ellipsoid, RoundedCone, Solid
-from threedgp.data.world.tracing import GROUND, SUN_SIZE, sky_visibility, sun_visibility
+from threedgp.data.world.solids import Ellipsoid, RoundedCone, Solid, extents
 
 Array = NDArray[np.float64]
 Distance = Callable[[Array], Array]
@@ -243,14 +250,14 @@ def test_bounds_hold_the_solid(seed: int) -> None:
     balls = Ellipsoid("coat", random.normal(size=3), rotation(*random.uniform(-90, 90, 3)) * random.uniform(0.1, 1, 3))
     for solid in (random_cone(random), balls):
         origin, directions = random_rays(random, 4000, solid.ends[0][0])
-        low, high = (bound[0] for bound in Bounds([solid]).along(axes))
+        low, high = (bound[0] for bound in extents([solid], axes))
         for sign in (1, -1):  # seen from both sides
             distances = solid.intersect(sign * origin, sign * directions)
             hit = np.isfinite(distances)
             points = axes @ (sign * origin[:, None] + distances[hit] * sign * directions[:, hit])
             assert (points >= low[:, None] - 1e-9).all() and (points <= high[:, None] + 1e-9).all()
         placed = solid.placed(2.0, np.array([1.0, 2, 3]))
-        np.testing.assert_allclose(Bounds([placed]).along(axes)[0][0], 2 * low + axes @ [1, 2, 3])
+        np.testing.assert_allclose(extents([placed], axes)[0][0], 2 * low + axes @ [1, 2, 3])
 
 
 def _unit(vectors: Array) -> Array:
@@ -286,7 +293,7 @@ def test_contact_shadows_are_darkest_below_the_feet(scenes: list[Scene]) -> None
     for scene in scenes[:20]:
         if SPECIES[CLASS_NAMES[scene.label]].swims:
             continue
-        low, high = Bounds(scene.animal).along(np.eye(3))
+        low, high = extents(scene.animal, np.eye(3))
         foot = np.argmin(low[:, 1])
         below = (low + high)[foot] / 2
         places = np.stack([below, below + np.array([2 * scene.frame, 0, 0])], axis=1)
@@ -308,7 +315,7 @@ def test_shadows_fall_away_from_the_sun(scenes: list[Scene]) -> None:
         points = view.origin[:, None] + picture.depth.ravel() * directions
         weight = np.where(np.abs(points[1] - bare.ground) < 1e-4, darker.ravel(), 0).clip(min=0)
         assert weight.sum() > 0
-        low, high = Bounds(bare.animal).along(np.eye(3))
+        low, high = extents(bare.animal, np.eye(3))
         middle = (low.min(axis=0) + high.max(axis=0)) / 2
         shadow = (points * weight).sum(axis=1) / weight.sum()
         assert (shadow - middle)[[0, 2]] @ bare.sun[[0, 2]] < 0
@@ -356,7 +363,7 @@ def test_world_fits_between_the_ends_of_the_rays(renderings: list[Rendering]) ->
 def test_animals_stand_on_the_ground(name: str, scenes: list[Scene]) -> None:
     label = CLASS_NAMES.index(name)
     for scene in [scene for scene in scenes if scene.label == label][:10]:
-        bottoms = Bounds(scene.animal).along(np.eye(3))[0][:, 1] - scene.ground
+        bottoms = extents(scene.animal, np.eye(3))[0][:, 1] - scene.ground
         if SPECIES[name].swims:
             assert 0.1 * scene.frame < bottoms.min() < scene.frame
         else:
@@ -371,7 +378,7 @@ def test_species_are_complete(name: str) -> None:
     assert set(species.coats) <= set(COATS) and set(species.landscapes) <= set(LANDSCAPES)
     body = Body(np.random.default_rng(0))
     species.build(body)
-    low, high = Bounds(body.parts).along(np.eye(3))
+    low, high = extents(body.parts, np.eye(3))
     extent = high.max(axis=0) - low.min(axis=0)
     assert (extent > 0.3).all() and extent[2] > extent[0]  # longer than wide
     # Faces forward: the parts of the face lie in the front half.
@@ -389,7 +396,7 @@ def test_silhouettes_tell_classes_apart() -> None:
         scene = draw_scene(5, index)
         number = found[scene.label]
         if number < per_class:
-            low, high = Bounds(scene.animal).along(np.eye(3))
+            low, high = extents(scene.animal, np.eye(3))
             low, high = low.min(axis=0), high.max(axis=0)
             scale = 0.4 / (high - low)[1:].max()
             animal = tuple(part.placed(scale, -scale * (low + high) / 2) for part in scene.animal)

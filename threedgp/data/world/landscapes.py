@@ -1,4 +1,4 @@
-"""Landscapes: textured ground, hills at the horizon, and sky.
+"""Landscapes: textured ground, hills at the horizon, sky, and the props that stand around the animals.
 
 The camera model ends every ray at distance `FAR`, so the world ends there too: the ground is a true plane up to that
 distance, and hills and sky are painted on the sphere of that radius around the camera. The horizon is where plane and
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from threedgp.data.world.bodies import Body
 from threedgp.data.world.coats import color
 from threedgp.data.world.solids import Array, assign, column
 
@@ -22,18 +23,12 @@ GROUND_WAVES = 6
 
 # Ground: two colors and the strength of its texture; hills: far and near; sky: at the horizon and above; then props.
 LANDSCAPES: dict[str, tuple[tuple[str, str], float, tuple[str, str], tuple[str, str], tuple[str, ...]]] = {
-    "meadow": (("#84a548", "#a9bd5c"), 1.0, ("#8fb3b4", "#7ba05f"), ("#e9f0ea", "#7fb4dc"), ("tree", "bush", "rock")),
-    "savanna": (
-        ("#c4a55a", "#dcc37e"),
-        1.0,
-        ("#c2a88e", "#b39a5c"),
-        ("#fbe9c6", "#9cc0cf"),
-        ("acacia", "rock", "bush"),
-    ),
-    "desert": (("#e0b878", "#edcd95"), 0.5, ("#d9a987", "#d9a066"), ("#fdeccf", "#8fc0d8"), ("cactus", "rock")),
-    "snow": (("#e3eaf2", "#f6f8fa"), 0.4, ("#a9bfd6", "#c9d6e3"), ("#f6e9e6", "#93b7dc"), ("conifer", "rock")),
-    "earth": (("#9c7550", "#b48d63"), 1.2, ("#9aa3a8", "#8a8f62"), ("#f7dfc4", "#a9bfd8"), ("tree", "rock", "bush")),
-    "sea": (("#c9c294", "#ddd6a8"), 0.8, ("#2f8aa3", "#3f9aa0"), ("#7fd0d2", "#1f6ea8"), ("weed", "rock", "coral")),
+    "meadow": (("84a548", "a9bd5c"), 1.0, ("8fb3b4", "7ba05f"), ("e9f0ea", "7fb4dc"), ("tree", "bush", "rock")),
+    "savanna": (("c4a55a", "dcc37e"), 1.0, ("c2a88e", "b39a5c"), ("fbe9c6", "9cc0cf"), ("acacia", "rock", "bush")),
+    "desert": (("e0b878", "edcd95"), 0.5, ("d9a987", "d9a066"), ("fdeccf", "8fc0d8"), ("cactus", "rock")),
+    "snow": (("e3eaf2", "f6f8fa"), 0.4, ("a9bfd6", "c9d6e3"), ("f6e9e6", "93b7dc"), ("conifer", "rock")),
+    "earth": (("9c7550", "b48d63"), 1.2, ("9aa3a8", "8a8f62"), ("f7dfc4", "a9bfd8"), ("tree", "rock", "bush")),
+    "sea": (("c9c294", "ddd6a8"), 0.8, ("2f8aa3", "3f9aa0"), ("7fd0d2", "1f6ea8"), ("weed", "rock", "coral")),
 }
 """All landscapes."""
 
@@ -90,3 +85,39 @@ def paint_backdrop(landscape: Landscape, across: Array, above: Array) -> Array:
         profile = height * (1 + 0.45 * np.sin(slow * across + one) + 0.25 * np.sin(2 * fast * across + other))
         assign(colors, np.flatnonzero(above < profile), hill)
     return colors
+
+
+def build_prop(kind: str, body: Body) -> None:
+    """Add the parts of a prop, in units of half the height of an image."""
+    lean = body.vary(-0.1, 0.1)
+    if kind == "tree":
+        body.limb("bark", (0, 0, 0, 0.1), (lean, 0.75, 0, 0.06))
+        body.ball("leaf", (lean, 1.05, 0), (0.4, 0.42, 0.4))
+        body.ball("leaf", (lean - 0.22, 0.85, 0.1), (0.3, 0.3, 0.3))
+        body.ball("leaf", (lean + 0.26, 0.9, 0), (0.28, 0.27, 0.28))
+    elif kind == "acacia":
+        body.limb("bark", (0, 0, 0, 0.07), (lean, 0.55, 0, 0.05), (lean - 0.22, 1.0, 0, 0.03))
+        body.limb("bark", (lean, 0.55, 0, 0.045), (lean + 0.25, 0.98, 0, 0.03))
+        body.ball("acacia", (lean, 1.08, 0), (0.62, 0.13, 0.5))
+        body.ball("acacia", (lean + 0.1, 1.2, 0), (0.36, 0.1, 0.3))
+    elif kind == "conifer":
+        body.limb("bark", (0, 0, 0, 0.07), (0, 0.3, 0, 0.06))
+        for low, high, radius in ((0.3, 0.75, 0.32), (0.6, 1.05, 0.25), (0.9, 1.4, 0.18)):
+            body.limb("conifer", (0, low, 0, radius), (0, high, 0, 0.02))
+    elif kind == "cactus":
+        body.limb("cactus", (0, 0, 0, 0.12), (0, 0.95, 0, 0.11))
+        body.limb("cactus", (0, 0.4, 0, 0.075), (0.3, 0.45, 0, 0.075), (0.32, 0.75 + lean, 0, 0.07))
+        body.limb("cactus", (0, 0.55, 0, 0.07), (-0.27, 0.6, 0, 0.07), (-0.28, 0.85 - lean, 0, 0.065))
+    elif kind == "weed":
+        for x in (-0.12, 0.0, 0.13):
+            sway, top = body.vary(-0.15, 0.15), body.vary(0.5, 1.1)
+            body.limb("weed", (x, 0, 0, 0.05), (x + sway, 0.5 * top, 0, 0.045), (x - 0.3 * sway, top, 0, 0.015))
+    elif kind == "coral":
+        body.limb("coral", (0, 0, 0, 0.09), (0, 0.3, 0, 0.07), (-0.2, 0.55, 0, 0.05))
+        body.limb("coral", (0.2, 0.6, 0.05, 0.05), (0, 0.3, 0, 0.06), (0, 0.7, 0, 0.05))
+    elif kind == "bush":
+        body.ball("bush", (-0.14, 0.12, 0), (0.2, 0.2, 0.18))
+        body.ball("bush", (0.12, 0.15, 0.02), (0.22, 0.24, 0.2))
+    else:
+        body.ball("rock", (0, 0.06, 0), (0.26, 0.2, 0.2))
+        body.ball("rock", (0.2, 0.03, 0.05), (0.16, 0.12, 0.14))

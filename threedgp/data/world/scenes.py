@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.world.animals import SPECIES
+from threedgp.data.world.animals import SPECIES, Species
 from threedgp.data.world.bodies import Body
 from threedgp.data.world.cameras import RADIUS, draw_camera, frame, view_of
 from threedgp.data.world.coats import Coat, draw_coat
-from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, draw_landscape
-from threedgp.data.world.props import build_prop
-from threedgp.data.world.solids import Bounds, Solid
+from threedgp.data.world.landscapes import FAR, LANDSCAPES, Landscape, build_prop, draw_landscape
+from threedgp.data.world.solids import Solid, extents
 
 Array = NDArray[np.float64]
 
@@ -58,11 +56,6 @@ class Scene:
         """All solids; a solid's number is its place here."""
         return self.animal + self.props
 
-    @cached_property
-    def bounds(self) -> Bounds:
-        """Bounding boxes of all solids."""
-        return Bounds(self.solids)
-
     @property
     def ground(self) -> float:
         """Height of the ground."""
@@ -76,13 +69,13 @@ def draw_scene(seed: int, index: int) -> Scene:
     species = SPECIES[CLASS_NAMES[label]]
     size = frame(species.fov)
     landscape = str(random.choice(species.landscapes))
-    animal, scale, feet = _draw_animal(random, CLASS_NAMES[label], size)
+    animal, scale, feet = _draw_animal(random, species, size)
     camera = _draw_camera(random, species.fov, animal)
     return Scene(
         label=label,
         camera=camera,
         frame=size,
-        animal=tuple(animal),
+        animal=animal,
         props=tuple(_draw_props(random, landscape, camera, size)),
         scale=scale,
         feet=feet,
@@ -92,30 +85,28 @@ def draw_scene(seed: int, index: int) -> Scene:
     )
 
 
-def _draw_animal(random: np.random.Generator, name: str, size: float) -> tuple[list[Solid], float, Array]:
+def _draw_animal(random: np.random.Generator, species: Species, size: float) -> tuple[tuple[Solid, ...], float, Array]:
     """Parts in scene units, scene units per unit of the animal, and the position of the animal's origin."""
     body = Body(random)
-    SPECIES[name].build(body)
-    low, high = Bounds(body.parts).along(np.eye(3))
+    species.build(body)
+    low, high = extents(body.parts, np.eye(3))
     low, high = low.min(axis=0), high.max(axis=0)
-    extent = max(high[1] - low[1], high[2] - low[2])
-    scale = SPECIES[name].size * 2 * size / extent * random.uniform(*SIZE_RANGE)
+    scale = species.size * 2 * size / max(high[1] - low[1], high[2] - low[2]) * random.uniform(*SIZE_RANGE)
     x, z = np.clip(random.normal(0, OFFSET_STD, 2), -MAX_OFFSET, MAX_OFFSET) * size
-    bottom = 0.0 if SPECIES[name].swims else low[1]
+    bottom = 0.0 if species.swims else low[1]
     feet = np.array([x, -GROUND_DEPTH * size - bottom * scale, z - scale * (low[2] + high[2]) / 2])
-    return [part.placed(scale, feet) for part in body.parts], scale, feet
+    return tuple(part.placed(scale, feet) for part in body.parts), scale, feet
 
 
-def _draw_camera(random: np.random.Generator, mean_fov: float, animal: list[Solid]) -> Array:
+def _draw_camera(random: np.random.Generator, mean_fov: float, animal: tuple[Solid, ...]) -> Array:
     """A camera without ground or animal nearer than `NEAR`; others (about 2 %) are drawn again."""
-    bounds = Bounds(animal)
     while True:
         camera = draw_camera(random, mean_fov)
         view = view_of(camera)
         _, up, forward = view.axes
         bottom = view.focal * forward - up  # the steepest ray
         to_ground = (view.origin[1] + GROUND_DEPTH * frame(mean_fov)) / -bottom[1] * np.linalg.norm(bottom)
-        to_animal = bounds.along(view.axes)[0][:, 2].min() - forward @ view.origin
+        to_animal = extents(animal, view.axes)[0][:, 2].min() - forward @ view.origin
         if min(to_ground, to_animal) > NEAR:
             return camera
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-IDENTITY = np.eye(3)
-
 
 def dot(vector: Array, vectors: Array) -> Array:
     """Dot products `[...]` of one vector `[3]` with vectors `[3, ...]`.
@@ -62,6 +60,13 @@ def _blocked(radius: Array | float, gap: Array, travel: Array, light_size: float
     return np.where(travel > 0, share * np.minimum(radius / penumbra, 1), 0)  # a small solid hides only a part
 
 
+def _entry(a: Array | float, b: Array, c: float) -> Array:
+    """Smaller root of a t^2 + 2 b t + c, infinite where there is none that is positive."""
+    discriminant = b * b - a * c
+    root = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
+    return np.where((discriminant > 0) & (root > 0), root, np.inf)
+
+
 @dataclass(frozen=True)
 class Ellipsoid:
     """The image of the unit ball under `half_axes`, around `center`."""
@@ -91,10 +96,7 @@ class Ellipsoid:
         """Distances `[...]` at which rays enter, infinite where they miss."""
         to_ball = self._to_ball()
         start, along = to_ball @ (origin - self.center), transform(to_ball, directions)
-        a, b, c = square(along), dot(start, along), float(start @ start) - 1
-        discriminant = b * b - a * c
-        entry = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
-        return np.where((discriminant > 0) & (entry > 0), entry, np.inf)
+        return _entry(square(along), dot(start, along), float(start @ start) - 1)
 
     def normals(self, points: Array) -> Array:
         """Outward normals `[3, N]` of any length at points `[3, N]` of the surface."""
@@ -122,19 +124,12 @@ class RoundedCone:
     end_radius: float
 
     def placed(self, scale: float, offset: Array) -> RoundedCone:
-        """The solid scaled around the origin, then moved."""
-        return RoundedCone(
-            self.paint,
-            self.start * scale + offset,
-            self.end * scale + offset,
-            self.start_radius * scale,
-            self.end_radius * scale,
-        )
+        start, end = self.start * scale + offset, self.end * scale + offset
+        return RoundedCone(self.paint, start, end, self.start_radius * scale, self.end_radius * scale)
 
     @property
     def ends(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Centers `[3]` and half-axes `[3, 3]` of two ellipsoids whose convex hull is the solid."""
-        return (self.start, self.end), (self.start_radius * IDENTITY, self.end_radius * IDENTITY)
+        return (self.start, self.end), (self.start_radius * np.eye(3), self.end_radius * np.eye(3))
 
     @property
     def size(self) -> float:
@@ -154,19 +149,16 @@ class RoundedCone:
 
         a = slant - along * along
         b = slant * b_start + (taper * self.start_radius - height) * along
-        c = (
-            slant * float(from_start @ from_start)
-            - height**2
-            + self.start_radius * (2 * height * taper - float(axis @ axis) * self.start_radius)
-        )
+        c = slant * float(from_start @ from_start) - height**2
+        c += self.start_radius * (2 * height * taper - float(axis @ axis) * self.start_radius)
         discriminant = b * b - a * c
         side = (-b - np.sqrt(np.maximum(discriminant, 0))) / np.where(np.abs(a) < 1e-12, 1e-12, a)
         position = height - self.start_radius * taper + side * along
         on_side = (discriminant > 0) & (position > 0) & (position < slant) & (side > 0)
 
         caps = np.minimum(
-            _enter_ball(b_start, float(from_start @ from_start) - self.start_radius**2),
-            _enter_ball(b_end, float(from_end @ from_end) - self.end_radius**2),
+            _entry(1, b_start, float(from_start @ from_start) - self.start_radius**2),
+            _entry(1, b_end, float(from_end @ from_end) - self.end_radius**2),
         )
         return np.where(on_side, side, caps)
 
@@ -193,23 +185,10 @@ class RoundedCone:
 Solid = Ellipsoid | RoundedCone
 
 
-class Bounds:
-    """Bounding boxes of solids."""
-
-    def __init__(self, solids: Sequence[Solid]) -> None:
-        ends = [solid.ends for solid in solids]
-        self._centers = np.array([centers for centers, _ in ends]).reshape(-1, 2, 3)
-        self._half_axes = np.array([half_axes for _, half_axes in ends]).reshape(-1, 2, 3, 3)
-
-    def along(self, axes: Array) -> tuple[Array, Array]:
-        """Smallest and largest coordinates `[P, 3]` of each solid along orthonormal axes `[3, 3]` (rows)."""
-        centers = self._centers @ axes.T
-        reach = np.sqrt(((axes @ self._half_axes) ** 2).sum(axis=-1))
-        return (centers - reach).min(axis=1), (centers + reach).max(axis=1)
-
-
-def _enter_ball(b: Array, c: float) -> Array:
-    """Smaller root of t^2 + 2 b t + c, infinite where there is none that is positive."""
-    discriminant = b * b - c
-    entry = -b - np.sqrt(np.maximum(discriminant, 0))
-    return np.where((discriminant > 0) & (entry > 0), entry, np.inf)
+def extents(solids: Sequence[Solid], axes: Array) -> tuple[Array, Array]:
+    """Smallest and largest coordinates `[P, 3]` of each solid along orthonormal axes `[3, 3]` (rows)."""
+    ends = [solid.ends for solid in solids]
+    middle = np.array([centers for centers, _ in ends]).reshape(-1, 2, 3) @ axes.T
+    half_axes = np.array([half_axes for _, half_axes in ends]).reshape(-1, 2, 3, 3)
+    reach = np.sqrt(((axes @ half_axes) ** 2).sum(axis=-1))
+    return (middle - reach).min(axis=1), (middle + reach).max(axis=1)
