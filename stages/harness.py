@@ -2,7 +2,7 @@
 
 Outputs are built in scratch, shard by shard, and published at the end. A run that is stopped or killed leaves its
 scratch folder, whose name is a hash of everything that the result depends on: the same command continues from there,
-and a run with other settings, code or data cannot find it.
+and a run with other settings, code or data cannot find it. A finished result stays there until DVC has recorded it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, cast
@@ -20,6 +20,7 @@ from typing import Annotated, cast
 import filelock
 import typer
 
+from stages import finished
 from stages.declaration import Declaration, DeclaredSettings, declarations
 from stages.layout import Layout
 from threedgp.config import Config, load_config
@@ -27,7 +28,7 @@ from threedgp.runtime import atomic
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import FULL_DISK, Stopped, Work, disk_is_full, run_processes, started_by_torchrun
-from threedgp.runtime.progress import silence
+from threedgp.runtime.progress import say, silence
 
 SCRATCH = Path(".scratch")
 LOCK_TIMEOUT = 3.0
@@ -43,13 +44,15 @@ class Interrupted(BaseException):
 class Stage:
     """A running stage."""
 
-    def __init__(self, config: Config, declaration: Declaration) -> None:
+    def __init__(self, config: Config, declaration: Declaration, scratch: Path) -> None:
         self.declaration = declaration
         self.config = cast(Config, DeclaredSettings(config, declaration))
         self.layout = Layout.of(config)
-        self.scratch = SCRATCH / declaration.name / declaration.fingerprint(config)
+        self.scratch = scratch
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.stop_signal: int | None = None
+        self.outs: dict[Path, Path] = {}
+        """The finished files and folders in scratch, by output."""
         self._deferred = False
 
     @property
@@ -67,14 +70,14 @@ class Stage:
         self._deferred = True
 
     def publish(self, built: Path, target: Path) -> None:
-        """Move the finished file or folder `built` to the output `target`.
+        """Make the finished file or folder `built` the output `target` when the body of the stage ends.
 
         The first call defers signals: all work is done, and a stop between two outputs would lose it.
         """
         if target not in self.declaration.outs:
             raise ValueError(f"{target} is not an output that dvc.yaml declares for stage '{self.declaration.name}'")
         self.defer_interrupts()
-        atomic.publish(built, target)
+        self.outs[target] = built
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop_signal = number
@@ -93,7 +96,8 @@ def open_stage(
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
 
     The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
-    Scratch is removed when the body succeeds, and kept otherwise.
+    Scratch is kept until DVC has recorded the outputs; if it did not, and removed them, they are published again. Where
+    there is no DVC, scratch is removed when the body succeeds.
 
     Args:
         variant: changes the declaration, for a command of the stage that reads and writes other things; with another
@@ -108,11 +112,48 @@ def open_stage(
         config = load_config(params, complete="DVC_STAGE" in os.environ)
         declaration = variant(declarations(config)[name])
         with _lock(declaration.name) if _is_main() else nullcontext():
-            stage = Stage(config, declaration)
+            scratch = SCRATCH / declaration.name / declaration.fingerprint(config)
+            # Every process of torchrun comes to the same conclusion, before or after the first one has cleaned up.
+            kept = finished.find(scratch)
+            is_recorded = kept is not None and kept.is_recorded(scratch)
+            if _is_main():
+                _clean_up(declaration.name)
+            stage = Stage(config, declaration, scratch)
             with _signals(stage):
+                if kept is not None and not is_recorded:
+                    if _is_main():
+                        say(
+                            f"{name}: finished by an earlier run that DVC has not recorded; remove {scratch} to redo it."
+                        )
+                        _publish(stage, kept)
+                    raise typer.Exit()
+                # A result that DVC has recorded before is recorded as soon as it is equal.
+                before = "" if is_recorded else finished.lock_entry(name)
                 yield stage
-                if stage.is_main:
-                    shutil.rmtree(stage.scratch)
+                if _is_main():
+                    _publish(stage, finished.finish(scratch, declaration.name, stage.outs, before))
+
+
+def _publish(stage: Stage, result: finished.Finished) -> None:
+    """Publish a finished result. A stop meanwhile ends the process afterwards, and DVC with it."""
+    stage.defer_interrupts()
+    result.publish(stage.scratch)
+    if not (result.outs and Path(".dvc").is_dir()):
+        atomic.remove(stage.scratch)
+    if stage.interrupted:
+        raise Interrupted
+
+
+def _clean_up(own: str) -> None:
+    """Remove results that DVC has recorded or someone has changed, and what interrupted removals have left."""
+    for place in [*SCRATCH.glob(f"*/*/{finished.RECORD}"), *SCRATCH.glob("*/.*.removed/")]:
+        is_record = place.name == finished.RECORD
+        scratch = place.parent if is_record else place
+        with suppress(UserError), nullcontext() if scratch.parent.name == own else _lock(scratch.parent.name, 0):
+            if not is_record:
+                shutil.rmtree(place)
+            elif (result := finished.find(scratch)) is None or result.is_recorded(scratch):
+                atomic.remove(scratch)
 
 
 def _is_main() -> bool:
@@ -145,13 +186,13 @@ def _leave(message: str, code: int) -> None:
 
 
 @contextmanager
-def _lock(name: str) -> Iterator[None]:
+def _lock(name: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Prevent a second run of the stage. The lock belongs to the process: a stage whose `dvc repro` was killed still
     holds it, and a stage that was killed itself does not."""
     folder = SCRATCH / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.pid"
-    lock = filelock.FileLock(folder / f"{name}.lock", timeout=LOCK_TIMEOUT)
+    lock = filelock.FileLock(folder / f"{name}.lock", timeout=timeout)
     try:
         lock.acquire()
     except filelock.Timeout:

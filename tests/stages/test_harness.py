@@ -2,18 +2,22 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from stages import harness
 from stages.harness import Interrupted, open_stage
+from threedgp.runtime import atomic
 from threedgp.runtime.errors import UserError
 
 PIPELINE = """
@@ -274,14 +278,67 @@ def test_publishing_what_is_not_declared_is_a_defect(project: Path) -> None:
             stage.publish(stage.scratch / "x", stage.layout.features)
 
 
-def test_signal_while_publishing_loses_nothing(project: Path) -> None:
-    with open_prepare() as stage:
+def finish_prepare(content: str = "rows") -> int:
+    """Run the stage; the number of times that its body ran."""
+    ran = 0
+    with suppress(typer.Exit), open_prepare() as stage:
+        ran += 1
         built = stage.scratch / "prepared"
         built.mkdir()
+        (built / "part-0").write_text(content)
         stage.publish(built, stage.layout.prepared)
+    return ran
+
+
+@pytest.fixture
+def dvc_project(project: Path) -> Path:
+    """The project as DVC has it, with the hash of the folder that `finish_prepare` leaves in the entry of the stage."""
+    (project / ".dvc").mkdir()
+    return project
+
+
+def record(md5: str) -> None:
+    """Write ``dvc.lock`` as DVC does."""
+    out = {"path": "data/tiny/prepared", "hash": "md5", "md5": md5, "size": 4, "nfiles": 1}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"prepare": {"cmd": "", "outs": [out]}}}))
+
+
+def test_signal_while_publishing_loses_nothing_and_stops_dvc(
+    dvc_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish = atomic.publish
+
+    def interrupted(*arguments: object, **options: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stage.interrupted
-    assert Path("data/tiny/prepared").is_dir()
+        publish(*arguments, **options)
+
+    monkeypatch.setattr(atomic, "publish", interrupted)
+    with pytest.raises(SystemExit) as exit:
+        finish_prepare()
+    assert exit.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "prepare: stopped; run the same command again to continue.\n"
+    assert (dvc_project / "data/tiny/prepared/part-0").read_text() == "rows"
+
+
+def test_a_finished_result_is_published_again_until_dvc_records_it(dvc_project: Path) -> None:
+    target = dvc_project / "data" / "tiny" / "prepared"
+    for md5 in ("", "00000000000000000000000000000000.dir"):  # nothing is recorded, or another result
+        if md5:
+            record(md5)
+        assert finish_prepare() == (not md5)
+        assert (target / "part-0").read_text() == "rows"
+        shutil.rmtree(target)  # as DVC does when it runs a stage
+    record("6b4b6065140240279f525676b86f2e7e.dir")
+    assert finish_prepare() == 1
+    assert finish_prepare() == 1, "an equal result is recorded already, though dvc.lock stays the same"
+
+
+def test_a_kept_result_that_was_edited_is_made_again(dvc_project: Path) -> None:
+    assert finish_prepare() == 1
+    with (dvc_project / "data/tiny/prepared/part-0").open("a") as file:
+        file.write(" and more")
+    assert finish_prepare() == 1
+    assert (dvc_project / "data/tiny/prepared/part-0").read_text() == "rows"
 
 
 def test_stage_sees_only_what_it_declares(project: Path) -> None:

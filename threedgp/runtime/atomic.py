@@ -65,17 +65,39 @@ def write_json(target: Path, value: Any) -> None:
     write_bytes(target, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
-def publish(built: Path, target: Path) -> None:
+def remove(place: Path) -> None:
+    """Remove a file or folder; a folder is renamed first, so that no part of it is found if this is interrupted."""
+    gone = _sibling(place, "removed")
+    _remove(gone)
+    place.rename(gone)
+    _remove(gone)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Make `target` another name of the file `source`, or a copy where the file system has no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def publish(built: Path, target: Path, *, link: bool = False) -> None:
     """Move `built`, a folder or file, to `target`, replacing what is there.
 
     A folder cannot replace another one in a single step, so the old one is renamed first and removed at the end. From
     another file system, `built` is copied beside `target` before anything else.
+
+    Args:
+        link: keep `built`, too; both names share the content of the files.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = _sibling(target, "fresh"), _sibling(target, "old")
     _remove(fresh)
     _remove(old)
-    if built.stat().st_dev != target.parent.stat().st_dev:
+    if link:
+        shutil.copytree(built, fresh, True, copy_function=_link) if built.is_dir() else _link(built, fresh)
+        built = fresh
+    elif built.stat().st_dev != target.parent.stat().st_dev:
         built = Path(shutil.move(built, fresh))
     if os.path.lexists(target):
         target.rename(old)
