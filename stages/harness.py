@@ -122,9 +122,7 @@ def open_stage(
             with _signals(stage):
                 if kept is not None and not is_recorded:
                     if _is_main():
-                        say(
-                            f"{name}: finished by an earlier run that DVC has not recorded; remove {scratch} to redo it."
-                        )
+                        say(f"{name}: finished by an earlier run; remove {scratch} to run it again.")
                         _publish(stage, kept)
                     raise typer.Exit()
                 # A result that DVC has recorded before is recorded as soon as it is equal.
@@ -146,7 +144,7 @@ def _publish(stage: Stage, result: finished.Finished) -> None:
 
 def _clean_up(own: str) -> None:
     """Remove results that DVC has recorded or someone has changed, and what interrupted removals have left."""
-    for place in [*SCRATCH.glob(f"*/*/{finished.RECORD}"), *SCRATCH.glob("*/.*.removed/")]:
+    for place in [*SCRATCH.glob("*/.*.removed"), *SCRATCH.glob(f"*/[!.]*/{finished.RECORD}")]:
         is_record = place.name == finished.RECORD
         scratch = place.parent if is_record else place
         with suppress(UserError), nullcontext() if scratch.parent.name == own else _lock(scratch.parent.name, 0):

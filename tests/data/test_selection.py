@@ -140,6 +140,19 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
     ).read_bytes()
 
 
+def test_a_record_of_features_that_are_gone_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = write_features(tmp_path / "features", RNG.permutation(300), 50)
+    select_set(features, tmp_path / "whole/selected", SelectConfig())
+    monkeypatch.setattr(selection, "log_likelihoods", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        select_set(features, tmp_path / "stopped/selected", SelectConfig())
+    monkeypatch.undo()
+    (tmp_path / "stopped/features.npy").unlink()
+    select_set(features, tmp_path / "stopped/selected", SelectConfig())
+    whole, stopped = (tmp_path / name / "selected/manifest.json" for name in ("whole", "stopped"))
+    assert stopped.read_bytes() == whole.read_bytes()
+
+
 def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Peak of the sets A and 4 A, one class each: the second one may take what ids and labels take, no more."""
     monkeypatch.setattr(selection, "BLOCK_ROWS", 256)

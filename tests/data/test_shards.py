@@ -86,6 +86,12 @@ def test_unfinished_file_is_not_done(tmp_path: Path) -> None:
     assert not writer.done(0)
 
 
+def test_a_record_without_its_file_does_not_count(tmp_path: Path) -> None:
+    writer = write(tmp_path, (0, 1))
+    (tmp_path / "part-00000.parquet").unlink()
+    assert [writer.done(part) for part in range(2)] == [False, True]
+
+
 def test_wrong_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError)):
         write(tmp_path, ()).write(0, pa.table({"id": ["a"]}))

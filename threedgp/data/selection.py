@@ -108,7 +108,7 @@ def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path
     """
     shape = (len(places), features.schema.field("feature").type.list_size)
     record = path.with_suffix(".json")  # number of shards in the file
-    done = json.loads(record.read_text()) if record.exists() else 0
+    done = json.loads(record.read_text()) if record.exists() and path.exists() else 0
     if not done:
         path.parent.mkdir(parents=True, exist_ok=True)
         require_free(path.parent, shape[0] * shape[1] * 4)

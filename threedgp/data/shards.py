@@ -91,7 +91,8 @@ class ShardWriter:
 
     def done(self, index: int) -> bool:
         """Whether shard `index` is finished."""
-        return index < len(self._finished) or self._record(index).is_file()
+        is_recorded = index < len(self._finished) or self._record(index).is_file()
+        return is_recorded and (self.folder / self._part_name.format(index)).is_file()
 
     def rows(self, index: int) -> int:
         """Rows of the finished shard `index`."""

@@ -64,7 +64,7 @@ class ShardwiseJob:
             total: rows of all inputs.
             work: called with `chunk_rows` rows at a time, from several threads.
         """
-        done = [shard for shard in range(len(inputs)) if self._writer.done(shard)]
+        done = [shard for shard in range(len(inputs)) if self._writer.done(shard) and self._rejects.done(shard)]
         missing = set(range(len(inputs))) - set(done)
         mine = sorted(shard for shard in missing if shard % self._group.size == self._group.rank)
         others = missing - set(mine)

@@ -57,6 +57,9 @@ def test_zip_is_unpacked_once(
     assert_all_there(opened("lsun", tmp_path / "horse.zip", subset="horse"))
     monkeypatch.setattr(lsun, "extract_member", None)  # would fail if it were called again
     assert_all_there(opened("lsun", tmp_path, subset="horse"))
+    monkeypatch.undo()
+    (tmp_path / "scratch/raw/data.mdb").unlink()  # its record does not count without it
+    assert_all_there(opened("lsun", tmp_path, subset="horse"))
     moved = shutil.copytree(tmp_path / "scratch/raw", tmp_path / "as DVC puts it elsewhere", copy_function=shutil.copy)
     config = DatasetConfig(name="x", source="lsun", subset="horse", path=str(tmp_path / "horse.zip"))
     assert_all_there(open_source(config, moved))

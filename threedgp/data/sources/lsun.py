@@ -97,7 +97,7 @@ def _unpack(archive: Path | None, subset: str, folder: Path, machine: MachineCon
     source = [] if archive is None else refer(archive.parent, [archive.name])
     record, downloads = folder.with_name("unpacked.json"), folder.with_name("downloads")
     start_over_if_changed(folder.with_name("zip.json"), source, folder / DATA, record)
-    if not record.is_file():
+    if not (record.is_file() and (folder / DATA).is_file()):
         if archive is None:
             file = Remote(f"{subset}.zip", PUBLISHED[subset].url)
             archive = download_file(file, downloads, title="download", mirror=machine.mirror)
