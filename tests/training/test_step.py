@@ -238,6 +238,20 @@ def test_lazy_regularization_corrects_the_optimizer() -> None:
     assert group["betas"] == pytest.approx((0.0, 0.99**0.75))
 
 
+def test_learning_rates_decay_linearly_to_zero() -> None:
+    """Over the last half of 16 steps; the lazy regularization's correction of the discriminator's rate stays."""
+    train = {"kimg": 0.064, "lr_decay": "50%", "generator_lr": 0.01, "discriminator_lr": 0.02, "r1_interval": 3}
+    trainer = make_trainer(tiny_config(train=train))
+    rates = []
+    for _ in range(16):
+        trainer.step(make_batch(trainer.images))
+        optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
+    factors = [1.0] * 8 + [left / 8 for left in range(8, 0, -1)]
+    expected = [[0.01 * factor, 0.02 * 0.75 * factor] for factor in factors]
+    assert np.allclose(rates, expected, rtol=1e-9)
+
+
 def test_r1_comes_every_third_step() -> None:
     trainer = make_trainer(tiny_config())
     seen = ["discriminator/r1" in trainer.step(make_batch(trainer.images)) for _ in range(7)]

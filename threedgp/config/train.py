@@ -54,6 +54,8 @@ class TrainConfig(Section):
     seed: Seed = 0
     generator_lr: Annotated[float, Field(gt=0)] = 0.0025
     discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
+    lr_decay: Duration = "0"
+    """Length of the linear decay of both learning rates to 0 at the end of the run."""
     loss: Literal["logistic", "relativistic"] = "logistic"
     """`logistic`: non-saturating loss and R1, as published. `relativistic`: pairs of a real and a generated patch of
     the same class and position are compared, with R1 and R2 (R3GAN); `fake_labels` then has no effect."""

@@ -122,6 +122,13 @@ class Trainer:
         """Number of steps taken so far."""
         return self.images // self.config.train.batch_size
 
+    def _set_learning_rates(self) -> None:
+        train = self.config.train
+        left = (train.kimg * 1000 - self.images) / 1000
+        factor = ramp(left, duration_kimg(train.lr_decay, train.kimg))
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
+
     def _schedule(self, name: str) -> float:
         train = self.config.train
         return scheduled(getattr(train, name), self.images / 1000, train.kimg)
@@ -297,6 +304,7 @@ class Trainer:
             norms of the whole batch.
         """
         stats: Stats = {}
+        self._set_learning_rates()
         self._generator_phase(batch, stats)
         self._discriminator_phase(batch, stats)
         train = self.config.train
