@@ -26,13 +26,25 @@ from stages.layout import Layout
 from threedgp.config import Config, load_config
 from threedgp.runtime import atomic
 from threedgp.runtime.allocator import keep_freed_memory
-from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import FULL_DISK, Stopped, Work, disk_is_full, run_processes, started_by_torchrun
+from threedgp.runtime.errors import UserError, explained
+from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_torchrun
 from threedgp.runtime.progress import say, silence
+from threedgp.runtime.targets import try_writing, writing
 
 SCRATCH = Path(".scratch")
 LOCK_TIMEOUT = 3.0
 """Seconds to wait for another run that may be about to end."""
+
+MEMORY_SETTINGS = {
+    "features": "features.batch_size or machine.processes",
+    "depth": "depth.batch_size or machine.processes",
+    "embed": "embed.batch_size or machine.processes",
+    "shards": "shards.rows_per_shard",
+    "train": "train.batch_size or machine.processes, or raise train.accumulation",
+    "evaluate": "evaluate.batch_size or machine.processes",
+    "render": "render.mesh_resolution or render.grid",
+}
+"""Settings that determine how much memory a stage needs."""
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
 
@@ -95,7 +107,7 @@ def open_stage(
 ) -> Iterator[Stage]:
     """Run the body as stage `name` of ``dvc.yaml``, with the settings of the file `params`.
 
-    The process ends with code 2 and one sentence on a UserError or a full disk, and with 128 + signal when stopped.
+    The process ends with code 2 and one sentence on an error that `explained` knows, with 128 + signal when stopped.
     Scratch is kept until DVC has recorded the outputs; if it did not, and removed them, they are published again. Where
     there is no DVC, scratch is removed when the body succeeds.
 
@@ -108,7 +120,7 @@ def open_stage(
     if not shared and not _is_main():
         raise typer.Exit()
     keep_freed_memory()
-    with clear_errors():
+    with clear_errors(MEMORY_SETTINGS.get(name, "machine.workers or machine.processes")):
         config = load_config(params, complete="DVC_STAGE" in os.environ)
         declaration = variant(declarations(config)[name])
         with _lock(declaration.name) if _is_main() else nullcontext():
@@ -117,6 +129,9 @@ def open_stage(
             kept = finished.find(scratch)
             is_recorded = kept is not None and kept.is_recorded(scratch)
             if _is_main():
+                for out in declaration.outs:
+                    with writing(out, f"stage {name}"):
+                        try_writing(out.parent)
                 _clean_up(declaration.name)
             stage = Stage(config, declaration, scratch)
             with _signals(stage):
@@ -159,19 +174,18 @@ def _is_main() -> bool:
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """End the process with one sentence and code 2 on a UserError or a full disk."""
+def clear_errors(lower: str = "") -> Iterator[None]:
+    """End the process with one sentence and code 2 on errors that a user can act on; see `explained`."""
     try:
         yield
-    except UserError as error:
-        _leave(f"error: {error}", 2)
     except BrokenPipeError:
         silence(sys.stdout.fileno())
         _leave("", 128 + signal.SIGPIPE)
     except Exception as error:
-        if not disk_is_full(error):
+        found = explained(error, lower)
+        if found is None:
             raise
-        _leave(f"error: {FULL_DISK}", 2)
+        _leave(f"error: {found}", 2)
 
 
 def _leave(message: str, code: int) -> None:

@@ -13,7 +13,8 @@ import typer
 from stages.harness import ParamsOption, open_stage, share_work
 from stages.layout import Layout
 from threedgp.config import CameraConfig, Config, batch_problem
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.errors import UserError, disk_is_full
+from threedgp.runtime.progress import say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,13 @@ def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
     except ImportError:
         return no_log
     shutil.rmtree(folder, ignore_errors=True)
-    live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    try:
+        live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    except Exception as error:  # it asks for the user's name and home folder, which a container may lack
+        if disk_is_full(error):
+            raise
+        say(f"train: no curves for `dvc plots`, since DVCLive cannot start: {error}")
+        return no_log
     edges = bin_edges(camera)
 
     def log(record: Record, cameras: Tensor | None = None) -> None:

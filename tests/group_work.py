@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from threedgp.runtime.processes import interruptible, join_group
 
 
@@ -60,3 +62,11 @@ def fill_the_disk(should_stop: Callable[[], bool]) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     except OSError:
         raise RuntimeError("unexpected pos 768 vs 662")  # noqa: B904
+
+
+def take_all_memory(should_stop: Callable[[], bool]) -> None:
+    """Memory runs out in the second, as PyTorch reports it."""
+    with join_group() as group:
+        if group.rank == 1:
+            torch.empty(2**46)
+        group.wait()

@@ -16,7 +16,10 @@ from threedgp.commands.info import info
 from threedgp.commands.mesh import mesh
 from threedgp.commands.preset import preset
 from threedgp.commands.view import view
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.errors import explained
+
+MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "mesh": "--resolution"}
+"""Options that determine how much memory a command needs."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -31,9 +34,12 @@ for command in (preset, check, doctor, convert, depth_eval, generate, fly, mesh,
 
 
 def main() -> None:
-    """Run the command line; a UserError is printed as one sentence and exits with code 2."""
+    """Run the command line; an error that a user can act on is printed as one sentence and exits with code 2."""
     try:
         app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        found = explained(error, MEMORY_OPTIONS.get(sys.argv[1], ""))
+        if found is None:
+            raise
+        print(f"error: {found}", file=sys.stderr)
         raise SystemExit(2) from None

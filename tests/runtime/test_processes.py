@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet
+from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet, take_all_memory
 
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.processes import SINGLE_PROCESS, Aborted, Stopped, Work, interruptible, join_group, run_processes
 
 
@@ -28,8 +28,18 @@ def test_alone_there_is_nobody_to_wait_for() -> None:
 
 
 def test_a_killed_process_is_no_orderly_stop() -> None:
-    with pytest.raises(Exception, match="SIGKILL"):
+    """As when the system kills one because memory ran out."""
+    with pytest.raises(MemoryError, match="a process was killed") as caught:
         run_processes(2, die, (), lambda: False, at_once=True)
+    assert str(explained(caught.value, "machine.processes")) == (
+        "there is too little memory (a process was killed); "
+        "lower machine.processes, or close other programs, and run the same command again."
+    )
+
+
+def test_memory_that_runs_out_in_a_process_is_reported() -> None:
+    with pytest.raises(MemoryError):
+        run_processes(2, take_all_memory, (), lambda: False)
 
 
 @pytest.mark.parametrize(("work", "at_once"), [(hang_and_tell, True), (hang_interruptibly, False)])

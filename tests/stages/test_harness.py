@@ -234,6 +234,28 @@ def test_full_disk_is_a_sentence_and_keeps_scratch(
     assert (stage.scratch / "part-0").exists()
 
 
+def test_output_that_cannot_be_written_is_told_before_the_work(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "data").rename(project / "elsewhere")
+    (project / "data").symlink_to("/proc/self")
+    Path("dvc.yaml").write_text(PIPELINE.replace('"data/${dataset.name}/raw"', "params.yaml"))
+    with pytest.raises(SystemExit) as exit, open_prepare():
+        raise AssertionError("the body must not run")
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("error: stage prepare: data/tiny/prepared cannot be written (")
+
+
+def test_memory_that_runs_out_names_the_settings(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit, open_prepare():
+        bytearray(2**50)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: there is too little memory; lower machine.workers or machine.processes, or close other programs, "
+        "and run the same command again.\n"
+    )
+
+
 def test_defects_keep_their_traceback(project: Path) -> None:
     with pytest.raises(ZeroDivisionError), open_prepare():
         raise ZeroDivisionError

@@ -115,6 +115,20 @@ def test_a_stop_cuts_off_what_comes_before_the_first_step(
     assert capsys.readouterr().err == "train: stopped; run the same command again to continue.\n"
 
 
+def test_a_user_without_an_account_trains_without_dvclive(
+    project: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("dvclive.Live", refuse)
+    monkeypatch.chdir(project)
+    main(Path("params.yaml"))
+    assert "since DVCLive cannot start: 'getpwuid(): uid not found: 12345'" in capsys.readouterr().out
+    _assert_same_result(project, finished)
+    assert not (project / "results" / "training" / "plots").exists()
+
+
 def test_curves_are_what_dvc_plots(finished: Path) -> None:
     curves = finished / "results" / "training" / "plots" / "metrics" / "generator" / "loss.tsv"
     rows = [line.split("\t") for line in curves.read_text().splitlines()]

@@ -13,8 +13,8 @@ import torch
 
 from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
-from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import Stopped, disk_is_full
+from threedgp.runtime.errors import UserError, disk_is_full
+from threedgp.runtime.processes import Stopped
 from threedgp.training.checkpoints import load_state, save_state, saved_states
 from threedgp.training.logging import Logger, Record
 from threedgp.training.loop import Measured, prepare_trainer, train

@@ -22,8 +22,7 @@ from threedgp.data.prepare import square, square_depth, too_small
 from threedgp.data.source import RawPicture
 from threedgp.evaluation.streams import Stream, chunks
 from threedgp.runtime.atomic import atomic_path, require_free
-from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import disk_is_full
+from threedgp.runtime.errors import UserError, disk_is_full
 
 BATCH = 256
 """Images per batch."""

@@ -6,7 +6,6 @@ stages start fast.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import tempfile
@@ -20,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from threedgp.runtime.allocator import keep_freed_memory
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.errors import UserError, explained, memory_ran_out
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -31,7 +30,6 @@ GRACE_SECONDS = 10
 STOPPED_CODE = 128 + signal.SIGTERM
 STORE = "THREEDGP_STORE"
 """Environment variable with the file over which the processes of `run_processes` find each other."""
-FULL_DISK = "the disk is full; free some space and run the same command again, it continues from here."
 
 
 class Stopped(Exception):
@@ -78,16 +76,6 @@ def interruptible(should_stop: Callable[[], bool]) -> Iterator[None]:
         inside = False
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def disk_is_full(error: BaseException | None) -> bool:
-    """Whether `error`, or an error during whose handling it was raised, is that of a full disk."""
-    while error is not None:
-        # Some writers (safetensors, torch) wrap the operating system's error in their own.
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 @dataclass(frozen=True)
@@ -190,11 +178,11 @@ def _main(
         if at_once or isinstance(stopped, Aborted):  # the others would wait for this process
             raise SystemExit(STOPPED_CODE) from None
     except Exception as error:
-        if disk_is_full(error):
-            error = UserError(FULL_DISK)
-        elif not isinstance(error, UserError):
+        # The parent knows what to lower if memory has run out.
+        report = MemoryError() if memory_ran_out(error) else explained(error)
+        if report is None:
             raise
-        reports.put(error)
+        reports.put(report)
         raise SystemExit(2) from None
 
 
@@ -217,7 +205,8 @@ def run_processes(
     Raises:
         Stopped: the work did.
         UserError: the work did, in any process, or the disk is full.
-        ProcessExitedException, ProcessRaisedException: a process was killed, or failed in another way.
+        MemoryError: there is too little memory; usually the system has killed a process.
+        ProcessExitedException, ProcessRaisedException: a process failed in another way.
     """
     from torch import multiprocessing as mp
 
@@ -246,10 +235,12 @@ def run_processes(
 def _cause(failure: Any, reports: list[Exception], asked_to_stop: bool) -> Exception | None:
     """Why the processes ended; processes that were ended because of another one's failure report, too."""
     for report in reports:
-        if failure is None or isinstance(report, UserError):
+        if failure is None or isinstance(report, UserError | MemoryError):
             return report
     stopped = getattr(failure, "exit_code", None) == STOPPED_CODE
     # A process that was asked before it handled signals dies of SIGTERM; one whose peer left first, of a lost message.
     if stopped or (asked_to_stop and (reports or getattr(failure, "signal_name", None) == "SIGTERM")):
         return Stopped()
+    if getattr(failure, "signal_name", None) == "SIGKILL":
+        return MemoryError("a process was killed")
     return failure

@@ -19,9 +19,17 @@ def require_writable(target: Path, option: str) -> None:
     with writing(target, option):
         if target.exists() and not target.is_file():
             raise UserError(f"{option}: {target} is not a file; choose another path.")
-        # Missing parents are created later. A trial finds more than permission bits: read-only disks, /proc.
-        existing = next(place for place in target.absolute().parents if place.exists())
-        tempfile.TemporaryFile(dir=existing).close()
+        try_writing(target.parent)
+
+
+def try_writing(folder: Path) -> None:
+    """Write into `folder`, or where it is missing into what will hold it; leaves nothing behind.
+
+    Raises:
+        OSError: this is not possible. A trial finds more than permission bits do: read-only disks, /proc.
+    """
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    tempfile.TemporaryFile(dir=existing).close()
 
 
 @contextmanager

@@ -8,13 +8,19 @@ import io
 import math
 import socket
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import viser
+import websockets.asyncio.server as websockets_server
 from torch import Tensor
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request as HttpRequest
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
@@ -34,8 +40,11 @@ BACKGROUND = 24
 """Gray level beside the image, if the page is wider or higher."""
 RANDOM_CLASS = "random, by seed"
 KINDS: dict[str, Kind] = {"Color": "color", "Depth": "depth", "Normals": "normals"}
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 BROWSER_FOV = math.radians(45)
 """Field of view of the browser's camera, which shows only the crosshair of a drag."""
+MAX_PAGE = 4096
+"""Pixels along the longer side of what is sent; a larger page stretches it."""
 DECIMALS = 4
 """Angles from the browser are rounded, so that its rounding errors request no new image."""
 
@@ -46,6 +55,26 @@ class LocalServer(viser.ViserServer):
     def request_share_url(self, verbose: bool = True) -> str | None:
         """Refuse."""
         return None
+
+
+def _refuse_strangers(serve: Callable[..., Any], is_local: bool) -> Callable[..., Any]:
+    """`websockets.asyncio.server.serve` for a server that pages of other sites cannot use.
+
+    A browser lets every page open a WebSocket to this machine, but says whose page it is. A site whose name leads here
+    (DNS rebinding) says so, too, in the name of the host.
+    """
+
+    def checked(*arguments: Any, process_request: Callable[..., Any], **options: Any) -> Any:
+        def process(connection: ServerConnection, request: HttpRequest) -> Any:
+            host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+            is_foreign = origin is not None and urlsplit(origin).netloc != host
+            if is_foreign or (is_local and urlsplit(f"//{host}").hostname not in LOCAL_NAMES):
+                return connection.respond(HTTPStatus.FORBIDDEN, "Open the address that threedgp view has printed.\n")
+            return process_request(connection, request)
+
+        return serve(*arguments, process_request=process, **options)
+
+    return checked
 
 
 def open_server(host: str, port: int) -> viser.ViserServer:
@@ -63,7 +92,9 @@ def open_server(host: str, port: int) -> viser.ViserServer:
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--port: cannot listen on {host}:{port} ({reason}); choose another one.") from None
-    with contextlib.redirect_stdout(io.StringIO()):  # viser prints a banner
+    checked = _refuse_strangers(websockets_server.serve, address[0] in LOCAL_NAMES)
+    # viser prints a banner, and has no option for whom to serve.
+    with contextlib.redirect_stdout(io.StringIO()), patch.object(websockets_server, "serve", checked):
         server = LocalServer(host=host, port=port, label="3DGP", verbose=False)
     if port and server.get_port() != port:  # taken in the meantime, so viser uses the next one
         server.stop()
@@ -162,7 +193,7 @@ class Session:
         look_at = self.look_at_yaw.value, self.look_at_pitch.value, self.look_at_radius.value
         camera = (yaw, pitch, 0.0, self.fov.value, radius, *look_at)
         settings = ViewSettings(self._scene(), KINDS[self.kind.value], camera)
-        page = max(self.client.camera.image_width, MIN_SIZE), max(self.client.camera.image_height, MIN_SIZE)
+        page = page_size(self.client.camera.image_width, self.client.camera.image_height)
         return Request(settings, min(self.size, *page), page)
 
     def _take_camera(self, own: Tensor) -> None:
@@ -220,6 +251,12 @@ class Session:
         finally:
             self.mesh_button.disabled = False
             note.loading, note.with_close_button, note.auto_close_seconds = False, True, 8.0
+
+
+def page_size(width: int, height: int) -> tuple[int, int]:
+    """Size of the image for a browser's canvas: its aspect ratio, within bounds whatever the browser says."""
+    scale = min(1.0, MAX_PAGE / max(width, height, 1))
+    return max(round(width * scale), MIN_SIZE), max(round(height * scale), MIN_SIZE)
 
 
 def on_page(image: np.ndarray, width: int, height: int) -> np.ndarray:

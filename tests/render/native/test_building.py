@@ -63,7 +63,6 @@ def _script(path: Path, text: str) -> str:
         ("failing compiler", "failing failed: error: bad option"),
         ("no output", "cannot be built or loaded"),
         ("missing source", "missing.cpp"),
-        ("unwritable cache", "cannot be built or loaded"),
     ],
 )
 def test_without_native_code_pytorch_renders_after_one_warning(case: str, reason: str, tmp_path: Path) -> None:
@@ -76,16 +75,32 @@ def test_without_native_code_pytorch_renders_after_one_warning(case: str, reason
         environment["CXX"] = _script(tmp_path / "failing", "echo 'error: bad option' >&2; echo 'sorry' >&2; exit 1")
     elif case == "no output":
         environment["CXX"] = _script(tmp_path / "lazy", "exit 0")
-    elif case == "missing source":
+    else:
         arguments = [str(tmp_path / "missing.cpp")]
-    else:  # an administrator may write to every folder, but not below a file
-        (tmp_path / "cache").write_text("")
     command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("RuntimeWarning") == 1
     assert "slower" in done.stderr and reason in done.stderr
     assert reason in done.stdout, "an explicit request for native code says why there is none"
+
+
+@pytest.mark.skipif(building._compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("place", ["a file", "~"])
+def test_native_code_that_cannot_be_kept_is_used_with_a_warning(place: str, tmp_path: Path) -> None:
+    """An administrator may write to every folder, but not below a file."""
+    (tmp_path / "a file").write_text("")
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / place) if place != "~" else place}
+    environment.pop(building.SWITCH, None)
+    program = "import sys; from pathlib import Path; from threedgp.render.native.building import compiled as c\n"
+    program += "for size in (4, 8): c(Path(sys.argv[1]), f'CHANNELS={size}', 'HIDDEN=8')"
+    command = [sys.executable, "-c", program, str(next(file for file in SOURCES if file.name == "field.cpp"))]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("RuntimeWarning: every process compiles native code again") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
 
 
 def test_native_code_that_is_disabled_needs_no_warning(tmp_path: Path) -> None:

@@ -48,21 +48,35 @@ def _build(source: Path, *definitions: str) -> ctypes.CDLL | str:
     try:
         texts = [file.read_text() for file in (source, *sorted(HEADERS.glob("*.h")))]
         key = hashlib.sha256("\0".join([*texts, *command, platform.machine(), _processor()]).encode())
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "threedgp"
-        target = folder / f"{source.stem}-{key.hexdigest()[:20]}.so"
-        if not target.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                built = Path(scratch) / target.name
-                command += ["-I", str(HEADERS), str(source), "-o", str(built)]
-                subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
-                built.replace(target)
-        return ctypes.CDLL(str(target))
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "threedgp")
+        target = cache / f"{source.stem}-{key.hexdigest()[:20]}.so"
+        if os.path.exists(target):  # False, too, where the folder cannot be read
+            return ctypes.CDLL(str(target))
+        with tempfile.TemporaryDirectory() as scratch:
+            built = Path(scratch) / target.name
+            command += ["-I", str(HEADERS), str(source), "-o", str(built)]
+            subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
+            library = ctypes.CDLL(str(built))
+            _keep(built, target)
+            return library
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
         return _warn(f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
+    except OSError as error:
         return _warn(f"{source.name} cannot be built or loaded: {error}")
+
+
+def _keep(built: Path, target: Path) -> None:
+    """Copy a compiled file into the cache; warn if it cannot be kept."""
+    try:
+        if not target.is_absolute():
+            raise FileNotFoundError("the user has no home folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            Path(shutil.copy(built, scratch)).replace(target)
+    except OSError as error:
+        text = f"every process compiles native code again, since it cannot be kept: {error}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 _warned = False
