@@ -12,6 +12,8 @@ from threedgp.runtime.errors import UserError
 
 NAMES = [
     "ablations",
+    "animals",
+    "cifar10",
     "imagenet",
     "imagenet_stable",
     "lsun_horses",

@@ -81,7 +81,7 @@ def declared() -> dict[str, Declaration]:
 def test_stages_are_those_of_the_architecture(root: Path) -> None:
     assert list(declared()) == STAGES
     scripts = {file.stem for file in (root / "stages").glob("*.py")}
-    assert scripts == {*STAGES, "__init__", "declaration", "harness", "layout"}
+    assert scripts == {*STAGES, "__init__", "declaration", "finished", "harness", "layout"}
     commands = {name: stage["cmd"] for name, stage in yaml.safe_load((root / "dvc.yaml").read_text())["stages"].items()}
     assert commands == {name: f"${{python}} -m stages.{name}" for name in STAGES}
 

@@ -27,6 +27,7 @@ from threedgp.runtime.errors import UserError
 _PACKAGED = Path(__file__).parents[1] / "presets"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "presets"
 """A wheel holds the presets inside the package, a checkout beside it."""
+COMMENT_COLUMN = 35
 
 
 def preset(
@@ -153,5 +154,8 @@ def _assign(document: Any, values: dict[str, Any]) -> None:
                 current[index] = item
         elif current != value or isinstance(current, float) != isinstance(value, float):
             document[key] = value
+            comment = document.ca.items.get(key, [None] * 3)[2]
+            if comment is not None:
+                comment.column = COMMENT_COLUMN  # a longer value before has moved it
             if value == [] and key in document.ca.items:
                 document.ca.items[key][3] = None  # otherwise ruamel puts two later settings on one line
