@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from threedgp.config import DatasetConfig, DownloadConfig, PrepareConfig, ShardsConfig
+from threedgp.config import DatasetConfig, DepthConfig, DownloadConfig, PrepareConfig, ShardsConfig
 from threedgp.data import schemas
 from threedgp.data.loader import ShardLoader
 from threedgp.data.order import SampleOrder
@@ -27,7 +27,7 @@ from threedgp.data.shuffle import JoinedShards, write_training_shards
 from threedgp.data.source import open_source
 from threedgp.data.sources.procedural import render_shards
 from threedgp.depth.estimation import SelectedImages, estimate_set
-from threedgp.depth.estimators.simulated import SimulatedDepth
+from threedgp.depth.estimator import build_estimator
 
 EMBEDDING_DIM = 1280
 
@@ -71,7 +71,7 @@ def main(count: int = 2048, resolution: int = 32, workers: int = 2, batch_size: 
         with timed("depth: simulated", count):
             prepared, selected = ShardFolder(place / "prepared"), ShardFolder(place / "selected")
             images = SelectedImages(source, prepared, selected)
-            estimate_set(images, SimulatedDepth(1.0, 0), 0.0, place / "depth", workers)
+            estimate_set(images, build_estimator(DepthConfig(estimator="simulated")), 0.0, place / "depth", workers)
         with timed("shards", count):
             joined = JoinedShards(*(ShardFolder(place / name) for name in ("prepared", "selected", "depth", "embed")))
             write_training_shards(joined, place / "shards", ShardsConfig(rows_per_shard=1024), "bench")

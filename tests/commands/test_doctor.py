@@ -110,7 +110,7 @@ def test_missing_images_and_mirror(settings: Settings) -> None:
 def test_weights_that_will_be_downloaded(settings: Settings) -> None:
     found = {name: one.found for name, one in findings(settings()).items() if name.startswith("Weights")}
     assert "res101.pth (license: research only" in found["Weights of leres"]
-    assert inception.WEIGHTS.url in found["Weights of inception"]
+    assert inception.NETWORK.url in found["Weights of inception"]
     assert "(license: BSD-3-Clause)" in found["Weights of vgg16"]
     embed = found["Weights of resnet50.ram_in1k"]
     assert "https://huggingface.co/timm/resnet50.ram_in1k (license: apache-2.0)" in embed

@@ -106,7 +106,7 @@ def test_memory_is_bounded_and_each_group_is_read_once_per_epoch(
     loader = ShardLoader(training_shards([100, 100]), 8, 5, workers=3)
     for _ in range(25 - 3 * loader_module.AHEAD):
         next(loader)
-        assert len(loader._cache._groups) <= 2 * WINDOW_GROUPS
+        assert loader._groups.cache_info().currsize <= 2 * WINDOW_GROUPS
     loader.close()
     assert len(reads) <= 50
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,11 +33,11 @@ def split(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def make(folder: Path, workers: int = 1, group: ProcessGroup = SINGLE_PROCESS, chunk_rows: int = 2) -> ShardwiseJob:
     writer = ShardWriter(folder, schemas.SELECTED, "selected", {})
-    return ShardwiseJob("numbers", folder, writer, workers, group=group, chunk_rows=chunk_rows)
+    return ShardwiseJob("numbers", writer, workers, group=group, chunk_rows=chunk_rows)
 
 
 def run(job: ShardwiseJob, work: Work = split, inputs: Callable[[int], pa.Table] = numbers) -> list[int]:
-    return list(job.run([partial(inputs, shard) for shard in range(len(ROWS))], sum(ROWS), work))
+    return list(job.run(inputs, len(ROWS), sum(ROWS), work))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -114,7 +113,7 @@ def test_finished_shards_are_not_read_again_by_another_number_of_processes(
     tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     first, read = make(tmp_path / "out", group=ProcessGroup(1, 2)), []
-    run_until_wait = first.run([partial(numbers, shard) for shard in range(5)], sum(ROWS), split)
+    run_until_wait = first.run(numbers, 5, sum(ROWS), split)
     assert [next(run_until_wait) for _ in range(2)] == [0, 1]  # shards 1 and 3
     run_until_wait.close()
 
@@ -172,4 +171,4 @@ def test_reading_working_and_writing_overlap(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nothing_to_do(tmp_path: Path) -> None:
-    assert list(make(tmp_path / "out").run([], 0, split)) == []
+    assert list(make(tmp_path / "out").run(numbers, 0, 0, split)) == []

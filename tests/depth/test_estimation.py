@@ -11,21 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from threedgp.config import PrepareConfig
+from threedgp.config import DepthConfig, PrepareConfig
 from threedgp.data import schemas
 from threedgp.data.images import depth_from_bytes
 from threedgp.data.prepare import prepare_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimation import SelectedImages, encode, estimate_set
-from threedgp.depth.estimator import DepthEstimator, Rejected
+from threedgp.depth.estimator import DepthEstimator, Rejected, build_estimator
 from threedgp.depth.estimators._network import DepthMap, NetworkDepth
-from threedgp.depth.estimators.sidecar import SidecarDepth
 from threedgp.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
 COUNT = 40
-SIDECAR = SidecarDepth()
+SIDECAR = build_estimator(DepthConfig(estimator="sidecar"))
 BAD, FLAT, SELECTED = {5}, {8, 21}, {n for n in range(40) if n % 3 != 1}
 
 

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected
-from threedgp.depth.estimators.sidecar import SidecarDepth
+from threedgp.depth.estimator import Rejected, build_estimator
 from threedgp.depth.evaluation import Result, Score, align, evaluate_estimator, find_pairs, mean_score, score
 from threedgp.runtime.errors import UserError
 
@@ -164,7 +164,7 @@ def test_maps_that_come_with_the_source_are_no_estimate(tmp_path: Path) -> None:
     draw(tmp_path, "one", scene())
     np.save(tmp_path / "one_depth.npy", scene())
     with pytest.raises(UserError, match="'sidecar' does not estimate"):
-        evaluate_estimator(SidecarDepth(), find_pairs(tmp_path))
+        evaluate_estimator(build_estimator(DepthConfig(estimator="sidecar")), find_pairs(tmp_path))
 
 
 def motorcycle() -> tuple[NDArray[np.float32], NDArray[np.float32]]:

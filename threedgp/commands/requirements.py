@@ -87,8 +87,8 @@ class Weights:
         if self.given is not None:
             return self.given, ""
         if self.network in ("inception", "vgg16"):
-            published = importlib.import_module(f"threedgp.features.networks.{self.network}").WEIGHTS
-            return published.url, published.license
+            network = importlib.import_module(f"threedgp.features.networks.{self.network}").NETWORK
+            return network.url, network.license
         from timm.models import get_pretrained_cfg
 
         try:

@@ -1,4 +1,4 @@
-"""Encoded images (lossless WebP or PNG, or JPEG) and depth maps (16 bits, lossless) of the shards.
+"""Encoded images (lossless WebP or PNG, or JPEG) and depth maps (16 bits, lossless) of the shards; sizes of maps.
 
 docs/data_formats.md compares the candidates by size and speed.
 """
@@ -65,6 +65,18 @@ def encoded_images(column: pa.ChunkedArray) -> pa.BinaryArray:
 def decode_images(column: pa.ChunkedArray) -> NDArray[np.uint8]:
     """Decode a column `image` whose images all have one size to RGB `[N, H, W, 3]`."""
     return np.stack([decode_image(data.as_buffer()) for data in encoded_images(column)])
+
+
+def resize_map(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Resize a map `[h, w]`: area averaging to reduce it, bilinear interpolation to enlarge it."""
+    method = cv2.INTER_AREA if len(values) > height else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(values, np.float32), (width, height), interpolation=method)
+
+
+def same_aspect(first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Whether two sizes have one aspect ratio, up to the rounding of one of them."""
+    (rows, columns), (height, width) = first, second
+    return abs(rows * width - columns * height) <= max(rows, columns, height, width)
 
 
 def depth_to_bytes(depth: NDArray[np.uint16]) -> bytes:

@@ -7,10 +7,11 @@ processes or threads, and a run resumes at any position. Memory does not grow wi
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,11 @@ class ShardLoader:
 
         self._order = SampleOrder([file.rows for file in manifest.files], manifest.row_group_rows, seed)
         columns = [name for name in schemas.training(self.embedding_dim).names if name != "id"]
-        self._cache = _RowGroupCache(self._shards, columns)
+        self._readers = ThreadPoolExecutor(workers, thread_name_prefix="reader")
+        self._groups = lru_cache(CACHED_GROUPS)(
+            lambda shard, number: self._readers.submit(self._shards.read_group, shard, number, columns)
+        )
+        self._lock = threading.Lock()
         self._batch_size, self._share = batch_size, batch_size // world_size
         self._next = position + rank * self._share
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
@@ -114,8 +119,8 @@ class ShardLoader:
 
     def close(self) -> None:
         """Stop the threads and drop the batches prepared in advance."""
-        self._pool.shutdown(cancel_futures=True)
-        self._checks.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._readers, self._checks):
+            pool.shutdown(cancel_futures=True)
         self._waiting.clear()
 
     def _verify_ahead(self) -> None:
@@ -139,8 +144,9 @@ class ShardLoader:
         for shard, rows in places:
             for number in np.unique(rows // group_rows):
                 here = np.flatnonzero(rows // group_rows == number)
-                group = self._cache.group(shard, int(number))
-                _copy_rows(group.take(rows[here] % group_rows), batch, start + here)
+                with self._lock:  # or two threads might read the same group
+                    group = self._groups(shard, int(number))
+                _copy_rows(group.result().take(rows[here] % group_rows), batch, start + here)
             start += len(rows)
         return batch
 
@@ -157,34 +163,3 @@ def _copy_rows(table: pa.Table, batch: Batch, samples: NDArray[np.int64]) -> Non
         if batch.depth.shape[1]:
             values = depth_from_bytes(depths[row].as_buffer(), batch.image.shape[-1])
             np.bitwise_xor(values, 0x8000, out=batch.depth[sample, 0].numpy().view(np.uint16))  # subtracts 2^15
-
-
-class _RowGroupCache:
-    """An LRU cache of encoded row groups that the threads share; each group is read by one of them."""
-
-    def __init__(self, shards: ShardFolder, columns: list[str]) -> None:
-        self._shards, self._columns = shards, columns
-        self._groups: OrderedDict[tuple[int, int], Future[pa.Table]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def group(self, shard: int, number: int) -> pa.Table:
-        """Row group `number` of `shard`.
-
-        Raises:
-            UserError: the shard is missing or damaged.
-        """
-        key = (shard, number)
-        with self._lock:
-            future = self._groups.get(key)
-            is_new = future is None
-            if future is None:
-                future = self._groups[key] = Future()
-            self._groups.move_to_end(key)
-            if len(self._groups) > CACHED_GROUPS:
-                self._groups.popitem(last=False)
-        if is_new:
-            try:
-                future.set_result(self._shards.read_group(shard, number, self._columns))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from PIL import Image
 
 from threedgp.config import PrepareConfig
 from threedgp.data import schemas
-from threedgp.data.images import Encoding, encode_image
+from threedgp.data.images import Encoding, encode_image, resize_map
 from threedgp.data.shards import ShardWriter
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.data.source import RawPicture, Source
@@ -61,10 +60,8 @@ def crop_picture(picture: RawPicture, crop: Crop) -> RawPicture:
 
 
 def resize_depth(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
-    """Resize a square map to `[resolution, resolution]`: area averaging to reduce it, bilinear to enlarge it."""
-    shrinks = len(depth) >= resolution
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(depth, np.float32), (resolution, resolution), interpolation=method)
+    """Resize a square map to `[resolution, resolution]`."""
+    return resize_map(depth, resolution, resolution)
 
 
 def square_depth(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
@@ -98,13 +95,13 @@ def prepare_set(
         "class_names": source.class_names,
         "shard_rows": settings.shard_rows,
     }
-    job = ShardwiseJob("prepare", folder, ShardWriter(folder, schemas.PREPARED, "prepared", meta), workers, group=group)
-    starts = range(0, entries.num_rows, settings.shard_rows)
-    inputs = [partial(entries.slice, start, settings.shard_rows) for start in starts]
+    writer = ShardWriter(folder, schemas.PREPARED, "prepared", meta)
+    job = ShardwiseJob("prepare", writer, workers, group=group)
     work = partial(prepare_rows, source, resolution=resolution, encoding=settings.encoding)
-    for rejected in job.run(inputs, entries.num_rows, work):
-        if rejected > max_reject_fraction * entries.num_rows or rejected == entries.num_rows:
-            raise _too_many(job.rejects(), entries.num_rows, max_reject_fraction)
+    size, total = settings.shard_rows, entries.num_rows
+    for rejected in job.run(lambda shard: entries.slice(shard * size, size), -(-total // size), total, work):
+        if rejected > max_reject_fraction * total or rejected == total:
+            raise _too_many(job.rejects(), total, max_reject_fraction)
     job.finish()
 
 

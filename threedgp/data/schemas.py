@@ -53,8 +53,7 @@ def _embedding(dim: int) -> list[pa.Field]:
 def hub_metadata(schema: pa.Schema, class_names: Sequence[str]) -> str:
     """Value of the key `huggingface` of the schema's metadata: the features of `datasets`, in JSON.
 
-    Args:
-        class_names: names of the labels; if there are none, labels stay numbers.
+    Without `class_names` labels stay numbers.
     """
     features = {field.name: _hub_feature(field.type) for field in schema}
     if class_names and "label" in features:

@@ -33,8 +33,7 @@ BLOCK_ROWS = 4096
 def log_likelihoods(features: NDArray[np.float32], regularizer: float) -> NDArray[np.float64]:
     """Log-likelihood `[N]` of features `[N, D]` under their own Gaussian.
 
-    Args:
-        regularizer: added to the diagonal of the covariance, which makes it regular for fewer images than dimensions.
+    `regularizer` is added to the diagonal of the covariance, which makes it regular for fewer images than dimensions.
     """
     count, dim = features.shape
     mean = np.add.reduce([block.sum(axis=0) for block in _blocks(features)]) / count
@@ -57,13 +56,9 @@ def _blocks(features: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
 def class_log_likelihoods(
     features: NDArray[np.float32], classes: list[slice], regularizer: float, likelihoods: NDArray[np.float64]
 ) -> None:
-    """Fill in the log-likelihood of each image under the Gaussian of its class.
+    """Fill in the `likelihoods` `[N]` of the features `[N, D]`, each under the Gaussian of its class.
 
-    Args:
-        features: `[N, D]`.
-        classes: rows of each class.
-        regularizer: as in `log_likelihoods`.
-        likelihoods: `[N]`, NaN where missing; complete classes are kept. May be a memory-mapped file.
+    They are NaN where missing; complete classes are kept. May be a memory-mapped file.
     """
     missing = [rows for rows in classes if not np.isfinite(likelihoods[rows]).all()]
     left = sum(rows.stop - rows.start for rows in missing)
@@ -79,8 +74,6 @@ def choose(
     """The images to keep, `[N]`: the most likely ones of each class; the first of equally likely ones.
 
     Args:
-        likelihoods: `[N]`.
-        classes: rows of each class.
         keep_fraction: fraction of each class, rounded, at least one image.
         keep_count: number of images of each class, instead of the fraction; smaller classes are kept whole.
     """
@@ -102,9 +95,6 @@ def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path
     """All features `[N, D]` in the memory-mapped file `path`: row i of the shards becomes row `places[i]`.
 
     A stopped run resumes with the first missing shard.
-
-    Raises:
-        UserError: a feature is not finite, or there is too little disk space.
     """
     shape = (len(places), features.schema.field("feature").type.list_size)
     record = path.with_suffix(".json")  # number of shards in the file

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,8 +32,7 @@ class ShardwiseJob:
 
     Args:
         label: of the progress bar.
-        folder: of the shards; the rejects of each shard are stored beside it until the end.
-        writer: writes the shards in `folder`.
+        writer: of the shards; the rejects of each shard are stored beside its folder until the end.
         workers: threads that work on rows.
         group: the processes that share the shards.
         chunk_rows: rows that a thread processes at a time. The result depends on it only if that of `work` does.
@@ -43,29 +41,29 @@ class ShardwiseJob:
     def __init__(
         self,
         label: str,
-        folder: Path,
         writer: ShardWriter,
         workers: int,
         *,
         group: ProcessGroup = SINGLE_PROCESS,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
-        self._label, self._folder, self._writer, self._workers = label, folder, writer, workers
+        self._label, self._writer, self._workers = label, writer, workers
         self._group, self._chunk_rows = group, chunk_rows
-        self._rejects = ShardWriter(folder.with_name(f"{folder.name}-rejects"), schemas.REJECTS, "rejects", {})
+        rejects = writer.folder.with_name(f"{writer.folder.name}-rejects")
+        self._rejects = ShardWriter(rejects, schemas.REJECTS, "rejects", {})
 
-    def run(self, inputs: list[Callable[[], pa.Table]], total: int, work: Work) -> Iterator[int]:
-        """Write the missing shards; yields the number of rejects so far after each.
+    def run(self, read: Callable[[int], pa.Table], count: int, total: int, work: Work) -> Iterator[int]:
+        """Write the missing ones of `count` shards; yields the number of rejects so far after each.
 
         At the end it waits for the other processes and yields the number of rejects of all.
 
         Args:
-            inputs: return the rows of each shard; called only for missing shards.
-            total: rows of all inputs.
+            read: returns the input rows of a shard; called only for missing shards.
+            total: input rows of all shards.
             work: called with `chunk_rows` rows at a time, from several threads.
         """
-        done = [shard for shard in range(len(inputs)) if self._writer.done(shard) and self._rejects.done(shard)]
-        missing = set(range(len(inputs))) - set(done)
+        done = [shard for shard in range(count) if self._writer.done(shard) and self._rejects.done(shard)]
+        missing = set(range(count)) - set(done)
         mine = sorted(shard for shard in missing if shard % self._group.size == self._group.rank)
         others = missing - set(mine)
         num_rejects = sum(self._rejects.rows(shard) for shard in done)
@@ -78,22 +76,19 @@ class ShardwiseJob:
                 bar.advance(self._input_rows(shard))
 
         with progress(self._label, total, done=num_rows, visible=self._group.is_main) as bar:
-            for rejected in self._write_shards(mine, inputs, work, bar):
+            for rejected in self._write_shards(mine, read, work, bar):
                 num_rejects += rejected
                 show_others()
                 yield num_rejects
             self._group.wait(show_others)
             show_others()
-        if inputs:
-            yield sum(self._rejects.rows(shard) for shard in range(len(inputs)))
+        if count:
+            yield sum(self._rejects.rows(shard) for shard in range(count))
 
     def _write_shards(
-        self, shards: list[int], inputs: list[Callable[[], pa.Table]], work: Work, bar: Progress
+        self, shards: list[int], read: Callable[[int], pa.Table], work: Work, bar: Progress
     ) -> Iterator[int]:
         """Write the given shards; yields the number of rejects of each."""
-
-        def read(shard: int) -> pa.Table:
-            return inputs[shard]()
 
         def chunks() -> Iterator[tuple[pa.Table, bool]]:
             """Consecutive rows of the shards, and whether they are the last ones of a shard."""
@@ -144,6 +139,6 @@ class ShardwiseJob:
         if not self._group.is_main:
             return
         rejects = self.rejects()
-        with atomic_path(self._folder / "rejects.parquet") as path:
+        with atomic_path(self._writer.folder / "rejects.parquet") as path:
             pq.write_table(rejects, path, write_statistics=False)
         self._writer.finish(rejects=rejects.num_rows, **meta)

@@ -65,11 +65,7 @@ class JoinedShards:
         return int(bytes_per_row * self.depth.manifest.rows)
 
     def read(self, shard: int) -> pa.Table:
-        """A joined shard, with the columns of the schema `training`.
-
-        Raises:
-            UserError: an image or its embedding is missing.
-        """
+        """A joined shard, with the columns of the schema `training`."""
         depth = self.depth.read(shard)
         table = self._matching(self.prepared, shard, ["id", "label", "image"], depth)
         table = table.append_column("depth", depth["depth"])
@@ -96,9 +92,6 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
 
     The order depends only on the ids and the seed, not on the partition into source shards. The manifest states the
     name `dataset`.
-
-    Raises:
-        UserError: there is too little disk space.
     """
     depth = joined.depth
     starts = np.cumsum([0, *(file.rows for file in depth.manifest.files)])

@@ -85,7 +85,11 @@ class Contents:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """Everything that the pipeline knows about a source."""
+    """Everything that the pipeline knows about a source.
+
+    The functions raise a UserError if images are missing, cannot be fetched, are damaged, or have changed since stage
+    `download` listed them.
+    """
 
     download: Callable[[Config, Path | None, Path], None]
     """Fills a folder with raw shards, given the settings, `dataset.path` and the folder: the images themselves, or a

@@ -24,12 +24,7 @@ MAX_DEPTH = 65535
 
 
 class SelectedImages:
-    """The selected images of a prepared data set, shard by shard, and their original pixels.
-
-    Args:
-        source: reads the original pixels.
-        prepared, selected: shards of the stages `prepare` and `select`.
-    """
+    """The images that stage `select` chose from those of `prepare`, shard by shard, and their original pixels."""
 
     def __init__(self, source: Source, prepared: ShardFolder, selected: ShardFolder) -> None:
         self.source, self.prepared = source, prepared
@@ -38,11 +33,7 @@ class SelectedImages:
         self._entries, self._selected_ids = source.entries(), selected.column("id").combine_chunks()
 
     def rows(self, shard: int) -> pa.Table:
-        """Entries of the source for the selected images of a prepared shard, with a column `crop`.
-
-        Raises:
-            UserError: the inputs do not belong together.
-        """
+        """Entries of the source for the selected images of a prepared shard, with a column `crop`."""
         crops = self.prepared.read(shard, ["id", "crop"])
         crops = crops.filter(pc.is_in(crops["id"], value_set=self._selected_ids))
         shard_rows = self.prepared.meta["shard_rows"]
@@ -72,12 +63,11 @@ def estimate_set(
     """
     meta = {"resolution": images.resolution, "estimator": estimator.name, "clip_percentile": clip_percentile}
     writer = ShardWriter(folder, schemas.DEPTH, "depth", meta)
-    job = ShardwiseJob("depth", folder, writer, workers, group=group, chunk_rows=batch_size)
-    inputs = [partial(images.rows, shard) for shard in range(len(images.prepared))]
+    job = ShardwiseJob("depth", writer, workers, group=group, chunk_rows=batch_size)
     work = partial(
         estimate_rows, images.source, estimator, resolution=images.resolution, clip_percentile=clip_percentile
     )
-    for num_rejected in job.run(inputs, images.total, work):
+    for num_rejected in job.run(images.rows, len(images.prepared), images.total, work):
         if num_rejected == images.total:
             reason = job.rejects()["reason"][0].as_py()
             raise UserError(f"depth.estimator: '{estimator.name}' gave no usable map for any image: {reason}.")

@@ -35,9 +35,6 @@ class Rejected:
     reason: str
 
 
-NO_DEPTH = Rejected("the source has no depth for this image")
-
-
 class DepthEstimator(Protocol):
     """Estimates depth maps of images. Several threads may call it."""
 
@@ -55,14 +52,27 @@ class DepthEstimator(Protocol):
 
 @dataclass(frozen=True)
 class EstimatorKind:
-    """An estimator that needs no network."""
+    """An estimator that needs no network, and does not look at pixels: it would give generated images the same maps."""
 
-    build: Callable[[DepthConfig], DepthEstimator]
-    """Builds it from section `depth`."""
+    depth_of: Callable[[RawPicture, DepthConfig], NDArray[np.float32] | None]
+    """Depth of a picture, as in `DepthEstimator.estimate`, by the settings of section `depth`; None = it has none."""
     output: str
     """What its maps hold, as in docs/depth.md."""
     source_depth: tuple[str, ...] = ("none", "sidecar", "true")
     """Depth maps of a source (`SourceKind.depth`) that it can work with."""
+
+
+class PicturewiseDepth:
+    """An estimator that needs no network."""
+
+    looks_at_pixels = False
+
+    def __init__(self, config: DepthConfig, kind: EstimatorKind) -> None:
+        self.name, self._config, self._kind = config.estimator, config, kind
+
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
+        maps = [self._kind.depth_of(picture, self._config) for picture in pictures]
+        return [Rejected("the source has no depth for this image") if depth is None else depth for depth in maps]
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,7 @@ class NetworkKind:
         return f"{weights}:{self.file}" if needs_file else weights
 
     def find(self, weights: str | None, mirror: str | None = None) -> Path:
-        """A local copy of the weights that the setting `depth.weights` names; downloaded if there is none.
-
-        Raises:
-            UserError: the weights are missing and cannot be downloaded.
-        """
+        """A local copy of the weights that the setting `depth.weights` names; downloaded if there is none."""
         weights = self.weights_or_default(weights)
         if self.file is None:
             return find_model(weights, key=KEY, mirror=mirror)
@@ -122,12 +128,7 @@ def estimator_problem(estimator: str, source: str) -> str | None:
 def build_estimator(
     config: DepthConfig, device: Literal["auto", "cpu", "cuda"] = "auto", mirror: str | None = None
 ) -> DepthEstimator:
-    """Build the estimator that `depth.estimator` names; missing weights are downloaded.
-
-    Args:
-        config: section `depth`.
-        device: `machine.device`, for networks.
-        mirror: `machine.mirror`, where weights are looked for first.
+    """Build the estimator that section `depth` names; missing weights are downloaded, or taken from the mirror.
 
     Raises:
         UserError: a package or the weights are missing, or the weights belong to another network.
@@ -135,7 +136,7 @@ def build_estimator(
     name = config.estimator
     kind = get_estimator(name)
     if isinstance(kind, EstimatorKind):
-        return kind.build(config)
+        return PicturewiseDepth(config, kind)
     if kind.package:  # checked before gigabytes are downloaded
         try:
             importlib.import_module(kind.package)

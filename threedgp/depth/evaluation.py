@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth, decode_picture
+from threedgp.data.images import resize_map, same_aspect
 from threedgp.data.prepare import center_crop
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Rejected
@@ -24,8 +25,7 @@ READ_BATCH = 16
 """Images that are read at a time."""
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """An image and its true depth."""
 
     name: str
@@ -47,8 +47,7 @@ class Score:
     """Fraction of pixels whose true depth is known."""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """The score of an image, or the reason why it has none."""
 
     name: str
@@ -92,9 +91,8 @@ def evaluate_estimator(estimator: DepthEstimator, pairs: Sequence[Pair]) -> list
     results: list[Result] = []
     with progress("depth-eval", len(pairs)) as bar:
         for start in range(0, len(pairs), READ_BATCH):
-            batch = pairs[start : start + READ_BATCH]
-            results += _evaluate(estimator, batch)
-            bar.advance(len(batch))
+            results += _evaluate(estimator, pairs[start : start + READ_BATCH])
+            bar.advance(len(results) - start)
     return results
 
 
@@ -155,8 +153,7 @@ def _compare(name: str, estimate: NDArray[np.float32] | Rejected, truth: NDArray
         return Result(name, reason="the depth map has values that are not finite")
     # The estimate is resized, not the truth: unknown pixels cannot be averaged.
     if estimate.shape != truth.shape:
-        method = cv2.INTER_AREA if len(truth) < len(estimate) else cv2.INTER_LINEAR
-        estimate = cv2.resize(estimate, truth.shape[::-1], interpolation=method)
+        estimate = resize_map(estimate, *truth.shape)
     result = score(estimate, truth)
     return Result(name, result, None if result else "no pixel of the true depth is known")
 
@@ -168,7 +165,7 @@ def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
     except (BadPicture, OSError) as error:
         return str(error)
     (rows, columns), (height, width) = truth.shape, rgb.shape[:2]
-    if abs(rows * width - columns * height) > max(rows, columns, height, width):  # more than rounding of one size
+    if not same_aspect((rows, columns), (height, width)):
         return f"the true depth has {columns}x{rows} pixels, the image {width}x{height}"
     left, top, right, bottom = center_crop(height, width)
     image = RawPicture(pair.name, 0, np.ascontiguousarray(rgb[top:bottom, left:right]))
@@ -177,11 +174,7 @@ def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
 
 
 def _read_depth(file: Path) -> NDArray[np.float32]:
-    """True depth `[H, W]` of a 16-bit PNG or a NumPy array; unknown pixels are 0 or not finite.
-
-    Raises:
-        BadPicture: the file holds something else.
-    """
+    """True depth `[H, W]` of a 16-bit PNG or a NumPy array; unknown pixels are 0 or not finite."""
     if file.suffix == ".png":
         return decode_depth(file.read_bytes())
     try:

@@ -28,11 +28,9 @@ def preview(
 ) -> tuple[NDArray[np.uint8], dict[str, str]]:
     """Images beside their depth as the stage would store it: near is dark, far is bright, no depth is red.
 
-    Args:
-        rows: rows of `PAIRS` images, which are spread evenly over the selected ones.
-
     Returns:
-        an RGB image `[H, W, 3]`, and the reasons why images have no depth, by id.
+        an RGB image `[H, W, 3]` with `rows` rows of `PAIRS` images, spread evenly over the selected ones, and the
+            reasons why images have no depth, by id.
     """
     chosen = _choose(images, rows * PAIRS)
     tiles: list[NDArray[np.uint8]] = []

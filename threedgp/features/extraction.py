@@ -1,11 +1,14 @@
-"""Features of prepared images, shard by shard."""
+"""Features of prepared images: for each shard of stage `prepare` one with the vectors of all its rows, or of some.
+
+Finished shards of an earlier run are kept. The result depends neither on the number of threads (`workers`) nor on that
+of the processes that share the shards (`group`).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,22 +63,17 @@ def write_features(
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Write features of all images and the statistics of the data set.
-
-    Args:
-        prepared: shards of stage `prepare`.
-        extractor: the network.
-        batch_size: images per batch.
-        folder: receives one shard for each of `prepared`, with the same rows, and ``statistics.npz``; finished shards
-            of an earlier run are kept.
-        workers: threads. The result depends neither on their number nor on the number of processes.
-        group: the processes that share the shards.
-    """
+    """Write features of all images of `prepared` and the statistics of the data set to `folder`."""
     about = {"network": extractor.name, "network_identity": extractor.identity}
     writer = ShardWriter(folder, schemas.features(extractor.feature_dim), "features", about)
-    inputs = [partial(prepared.read, shard, ["id", "label", "image"]) for shard in range(len(prepared))]
-    _write_vectors(writer, inputs, prepared.manifest.rows, "feature", extractor, batch_size, workers, group)
+    job = ShardwiseJob("features", writer, workers, group=group, chunk_rows=batch_size)
+
+    def read(shard: int) -> pa.Table:
+        return prepared.read(shard, ["id", "label", "image"])
+
+    _write_vectors(job, writer.schema, read, len(prepared), prepared.manifest.rows, extractor)
     if group.is_main:
+        writer.finish()
         write_statistics(ShardFolder(folder), prepared, extractor.identity, workers)
 
 
@@ -88,59 +86,46 @@ def write_embeddings(
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Write features of the selected images in half precision, for distillation.
+    """Write features of the selected images in half precision, for distillation, to `folder`.
 
-    Args:
-        prepared, selected: shards of the stages `prepare` and `select`.
-        extractor: the network; None = only the ids are written.
-        batch_size: images per batch.
-        folder: receives one shard for each of `prepared`, with its selected rows; finished shards of an earlier run
-            are kept.
-        workers: threads. The result depends neither on their number nor on the number of processes.
-        group: the processes that share the shards.
+    Without an extractor only the ids are written.
     """
     dim = extractor.feature_dim if extractor else 0
-    about = {
-        "embedder": extractor.name if extractor else "none",
-        "embedder_identity": extractor.identity if extractor else "none",
-        "embedding_dim": dim,
-    }
+    name, identity = (extractor.name, extractor.identity) if extractor else ("none", "none")
+    about = {"embedder": name, "embedder_identity": identity, "embedding_dim": dim}
     ids = selected.column("id").combine_chunks()
-    columns = ["id", "image"] if extractor else ["id"]
 
-    def rows_of(shard: int) -> pa.Table:
-        rows = prepared.read(shard, columns)
+    def read(shard: int) -> pa.Table:
+        rows = prepared.read(shard, ["id", "image"] if extractor else ["id"])
         return rows.filter(pc.is_in(rows["id"], value_set=ids))
 
     writer = ShardWriter(folder, schemas.embed(dim), "embed", about)
-    inputs = [partial(rows_of, shard) for shard in range(len(prepared))]
-    _write_vectors(writer, inputs, len(ids), "embedding", extractor, batch_size, workers, group)
+    job = ShardwiseJob("embed", writer, workers, group=group, chunk_rows=batch_size)
+    _write_vectors(job, writer.schema, read, len(prepared), len(ids), extractor)
+    if group.is_main:
+        writer.finish()
 
 
 def _write_vectors(
-    writer: ShardWriter,
-    inputs: list[Callable[[], pa.Table]],
+    job: ShardwiseJob,
+    schema: pa.Schema,
+    read: Callable[[int], pa.Table],
+    count: int,
     total: int,
-    name: str,
     extractor: FeatureExtractor | None,
-    batch_size: int,
-    workers: int,
-    group: ProcessGroup,
 ) -> None:
-    """Write shards in which a column `name` of features, of the type in the schema, replaces the images."""
+    """Write shards in which features, the last column of `schema`, replace the images."""
     features_of = pooled_features(extractor) if extractor else None
 
     def work(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         table = rows.select([column for column in rows.column_names if column != "image"])
         if features_of:
-            kind = writer.schema.field(name).type
-            vectors = features_of(rows["image"]).astype(kind.value_type.to_pandas_dtype())
-            table = table.append_column(name, pa.FixedSizeListArray.from_arrays(vectors.ravel(), kind.list_size))
+            column = schema.field(-1)
+            vectors = features_of(rows["image"]).astype(column.type.value_type.to_pandas_dtype())
+            vectors = pa.FixedSizeListArray.from_arrays(vectors.ravel(), column.type.list_size)
+            table = table.append_column(column.name, vectors)
         return table, NO_REJECTS
 
-    job = ShardwiseJob(writer.kind, writer.folder, writer, workers, group=group, chunk_rows=batch_size)
     with one_thread_each():
-        for _ in job.run(inputs, total, work):
+        for _ in job.run(read, count, total, work):
             pass
-    if group.is_main:
-        writer.finish()

@@ -35,12 +35,6 @@ def write_statistics(features: ShardFolder, prepared: ShardFolder, extractor_ide
     """Write count, mean and covariance of all `features` in float64 to ``statistics.npz`` beside them.
 
     Memory holds a shard and a covariance per thread.
-
-    Args:
-        features: of the images in `prepared`.
-        prepared: shards of stage `prepare`.
-        extractor_identity: of the network.
-        workers: threads.
     """
     files = features.manifest.files
     shards = [shard for shard in range(len(files)) if files[shard].rows]

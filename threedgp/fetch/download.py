@@ -84,11 +84,7 @@ class _Download:
         return self._part.stat().st_size if self._part.exists() else 0
 
     def run(self, policy: RetryPolicy) -> None:
-        """Download, verify and publish the file.
-
-        Raises:
-            PermanentError: it cannot be downloaded, or is not the right file.
-        """
+        """Download, verify and publish the file."""
         problem = None
         with open_client(policy) as client:
             for _ in range(MAX_CHECKSUM_FAILURES):

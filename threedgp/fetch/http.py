@@ -26,11 +26,7 @@ LOGIN_STATUS = {401, 403, 407}
 
 
 class TransientError(Exception):
-    """A failure that may pass, so that the request is worth repeating.
-
-    Args:
-        retry_after: seconds to wait before the next attempt, if the server named them; None = back off.
-    """
+    """A failure that may pass: the request is worth repeating, after the seconds that the server named if any."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -42,11 +38,7 @@ class ContentChanged(TransientError):
 
 
 class PermanentError(Exception):
-    """A failure that repeating the request does not cure.
-
-    Args:
-        unanswered: whether the reason is that no attempt got a clear answer.
-    """
+    """A failure that repeating the request does not cure; `unanswered` if no attempt got a clear answer."""
 
     def __init__(self, reason: str, *, unanswered: bool = False) -> None:
         super().__init__(reason)
@@ -74,10 +66,7 @@ class RetryPolicy:
         return min(self.max_delay, self.first_delay * 2 ** (failures - 1)) * random.uniform(0.5, 1)
 
     def run(self, action: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
-        """Run `action` until it succeeds.
-
-        Args:
-            progress: a number that has grown if an attempt was of use, such as the bytes on disk.
+        """Run `action` until it succeeds; `progress()` has grown if an attempt was of use, such as the bytes on disk.
 
         Raises:
             PermanentError: raised by `action`, or after `max_attempts` failures in a row.

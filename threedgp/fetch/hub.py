@@ -1,7 +1,7 @@
 """Data sets and models of the Hugging Face hub.
 
 `huggingface_hub` does the work: resuming, tokens, its cache, and other endpoints (HF_ENDPOINT). Added here are the
-folder `machine.mirror`, which is looked into first, and errors that say what to do.
+folder `machine.mirror`, which is looked into first, and a UserError that says what to do.
 """
 
 from __future__ import annotations
@@ -50,9 +50,6 @@ def download_dataset(
 
     Returns:
         the files, named by their paths in the repository. Small files and those of a mirror have no checksum.
-
-    Raises:
-        UserError: the repository does not exist, its terms were not accepted, or the hub does not answer.
     """
     copy = _mirrored(repo, mirror)
     if copy is not None:
@@ -89,9 +86,6 @@ def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
     """Path of the file `name` of a model repository: in the mirror, or in the cache of `huggingface_hub`.
 
     A cached file is used without a request to the hub, so that results stay the same.
-
-    Raises:
-        UserError: there is no such file, or it cannot be downloaded.
     """
     copy = _mirrored(repo, mirror)
     if copy is not None and (copy / name).is_file():
@@ -103,11 +97,7 @@ def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
 
 
 def download_model(repo: str, *, mirror: str | None = None) -> Path:
-    """Folder with the files of a model repository that `from_pretrained` reads.
-
-    Raises:
-        UserError: the repository has none, or they cannot be downloaded.
-    """
+    """Folder with the files of a model repository that `from_pretrained` reads."""
     folder = _mirrored(repo, mirror)
     if folder is None:
         options = {"allow_patterns": MODEL_FILES, "ignore_patterns": ["*/*"], "endpoint": endpoint()}
@@ -131,11 +121,7 @@ def cached_model(repo: str) -> Path | None:
 
 
 def _mirrored(repo: str, mirror: str | None) -> Path | None:
-    """Folder of a repository in a mirror on this machine; None if there is none.
-
-    Raises:
-        UserError: the mirror cannot be used.
-    """
+    """Folder of a repository in a mirror on this machine; None if there is none."""
     if problem := mirror_problem(mirror):
         raise UserError(f"{problem}.")
     folder = local_path(mirror) if mirror else None

@@ -25,12 +25,7 @@ POLICY = RetryPolicy(max_delay=8, max_retry_after=30, read_timeout=20)
 
 
 class RateLimiter:
-    """Spaces requests to each host evenly, at most `per_second`. Threads may share one.
-
-    Args:
-        sleep: waits for some seconds.
-        clock: time in seconds.
-    """
+    """Spaces requests to each host evenly, at most `per_second`. Threads may share one."""
 
     def __init__(
         self, per_second: float, sleep: Callable[[float], object], clock: Callable[[], float] = time.monotonic
@@ -52,11 +47,7 @@ class RateLimiter:
 def fetch_links(
     urls: Sequence[str], *, requests_per_second: float, connections: int = 4, policy: RetryPolicy = POLICY
 ) -> Iterator[bytes | PermanentError]:
-    """Yield the content of `urls`, or why there is none, in their order.
-
-    Args:
-        requests_per_second: limit for each host.
-        connections: concurrent requests.
+    """Yield the content of `urls`, or why there is none, in their order; `requests_per_second` holds for each host.
 
     Raises:
         UserError: the network is down. What was yielded before stays valid.

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -26,16 +25,6 @@ from threedgp.runtime.progress import say
 HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(:(?P<file>[\w./-]+))?", re.ASCII)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz")
 DEFAULT_HUB_FILE = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Weights that results depend on, so that no other file is accepted."""
-
-    url: str
-    checksum: str
-    """`sha256:...`"""
-    license: str
 
 
 def kind_of(given: str) -> Literal["path", "url", "hub"]:
@@ -97,10 +86,7 @@ def cached_weights(given: str) -> Path | None:
 def find_model(given: str, *, key: str, mirror: str | None = None) -> Path:
     """A local folder with a model as `from_pretrained` reads it: `config.json` and safetensors.
 
-    Args:
-        given: a local folder, or a hub id `owner/repo`.
-        key: the setting that `given` comes from, such as `depth.weights`.
-        mirror: folder where the repository is looked for first.
+    `given` is such a folder, or a hub id `owner/repo`; see `find_weights`.
 
     Raises:
         UserError: there is none, it cannot be downloaded, or its weights are pickles.
@@ -120,11 +106,7 @@ def find_model(given: str, *, key: str, mirror: str | None = None) -> Path:
 
 
 def cache_root() -> Path:
-    """Folder of downloaded weights: $THREEDGP_CACHE, or ~/.cache/threedgp.
-
-    Raises:
-        UserError: it lies in the home folder of an unknown user.
-    """
+    """Folder of downloaded weights: $THREEDGP_CACHE, or ~/.cache/threedgp."""
     folder = expanded(os.environ.get("THREEDGP_CACHE") or "~/.cache/threedgp")
     if folder.parts[0].startswith("~"):
         raise UserError(f"{folder}: '{folder.parts[0]}' is not a home folder; set THREEDGP_CACHE to another folder.")

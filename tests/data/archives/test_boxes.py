@@ -51,5 +51,5 @@ def test_no_box(box: list[int]) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html>gone</html>", b"\xff\xd8\xff\xe1"])
 def test_no_picture(data: bytes) -> None:
-    with pytest.raises(BadPicture, match="no known picture format"):
+    with pytest.raises(BadPicture, match=r"no known picture format|the file is empty"):
         cut_out(data, [0, 1, 0, 1])

@@ -15,10 +15,9 @@ import pytest
 
 from genuine_formats import decoded, lsun_values, read_all, write_lmdb, write_lsun_zip
 from threedgp.config import DatasetConfig
-from threedgp.data.archives import lmdb_files
-from threedgp.data.archives.lmdb_files import open_lmdb
 from threedgp.data.source import Source, open_source
 from threedgp.data.sources import lsun
+from threedgp.data.sources.lsun import LmdbStore, open_lmdb
 from threedgp.runtime.errors import UserError
 
 Opened = Callable[..., Source]
@@ -151,7 +150,7 @@ def test_damaged_value_is_a_reject(tmp_path: Path) -> None:
     data = file.read_bytes()
     place = data.index(b"damaged") + len(b"damaged")  # the number of the page where a large value begins
     file.write_bytes(data[:place] + b"\xff" * 8 + data[place + 8 :])
-    bad, good = lmdb_files.LmdbStore(file).load(pa.table({"id": ["damaged", "good"]}))
+    bad, good = LmdbStore(file).load(pa.table({"id": ["damaged", "good"]}))
     assert "cannot be read from the LMDB" in str(bad) and good == b"x"
 
 

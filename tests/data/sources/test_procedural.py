@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from threedgp.config import DatasetConfig, DownloadConfig
@@ -57,19 +58,19 @@ def test_workers_and_count_change_no_picture(tmp_path: Path) -> None:
 def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procedural, "SHARD_ROWS", 20)
     world(tmp_path / "whole")
-    render = procedural._render_row
+    render = procedural._render
 
-    def stop_at_50(index: int, *settings: int) -> dict[str, object]:
+    def stop_at_50(index: int, *settings: int) -> pa.Table:
         if index == 50:
             raise KeyboardInterrupt
         return render(index, *settings)
 
-    monkeypatch.setattr(procedural, "_render_row", stop_at_50)
+    monkeypatch.setattr(procedural, "_render", stop_at_50)
     with pytest.raises(KeyboardInterrupt):
         world(tmp_path / "stopped")
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "stopped").glob("part-*")}
     assert len(kept) == 2
-    monkeypatch.setattr(procedural, "_render_row", render)
+    monkeypatch.setattr(procedural, "_render", render)
     world(tmp_path / "stopped")
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in kept.items())
     for file in (tmp_path / "whole").iterdir():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from threedgp.features.network import build_extractor
-from threedgp.features.networks import _fidelity, inception
+from threedgp.features.networks import _fidelity
+from threedgp.features.networks.inception import Inception
 from threedgp.fetch.http import RetryPolicy
 from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
@@ -18,7 +18,7 @@ from threedgp.runtime.errors import UserError
 
 def test_offline_error_names_the_file_and_its_place(tmp_path, monkeypatch):
     """The default URL cannot be reached, as on a machine that is offline."""
-    monkeypatch.setattr(inception, "WEIGHTS", replace(inception.WEIGHTS, url="http://127.0.0.1:9/weights.pth"))
+    monkeypatch.setattr(Inception, "url", "http://127.0.0.1:9/weights.pth")
     monkeypatch.setattr(_fidelity, "find_weights", partial(find_weights, policy=RetryPolicy(max_attempts=1)))
     monkeypatch.setenv("THREEDGP_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"^features\.weights: ") as error:
@@ -53,12 +53,12 @@ def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch, by_address)
         patched.setattr(Theirs, "load_state_dict", lambda self, state: None)
         theirs = Theirs("made-up", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file))
     torch.save(theirs.state_dict(), file)
-    made_up = replace(inception.WEIGHTS, checksum=f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}")
-    monkeypatch.setattr(inception, "WEIGHTS", made_up)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(Inception, "checksum", f"sha256:{checksum}")
 
     weights = file.as_uri() if by_address else str(file)
     ours = build_extractor("inception", input_size=299, weights=weights)
-    assert ours.identity == f"inception-{made_up.checksum[7:15]}"
+    assert ours.identity == f"inception-{checksum[:8]}"
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     pooled, logits = theirs(images)
     features = ours(images)

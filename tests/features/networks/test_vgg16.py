@@ -7,7 +7,7 @@ import torch
 
 from threedgp.features.network import build_extractor
 from threedgp.features.networks import _fidelity
-from threedgp.features.networks.vgg16 import WEIGHTS
+from threedgp.features.networks.vgg16 import Vgg16
 from threedgp.runtime.errors import UserError
 
 
@@ -19,7 +19,7 @@ def test_other_file_is_refused(tmp_path):
 
 
 def test_the_weights_are_those_of_torchvision():
-    assert WEIGHTS.url.endswith(f"vgg16-{WEIGHTS.checksum.removeprefix('sha256:')[:8]}.pth")
+    assert Vgg16.url.endswith(f"vgg16-{Vgg16.checksum.removeprefix('sha256:')[:8]}.pth")
 
 
 def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags
 
-from threedgp.data.archives.pictures import FORMATS, BadPicture, decode_picture
+from threedgp.data.archives.pictures import BadPicture, decode_picture, open_picture
 
 Box = list[int]
 """Top, bottom, left, right: the pixels `[top:bottom, left:right]` of the image as it is stored, before its EXIF
@@ -18,7 +17,6 @@ orientation is applied."""
 MIN_INSIDE = 0.5
 """A box with a smaller share of its area inside the image belongs to another image."""
 
-_EXIF_ORIENTATION = 0x0112
 _FLIPS_ROWS, _FLIPS_COLUMNS, _TRANSPOSES = (3, 4, 6, 7), (2, 3, 7, 8), (5, 6, 7, 8)
 """EXIF orientations by the operations that make the image upright: first flips, then the transposition."""
 
@@ -55,16 +53,11 @@ def upright_box(data: bytes, box: Box) -> Box:
     Raises:
         BadPicture: the data are not an image, or most of the box lies outside of it.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            columns, rows = image.size
-            orientation = 1
-            with suppress(Exception):  # a broken EXIF block does not state the orientation
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except UnidentifiedImageError:
-        raise BadPicture("no known picture format") from None
-    except Exception as error:  # broken headers raise many kinds of exceptions
-        raise BadPicture(str(error) or type(error).__name__) from None
+    with open_picture(data, load=False) as image:
+        columns, rows = image.size
+        orientation = 1
+        with suppress(Exception):  # a broken EXIF block does not state the orientation
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     if len(box) != 4 or None in box:
         raise BadPicture(f"{box} is not a bounding box")
     top, bottom = (min(max(edge, 0), rows) for edge in box[:2])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import stat
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,8 +17,18 @@ import pyarrow as pa
 
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import changed
-from threedgp.data.archives.zip_members import DAMAGE
 from threedgp.runtime.errors import UserError
+
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,  # an unknown version or compression
+    ValueError,  # a name that is not valid UTF-8
+    EOFError,
+    OSError,
+)
+"""Exceptions of the standard library for damaged zips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +54,8 @@ class Tree(Protocol):
         """The entry of one file, without reading it; None if there is none."""
         ...
 
-    def load(self, path: str) -> bytes:
-        """Content of a file.
-
-        Raises:
-            BadPicture: it cannot be read.
-        """
+    def load(self, path: str) -> bytes | BadPicture:
+        """Content of a file, or why it cannot be read."""
         ...
 
 
@@ -64,33 +72,18 @@ def open_tree(path: Path) -> Tree:
     return Zip(path)
 
 
-def read_listed(tree: Tree, path: str, size: int, stamp: int) -> bytes:
-    """Content of a file that stage `download` listed with this size and stamp.
-
-    Raises:
-        UserError: it has changed or vanished since then.
-        BadPicture: it cannot be read.
-    """
-    now = tree.stat(path)
-    if now is None or (now.size, now.stamp) != (size, stamp):
-        raise changed(path, "vanished" if now is None else "changed")
-    if too_large := check_size(size):
-        raise too_large
-    return tree.load(path)
-
-
 class TreeStore:
-    """Images below a folder or inside a zip, found by the columns `path`, `size` and `stamp` of `listing.LISTING`."""
+    """Files below a folder or inside a zip, found by the columns `path`, `size` and `stamp`, with a prefix if given."""
 
-    def __init__(self, path: Path) -> None:
-        self._tree = open_tree(path)
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self._tree, self._columns = open_tree(path), [f"{prefix}{name}" for name in ("path", "size", "stamp")]
 
     def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
-        for row in entries.select(["path", "size", "stamp"]).to_pylist():
-            try:
-                yield read_listed(self._tree, **row)
-            except BadPicture as reason:
-                yield reason
+        for path, size, stamp in zip(*(entries[name].to_pylist() for name in self._columns), strict=True):
+            now = self._tree.stat(path)
+            if now is None or (now.size, now.stamp) != (size, stamp):
+                raise changed(path, "vanished" if now is None else "changed")
+            yield check_size(size) or self._tree.load(path)
 
 
 class Folder:
@@ -124,11 +117,11 @@ class Folder:
             return FileEntry(path, problem="a symbolic link out of the folder is not followed")
         return FileEntry(path, status.st_size, status.st_mtime_ns, problem)
 
-    def load(self, path: str) -> bytes:
+    def load(self, path: str) -> bytes | BadPicture:
         try:
             return (self.root / path).read_bytes()
         except OSError as error:
-            raise BadPicture(f"cannot be read: {error.strerror}") from None
+            return BadPicture(f"cannot be read: {error.strerror}")
 
 
 def _refuse(error: OSError) -> None:
@@ -136,11 +129,7 @@ def _refuse(error: OSError) -> None:
 
 
 class Zip:
-    """A zip file. Members whose names would escape a folder are refused.
-
-    Raises:
-        UserError: the file is not a zip, or is damaged.
-    """
+    """A zip file. Members whose names would escape a folder are refused."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -164,12 +153,12 @@ class Zip:
         except KeyError:
             return None
 
-    def load(self, path: str) -> bytes:
+    def load(self, path: str) -> bytes | BadPicture:
         try:
             with self._lock:
                 return self._archive.read(path)
         except Exception as error:  # damaged members raise many kinds of exceptions
-            raise BadPicture(f"cannot be read from the zip: {error}") from None
+            return BadPicture(f"cannot be read from the zip: {error}")
 
     @staticmethod
     def _entry(member: zipfile.ZipInfo) -> FileEntry:

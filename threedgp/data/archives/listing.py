@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from threedgp.data.archives.boxes import cut_out
 from threedgp.data.archives.files import FileEntry, Tree
-from threedgp.data.archives.pictures import SUFFIXES, BadPicture
+from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth
 from threedgp.data.archives.references import start_over_if_changed
+from threedgp.data.images import resize_map, same_aspect
 from threedgp.data.shards import MANIFEST, ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
@@ -48,14 +51,14 @@ class Store(Protocol):
 
 
 class ListedSource:
-    """Reads the images of a listing from a store.
+    """Reads the images of a listing from a store, and their depth maps where there is a store of these.
 
-    The listing has the columns `id`, `label`, `problem` (why a row must be left out, or null), what the store needs to
-    find an image, and `box` (what to cut out of it) where there are boxes.
+    The listing has the columns `id`, `label`, `problem` (why a row must be left out, or null), what the stores need to
+    find a file, and `box` (what to cut out of the image) where there are boxes.
     """
 
-    def __init__(self, name: str, shards: ShardFolder, store: Store) -> None:
-        self.name, self._shards, self._store = name, shards, store
+    def __init__(self, name: str, shards: ShardFolder, store: Store, depth_store: Store | None = None) -> None:
+        self.name, self._shards, self._store, self._depth_store = name, shards, store, depth_store
         self.class_names: list[str] = shards.meta["class_names"]
 
     def entries(self) -> pa.Table:
@@ -63,17 +66,33 @@ class ListedSource:
 
     def read(self, entries: pa.Table) -> Iterator[RawPicture]:
         known = [name for name in ("id", "label", "problem", "box") if name in entries.column_names]
-        files = self._store.load(entries.filter(entries["problem"].is_null()))
+        usable = entries.filter(entries["problem"].is_null())
+        depths = self._depth_store.load(usable) if self._depth_store else repeat(None)
+        files = zip(self._store.load(usable), depths, strict=False)
         for row in entries.select(known).to_pylist():
             try:
                 if row["problem"] is not None:
                     raise BadPicture(row["problem"])
-                data = next(files)
-                if isinstance(data, BadPicture):
-                    raise data
-                yield RawPicture(row["id"], row["label"], cut_out(data, row.get("box")))
+                image, depth = next(files)
+                rgb = cut_out(_loaded(image), row.get("box"))
+                yield RawPicture(row["id"], row["label"], rgb, None if depth is None else _depth_of(rgb, depth))
             except BadPicture as reason:
                 yield RawPicture(row["id"], row["label"], error=str(reason))
+
+
+def _loaded(data: bytes | BadPicture) -> bytes:
+    if isinstance(data, BadPicture):
+        raise data
+    return data
+
+
+def _depth_of(rgb: NDArray[np.uint8], data: bytes | BadPicture) -> NDArray[np.float32]:
+    """An encoded depth map at the size of its image: estimators work at their own resolutions."""
+    depth, size = decode_depth(_loaded(data)), rgb.shape[:2]
+    if not same_aspect(depth.shape, size):
+        rows, columns = depth.shape
+        raise BadPicture(f"the depth map has {columns}x{rows} pixels, the picture {size[1]}x{size[0]}")
+    return depth if depth.shape == size else resize_map(depth, *size)
 
 
 def list_pictures(tree: Tree, where: Path) -> list[FileEntry]:
@@ -143,8 +162,10 @@ def list_parts(
     *,
     unit: str,
     workers: int,
+    shard_parts: int = PARTS_PER_SHARD,
+    group_rows: int = GROUP_ROWS,
 ) -> ShardWriter:
-    """Write the listing of a data set that consists of `count` parts.
+    """Write the raw shards of a data set that consists of `count` parts.
 
     Finished shards of an earlier run are kept, unless that was made with another `meta`.
 
@@ -153,14 +174,15 @@ def list_parts(
             threads.
         meta: for the manifest; differs if the files of the data set have changed since an earlier run.
         unit: what the progress bar calls a part.
+        shard_parts: parts that are written together.
 
     Returns:
         the writer, whose manifest is still to be written.
     """
     listed = (*folder.glob("part-*.parquet"), *folder.glob(".*.done.json"), folder / MANIFEST)
     start_over_if_changed(folder.with_name("listed.json"), meta, *listed)
-    writer = ShardWriter(folder, schema, "raw", meta, row_group_rows=GROUP_ROWS)
-    shards = [range(start, min(start + PARTS_PER_SHARD, count)) for start in range(0, count, PARTS_PER_SHARD)]
+    writer = ShardWriter(folder, schema, "raw", meta, row_group_rows=group_rows)
+    shards = [range(start, min(start + shard_parts, count)) for start in range(0, count, shard_parts)]
     missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
     left = sum(len(shard) for _, shard in missing)
     tables = ordered_map(list_part, (part for _, shard in missing for part in shard), workers)
@@ -170,7 +192,7 @@ def list_parts(
             for table in islice(tables, len(shard)):
                 found.append(table)
                 bar.advance()
-            writer.write(number, pa.concat_tables(found))
+            writer.write(number, pa.concat_tables(found).combine_chunks())
     return writer
 
 

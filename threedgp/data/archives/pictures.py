@@ -27,7 +27,7 @@ MAX_FILE_BYTES = 256 * 2**20
 WHITE_IS_ZERO = 262, 0
 """Tag of a TIFF file, and its value if small numbers are bright."""
 
-# Pillow warns above its limit and raises an error above twice that; `_open` raises one at the limit.
+# Pillow warns above its limit and raises an error above twice that; `open_picture` raises one at the limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Broken metadata, such as an EXIF block, in images whose pixels are intact.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -53,7 +53,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     Raises:
         BadPicture: it is broken, too large, or has pixels that cannot be converted to sRGB.
     """
-    with _open(data) as image:
+    with open_picture(data) as image:
         with suppress(Exception):  # a broken EXIF block does not state the orientation
             ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "F":
@@ -75,7 +75,7 @@ def decode_depth(data: bytes) -> NDArray[np.float32]:
     Raises:
         BadPicture: it is broken, or does not have one channel of 16 bits.
     """
-    with _open(data) as image:
+    with open_picture(data) as image:
         if not image.mode.startswith("I"):
             raise BadPicture(f"the depth map has pixels of kind {image.mode}, not one channel of 16 bits")
         return (_sixteen_bits(image) / 65535).astype(np.float32)
@@ -92,8 +92,8 @@ def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _open(data: bytes) -> Iterator[Image.Image]:
-    """The decoded image. Any exception of a decoder becomes a BadPicture."""
+def open_picture(data: bytes, load: bool = True) -> Iterator[Image.Image]:
+    """The decoded image, or only its header. Any exception of a decoder becomes a BadPicture."""
     if not data:
         raise BadPicture("the file is empty")
     try:
@@ -103,7 +103,8 @@ def _open(data: bytes) -> Iterator[Image.Image]:
                     f"{image.width}x{image.height} pixels are more than the limit of {Image.MAX_IMAGE_PIXELS} "
                     "(a decompression bomb?)"
                 )
-            image.load()
+            if load:
+                image.load()
             yield image
     except (BadPicture, MemoryError):
         raise

@@ -10,11 +10,7 @@ from threedgp.data.source import SourceKind
 
 
 def download(path: Path, folder: Path) -> None:
-    """List the images below `path` in `folder`; their ids are their relative paths.
-
-    Raises:
-        UserError: `path` does not exist or holds no images.
-    """
+    """List the images below `path` in `folder`; their ids are their relative paths."""
     files = list_pictures(open_tree(path), path)
     ids = [file.path for file in files]
     class_names, labels = first_folders(ids)

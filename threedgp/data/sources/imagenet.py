@@ -6,11 +6,13 @@ WordNet ids, which is the order of the labels on the Hugging Face hub.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -23,7 +25,6 @@ from threedgp.data.archives.files import Folder, TreeStore
 from threedgp.data.archives.listing import LISTING, ListedSource, list_parts, list_pictures, tabulate
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged, refer
-from threedgp.data.archives.tars import Member, tar_members
 from threedgp.data.shards import ShardFolder, read_manifest
 from threedgp.data.source import Contents, Published, SourceKind
 from threedgp.fetch.hub import HUB
@@ -50,6 +51,9 @@ INSTRUCTIONS = (
 MAX_COUNTED_TAR = 2**31
 """Bytes; the images in a larger tar are not counted before stage `download` lists them, which takes a minute."""
 
+MAX_HEADER = 2**20
+"""Maximum bytes read at once; tarfile reads headers only, of which a hostile one claims any size."""
+
 TREE_ROOTS = ("", "train", "CLS-LOC/train", "Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train")
 MEMBERS = pa.schema(
     [
@@ -63,11 +67,7 @@ MEMBERS = pa.schema(
 
 
 def download(config: Config, path: Path | None, folder: Path) -> None:
-    """List the images of ImageNet at `path` in `folder`; without a path they are downloaded there from the hub.
-
-    Raises:
-        UserError: there is no ImageNet at `path`, or it is damaged.
-    """
+    """List the images of ImageNet at `path` in `folder`; without a path they are downloaded there from the hub."""
     machine = config.machine
     if path is None:
         root, files = parquet_files.download_parquet(REPO, folder, machine.mirror)
@@ -88,11 +88,7 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
 
 
 def open_imagenet(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource:
-    """Open what `download` listed in `raw`.
-
-    Raises:
-        UserError: a file has changed since then.
-    """
+    """Open what `download` listed in `raw`."""
     layout = shards.meta["layout"]
     if layout == "parquet":
         store = parquet_files.open_listed(shards, path, raw)
@@ -106,11 +102,7 @@ def open_imagenet(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSo
 
 
 def contents(path: Path, subset: str | None) -> Contents | None:
-    """Size and number of images of the tar or the Parquet files at `path`; None for a tree, which is not walked.
-
-    Raises:
-        UserError: they are damaged.
-    """
+    """Size and number of images of the tar or the Parquet files at `path`; None for a tree, which is not walked."""
     tar = _tar_at(path)
     if not tar.is_file():
         return parquet_files.contents(path)
@@ -145,11 +137,11 @@ def _tar_at(path: Path) -> Path:
 def _list_tar(path: Path, folder: Path, machine: MachineConfig) -> None:
     files, classes = refer(path.parent, [path.name]), _class_tars(path)
 
-    def list_class(label: int) -> pa.Table:
-        wnid, tar = classes[label]
-        return _class_rows(path, wnid, tar, label)
-
     meta = {"source": "imagenet", "layout": "tar", "files": files, "class_names": [wnid for wnid, _ in classes]}
+
+    def list_class(label: int) -> pa.Table:
+        return _class_rows(path, *classes[label], label)
+
     writer = list_parts(folder, len(classes), list_class, MEMBERS, meta, unit="classes", workers=machine.workers)
     if machine.verify_md5 and files[0]["size"] == TAR_BYTES:
         _verify_md5(path, folder.with_name("verified.json"), files[0])
@@ -224,6 +216,74 @@ def _class_folders(path: Path) -> Iterator[tuple[str, list[str]]]:
             classes = sorted(entry.name for entry in entries if WNID.fullmatch(entry.name) and entry.is_dir())
             if classes:
                 yield root, classes
+
+
+# ---- Members of uncompressed tars, found by their headers; nothing is unpacked ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in a tar."""
+
+    name: str
+    offset: int
+    """Position of its first byte in the outermost file."""
+    size: int
+    problem: str | None = None
+    """Why it must not be read."""
+
+
+class _Headers(io.FileIO):
+    """A file of which tarfile cannot read more than a header."""
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
+def tar_members(path: Path, inner: Member | None = None) -> Iterator[Member]:
+    """Yield the files, not the folders, in the tar at `path`, or in its member `inner` that is a tar itself.
+
+    Raises:
+        UserError: it is not an uncompressed tar, is damaged, or is truncated.
+    """
+    where = f"{path} ({inner.name})" if inner else str(path)
+    with _Headers(path) as file:
+        start = file.seek(inner.offset if inner else 0)
+        end = start + inner.size if inner else path.stat().st_size
+        try:
+            with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # or the list would grow with every member
+                    if member.size < 0:  # tarfile before Python 3.11.14 would read this header again and again
+                        raise tarfile.ReadError(f"{member.name!r} claims {member.size} bytes")
+                    if member.offset_data + member.size > end and member.isreg():
+                        raise UserError(f"{where}: truncated within {member.name!r}; download it again.")
+                    if not member.isdir():
+                        yield _described(member)
+                place = archive.offset
+        except (tarfile.TarError, OSError, ValueError, MemoryError) as error:
+            raise UserError(f"{where}: is not a plain tar file, or is damaged ({error}); download it again.") from None
+        # tarfile takes an invalid header for the end.
+        file.seek(place)
+        if place >= end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            what = "truncated" if place >= end else "damaged"
+            raise UserError(f"{where}: {what} at byte {place - start}, where a header should be; download it again.")
+
+
+def _described(member: tarfile.TarInfo) -> Member:
+    name = member.name.encode("utf-8", "backslashreplace").decode()
+    problem = None
+    if name != member.name:
+        problem = "the file name is not UTF-8"
+    elif member.name.startswith("/") or ".." in member.name.split("/"):
+        problem = "an unsafe name (absolute, or with '..')"
+    elif member.issym() or member.islnk():
+        problem = "a link is not followed"
+    elif member.issparse() or not member.isreg():
+        problem = "neither a plain file nor a folder"
+    return Member(name, member.offset_data, member.size, problem)
 
 
 SOURCE = SourceKind(

@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from threedgp.config import Config, DownloadConfig
+from threedgp.data.archives.listing import list_parts
 from threedgp.data.images import decode_image, encode_image
-from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, SourceKind
 from threedgp.data.world.rendering import render_background, render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 from threedgp.runtime.atomic import require_free
-from threedgp.runtime.parallel import ordered_map
-from threedgp.runtime.progress import progress
 
 RAW = pa.schema(
     [
@@ -39,37 +38,14 @@ MAX_BYTES_PER_PIXEL, TYPICAL_BYTES_PER_PIXEL = 11, 9
 """PNG, depth, normals and mask."""
 
 
-def download(config: Config, path: Path | None, folder: Path) -> None:
-    """Render the world into shards in `folder`.
-
-    Raises:
-        UserError: there is too little disk space.
-    """
-    render_shards(config.download, folder, config.machine.workers)
-
-
 def render_shards(settings: DownloadConfig, folder: Path, workers: int) -> None:
     """Render the images that `settings` describes into shards in `folder`; finished shards are kept."""
     count, resolution, seed = settings.count, settings.resolution, settings.seed
-    meta = {"source": "procedural", "count": count, "resolution": resolution, "seed": seed}
-    writer = ShardWriter(folder, RAW, "raw", {**meta, "class_names": CLASS_NAMES}, row_group_rows=GROUP_ROWS)
-    shards = [range(start, min(start + SHARD_ROWS, count)) for start in range(0, count, SHARD_ROWS)]
-    missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
-    left = sum(len(shard) for _, shard in missing)
-    require_free(folder, left * resolution**2 * MAX_BYTES_PER_PIXEL)
-
-    def render_row(index: int) -> dict[str, object]:
-        return _render_row(index, resolution, seed)
-
-    rows = ordered_map(render_row, (index for _, shard in missing for index in shard), workers)
-    with progress("download", count, done=count - left) as bar:
-        for number, shard in missing:
-            table = []
-            for _ in shard:
-                table.append(next(rows))
-                bar.advance()
-            writer.write(number, pa.Table.from_pylist(table, RAW))
-    writer.finish()
+    there = sum(file.stat().st_size for file in folder.glob("part-*.parquet"))
+    require_free(folder, count * resolution**2 * MAX_BYTES_PER_PIXEL - there)
+    meta = {"source": "procedural", "count": count, "resolution": resolution, "seed": seed, "class_names": CLASS_NAMES}
+    sizes = {"unit": "images", "workers": workers, "shard_parts": SHARD_ROWS, "group_rows": GROUP_ROWS}
+    list_parts(folder, count, lambda index: _render(index, resolution, seed), RAW, meta, **sizes).finish()
 
 
 class ProceduralSource:
@@ -112,10 +88,10 @@ class ProceduralSource:
             yield RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
 
 
-def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
+def _render(index: int, resolution: int, seed: int) -> pa.Table:
     scene = draw_scene(seed, index)
     rendering = render_picture(scene, resolution)
-    return {
+    row = {
         "id": f"{index:08d}",
         "label": scene.label,
         "image": encode_image(rendering.rgb, "png"),
@@ -124,6 +100,7 @@ def _render_row(index: int, resolution: int, seed: int) -> dict[str, object]:
         "mask": np.packbits(rendering.mask).tobytes(),
         "camera": scene.camera.astype(np.float32),
     }
+    return pa.Table.from_pylist([row], RAW)
 
 
 def _download_bytes(config: Config) -> tuple[int, int]:
@@ -131,7 +108,7 @@ def _download_bytes(config: Config) -> tuple[int, int]:
 
 
 SOURCE = SourceKind(
-    download=download,
+    download=lambda config, path, folder: render_shards(config.download, folder, config.machine.workers),
     open=lambda shards, path, raw: ProceduralSource(shards),
     depth="true",
     download_bytes=_download_bytes,

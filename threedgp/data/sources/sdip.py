@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,11 +53,7 @@ SHARD_BYTES = SHARD_LINKS * 8 * 2**20
 
 
 def download(config: Config, path: Path | None, folder: Path) -> None:
-    """List the images of the subset in `folder`; files that have to be downloaded lie beside the listing.
-
-    Raises:
-        UserError: they cannot be downloaded, or there are none at `path`.
-    """
+    """List the images of the subset in `folder`; files that have to be downloaded lie beside the listing."""
     subset, machine = config.dataset.subset, config.machine
     if path is None:
         root, files = parquet_files.download_parquet(REPOS[subset], folder, machine.mirror)
@@ -70,16 +66,11 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
 
 
 def open_sdip(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource:
-    """Open what `download` listed in `raw`.
-
-    Raises:
-        UserError: a file has changed since then.
-    """
+    """Open what `download` listed in `raw`."""
     return ListedSource("sdip", shards, parquet_files.open_listed(shards, path, raw))
 
 
 def instructions(subset: str) -> str:
-    """How to get the images."""
     return (
         f"set dataset.path to null to download {REPOS[subset]} from the Hugging Face hub, or to a folder with "
         "its Parquet files, or to the .json of the authors "
@@ -88,11 +79,7 @@ def instructions(subset: str) -> str:
 
 
 def contents(path: Path, subset: str) -> Contents | None:
-    """Size and number of images of the Parquet files at `path`, or the length of the authors' list.
-
-    Raises:
-        UserError: they are damaged.
-    """
+    """Size and number of images of the Parquet files at `path`, or the length of the authors' list."""
     if path.suffix == LIST_SUFFIX:
         return Contents(path.stat().st_size, len(read_list(path)))
     return parquet_files.contents(path)
@@ -110,8 +97,7 @@ def _local_files(subset: str, path: Path) -> list[Reference]:
 # ---- The authors' list -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Photograph:
+class Photograph(NamedTuple):
     """An entry of the list."""
 
     name: str
@@ -154,9 +140,6 @@ def _download_list(path: Path, folder: Path, machine: MachineConfig) -> tuple[Pa
 
     Returns:
         the folder that holds them, and its files.
-
-    Raises:
-        UserError: more than the share `machine.max_dead_links` of them is gone, or there is too little disk space.
     """
     photographs = read_list(path)
     shards = [photographs[start : start + SHARD_LINKS] for start in range(0, len(photographs), SHARD_LINKS)]
@@ -193,14 +176,13 @@ def _sort_out(shard: list[Photograph], fetched: Iterator[bytes | PermanentError]
     """The next photographs of `fetched`: those that are as expected, and the others with the reason."""
     kept, dropped = [], []
     for photograph, found in zip(shard, islice(fetched, len(shard)), strict=True):
-        row = {"name": photograph.name, "url": photograph.url}
         try:
             if isinstance(found, PermanentError):
                 raise BadPicture(str(found))
             upright_box(found, photograph.box)  # a stand-in for a deleted photograph is smaller than the box
-            kept.append({**row, "image": found, "box": photograph.box})
+            kept.append(photograph._asdict() | {"image": found})
         except BadPicture as reason:
-            dropped.append({**row, "reason": str(reason)})
+            dropped.append(photograph._asdict() | {"reason": str(reason)})
     return pa.Table.from_pylist(kept, PHOTOGRAPHS), pa.Table.from_pylist(dropped, LEFT_OUT)
 
 

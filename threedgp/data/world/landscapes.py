@@ -70,10 +70,9 @@ def paint_ground(landscape: Landscape, x: Array, z: Array) -> Array:
 
 
 def paint_backdrop(landscape: Landscape, across: Array, above: Array) -> Array:
-    """Colors `[3, N]` of hills and sky.
+    """Colors `[3, N]` of hills and sky, as far to the right of the camera's heading and above the end of the ground.
 
-    Args:
-        across, above: `[N]`, to the right of the camera's heading and above the end of the ground, in frames.
+    Both distances are `[N]`, in frames.
     """
     horizon, zenith = (column(each, above[None]) for each in landscape.sky)
     colors = horizon + np.clip(above / 1.8, 0, 1) * (zenith - horizon)

@@ -84,8 +84,7 @@ def render_background(scene: Scene, resolution: int) -> NDArray[np.uint8]:
 def _trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Distance of the first hit of each ray, and its owner: the number of a solid, `GROUND` or `SKY`; both `[S, R, R]`.
 
-    Args:
-        directions: `[3, S, R, R]`, unit directions, each less than half a pixel from the center of its pixel.
+    Of `directions` `[3, S, R, R]`, each is less than half a pixel from the center of its pixel.
     """
     down = directions[1] < 0
     distances = (scene.ground - float(view.origin[1])) / np.where(down, directions[1], -1)
@@ -122,11 +121,7 @@ def _sky_colors(scene: Scene, view: View, directions: Array) -> Array:
 
 
 def _shade_solids(scene: Scene, points: Array, owner: NDArray[np.int8], sun: Array) -> tuple[Array, Array]:
-    """Colors and unit normals, both `[3, N]`, of points `[3, N]` on the solids `owner` `[N]`.
-
-    Args:
-        sun: `[N]`, share of the sun that is not hidden.
-    """
+    """Colors and unit normals, both `[3, N]`, of points `[3, N]` on solids `owner` that see shares `sun` of the sun."""
     albedo, normals = np.empty_like(points), np.empty_like(points)
     for number in np.unique(owner):
         solid, mine = scene.solids[number], np.flatnonzero(owner == number)
@@ -163,11 +158,7 @@ def _light_at_centers(
 
 
 def sun_visibility(scene: Scene, points: Array, owner: NDArray[np.int8]) -> Array:
-    """Visible share `[N]` of the sun at points `[3, N]`. A solid casts no shadow on itself.
-
-    Args:
-        owner: `[N]`, numbers of the solids that the points are on, or `GROUND`.
-    """
+    """Visible share `[N]` of the sun at points `[3, N]` on the solids `owner` `[N]`, which do not shade themselves."""
     right = np.cross(scene.sun, [1.0, 0.0, 0.0])
     right /= np.linalg.norm(right)
     axes = np.stack([right, np.cross(scene.sun, right), scene.sun])

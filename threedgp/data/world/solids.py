@@ -50,7 +50,6 @@ def _blocked(radius: Array | float, gap: Array, travel: Array, light_size: float
     """Share of a distant round light that a solid hides: one half at the edge of the solid, with a soft penumbra.
 
     Args:
-        radius: radius of the solid.
         gap: distance between the solid's center and the ray to the light.
         travel: distance along that ray from the lit point to the solid.
         light_size: tangent of the light's angular radius.

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from threedgp.data.images import resize_map
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import Rejected
 from threedgp.runtime.errors import UserError
@@ -108,5 +108,4 @@ def complete(output: DepthMap, height: int, width: int) -> NDArray[np.float32] |
         depth = np.where(known, depth, depth[known].max())
     if depth.shape == (height, width):
         return depth
-    method = cv2.INTER_AREA if height < depth.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(depth, (width, height), interpolation=method)
+    return resize_map(depth, height, width)

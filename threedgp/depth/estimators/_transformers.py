@@ -44,9 +44,6 @@ class TransformersDepth:
         is_inverse: whether a model with this configuration returns inverse depth.
         max_depth: larger depth counts as sky.
         size_argument: argument of the image processor that takes the sizes of the original images.
-
-    Raises:
-        UserError: the folder holds no such model, lacks weights, or has weights of another network.
     """
 
     def __init__(

@@ -18,9 +18,6 @@ class DepthAnything3Depth:
     """Runs the model one image at a time: images of one call are views of one scene.
 
     The package computes in bfloat16, or in float16 on GPUs without it.
-
-    Raises:
-        UserError: the package cannot load the folder with ``config.json`` and ``model.safetensors``.
     """
 
     batches = False

@@ -138,9 +138,6 @@ def load_leres(file: Path) -> Leres:
     """The network with the weights of the checkpoint `file`, on the CPU in float32. Runs no code of the file.
 
     The checkpoint determines the encoder. Its other networks, for shift and focal length, are ignored.
-
-    Raises:
-        UserError: the file is not a checkpoint of LeReS, or parameters are missing, unknown or of another shape.
     """
     weights = _read(file)
     encoder: Encoder = "resnext101_32x8d" if "encoder_modules.encoder.layer3.22.conv1.weight" in weights else "resnet50"

@@ -15,11 +15,7 @@ from threedgp.runtime.errors import UserError
 
 
 class MogeDepth:
-    """Runs MoGe in float32, one image at a time, since it works at the size of each.
-
-    Raises:
-        UserError: the package cannot load the weights.
-    """
+    """Runs MoGe in float32, one image at a time, since it works at the size of each."""
 
     batches = False
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import NO_DEPTH, EstimatorKind, Rejected
+from threedgp.depth.estimator import EstimatorKind
 
 # At strength 1, for depth scaled to [0, 1] between the nearest and the farthest pixel.
 LOG_SCALE_STD, SHIFT_STD = 0.3, 0.3
@@ -30,37 +30,26 @@ FAILURE_SHARE = 0.04
 """Share of pictures whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
 
 
-class SimulatedDepth:
-    """Makes true depth inaccurate.
+def depth_of(picture: RawPicture, config: DepthConfig) -> NDArray[np.float32] | None:
+    """True depth, made inaccurate: every fault and the share of failures are scaled by `depth.strength`.
 
-    The random numbers do not depend on the strength, so maps of several strengths show the same faults, each scaled.
-
-    Args:
-        strength: scales every fault and the share of failures; 0 = the truth exactly, 1 = like a real estimator.
-        seed: with the picture's id it decides all that is random.
+    At 0 it is the truth exactly, at 1 it is like a real estimator. `depth.seed` and the id of the image decide all that
+    is random. The random numbers do not depend on the strength, so maps of several strengths show the same faults, each
+    scaled.
     """
+    truth, strength = picture.depth, config.strength
+    if truth is None:
+        return None
+    low, high = float(truth.min()), float(truth.max())
+    if strength == 0 or not (np.isfinite([low, high]).all() and low < high):
+        return truth
+    digest = hashlib.sha256(f"{config.seed}/{picture.id}".encode()).digest()
+    random = np.random.default_rng(np.frombuffer(digest, np.uint32))
+    depth = _inaccurate(((truth - low) / (high - low)).astype(np.float32), strength, random)
 
-    name = "simulated"
-    looks_at_pixels = False
-
-    def __init__(self, strength: float, seed: int) -> None:
-        self._strength, self._seed = strength, seed
-
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        return [NO_DEPTH if picture.depth is None else self._distort(picture.id, picture.depth) for picture in pictures]
-
-    def _distort(self, name: str, truth: NDArray[np.float32]) -> NDArray[np.float32]:
-        low, high = float(truth.min()), float(truth.max())
-        if self._strength == 0 or not (np.isfinite([low, high]).all() and low < high):
-            return truth
-        digest = hashlib.sha256(f"{self._seed}/{name}".encode()).digest()
-        random = np.random.default_rng(np.frombuffer(digest, np.uint32))
-        unit = ((truth - low) / (high - low)).astype(np.float32)
-        depth = _inaccurate(unit, self._strength, random)
-
-        scale = (high - low) * np.exp(self._strength * LOG_SCALE_STD * random.normal())
-        shift = low + self._strength * SHIFT_STD * random.normal()
-        return depth * np.float32(scale) + np.float32(shift)
+    scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
+    shift = low + strength * SHIFT_STD * random.normal()
+    return depth * np.float32(scale) + np.float32(shift)
 
 
 def _inaccurate(depth: NDArray[np.float32], strength: float, random: np.random.Generator) -> NDArray[np.float32]:
@@ -93,7 +82,7 @@ def _smooth_field(cells: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray
 
 
 ESTIMATOR = EstimatorKind(
-    build=lambda config: SimulatedDepth(config.strength, config.seed),
+    depth_of=depth_of,
     output="true depth of the procedural world, made inaccurate",
     source_depth=("true",),
 )

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from threedgp.features.network import Features
-from threedgp.fetch.weights import PublishedWeights, find_weights
+from threedgp.fetch.weights import find_weights
 
 
 class FidelityNetwork:
-    """A network of torch-fidelity with published weights.
-
-    Args:
-        build: class of the network in torch-fidelity.
-        outputs: names of its outputs: the features, and the logits if there are any.
-        published: the weights; others are refused.
-        key: the setting that may name a copy of them.
-        weights: path or URL of a copy; None = they are downloaded.
-        device: where the network runs.
-        mirror: folder or URL where the weights are looked for first.
-
-    Raises:
-        UserError: the weights are missing, or they are others.
-    """
+    """A network of torch-fidelity with published weights. The arguments are those of `build_extractor`."""
 
     name: str
     feature_dim: int
     input_size: int
+    build: str
+    """Module of torch-fidelity and class of the network in it."""
+    outputs: tuple[str, ...]
+    """Names of its outputs: the features, and the logits if there are any."""
+    key: str
+    """The setting that may name a copy of the weights."""
+    url: str
+    checksum: str
+    """`sha256:...` of the weights; results depend on them, so no other file is accepted."""
+    license: str
 
-    def __init__(
-        self,
-        build: Callable[..., nn.Module],
-        outputs: list[str],
-        published: PublishedWeights,
-        *,
-        key: str,
-        weights: str | None,
-        device: torch.device,
-        mirror: str | None,
-    ) -> None:
+    def __init__(self, network: str, *, weights: str | None, device: torch.device, mirror: str | None, **_) -> None:
         self.device = device
-        self.identity = f"{self.name}-{published.checksum.partition(':')[2][:8]}"
-        file = find_weights(weights or published.url, key=key, checksum=published.checksum, mirror=mirror)
+        self.identity = f"{self.name}-{self.checksum.partition(':')[2][:8]}"
+        file = find_weights(weights or self.url, key=self.key, checksum=self.checksum, mirror=mirror)
+        module, _, kind = self.build.partition(".")
+        build: Any = getattr(importlib.import_module(f"torch_fidelity.{module}"), kind)
         # torch-fidelity unpickles the file, which is safe since its checksum is known.
-        network: Any = build(self.name, outputs, feature_extractor_weights_path=str(file))
-        self._network = network.to(device)
+        self._network = build(self.name, list(self.outputs), feature_extractor_weights_path=str(file)).to(device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:

