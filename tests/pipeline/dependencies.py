@@ -48,6 +48,8 @@ OPTIONAL = (
     "threedgp/depth/preview.py",
 )
 """Code that a stage runs only with an option such as --preview, which writes no output."""
+ONLY_IN = {"threedgp/data/world": ("download", "evaluate")}
+"""Code that only these stages run: the world is rendered once, and its images are read from raw shards."""
 
 
 def covers(dep: Path | str, file: str) -> bool:
@@ -61,7 +63,7 @@ def is_covered(file: str, deps: Iterable[Path | str]) -> bool:
 
 
 def closure(start: str, choice: dict[str, str] | None = None) -> set[str]:
-    """`start` and all files that it uses, transitively, except optional ones.
+    """`start` and all files that it uses, transitively, except optional ones and those of other stages.
 
     Args:
         start: a file, as a path relative to the root.
@@ -69,9 +71,10 @@ def closure(start: str, choice: dict[str, str] | None = None) -> set[str]:
     """
     found: set[str] = set()
     todo = [start]
+    skipped = (*OPTIONAL, *(code for code, stages in ONLY_IN.items() if Path(start).stem not in stages))
     while todo:
         file = todo.pop()
-        if file in found or is_covered(file, OPTIONAL):
+        if file in found or is_covered(file, skipped):
             continue
         found.add(file)
         todo.extend(used_files(file))

@@ -45,6 +45,15 @@ def test_reads_pictures_with_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(few[1].rgb, pictures[5].rgb)
 
 
+def test_raw_images_are_read_without_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a change of the world's code alone re-runs only the stages that render (`ONLY_IN` of dependencies.py)."""
+    world(tmp_path / "raw", count=4)
+    for name in ("draw_scene", "render_picture", "render_background"):
+        monkeypatch.delattr(procedural, name)
+    source = open_source(DatasetConfig(name="toy", source="procedural", resolution=16), tmp_path / "raw")
+    assert len(list(source.read(source.entries()))) == 4
+
+
 def test_workers_and_count_change_no_picture(tmp_path: Path) -> None:
     world(tmp_path / "one", workers=1)
     world(tmp_path / "three", workers=3)
