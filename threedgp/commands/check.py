@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threedgp.commands.dvc_files import REPAIR, damaged_files
 from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.commands.requirements import images_problem, required_weights
 from threedgp.config import batch_problem, load_config
@@ -11,6 +12,8 @@ from threedgp.runtime.errors import UserError
 
 def check(params: ParamsOption = PARAMS) -> None:
     """Validate params.yaml, and that the data and weights it names exist, before anything runs."""
+    for file in damaged_files():
+        raise UserError(f"{file}: {REPAIR}.")
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"

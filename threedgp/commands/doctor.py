@@ -9,13 +9,16 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from threedgp.commands.dvc_files import ASIDE, REPAIR, damaged_files, repair
 from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.commands.requirements import RESULTS_BYTES, Weights, disk_space, images_problem, required_weights
+from threedgp.commands.scratch import SCRATCH, remove_older, scratch_bytes
 from threedgp.config import Config, load_config
 from threedgp.data.source import get_source
 from threedgp.fetch.hub import HUB
@@ -47,8 +50,25 @@ class Finding:
         return "[red]missing[/]" if self.required else "[yellow]optional[/]"
 
 
-def doctor(params: ParamsOption = PARAMS) -> None:
+def doctor(
+    params: ParamsOption = PARAMS,
+    fix: Annotated[
+        bool, typer.Option("--repair", help="Only move files aside that DVC left damaged when it was killed.")
+    ] = False,
+    days: Annotated[
+        float | None,
+        typer.Option("--remove-scratch", metavar="DAYS", min=0, help="Only remove unfinished work older than DAYS."),
+    ] = None,
+) -> None:
     """Show what this machine has and lacks for the settings in params.yaml, and what to do about it."""
+    if fix:
+        moved = ", ".join(map(str, repair()))
+        print(f"{moved}: moved to {ASIDE}; run `dvc repro`." if moved else "No file of DVC is damaged.")
+        return
+    if days is not None:
+        freed = remove_older(days)
+        print(f"{SCRATCH}: removed {_gib(freed)} that no run has touched for {days:g} days.")
+        return
     findings = examine(load_config(params))
     console = Console()
     table = Table.grid(padding=(0, 2))
@@ -65,7 +85,8 @@ def doctor(params: ParamsOption = PARAMS) -> None:
 def examine(config: Config) -> list[Finding]:
     """Findings about everything that the pipeline uses; imports PyTorch."""
     software = [Finding("Python", platform.python_version()), _package("PyTorch", "torch"), _package("DVC", "dvc")]
-    return [*software, *_hardware(config), _images(config), *_weights(config), _disk(config)]
+    damaged = (Finding(str(file), "damaged", REPAIR) for file in damaged_files())
+    return [*software, *damaged, *_hardware(config), _images(config), *_weights(config), _disk(config)]
 
 
 def _package(name: str, package: str, required: bool = True) -> Finding:
@@ -179,6 +200,8 @@ def _disk(config: Config) -> Finding:
     if config.dataset.source == "procedural":
         smaller = "download.count"
     advice = f"about {_gib(space.peak)} are needed; free some space, or lower {smaller} (docs/data.md, Disk)"
+    scratch = scratch_bytes()
+    found += f", {_gib(scratch)} in {SCRATCH}" if scratch >= MIN_SHOWN_BYTES else ""
     return Finding("Disk", found, "" if free >= space.peak else advice)
 
 
