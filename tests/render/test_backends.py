@@ -194,16 +194,16 @@ def test_compiles_for_any_size(engine: str) -> None:
 def test_operators_agree_with_their_fake_implementations(hidden: int) -> None:
     case = FieldCase(hidden=hidden)
     planes, decoder, origins, directions, distances, _ = field_inputs(case, "cpu")
-    scene = (planes, *decoder, origins, directions)
+    scene = [planes, *decoder, origins, directions]
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
     for needs in ((True, True, True), (False, True, False)):
         gradients = [torch.ones(*distances.shape, 4)]
-        arguments = (*scene, [distances], gradients, 0.5, False, "native", *needs)
+        arguments = (scene, [distances], gradients, 0.5, False, "native", *needs)
         torch.library.opcheck(field_operator.field_backward, arguments, test_utils=checks)
     leaves = [x.detach().requires_grad_() for x in scene]
-    arguments = (*leaves, distances, None, None, None, 0.5, False, 0.0, 0.0, "native")
+    arguments = (leaves, distances, None, None, None, 0.5, False, 0.0, 0.0, "native")
     torch.library.opcheck(field_operator.field, arguments, test_utils=checks)
-    arguments = (*leaves, distances, distances, distances, None, 0.5, True, -1.0, 0.0, "native")
+    arguments = (leaves, distances, distances, distances, None, 0.5, True, -1.0, 0.0, "native")
     torch.library.opcheck(field_operator.field, arguments, test_utils=checks)
 
 

@@ -5,7 +5,8 @@ The inputs that metrics can ask for are listed in ``threedgp/evaluation/evaluati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -42,12 +43,17 @@ class Value:
     column: int | None = None
     """Position in ``results/metrics.json`` and the report; None: ``results/evaluation/details.json`` only."""
     published: str | None = None
-    """Name on the published network, where another network appends its own name to `key`."""
+    """Name on the published network, where another network appends its own name to `key`; by default `key` itself if
+    the title names a network. None: the name does not depend on the network."""
     suffix: str = ""
     """Appended to the name, behind that of the network."""
     unit: str = ""
     controls: bool = True
     """Whether the number is also reported for the control sets."""
+
+    def __post_init__(self) -> None:
+        if self.published is None and "{network}" in self.title:
+            object.__setattr__(self, "published", self.key)
 
     def name(self, network: str | None, role: str | None) -> str:
         """Name in the results, for features of `network` in `role` (a key of `PUBLISHED_NETWORKS`)."""
@@ -58,19 +64,29 @@ class Value:
         return f"{self.key}_{network}{self.suffix}"
 
 
-@dataclass(frozen=True)
 class Metric:
     """What is measured, of which sets, from which inputs."""
 
-    values: tuple[Value, ...]
-    needs: tuple[str, ...]
-    function: Callable[..., Any]
-    """Returns one number per value, in order (a single number for a single value); NaN or None where it is undefined.
-    A `Measured` holds files in addition."""
-    controls: tuple[str, ...] = ()
-    """Sets that are measured beside the model."""
-    jointly: bool = False
-    """Call the function once for all sets: inputs of sets are dictionaries by set, and so is the result."""
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *values: Value,
+        needs: Sequence[str] | None = None,
+        controls: Sequence[str] = (),
+        jointly: bool = False,
+    ) -> None:
+        """
+        Args:
+            function: returns one number per value, in order (a single number for a single value); NaN or None where it
+                is undefined. A `Measured` holds files in addition.
+            values: numbers of the metric.
+            needs: inputs of the function; by default the names of its parameters without a default value.
+            controls: sets that are measured beside the model.
+            jointly: call the function once for all sets: inputs of sets are dictionaries by set, and so is the result.
+        """
+        self.function, self.values, self.controls, self.jointly = function, values, controls, jointly
+        parameters = inspect.signature(function).parameters.items()
+        self.needs = needs or [name for name, one in parameters if one.default is one.empty]
 
     @property
     def role(self) -> str | None:

@@ -69,28 +69,25 @@ def measure(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "camera_emd",
-            "Distance between learned and true cameras",
-            "Wasserstein-1 distance as a fraction of the prior's range, mean over camera parameters.",
-            better="lower",
-            column=80,
-        ),
-        *(
-            Value(
-                f"camera_emd_{name}",
-                f"Distance between learned and true {name.replace('_', ' ')}",
-                "Wasserstein-1 distance of one camera parameter.",
-                better="lower",
-                column=170 + place,
-                unit={"fov": "degrees", "look_at_radius": "scene units"}.get(name, "radians"),
-                controls=False,
-            )
-            for place, name in enumerate(PARAMETERS)
-        ),
+    measure,
+    Value(
+        "camera_emd",
+        "Distance between learned and true cameras",
+        "Wasserstein-1 distance as a fraction of the prior's range, mean over camera parameters.",
+        better="lower",
+        column=80,
     ),
-    needs=("cameras", "prior_cameras", "real_cameras", "camera_ranges"),
-    function=measure,
+    *(
+        Value(
+            f"camera_emd_{name}",
+            f"Distance between learned and true {name.replace('_', ' ')}",
+            "Wasserstein-1 distance of one camera parameter.",
+            better="lower",
+            column=170 + place,
+            unit={"fov": "degrees", "look_at_radius": "scene units"}.get(name, "radians"),
+            controls=False,
+        )
+        for place, name in enumerate(PARAMETERS)
+    ),
     jointly=True,
 )

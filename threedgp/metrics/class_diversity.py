@@ -79,16 +79,16 @@ def class_scores(
 
 
 def measure(
-    features: np.ndarray,
+    neighbor_features: np.ndarray,
     labels: np.ndarray,
-    real_features: np.ndarray,
+    real_neighbor_features: np.ndarray,
     real_labels: np.ndarray,
     class_names: Sequence[str],
     seed: int,
     device: torch.device | str,
 ) -> Measured:
     """Means over classes, and a table of all classes, the least diverse first; NaN if no class has enough images."""
-    scores = class_scores(features, labels, real_features, real_labels, seed=seed, device=device)
+    scores = class_scores(neighbor_features, labels, real_neighbor_features, real_labels, seed=seed, device=device)
     if not scores:
         return Measured((np.nan, np.nan), {})
     table = [["class", "pictures", "recall", "diversity"]]
@@ -99,29 +99,21 @@ def measure(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "class_recall",
-            "Recall within a class on {network} features",
-            "Recall inside each class, averaged over classes.",
-            better="higher",
-            column=110,
-            published="class_recall",
-        ),
-        Value(
-            "class_diversity",
-            "Diversity within a class on {network} features",
-            "Mean distance between two generated images of a class over that between two real ones, averaged over "
-            "classes: 0 = all alike, 1 = as diverse as real images.",
-            better="higher",
-            column=111,
-            published="class_diversity",
-        ),
+    measure,
+    Value(
+        "class_recall",
+        "Recall within a class on {network} features",
+        "Recall inside each class, averaged over classes.",
+        better="higher",
+        column=110,
     ),
-    needs=(
-        *("neighbor_features", "labels", "real_neighbor_features", "real_labels"),
-        *("class_names", "seed", "device"),
+    Value(
+        "class_diversity",
+        "Diversity within a class on {network} features",
+        "Mean distance between two generated images of a class over that between two real ones, averaged over "
+        "classes: 0 = all alike, 1 = as diverse as real images.",
+        better="higher",
+        column=111,
     ),
-    function=measure,
     controls=(UNTRAINED, OTHER_HALF),
 )

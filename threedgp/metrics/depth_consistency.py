@@ -52,17 +52,14 @@ def measure(axis_depth: Iterable[np.ndarray], estimated_depth: Iterable[np.ndarr
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "depth_consistency",
-            "Rendered depth against an estimator",
-            "Error between rendered depth along the optical axis and what `depth.estimator` finds in the same image, "
-            "after alignment of scale and shift. Only estimators that look at pixels.",
-            better="lower",
-            column=150,
-        ),
+    measure,
+    Value(
+        "depth_consistency",
+        "Rendered depth against an estimator",
+        "Error between rendered depth along the optical axis and what `depth.estimator` finds in the same image, "
+        "after alignment of scale and shift. Only estimators that look at pixels.",
+        better="lower",
+        column=150,
     ),
-    needs=("axis_depth", "estimated_depth"),
-    function=measure,
     controls=(UNTRAINED,),
 )

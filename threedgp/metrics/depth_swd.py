@@ -6,18 +6,16 @@ from threedgp.metrics._declaration import FLAT, OTHER_HALF, UNTRAINED, Metric, V
 from threedgp.metrics.swd import measure
 
 METRIC = Metric(
-    values=(
-        Value(
-            "depth_swd",
-            "Sliced Wasserstein distance of depth",
-            "Distance between rendered and true depth maps, each set normalized by its own deviation. A model without "
-            "shape scores like the flat plane.",
-            better="lower",
-            column=70,
-        ),
+    measure,
+    Value(
+        "depth_swd",
+        "Sliced Wasserstein distance of depth",
+        "Distance between rendered and true depth maps, each set normalized by its own deviation. A model without "
+        "shape scores like the flat plane.",
+        better="lower",
+        column=70,
     ),
     needs=("depth", "real_depth", "seed", "label"),
-    function=measure,
     controls=(UNTRAINED, OTHER_HALF, FLAT),
     jointly=True,
 )

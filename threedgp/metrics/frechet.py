@@ -34,26 +34,23 @@ def measure(moments: Moments, real_moments: Moments, distilled: bool | None) -> 
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "fd",
-            "Fréchet distance on {network} features",
-            "Distance between Gaussian fits to features of generated images and of all real images.",
-            better="lower",
-            column=10,
-            published="fid",
-        ),
-        Value(
-            "fd",
-            "Whether training distills {network} features",
-            "True if the discriminator learns from the same network, which favors the model.",
-            better=None,
-            published="fid",
-            suffix="_distilled",
-            controls=False,
-        ),
+    measure,
+    Value(
+        "fd",
+        "Fréchet distance on {network} features",
+        "Distance between Gaussian fits to features of generated images and of all real images.",
+        better="lower",
+        column=10,
+        published="fid",
     ),
-    needs=("moments", "real_moments", "distilled"),
-    function=measure,
+    Value(
+        "fd",
+        "Whether training distills {network} features",
+        "True if the discriminator learns from the same network, which favors the model.",
+        better=None,
+        published="fid",
+        suffix="_distilled",
+        controls=False,
+    ),
     controls=(UNTRAINED, OTHER_HALF, BLURRED, BACKGROUND),
 )

@@ -37,24 +37,22 @@ def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int =
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "fd",
-            "Fréchet distance for infinitely many images on {network} features",
-            "The Fréchet distance extrapolated along 1 / N, without the bias of N images.",
-            better="lower",
-            published="fid",
-            suffix="_infinite",
-        ),
-        Value(
-            "fd",
-            "Bias of the Fréchet distance on {network} features",
-            "Excess of the Fréchet distance of N images over its limit.",
-            better=None,
-            published="fid",
-            suffix="_bias",
-        ),
+    extrapolated_distance,
+    Value(
+        "fd",
+        "Fréchet distance for infinitely many images on {network} features",
+        "The Fréchet distance extrapolated along 1 / N, without the bias of N images.",
+        better="lower",
+        published="fid",
+        suffix="_infinite",
+    ),
+    Value(
+        "fd",
+        "Bias of the Fréchet distance on {network} features",
+        "Excess of the Fréchet distance of N images over its limit.",
+        better=None,
+        published="fid",
+        suffix="_bias",
     ),
     needs=("features", "real_moments", "seed"),
-    function=extrapolated_distance,
 )

@@ -26,27 +26,24 @@ def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> tuple[fl
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "class_score",
-            "Class score of {network}",
-            "How certain the network is of the class of each image, and how many classes it finds; real images play "
-            "no part.",
-            better="higher",
-            column=20,
-            published="inception_score",
-        ),
-        Value(
-            "class_score",
-            "Standard deviation of the class score over 10 splits",
-            "How far splits of the images differ.",
-            better=None,
-            published="inception_score",
-            suffix="_std",
-            controls=False,
-        ),
+    inception_score,
+    Value(
+        "class_score",
+        "Class score of {network}",
+        "How certain the network is of the class of each image, and how many classes it finds; real images play "
+        "no part.",
+        better="higher",
+        column=20,
+        published="inception_score",
     ),
-    needs=("logits",),
-    function=inception_score,
+    Value(
+        "class_score",
+        "Standard deviation of the class score over 10 splits",
+        "How far splits of the images differ.",
+        better=None,
+        published="inception_score",
+        suffix="_std",
+        controls=False,
+    ),
     controls=(UNTRAINED,),
 )

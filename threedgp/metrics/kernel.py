@@ -12,49 +12,49 @@ NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 
 
 def kernel_distance(
-    fakes: np.ndarray, reals: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE
+    features: np.ndarray, real_features: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE
 ) -> tuple[float, float]:
     """Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
     Values of sets of different sizes are comparable; between equal distributions the value scatters around 0.
 
     Args:
-        fakes, reals: float32 `[N, D]` and `[M, D]`.
+        features, real_features: float32 `[N, D]` and `[M, D]`.
         subsets: number of random subsets of both sets over which distances are averaged.
         subset_size: images per subset, at most the size of the smaller set.
 
     Returns:
         mean and standard deviation over subsets.
     """
-    size = min(subset_size, len(fakes), len(reals))
+    size = min(subset_size, len(features), len(real_features))
     values = kid_features_to_metric(
-        torch.from_numpy(fakes), torch.from_numpy(reals), kid_subsets=subsets, kid_subset_size=size, verbose=False
+        *(torch.from_numpy(features), torch.from_numpy(real_features)),
+        kid_subsets=subsets,
+        kid_subset_size=size,
+        verbose=False,
     )
     return values[KEY_METRIC_KID_MEAN], values[KEY_METRIC_KID_STD]
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "kd",
-            "Kernel distance on {network} features",
-            "Compares features of generated and real images without the bias that the Fréchet distance has for few "
-            "images: 100 subsets of 1,000, kernel (x·y / D + 1)³.",
-            better="lower",
-            column=90,
-            published="kid",
-        ),
-        Value(
-            "kd",
-            "Standard deviation of the kernel distance over subsets",
-            "How far subsets of the images differ.",
-            better=None,
-            published="kid",
-            suffix="_std",
-            controls=False,
-        ),
+    kernel_distance,
+    Value(
+        "kd",
+        "Kernel distance on {network} features",
+        "Compares features of generated and real images without the bias that the Fréchet distance has for few "
+        "images: 100 subsets of 1,000, kernel (x·y / D + 1)³.",
+        better="lower",
+        column=90,
+        published="kid",
     ),
-    needs=("features", "real_features"),
-    function=kernel_distance,
+    Value(
+        "kd",
+        "Standard deviation of the kernel distance over subsets",
+        "How far subsets of the images differ.",
+        better=None,
+        published="kid",
+        suffix="_std",
+        controls=False,
+    ),
     controls=(UNTRAINED, OTHER_HALF),
 )

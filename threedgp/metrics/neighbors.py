@@ -137,24 +137,20 @@ def measure(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "authenticity",
-            "Authenticity on {network} features",
-            "Fraction of images that are farther from the nearest training image than that one is from its own "
-            "nearest neighbor: copies have 0, real images show what is usual.",
-            better="higher",
-            column=120,
-            published="authenticity",
-        ),
-        Value(
-            "closest_copy",
-            "Closeness of the closest copy",
-            "Smallest ratio of those two distances: 0 for a copy.",
-            better=None,
-        ),
+    measure,
+    Value(
+        "authenticity",
+        "Authenticity on {network} features",
+        "Fraction of images that are farther from the nearest training image than that one is from its own "
+        "nearest neighbor: copies have 0, real images show what is usual.",
+        better="higher",
+        column=120,
     ),
-    needs=("features", "images", "training_features", "training_images", "seed", "device"),
-    function=measure,
+    Value(
+        "closest_copy",
+        "Closeness of the closest copy",
+        "Smallest ratio of those two distances: 0 for a copy.",
+        better=None,
+    ),
     jointly=True,
 )

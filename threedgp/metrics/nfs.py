@@ -35,17 +35,14 @@ def measure(frontal_depth: Iterable[np.ndarray], depth_range: tuple[float, float
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "nfs",
-            "Non-flatness score",
-            "Effective number of the 64 depth levels that a frontal view fills: 1 for a flat plane, at most 64. It "
-            "shows collapsed geometry; noise scores high, too.",
-            better="higher",
-            column=30,
-        ),
+    measure,
+    Value(
+        "nfs",
+        "Non-flatness score",
+        "Effective number of the 64 depth levels that a frontal view fills: 1 for a flat plane, at most 64. It "
+        "shows collapsed geometry; noise scores high, too.",
+        better="higher",
+        column=30,
     ),
-    needs=("frontal_depth", "depth_range"),
-    function=measure,
     controls=(UNTRAINED,),
 )

@@ -11,17 +11,15 @@ MAX_MAPS = 512
 """Normal maps compared per set: they cost three times as much as depth, and these are enough to tell sets apart."""
 
 METRIC = Metric(
-    values=(
-        Value(
-            "normal_swd",
-            "Sliced Wasserstein distance of normals",
-            "Distance between surface normals of rendered and of true depth.",
-            better="lower",
-            column=130,
-        ),
+    partial(measure, max_count=MAX_MAPS),
+    Value(
+        "normal_swd",
+        "Sliced Wasserstein distance of normals",
+        "Distance between surface normals of rendered and of true depth.",
+        better="lower",
+        column=130,
     ),
     needs=("normals", "real_normals", "seed", "label"),
-    function=partial(measure, max_count=MAX_MAPS),
     controls=(UNTRAINED, OTHER_HALF),
     jointly=True,
 )

@@ -38,26 +38,22 @@ def precision_recall(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "precision",
-            "Precision on {network} features",
-            "Fraction of generated images among the real ones: inside the ball of a real image that reaches to its "
-            "third nearest neighbor.",
-            better="higher",
-            column=100,
-            published="precision",
-        ),
-        Value(
-            "recall",
-            "Recall on {network} features",
-            "Fraction of real images among the generated ones.",
-            better="higher",
-            column=101,
-            published="recall",
-        ),
+    precision_recall,
+    Value(
+        "precision",
+        "Precision on {network} features",
+        "Fraction of generated images among the real ones: inside the ball of a real image that reaches to its "
+        "third nearest neighbor.",
+        better="higher",
+        column=100,
+    ),
+    Value(
+        "recall",
+        "Recall on {network} features",
+        "Fraction of real images among the generated ones.",
+        better="higher",
+        column=101,
     ),
     needs=("neighbor_features", "real_neighbor_features", "device"),
-    function=precision_recall,
     controls=(UNTRAINED, OTHER_HALF),
 )

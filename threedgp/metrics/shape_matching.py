@@ -54,25 +54,22 @@ def measure(depth: Mapping[str, Batches], real_depth: Batches) -> dict[str, tupl
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "shape_distance",
-            "Distance from true shapes to generated ones",
-            "From each true depth map to the nearest generated one, in any scale and shift: 0 = exact, 1 = no better "
-            "than flat planes.",
-            better="lower",
-            column=140,
-        ),
-        Value(
-            "shape_coverage",
-            "Coverage of true shapes",
-            "Fraction of true depth maps that are the nearest one of some generated map.",
-            better="higher",
-            column=141,
-        ),
+    measure,
+    Value(
+        "shape_distance",
+        "Distance from true shapes to generated ones",
+        "From each true depth map to the nearest generated one, in any scale and shift: 0 = exact, 1 = no better "
+        "than flat planes.",
+        better="lower",
+        column=140,
     ),
-    needs=("depth", "real_depth"),
-    function=measure,
+    Value(
+        "shape_coverage",
+        "Coverage of true shapes",
+        "Fraction of true depth maps that are the nearest one of some generated map.",
+        better="higher",
+        column=141,
+    ),
     controls=(UNTRAINED, OTHER_HALF),
     jointly=True,
 )

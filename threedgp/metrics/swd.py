@@ -138,18 +138,16 @@ def measure(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "swd",
-            "Sliced Wasserstein distance of images",
-            "Compares texture and structure with real images at every scale, without a network. A perfect model "
-            "scores like the other half of the real set; one that draws no objects scores like the backgrounds.",
-            better="lower",
-            column=60,
-        ),
+    measure,
+    Value(
+        "swd",
+        "Sliced Wasserstein distance of images",
+        "Compares texture and structure with real images at every scale, without a network. A perfect model "
+        "scores like the other half of the real set; one that draws no objects scores like the backgrounds.",
+        better="lower",
+        column=60,
     ),
     needs=("images", "real_images", "seed", "label"),
-    function=measure,
     controls=(UNTRAINED, OTHER_HALF, BLURRED, BACKGROUND),
     jointly=True,
 )

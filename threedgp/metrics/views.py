@@ -107,31 +107,28 @@ def measure(view_pairs: Iterable[tuple[Tensor, ...]], depth_range: tuple[float, 
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "view_color_error",
-            "Color difference of two views",
-            "Two views of a scene, 0.2 radians apart, one reprojected into the other through rendered depth; occluded "
-            "points are left out. A flat scene agrees with itself: read it beside the depth metrics.",
-            better="lower",
-            column=160,
-            unit="levels of 255",
-        ),
-        Value(
-            "view_depth_error",
-            "Depth difference of two views",
-            "The same for depth, as a fraction of the length of rays.",
-            better="lower",
-            column=161,
-        ),
-        Value(
-            "view_judged",
-            "Pixels that both views see",
-            "Fraction of pixels on which two views are compared.",
-            better=None,
-        ),
+    measure,
+    Value(
+        "view_color_error",
+        "Color difference of two views",
+        "Two views of a scene, 0.2 radians apart, one reprojected into the other through rendered depth; occluded "
+        "points are left out. A flat scene agrees with itself: read it beside the depth metrics.",
+        better="lower",
+        column=160,
+        unit="levels of 255",
     ),
-    needs=("view_pairs", "depth_range"),
-    function=measure,
+    Value(
+        "view_depth_error",
+        "Depth difference of two views",
+        "The same for depth, as a fraction of the length of rays.",
+        better="lower",
+        column=161,
+    ),
+    Value(
+        "view_judged",
+        "Pixels that both views see",
+        "Fraction of pixels on which two views are compared.",
+        better=None,
+    ),
     controls=(UNTRAINED,),
 )

@@ -54,12 +54,6 @@ def expect_interval(near: float, far: float) -> None:
         raise ValueError(f"near, far: expected numbers with near < far, got {near} and {far}")
 
 
-def expect_half_width(half_width: float) -> None:
-    """Raise ValueError unless `half_width` is positive and finite."""
-    if not 0 < half_width < math.inf:
-        raise ValueError(f"half_width: expected a positive number, got {half_width}")
-
-
 def check_planes(planes: Tensor) -> None:
     """Raise ValueError unless `planes` are tri-planes with at least one texel and one channel."""
     expect_shape("planes", planes, ("B", 3, "H", "W", "C"))
@@ -91,9 +85,11 @@ def check_field(
     check_decoder(decoder, channels)
     if planes.device != distances.device:
         raise ValueError(f"planes: expected on {distances.device} like {like_name}, got {planes.device}")
-    for name, tensor in (("origins", origins), ("directions", directions), *decoder._asdict().items()):
-        expect_like(name if name in ("origins", "directions") else f"decoder.{name}", tensor, distances, like_name)
-    expect_half_width(half_width)
+    layers = {f"decoder.{name}": layer for name, layer in decoder._asdict().items()}
+    for name, tensor in {"origins": origins, "directions": directions, **layers}.items():
+        expect_like(name, tensor, distances, like_name)
+    if not 0 < half_width < math.inf:
+        raise ValueError(f"half_width: expected a positive number, got {half_width}")
 
 
 def check_decoder(decoder: Decoder, channels: int) -> None:
@@ -113,18 +109,6 @@ def check_noise(name: str, noise: Tensor | None, distances: Tensor, like_name: s
     if noise is not None:
         expect_shape(name, noise, tuple(distances.shape))
         expect_like(name, noise, distances, like_name)
-
-
-def check_fine_pass(u_coarse: Tensor, u: Tensor, noise: Tensor | None) -> None:
-    """Raise ValueError unless the random numbers of the fine pass match those of the coarse pass, `[B, R, S_c]`."""
-    expect_shape("randomness.fine", u, (*u_coarse.shape[:2], "S_f"))
-    expect_like("randomness.fine", u, u_coarse, "randomness.coarse")
-    check_noise("randomness.fine_noise", noise, u, "randomness.fine")
-    if u.shape[-1] and u_coarse.shape[-1] < 2:
-        raise ValueError(
-            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(u_coarse.shape)}; "
-            "to render the coarse pass alone, set randomness.fine to shape [B, R, 0]"
-        )
 
 
 def check_sets(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from operator import index
@@ -59,20 +58,28 @@ def _triton_unavailable_reason(device_type: str) -> str | None:
 
 
 @torch.compiler.assume_constant_result
-def _native_unavailable_reason(operator: str, *sizes: int) -> str | None:
-    return engine("native", operator).unavailable_reason(*sizes)
+def _native_unavailable_reason(*field_sizes: int) -> str | None:
+    # The field's second pass draws its samples with the code for compositing.
+    reason = engine("native", "field").unavailable_reason(*field_sizes) if field_sizes else None
+    return reason or engine("native", "compositing").unavailable_reason()
 
 
-def _select(backend: str, device: torch.device, reasons: dict[str, Callable[[], str | None]]) -> str:
-    """The backend to use. `reasons` say why the tensors cannot be given to `native` and `triton`."""
+def _select(
+    backend: str, device: torch.device, unsupported: dict[str, str | None], field_sizes: tuple[int, ...] = ()
+) -> str:
+    """The backend to use. `unsupported` says why `native` and `triton` do not take tensors such as these."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {list(get_args(Backend))}, got '{backend}'")
-    if backend == "auto":
-        fastest = {"cuda": "triton", "cpu": "native"}.get(device.type)
-        return fastest if fastest and reasons[fastest]() is None else "torch"
-    if backend != "torch" and (reason := reasons[backend]()):
+    name = {"cuda": "triton", "cpu": "native"}.get(device.type, "torch") if backend == "auto" else backend
+    reason = None
+    if name == "native":
+        reason = None if device.type == "cpu" else f"it needs tensors on a CPU, got {device}"
+        reason = reason or unsupported[name] or _native_unavailable_reason(*field_sizes)
+    elif name == "triton":
+        reason = _triton_unavailable_reason(device.type) or unsupported[name]
+    if reason and backend != "auto":
         raise ValueError(f"backend: '{backend}' is not available: {reason}")
-    return backend
+    return "torch" if reason else name
 
 
 def field_backend(backend: Backend, planes: Tensor, decoder: Decoder, distances: Tensor) -> str:
@@ -83,32 +90,14 @@ def field_backend(backend: Backend, planes: Tensor, decoder: Decoder, distances:
     """
     # Plain integers under `torch.compile` with dynamic shapes too: kernels are compiled for these sizes.
     channels, hidden = index(planes.shape[-1]), index(decoder.bias_1.shape[0])
-
-    def unsupported_dtype() -> str | None:
-        if planes.dtype in PLANE_DTYPES and distances.dtype is torch.float32:
-            return None
-        return f"it takes planes of 16 or 32 bits and float32 distances, got {planes.dtype} and {distances.dtype}"
-
-    def native() -> str | None:
-        if planes.device.type != "cpu":
-            return f"it needs tensors on a CPU, got {planes.device}"
-        # The field's second pass draws its samples with the code for compositing.
-        return (
-            unsupported_dtype()
-            or _native_unavailable_reason("field", channels, hidden)
-            or _native_unavailable_reason("compositing")
-        )
-
-    def triton() -> str | None:
-        if reason := _triton_unavailable_reason(planes.device.type):
-            return reason
-        if channels not in TRITON_CHANNELS:
-            return f"it takes planes of {list(TRITON_CHANNELS)} channels, got {channels}"
-        if not MIN_TRITON_HIDDEN <= hidden <= MAX_TRITON_HIDDEN:
-            return f"it takes decoders of {MIN_TRITON_HIDDEN} to {MAX_TRITON_HIDDEN} hidden units, got {hidden}"
-        return unsupported_dtype()
-
-    return _select(backend, planes.device, {"native": native, "triton": triton})
+    native = triton = None
+    if planes.dtype not in PLANE_DTYPES or distances.dtype is not torch.float32:
+        native = f"it takes planes of 16 or 32 bits and float32 distances, got {planes.dtype} and {distances.dtype}"
+    if channels not in TRITON_CHANNELS:
+        triton = f"it takes planes of {list(TRITON_CHANNELS)} channels, got {channels}"
+    elif not MIN_TRITON_HIDDEN <= hidden <= MAX_TRITON_HIDDEN:
+        triton = f"it takes decoders of {MIN_TRITON_HIDDEN} to {MAX_TRITON_HIDDEN} hidden units, got {hidden}"
+    return _select(backend, planes.device, {"native": native, "triton": triton or native}, (channels, hidden))
 
 
 def compositing_backend(backend: Backend, samples: Tensor) -> str:
@@ -117,16 +106,5 @@ def compositing_backend(backend: Backend, samples: Tensor) -> str:
     Raises:
         ValueError: saying why the requested backend is not available.
     """
-
-    def unsupported_dtype() -> str | None:
-        return None if samples.dtype is torch.float32 else f"it takes float32 samples, got {samples.dtype}"
-
-    def native() -> str | None:
-        if samples.device.type != "cpu":
-            return f"it needs tensors on a CPU, got {samples.device}"
-        return unsupported_dtype() or _native_unavailable_reason("compositing")
-
-    def triton() -> str | None:
-        return _triton_unavailable_reason(samples.device.type) or unsupported_dtype()
-
-    return _select(backend, samples.device, {"native": native, "triton": triton})
+    unsupported = None if samples.dtype is torch.float32 else f"it takes float32 samples, got {samples.dtype}"
+    return _select(backend, samples.device, {"native": unsupported, "triton": unsupported})

@@ -31,7 +31,7 @@ class Composite(NamedTuple):
 
 
 class CompositeSettings(NamedTuple):
-    """How samples are composited; see `composite`."""
+    """How samples are composited; see `composite`. Two numbers, then switches."""
 
     last_interval: float
     density_bias: float
@@ -90,7 +90,7 @@ def composite(
     if name == "torch":
         return composite_reference(samples, distances, settings)
     sets = ([d.detach().contiguous() for d in distances], [s.contiguous() for s in samples])
-    return Composite(*composite_sets(*sets, *settings, name))
+    return Composite(*composite_sets(*sets, settings[:2], settings[2:], name))
 
 
 def composite_reference(
@@ -137,46 +137,34 @@ def _midpoints(values: Tensor, dim: int) -> Tensor:
 def composite_sets(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
-    last_interval: float,
-    density_bias: float,
-    midpoint: bool,
-    last_back: bool,
-    sigmoid_color: bool,
-    white_background: bool,
+    numbers: Sequence[float],
+    switches: Sequence[bool],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """rgb, depth, weights and transmittance of one or two sets of samples."""
-    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
+    """rgb, depth, weights and transmittance of one or two sets of samples; settings are `numbers` and `switches`."""
+    settings = CompositeSettings(*numbers, *switches)
     return engine(backend, "compositing").composite_forward(list(distances), list(samples), settings)
 
 
 @composite_sets.register_fake
-def _(distances, samples, last_interval, density_bias, midpoint, *_):
+def _(distances, samples, numbers, switches, *_):
     shape, new = distances[0].shape[:-1], distances[0].new_empty
     total = sum(d.shape[-1] for d in distances)
-    return new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
+    return new((*shape, 3)), new(shape), new((*shape, total - switches[0])), new(shape)
 
 
 @torch.library.custom_op("threedgp::composite_sets_backward", mutates_args=())
 def composite_sets_backward(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
-    grad_rgb: Tensor | None,
-    grad_depth: Tensor | None,
-    grad_weights: Tensor | None,
-    grad_transmittance: Tensor | None,
-    last_interval: float,
-    density_bias: float,
-    midpoint: bool,
-    last_back: bool,
-    sigmoid_color: bool,
-    white_background: bool,
+    gradients: Sequence[Tensor | None],
+    numbers: Sequence[float],
+    switches: Sequence[bool],
     backend: str,
 ) -> list[Tensor]:
-    """Gradients of the sets of samples."""
-    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
-    gradients = (grad_rgb, grad_depth, grad_weights, grad_transmittance)
-    return engine(backend, "compositing").composite_backward(list(distances), list(samples), gradients, settings)
+    """Gradients of the sets of samples, given those of the results of `composite_sets` (None = zero)."""
+    settings = CompositeSettings(*numbers, *switches)
+    return engine(backend, "compositing").composite_backward(list(distances), list(samples), list(gradients), settings)
 
 
 @composite_sets_backward.register_fake
@@ -205,8 +193,8 @@ def _backward(
     distances, samples = list(ctx.saved_tensors[:sets]), list(ctx.saved_tensors[sets:])
     grads: list[Tensor] | list[None] = [None] * sets
     if any(g is not None for g in gradients):
-        grads = composite_sets_backward(distances, samples, *gradients, *ctx.settings)
-    return [None] * sets, grads, *(None,) * 7
+        grads = composite_sets_backward(distances, samples, gradients, *ctx.settings)
+    return [None] * sets, grads, None, None, None
 
 
 composite_sets.register_autograd(_backward, setup_context=_save)

@@ -115,10 +115,10 @@ def field_passes(
     With `max_optical_depth` > 0, `native` and `triton` leave out samples of the first pass behind that depth.
     """
     if backend != "torch":
-        rays = (x.contiguous() for x in (*scene.decoder, scene.origins, scene.directions, distances))
-        numbers = (None if x is None else x.contiguous() for x in (noise, u, fine_noise))
+        tensors = [scene.planes, *(x.contiguous() for x in (*scene.decoder, scene.origins, scene.directions))]
+        numbers = (None if x is None else x.contiguous() for x in (distances, noise, u, fine_noise))
         settings = (scene.half_width, scene.contraction, density_bias, max_optical_depth, backend)
-        samples, fine, fine_samples = field(scene.planes, *rays, *numbers, *settings)
+        samples, fine, fine_samples = field(tensors, *numbers, *settings)
         return (samples, None, None) if u is None else (samples, fine, fine_samples)
     with no_autocast(distances.device):
         samples = field_reference(scene, distances, noise)
@@ -186,15 +186,15 @@ class FieldGradients(NamedTuple):
     directions: Tensor | None
 
 
+def _scene(tensors: Sequence[Tensor], half_width: float, contraction: bool) -> Scene:
+    """The scene of the tensors that an operator takes: planes, the decoder's four, origins, directions."""
+    planes, *decoder, origins, directions = tensors
+    return Scene(planes, Decoder(*decoder), origins, directions, half_width, contraction)
+
+
 @torch.library.custom_op("threedgp::field", mutates_args=())
 def field(
-    planes: Tensor,
-    weight_1: Tensor,
-    bias_1: Tensor,
-    weight_2: Tensor,
-    bias_2: Tensor,
-    origins: Tensor,
-    directions: Tensor,
+    tensors: Sequence[Tensor],
     distances: Tensor,
     noise: Tensor | None,
     u: Tensor | None,
@@ -211,7 +211,7 @@ def field(
     published size that gradient is far larger than all samples together.
     """
     code = engine(backend, "field")
-    scene = Scene(planes, Decoder(weight_1, bias_1, weight_2, bias_2), origins, directions, half_width, contraction)
+    scene = _scene(tensors, half_width, contraction)
     samples = code.field_forward(scene, distances, noise, max_optical_depth, density_bias)
     if u is None:
         return samples, distances.new_empty(0), distances.new_empty(0)
@@ -220,7 +220,7 @@ def field(
 
 
 @field.register_fake
-def _(planes, w1, b1, w2, b2, origins, directions, distances, noise, u, *_):
+def _(tensors, distances, noise, u, *_):
     new = distances.new_empty
     if u is None:
         return new((*distances.shape, 4)), new(0), new(0)
@@ -229,13 +229,7 @@ def _(planes, w1, b1, w2, b2, origins, directions, distances, noise, u, *_):
 
 @torch.library.custom_op("threedgp::field_backward", mutates_args=())
 def field_backward(
-    planes: Tensor,
-    weight_1: Tensor,
-    bias_1: Tensor,
-    weight_2: Tensor,
-    bias_2: Tensor,
-    origins: Tensor,
-    directions: Tensor,
+    tensors: Sequence[Tensor],
     distances: Sequence[Tensor],
     gradients: Sequence[Tensor],
     half_width: float,
@@ -244,23 +238,23 @@ def field_backward(
     for_planes: bool,
     for_decoder: bool,
     for_rays: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> list[Tensor]:
     """Gradients of planes (float32), decoder, origins and directions; empty where not needed."""
-    scene = Scene(planes, Decoder(weight_1, bias_1, weight_2, bias_2), origins, directions, half_width, contraction)
     needs = Needs(for_planes, for_decoder, for_rays)
+    scene = _scene(tensors, half_width, contraction)
     grads = engine(backend, "field").field_backward(scene, list(distances), list(gradients), needs)
     flat = (grads.planes, *(grads.decoder or (None,) * 4), grads.origins, grads.directions)
-    return tuple(planes.new_empty(0) if g is None else g for g in flat)
+    return [tensors[0].new_empty(0) if g is None else g for g in flat]
 
 
 @field_backward.register_fake
-def _(planes, w1, b1, w2, b2, origins, directions, distances, gradients, half_width, contraction, backend, *needs):
-    for_planes, for_decoder, for_rays = needs
-    return (
+def _(tensors, distances, gradients, half_width, contraction, backend, for_planes, for_decoder, for_rays):
+    planes, *others = tensors
+    needed = (*(for_decoder,) * 4, *(for_rays,) * 2)
+    return [
         zeros_like_planes(planes, torch.float32) if for_planes else planes.new_empty(0),
-        *(torch.empty_like(x) if for_decoder else planes.new_empty(0) for x in (w1, b1, w2, b2)),
-        *(torch.empty_like(x) if for_rays else planes.new_empty(0) for x in (origins, directions)),
-    )
+        *(torch.empty_like(x) if need else planes.new_empty(0) for x, need in zip(others, needed, strict=True)),
+    ]
 
 
 def _refuse(ctx: object, *_: Tensor) -> None:
@@ -271,25 +265,25 @@ field_backward.register_autograd(_refuse)
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    tensors, distances, _, u, _, half_width, contraction, _, _, backend = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:8], *([] if inputs[9] is None else [output[1]]))
-    ctx.settings = (inputs[11], inputs[12], inputs[15])  # half_width, contraction, backend
+    ctx.save_for_backward(*tensors, distances, *([] if u is None else [output[1]]))
+    ctx.settings = (half_width, contraction, backend)
 
 
 def _backward(
     ctx: torch.autograd.function.FunctionCtx, grad: Tensor | None, _: Tensor | None, grad_fine: Tensor | None
-) -> tuple[Tensor | None, ...]:
+) -> tuple[list[Tensor | None] | None, ...]:
     tensors, distances = ctx.saved_tensors[:7], ctx.saved_tensors[7:]
     used = [(t, g.contiguous()) for t, g in zip(distances, (grad, grad_fine), strict=False) if g is not None]
-    needed = ctx.needs_input_grad
-    needs = Needs(needed[0], any(needed[1:5]), any(needed[5:7]))
+    needed = ctx.needs_input_grad[0]
+    needs = Needs(needed[0], any(needed[1:5]), any(needed[5:]))
     if not used or not any(needs):
-        return (None,) * 16
-    grads = field_backward(*tensors, [t for t, _ in used], [g for _, g in used], *ctx.settings, *needs)
+        return [None] * 7, *(None,) * 9
+    grads = field_backward(list(tensors), [t for t, _ in used], [g for _, g in used], *ctx.settings, *needs)
     of_inputs = (needs.planes, *(needs.decoder,) * 4, *(needs.rays,) * 2)
-    grads = [g.to(x.dtype) if need else None for g, x, need in zip(grads, tensors, of_inputs, strict=True)]
-    return *grads, *(None,) * 9
+    return [g.to(x.dtype) if n else None for g, x, n in zip(grads, tensors, of_inputs, strict=True)], *(None,) * 9
 
 
 field.register_autograd(_backward, setup_context=_save)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from threedgp.render.arguments import (
     check_field,
-    check_fine_pass,
     check_noise,
     check_planes,
     expect_floating,
     expect_interval,
+    expect_like,
     expect_shape,
 )
 from threedgp.render.backends import Backend, field_backend
@@ -124,26 +124,6 @@ def sample_rays(
     return (distances, fine), (samples, fine_samples)
 
 
-def _check(
-    planes: Tensor,
-    decoder: Decoder,
-    origins: Tensor,
-    directions: Tensor,
-    randomness: RayRandomness,
-    settings: RaySettings,
-) -> None:
-    """Raise ValueError for the first argument of `render_rays` that is not consistent with the others."""
-    check_planes(planes)
-    coarse, fine, coarse_noise, fine_noise = randomness
-    expect_shape("randomness.coarse", coarse, (planes.shape[0], "R", "S_c"))
-    check_field(planes, decoder, origins, directions, coarse, settings.half_width, like_name="randomness.coarse")
-    check_noise("randomness.coarse_noise", coarse_noise, coarse, "randomness.coarse")
-    check_fine_pass(coarse, fine, fine_noise)
-    expect_interval(settings.near, settings.far)
-    if not 0 <= settings.cut_quantile <= 1:
-        raise ValueError(f"cut_quantile: expected a number from 0 to 1, got {settings.cut_quantile}")
-
-
 def render_rays(
     planes: Tensor,
     decoder: Decoder,
@@ -177,7 +157,22 @@ def render_rays(
     Raises:
         ValueError: naming the argument whose shape, dtype, device or value is wrong.
     """
-    _check(planes, decoder, origins, directions, randomness, settings)
+    check_planes(planes)
+    coarse, fine, coarse_noise, fine_noise = randomness
+    expect_shape("randomness.coarse", coarse, (planes.shape[0], "R", "S_c"))
+    check_field(planes, decoder, origins, directions, coarse, settings.half_width, like_name="randomness.coarse")
+    check_noise("randomness.coarse_noise", coarse_noise, coarse, "randomness.coarse")
+    expect_shape("randomness.fine", fine, (*coarse.shape[:2], "S_f"))
+    expect_like("randomness.fine", fine, coarse, "randomness.coarse")
+    check_noise("randomness.fine_noise", fine_noise, fine, "randomness.fine")
+    if fine.shape[-1] and coarse.shape[-1] < 2:
+        raise ValueError(
+            f"randomness.coarse: expected [B, R, S_c] with at least 2 samples, got {list(coarse.shape)}; "
+            "to render the coarse pass alone, set randomness.fine to shape [B, R, 0]"
+        )
+    expect_interval(settings.near, settings.far)
+    if not 0 <= settings.cut_quantile <= 1:
+        raise ValueError(f"cut_quantile: expected a number from 0 to 1, got {settings.cut_quantile}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected at least 1 ray, or None, got {chunk}")
     if (

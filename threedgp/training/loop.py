@@ -98,15 +98,18 @@ def train(
     """
     run = RunState()
     checkpoints = _Checkpoints(trainer, run, folder)
-    loop = _Loop(trainer, run, checkpoints, open_loader, should_stop, show, measure)
     checkpoints.restore()
     while True:
-        loop.log = _replayed_log(trainer, run, open_log)
+        log = _replayed_log(trainer, run, open_log)
         try:
-            loop.run_to_end()
-            return _published(trainer, run)
+            _Loop(trainer, run, checkpoints, log, should_stop, show, measure).run_to_end(open_loader)
+            break
         except Diverged as problem:
             checkpoints.roll_back(problem)
+    if trainer.config.train.publish == "last" or run.best_images < 0:
+        return Outcome(run.history, trainer.images)
+    trainer.average.load_state_dict(run.best_weights)
+    return Outcome(run.history, run.best_images)
 
 
 @dataclass
@@ -149,10 +152,11 @@ class _Checkpoints:
 
     def __init__(self, trainer: Trainer, run: RunState, folder: Path) -> None:
         self.trainer, self.run, self.folder, self.group = trainer, run, folder, trainer.group
-        self.newest = -1
-        """Images shown at the newest saved state."""
-        self.newest_pending = False
-        """Whether that state is `pending`."""
+        self.newest: tuple[int, bool] | None = None
+        """`_position` at the newest saved state."""
+
+    def _position(self) -> tuple[int, bool]:
+        return self.trainer.images, self.run.pending is not None
 
     def save(self) -> None:
         """Save, unless nothing has changed since the newest state.
@@ -160,19 +164,18 @@ class _Checkpoints:
         Raises:
             Diverged: a mean is not finite; nothing was saved.
         """
-        if (self.newest, self.newest_pending) == (self.trainer.images, self.run.pending is not None):
-            return
-        check(self.run.means.gather(self.group), [], 0)
-        self.run.retries = 0
-        self._write()
+        if self.newest != self._position():
+            check(self.run.means.gather(self.group), [], 0)
+            self.run.retries = 0
+            self._write()
 
     def _write(self) -> None:
-        self.newest, self.newest_pending = self.trainer.images, self.run.pending is not None
+        self.newest = self._position()
         if self.group.is_main:
-            settings = self.trainer.config.train
+            settings, images = self.trainer.config.train, self.trainer.images
             state = {"trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
             archive, keep = round(settings.archive_kimg * 1000), settings.keep_states
-            save_state(self.folder, self.newest, state, keep=keep, archive=archive, good=self.run.last_good)
+            save_state(self.folder, images, state, keep=keep, archive=archive, good=self.run.last_good)
 
     def restore(self) -> None:
         """Restore the newest state that the first process can read; without one, write the first.
@@ -195,7 +198,7 @@ class _Checkpoints:
         state = found[1] if found else load_state(self.folder, newest, memory)
         self.trainer.load_state_dict(state["trainer"])
         self.run.load_state_dict(state["run"], self.trainer.device)
-        self.newest, self.newest_pending = newest, self.run.pending is not None
+        self.newest = self._position()
 
     def roll_back(self, problem: Diverged) -> None:
         """Restore an earlier state, to continue with other random numbers.
@@ -203,34 +206,31 @@ class _Checkpoints:
         Raises:
             UserError: there were too many rollbacks.
         """
-        limit = self.trainer.config.train.max_rollbacks
-        rollbacks, stream = self.run.rollbacks + 1, self.trainer.stream + 1
-        message = f"train: {problem} after {self.trainer.images / 1000:g} thousand images"
+        trainer, run, limit = self.trainer, self.run, self.trainer.config.train.max_rollbacks
+        rollbacks, stream = run.rollbacks + 1, trainer.stream + 1
+        message = f"train: {problem} after {trainer.images / 1000:g} thousand images"
         if rollbacks > limit:
             raise UserError(
-                f"{message}, and the run was rolled back {self.run.rollbacks} times before (train.max_rollbacks). "
+                f"{message}, and the run was rolled back {run.rollbacks} times before (train.max_rollbacks). "
                 "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
             )
         if self.group.is_main:
-            for state in self._bad_states(problem):
+            states = saved_states(self.folder)
+            # The newest state, if the run has diverged from it twice: the cause may be older.
+            bad = states[-1:] if run.retries and len(states) > 1 else []
+            if problem.measured and run.last_good in states:  # the losses did not show the divergence
+                bad = [state for state in states if state > run.last_good]
+            for state in bad:
                 drop_state(self.folder, state)
         self.restore()
-        self.trainer.stream, self.run.rollbacks, self.run.retries = stream, rollbacks, self.run.retries + 1
+        trainer.stream, run.rollbacks, run.retries = stream, rollbacks, run.retries + 1
         self.group.any(False)  # all processes must have read the state before it is overwritten
         self._write()
         if self.group.is_main:
             say(
-                f"{message}: back to {self.newest / 1000:g} thousand images with other random numbers "
+                f"{message}: back to {trainer.images / 1000:g} thousand images with other random numbers "
                 f"(rollback {rollbacks} of at most {limit})"
             )
-
-    def _bad_states(self, problem: Diverged) -> list[int]:
-        """Saved states to discard before a rollback."""
-        states = saved_states(self.folder)
-        if problem.measured and self.run.last_good in states:  # the losses did not show the divergence
-            return [state for state in states if state > self.run.last_good]
-        # The newest state, if the run has diverged from it twice: the cause may be older.
-        return [self.newest] if self.run.retries and len(states) > 1 else []
 
 
 @dataclass
@@ -240,18 +240,17 @@ class _Loop:
     trainer: Trainer
     run: RunState
     checkpoints: _Checkpoints
-    open_loader: Callable[[int], ShardLoader]
+    log: Logger
     should_stop: Callable[[], bool]
     show: Callable[[Trainer], None]
     measure: Measure | None
-    log: Logger = no_log
 
     def __post_init__(self) -> None:
         self.group, self.settings = self.trainer.group, self.trainer.config.train
         batch_size = self.settings.batch_size
         self.total = math.ceil(self.settings.kimg * 1000 / batch_size) * batch_size
 
-    def run_to_end(self) -> None:
+    def run_to_end(self, open_loader: Callable[[int], ShardLoader]) -> None:
         """Train from the current state to the end.
 
         Raises:
@@ -261,7 +260,7 @@ class _Loop:
         trainer, run = self.trainer, self.run
         seconds, first_image = 0.0, trainer.images
         with (
-            closing(self.open_loader(trainer.images)) as loader,
+            closing(open_loader(trainer.images)) as loader,
             progress("train", self.total, done=trainer.images, visible=self.group.is_main) as bar,
         ):
             batches = iter(loader)
@@ -279,24 +278,25 @@ class _Loop:
 
     def _follow_up(self, images_per_second: float, bar: Progress) -> bool:
         """Do everything that is scheduled after a step; returns whether a line of the curves was written."""
-        settings, at_end = self.settings, self.trainer.images >= self.total
-        measures = self.measure and settings.metric_kimg and (at_end or self._passes(settings.metric_kimg))
-        ticks = at_end or self._passes(settings.tick_kimg)
+        settings = self.settings
+        measures = self.measure and settings.metric_kimg and self._is_due(settings.metric_kimg)
+        ticks = self._is_due(settings.tick_kimg)
         if measures:
             self._measure(self.measure)
-        if self.group.is_main and settings.pictures_kimg and (at_end or self._passes(settings.pictures_kimg)):
+        if self.group.is_main and settings.pictures_kimg and self._is_due(settings.pictures_kimg):
             self.show(self.trainer)
         if ticks:
             self._tick(bar, images_per_second)
         self.run.pending = None
-        if at_end or measures or self._passes(settings.save_kimg):
+        if measures or self._is_due(settings.save_kimg):
             self.checkpoints.save()
         return ticks
 
-    def _passes(self, kimg: float) -> bool:
-        """Whether the last step passed a multiple of `kimg` thousand images; 0 = never."""
+    def _is_due(self, kimg: float) -> bool:
+        """Whether the run is at its end, or the last step passed a multiple of `kimg` thousand images (0 = never)."""
         every, images = round(kimg * 1000), self.trainer.images
-        return every > 0 and images // every > (images - self.settings.batch_size) // every
+        passed = every > 0 and images // every > (images - self.settings.batch_size) // every
+        return passed or images >= self.total
 
     def _stop_if_asked(self) -> None:
         """Save and raise `Stopped` if any process was asked to stop."""
@@ -311,16 +311,7 @@ class _Loop:
             Diverged: it is far worse than the best.
             Stopped: the run was asked to stop meanwhile; the state is saved, the measurement pending.
         """
-
-        def stop_if_asked() -> None:
-            if self.group.any(self.should_stop()):
-                raise Stopped
-
-        try:
-            found = measure(self.trainer, stop_if_asked)
-        except Stopped:
-            self.checkpoints.save()
-            raise
+        found = measure(self.trainer, self._stop_if_asked)
         run, images = self.run, self.trainer.images
         check_distance(found.distance, run.best_distance, self.settings.metric_explosion_factor)
         if found.distance < run.best_distance:
@@ -356,14 +347,6 @@ def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger
     if run.history:  # a log shows the newest histograms only; writing thousands of older ones takes minutes
         log(run.history[-1], trainer.camera_histograms.lines[-1])
     return log
-
-
-def _published(trainer: Trainer, run: RunState) -> Outcome:
-    """The result of a finished run; gives the averaged generator the weights to publish."""
-    if trainer.config.train.publish == "last" or run.best_images < 0:
-        return Outcome(run.history, trainer.images)
-    trainer.average.load_state_dict(run.best_weights)
-    return Outcome(run.history, run.best_images)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -9,6 +9,17 @@
 #include "threads.h"
 #include "vectors.h"
 
+struct Sets {
+  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
+  int64_t counts[2];
+  float last, bias;
+  int32_t midpoint, last_back, sigmoid, white;
+};
+
+struct Gradients {
+  const float *rgb, *depth, *weights, *transmittance;  // null = zero
+};
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -27,7 +38,9 @@ typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Bits __attribute__((vector_size(LANES * 4)));
 typedef int64_t Keys __attribute__((vector_size(LANES * 4)));  // for half of the lanes
 
-Floats load(const float* from) { return ::load<Floats>(from); }
+// Row s of an array [samples][LANES].
+Floats load(const float* rows, int64_t s) { return ::load<Floats>(rows + s * LANES); }
+void store(float* rows, int64_t s, Floats row) { ::store(rows + s * LANES, row); }
 
 Floats broadcast(float x) { return Floats{} + x; }
 
@@ -99,31 +112,12 @@ void sort(int64_t* keys, int64_t count) {
           for (int half = 0; half < LANES; half += LANES / 2) {
             int64_t *low = keys + i * LANES + half, *high = low + d * LANES;
             const Keys a = ::load<Keys>(low), b = ::load<Keys>(high);
-            store(low, a < b ? a : b);
-            store(high, a < b ? b : a);
+            ::store(low, a < b ? a : b);
+            ::store(high, a < b ? b : a);
           }
       if (q == p) break;
     }
 }
-
-}  // namespace
-
-extern "C" {
-
-struct Sets {
-  const float *distances[2], *samples[2];  // [rays][counts[k]], [rays][counts[k]][4]; the second may be empty
-  int64_t counts[2];
-  float last, bias;
-  int32_t midpoint, last_back, sigmoid, white;
-};
-
-struct Gradients {
-  const float *rgb, *depth, *weights, *transmittance;  // null = zero
-};
-
-}  // extern "C"
-
-namespace {
 
 // The samples of LANES rays in the order of their distances, [sample][lane].
 struct RayGroup {
@@ -178,13 +172,13 @@ struct RayGroup {
       }
     if (sets.sigmoid)
       for (int k = 0; k < 3; ++k)
-        for (int64_t s = 0; s < count; ++s) store(sample[k] + s * LANES, sigmoid(load(sample[k] + s * LANES)));
+        for (int64_t s = 0; s < count; ++s) store(sample[k], s, sigmoid(load(sample[k], s)));
   }
 
   // The value of an interval: its sample, or the mean of both ends.
   Floats interval(const float* values, int64_t s) const {
-    const Floats own = load(values + s * LANES);
-    return sets.midpoint ? (own + load(values + (s + 1) * LANES)) * 0.5f : own;
+    const Floats own = load(values, s);
+    return sets.midpoint ? (own + load(values, s + 1)) * 0.5f : own;
   }
 
   Floats color(int k, int64_t s) const {
@@ -192,31 +186,34 @@ struct RayGroup {
     return sets.sigmoid ? value * 1.002f - 0.001f : value;
   }
 
-  Floats length(int64_t s) const {
-    return s + 1 < count ? load(t + (s + 1) * LANES) - load(t + s * LANES) : broadcast(sets.last);
-  }
+  Floats length(int64_t s) const { return s + 1 < count ? load(t, s + 1) - load(t, s) : broadcast(sets.last); }
 };
 
-// Calls `work(scratch, first, end)` for each of `pieces` parts of the rays.
+// Calls `work(group)` for each group of rays, in `pieces` parts of the rays.
 template <class Work>
-void for_each_piece(const Sets* sets, int64_t rays, int64_t pieces, const Threads* threads, Work work) {
-  const int64_t samples = sets->counts[0] + sets->counts[1];
+void for_each_group(const Sets* sets, int64_t rays, int64_t pieces, const Threads* threads, Work work) {
   threads->for_each(pieces, [&](int64_t k) {
     static thread_local std::vector<float> memory;
-    memory.resize(ROWS * LANES * samples + 16);  // one more cache line, to align the rest
+    memory.resize(ROWS * LANES * (sets->counts[0] + sets->counts[1]) + 16);  // one more cache line, to align the rest
     const auto at = reinterpret_cast<uintptr_t>(memory.data());
-    work(reinterpret_cast<float*>((at + 63) / 64 * 64), rays * k / pieces, rays * (k + 1) / pieces);
+    RayGroup group(*sets, reinterpret_cast<float*>((at + 63) / 64 * 64));
+    const int64_t end = rays * (k + 1) / pieces;
+    for (int64_t first = rays * k / pieces; first < end; first += LANES) {
+      group.gather(first, end);
+      work(group);
+    }
   });
 }
 
-// The functions below process rays [first, end).
+}  // namespace
 
-void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, float* scratch,
-             int64_t first, int64_t end) {
-  RayGroup group(*sets, scratch);
-  const int64_t n = group.intervals;
-  for (; first < end; first += LANES) {
-    group.gather(first, end);
+extern "C" {
+
+// rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
+void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
+                       int64_t pieces, const Threads* threads) {
+  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
+    const int64_t n = group.intervals;
     Floats light = broadcast(1), total = {}, sums[4] = {};
     const auto add = [&](int64_t s, Floats weight) {
       for (int k = 0; k < 3; ++k) sums[k] += weight * group.color(k, s);
@@ -228,14 +225,13 @@ void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* 
       const Exponential passed(-(density.value * group.length(s)));
       const Floats weight = -passed.minus_one * light;
       add(s, weight);
-      store(group.weight + s * LANES, weight);
+      store(group.weight, s, weight);
       light *= passed.value + 1e-10f;
     }
     if (sets->last_back) {
-      float* last = group.weight + (n - 1) * LANES;
       const Floats rest = 1 - total;
       add(n - 1, rest);
-      store(last, load(last) + rest);
+      store(group.weight, n - 1, load(group.weight, n - 1) + rest);
     }
     for (int k = 0; k < 3; ++k) {
       if (sets->white) sums[k] += 1 - total;
@@ -248,30 +244,27 @@ void forward(const Sets* sets, float* rgb, float* depth, float* weights, float* 
       transmittance[ray] = light[lane];
       for (int64_t s = 0; s < n; ++s) weights[ray * n + s] = group.weight[s * LANES + lane];
     }
-  }
+  });
 }
 
-// Computes the weights again.
-void backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second, float* scratch,
-              int64_t first, int64_t end) {
-  RayGroup group(*sets, scratch);
-  const int64_t n = group.intervals, count = group.count;
-  float* const outs[2] = {grad_first, grad_second};
-  float *before = group.spare, *alpha = before + count * LANES, *passed = alpha + count * LANES;
-  float *slope = passed + count * LANES, *given = slope + count * LANES;
-  for (; first < end; first += LANES) {
-    group.gather(first, end);
+// Gradients of the samples, in the layout of the samples. Computes the weights again.
+void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
+                        int64_t rays, int64_t pieces, const Threads* threads) {
+  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
+    const int64_t n = group.intervals, count = group.count;
+    float* const outs[2] = {grad_first, grad_second};
+    float *before = group.spare, *alpha = before + count * LANES, *passed = alpha + count * LANES;
+    float *slope = passed + count * LANES, *given = slope + count * LANES;
     Floats to_rgb[3] = {}, to_depth = {}, behind = {};
-    for (int lane = 0; lane < LANES; ++lane) {
+    for (int lane = 0; lane < group.num_rays; ++lane) {
       const int64_t ray = group.rays[lane];
       if (gradients->rgb)
-        for (int k = 0; k < 3; ++k) to_rgb[k][lane] = gradients->rgb[ray * 3 + k];
+        for (int k = 0; k < 3; ++k) to_rgb[k][lane] = gradients->rgb[ray * 3 + k] * (sets->sigmoid ? 2.0f : 1.0f);
       if (gradients->depth) to_depth[lane] = gradients->depth[ray];
       if (gradients->transmittance) behind[lane] = gradients->transmittance[ray];
       if (gradients->weights)
         for (int64_t s = 0; s < n; ++s) given[s * LANES + lane] = gradients->weights[ray * n + s];
     }
-    for (Floats& g : to_rgb) g *= sets->sigmoid ? 2.0f : 1.0f;
 
     Floats light = broadcast(1), rest = broadcast(1);
     for (int64_t s = 0; s < n; ++s) {
@@ -279,11 +272,11 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
       const Softplus density(group.interval(group.sample[3], s) + sets->bias);
       const Exponential through(-(density.value * length));
       const Floats weight = -through.minus_one * light;
-      store(before + s * LANES, light);
-      store(alpha + s * LANES, -through.minus_one);
-      store(passed + s * LANES, through.value + 1e-10f);
-      store(slope + s * LANES, through.value * length * density.slope);
-      store(group.weight + s * LANES, weight);
+      store(before, s, light);
+      store(alpha, s, -through.minus_one);
+      store(passed, s, through.value + 1e-10f);
+      store(slope, s, through.value * length * density.slope);
+      store(group.weight, s, weight);
       rest -= weight;
       light *= through.value + 1e-10f;
     }
@@ -291,63 +284,59 @@ void backward(const Sets* sets, const Gradients* gradients, float* grad_first, f
     const auto to_weight = [&](int64_t s) {
       Floats sum = to_depth * group.interval(group.t, s);
       for (int k = 0; k < 3; ++k) sum += to_rgb[k] * (group.color(k, s) - (sets->white ? 1.0f : 0.0f));
-      return gradients->weights ? sum + load(given + s * LANES) : sum;
+      return gradients->weights ? sum + load(given, s) : sum;
     };
     Floats to_last = {};
     if (sets->last_back) {  // the last weight is one minus the others
-      float* last = group.weight + (n - 1) * LANES;
-      store(last, load(last) + rest);
+      store(group.weight, n - 1, load(group.weight, n - 1) + rest);
       to_last = to_weight(n - 1);
     }
     // `behind` is the gradient of the light that passes the sample: from the samples behind it, and from transmittance.
     for (int64_t s = n - 1; s >= 0; --s) {
       const Floats worth = to_weight(s) - to_last;
-      float* to_raw = slope + s * LANES;
-      store(to_raw, load(to_raw) * load(before + s * LANES) * (worth - behind));
-      behind = load(alpha + s * LANES) * worth + load(passed + s * LANES) * behind;
+      store(slope, s, load(slope, s) * load(before, s) * (worth - behind));
+      behind = load(alpha, s) * worth + load(passed, s) * behind;
     }
 
     // Gradients of the samples overwrite the samples.
     const auto to_sample = [&](const float* of_intervals, int64_t s) {
-      if (!sets->midpoint) return load(of_intervals + s * LANES);
-      const Floats own = s < n ? load(of_intervals + s * LANES) : broadcast(0);
-      return 0.5f * (s > 0 ? own + load(of_intervals + (s - 1) * LANES) : own);
+      const Floats own = s < n ? load(of_intervals, s) : broadcast(0);
+      return sets->midpoint ? 0.5f * (s > 0 ? own + load(of_intervals, s - 1) : own) : own;
     };
     for (int64_t s = 0; s < count; ++s) {
       const Floats share = to_sample(group.weight, s);
       for (int k = 0; k < 3; ++k) {
-        float* at = group.sample[k] + s * LANES;
-        const Floats value = load(at), to_color = share * to_rgb[k];
-        store(at, sets->sigmoid ? to_color * 1.002f * value * (1 - value) : to_color);
+        const Floats value = load(group.sample[k], s), to_color = share * to_rgb[k];
+        store(group.sample[k], s, sets->sigmoid ? to_color * 1.002f * value * (1 - value) : to_color);
       }
-      store(group.sample[3] + s * LANES, to_sample(slope, s));
+      store(group.sample[3], s, to_sample(slope, s));
     }
     for (int64_t s = 0; s < count; ++s)
       for (int lane = 0; lane < group.num_rays; ++lane) {
         float* to = group.at(outs, s, lane);
         for (int k = 0; k < 4; ++k) to[k] = group.sample[k][s * LANES + lane];
       }
-  }
+  });
 }
 
-void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scratch, int64_t first, int64_t end) {
-  RayGroup group(*sets, scratch);
-  float *cdf = group.weight, *edges = group.spare;
-  const int64_t bins = group.count - 1;
-  for (; first < end; first += LANES) {
-    group.gather(first, end);
+// Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
+void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
+                const Threads* threads) {
+  for_each_group(sets, rays, pieces, threads, [=](const RayGroup& group) {
+    float *cdf = group.weight, *edges = group.spare;
+    const int64_t bins = group.count - 1;
     Floats light = broadcast(1), total = {};
     for (int64_t s = 0; s < bins; ++s) {
-      const Softplus density(load(group.sample[3] + s * LANES) + sets->bias);
+      const Softplus density(load(group.sample[3], s) + sets->bias);
       const Exponential passed(-(density.value * group.length(s)));
       // The weight of the first sample does not count: there the CDF is 0.
       const Floats mass = s ? -passed.minus_one * light + FLOOR : broadcast(0);
       light *= passed.value + 1e-10f;
       total += mass;
-      store(cdf + s * LANES, total);
-      store(edges + s * LANES, (load(group.t + s * LANES) + load(group.t + (s + 1) * LANES)) * 0.5f);
+      store(cdf, s, total);
+      store(edges, s, (load(group.t, s) + load(group.t, s + 1)) * 0.5f);
     }
-    for (int64_t s = 1; s < bins; ++s) store(cdf + s * LANES, load(cdf + s * LANES) / total);
+    for (int64_t s = 1; s < bins; ++s) store(cdf, s, load(cdf, s) / total);
     for (int64_t start = 0; start < fine; start += DRAWS) {
       const int draws = int(std::min<int64_t>(DRAWS, fine - start));
       Floats value[DRAWS] = {}, cdf_below[DRAWS], cdf_above[DRAWS], edge_below[DRAWS], edge_above[DRAWS];
@@ -355,7 +344,7 @@ void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scr
       for (int j = 0; j < draws; ++j)
         for (int lane = 0; lane < LANES; ++lane) value[j][lane] = u[group.rays[lane] * fine + start + j];
       for (int64_t s = 0; s < bins; ++s)
-        for (int j = 0; j < DRAWS; ++j) under[j] -= load(cdf + s * LANES) <= value[j];
+        for (int j = 0; j < DRAWS; ++j) under[j] -= load(cdf, s) <= value[j];
       for (int j = 0; j < draws; ++j)
         for (int lane = 0; lane < LANES; ++lane) {
           const int64_t below = std::max<int64_t>(under[j][lane] - 1, 0) * LANES + lane;
@@ -370,34 +359,6 @@ void draw(const Sets* sets, const float* u, float* out, int64_t fine, float* scr
         for (int lane = 0; lane < group.num_rays; ++lane) out[group.rays[lane] * fine + start + j] = drawn[lane];
       }
     }
-  }
-}
-
-}  // namespace
-
-extern "C" {
-
-// rgb [rays][3], depth [rays], weights [rays][intervals], transmittance [rays].
-void composite_forward(const Sets* sets, float* rgb, float* depth, float* weights, float* transmittance, int64_t rays,
-                       int64_t pieces, const Threads* threads) {
-  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
-    forward(sets, rgb, depth, weights, transmittance, scratch, first, end);
-  });
-}
-
-// Gradients of the samples, in the layout of the samples.
-void composite_backward(const Sets* sets, const Gradients* gradients, float* grad_first, float* grad_second,
-                        int64_t rays, int64_t pieces, const Threads* threads) {
-  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
-    backward(sets, gradients, grad_first, grad_second, scratch, first, end);
-  });
-}
-
-// Distances out [rays][fine], drawn with uniform numbers u [rays][fine] from the weights of a single set.
-void importance(const Sets* sets, const float* u, float* out, int64_t fine, int64_t rays, int64_t pieces,
-                const Threads* threads) {
-  for_each_piece(sets, rays, pieces, threads, [=](float* scratch, int64_t first, int64_t end) {
-    draw(sets, u, out, fine, scratch, first, end);
   });
 }
 

@@ -12,6 +12,21 @@
 #include "threads.h"
 #include "vectors.h"
 
+struct Planes {
+  int64_t image, plane, row, column;  // strides in floats
+};
+
+struct Rays {
+  const float *origins, *directions, *distances;
+  int64_t per_image, samples;
+  int32_t height, width, contraction;
+  float inverse_half_width;
+};
+
+struct Decoder {
+  const float *w1, *w1t, *b1, *w2, *b2;  // [H][C], [C][HP], [HP], [4][HP], [4]; HP is H padded to 16 with zeros
+};
+
 namespace {
 
 constexpr int C = CHANNELS, H = HIDDEN;
@@ -33,29 +48,6 @@ float sum(V v) {
     for (int i = 0; i < half; ++i) part[i] += part[i + half];
   return part[0];
 }
-
-}  // namespace
-
-extern "C" {
-
-struct Planes {
-  int64_t image, plane, row, column;  // strides in floats
-};
-
-struct Rays {
-  const float *origins, *directions, *distances;
-  int64_t per_image, samples;
-  int32_t height, width, contraction;
-  float inverse_half_width;
-};
-
-struct Decoder {
-  const float *w1, *w1t, *b1, *w2, *b2;  // [H][C], [C][HP], [HP], [4][HP], [4]; HP is H padded to 16 with zeros
-};
-
-}  // extern "C"
-
-namespace {
 
 typedef float Samples __attribute__((vector_size(BLOCK * 4), aligned(4)));  // one number for each sample of a block
 typedef int32_t Integers __attribute__((vector_size(BLOCK * 4), aligned(4)));
@@ -83,6 +75,23 @@ struct TexelPairs {
     }
   }
 };
+
+// Adds a matrix product to `count` rows of `width` vectors, which stay in registers: row j of `to`, whose rows are
+// `stride` numbers apart, += sum over i < n of factor(i, j) * row i of `rows`.
+template <class Vector, int count, int width, class Factor>
+void add_product(float* to, int64_t stride, int n, const float* rows, int64_t row_stride, Factor factor) {
+  constexpr int size = sizeof(Vector) / 4;
+  Vector total[count][width];
+  for (int j = 0; j < count; ++j)
+    for (int v = 0; v < width; ++v) total[j][v] = load<Vector>(to + j * stride + v * size);
+  for (int i = 0; i < n; ++i)
+    for (int v = 0; v < width; ++v) {
+      const Vector row = load<Vector>(rows + i * row_stride + v * size);
+      for (int j = 0; j < count; ++j) total[j][v] += factor(i, j) * row;
+    }
+  for (int j = 0; j < count; ++j)
+    for (int v = 0; v < width; ++v) store(to + j * stride + v * size, total[j][v]);
+}
 
 // BLOCK samples: their texels, features and hidden units.
 struct Block {
@@ -167,16 +176,8 @@ struct Block {
 
   void first_layer(const Decoder& decoder) {
     for (int s = 0; s < count; s += GROUP) {
-      Units total[GROUP][HV];
-      for (int j = 0; j < GROUP; ++j)
-        for (int v = 0; v < HV; ++v) total[j][v] = load<Units>(decoder.b1 + v * 16);
-      for (int c = 0; c < C; ++c)
-        for (int v = 0; v < HV; ++v) {
-          const Units weight = load<Units>(decoder.w1t + c * HP + v * 16);
-          for (int j = 0; j < GROUP; ++j) total[j][v] += features[s + j][c] * weight;
-        }
-      for (int j = 0; j < GROUP; ++j)
-        for (int v = 0; v < HV; ++v) store(pre[s + j] + v * 16, total[j][v]);
+      for (int j = 0; j < GROUP; ++j) std::memcpy(pre[s + j], decoder.b1, sizeof pre[0]);
+      add_product<Units, GROUP, HV>(pre[s], HP, C, decoder.w1t, HP, [&](int c, int j) { return features[s + j][c]; });
     }
   }
 
@@ -195,138 +196,6 @@ struct Block {
   }
 };
 
-// Evaluates rays [first, last) of the flattened batch.
-void forward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder, const float* noise,
-             float* out, int64_t first, int64_t last, float max_optical_depth, float bias, float empty) {
-  Block block;
-  const int64_t n = rays->samples;
-  if (max_optical_depth > 0) {
-    for (int64_t ray = first; ray < last; ++ray) {
-      float depth = 0;
-      for (int64_t s = 0; s < n; s += BLOCK / 2) {
-        const int size = int(std::min<int64_t>(BLOCK / 2, n - s));
-        float* to = out + (ray * n + s) * 4;
-        if (depth >= max_optical_depth) {
-          for (int k = 0; k < size * 4; ++k) to[k] = k % 4 == 3 ? empty : 0;
-          continue;
-        }
-        block.gather(texels, *planes, *rays, ray * n + s, size);
-        block.first_layer(*decoder);
-        block.second_layer(*decoder, to);
-        for (int k = 0; k < size && s + k + 1 < n; ++k) {
-          const int64_t at = ray * n + s + k;
-          const float raw = to[k * 4 + 3] + bias + (noise ? noise[at] : 0.0f);
-          const float delta = rays->distances[at + 1] - rays->distances[at];
-          depth += (std::max(raw, 0.0f) + std::log1p(std::exp(-std::fabs(raw)))) * delta;
-        }
-      }
-    }
-  } else {
-    for (int64_t s = first * n; s < last * n; s += BLOCK) {
-      block.gather(texels, *planes, *rays, s, int(std::min<int64_t>(BLOCK, last * n - s)));
-      block.first_layer(*decoder);
-      block.second_layer(*decoder, out + s * 4);
-    }
-  }
-  if (noise)
-    for (int64_t s = first * n; s < last * n; ++s) out[s * 4 + 3] += noise[s];
-}
-
-// Adds the gradients of rays [first, last) of the flattened batch.
-void backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
-              const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
-              float* grad_origins, float* grad_directions, int64_t first, int64_t last) {
-  Block block;
-  alignas(64) float grad_pre[BLOCK][HP], grad_features[BLOCK][C];
-  alignas(64) int64_t to_texels[12][BLOCK];
-  float *grad_w1t = grad_decoder, *grad_b1 = grad_w1t + C * HP, *grad_w2 = grad_b1 + HP, *grad_b2 = grad_w2 + 4 * HP;
-  const int64_t end = last * rays->samples;
-  for (int64_t start = first * rays->samples; start < end; start += BLOCK) {
-    const int count = int(std::min<int64_t>(BLOCK, end - start));
-    const float* grad = grad_out + start * 4;
-    block.gather(texels, *planes, *rays, start, count);
-    block.first_layer(*decoder);
-    std::memset(grad_pre, 0, sizeof grad_pre);
-    for (int s = 0; s < count; ++s)
-      for (int v = 0; v < HV; ++v) {
-        Units to_active = {};
-        for (int k = 0; k < 4; ++k) to_active += grad[s * 4 + k] * load<Units>(decoder->w2 + k * HP + v * 16);
-        const Units x = load<Units>(block.pre[s] + v * 16), slope = Block::slope(x);
-        store(grad_pre[s] + v * 16, to_active * slope);
-        if (!grad_decoder) continue;
-        for (int k = 0; k < 4; ++k) {
-          float* to = grad_w2 + k * HP + v * 16;
-          store(to, load<Units>(to) + grad[s * 4 + k] * (x * slope));
-        }
-      }
-    if (grad_decoder) {
-      for (int s = 0; s < count; ++s)
-        for (int k = 0; k < 4; ++k) grad_b2[k] += grad[s * 4 + k];
-      for (int v = 0; v < HV; ++v) {
-        Units total = load<Units>(grad_b1 + v * 16);
-        for (int s = 0; s < count; ++s) total += load<Units>(grad_pre[s] + v * 16);
-        store(grad_b1 + v * 16, total);
-      }
-      for (int c = 0; c < C; c += 4) {
-        Units total[4][HV];
-        for (int j = 0; j < 4; ++j)
-          for (int v = 0; v < HV; ++v) total[j][v] = load<Units>(grad_w1t + (c + j) * HP + v * 16);
-        for (int s = 0; s < count; ++s)
-          for (int v = 0; v < HV; ++v) {
-            const Units g = load<Units>(grad_pre[s] + v * 16);
-            for (int j = 0; j < 4; ++j) total[j][v] += block.features[s][c + j] * g;
-          }
-        for (int j = 0; j < 4; ++j)
-          for (int v = 0; v < HV; ++v) store(grad_w1t + (c + j) * HP + v * 16, total[j][v]);
-      }
-    }
-    if (!grad_texels && !grad_origins) continue;
-    for (int s = 0; s < count; s += 4) {
-      Channels total[4][CV] = {};
-      for (int h = 0; h < H; ++h)
-        for (int v = 0; v < CV; ++v) {
-          const Channels weight = load<Channels>(decoder->w1 + h * C + v * LANES);
-          for (int j = 0; j < 4; ++j) total[j][v] += grad_pre[s + j][h] * weight;
-        }
-      for (int j = 0; j < 4; ++j)
-        for (int v = 0; v < CV; ++v) store(grad_features[s + j] + v * LANES, total[j][v] * (1.0f / 3));
-    }
-    if (grad_texels) block.offsets(*grad_planes, to_texels);
-    for (int s = 0; s < count; ++s) {
-      Channels g[CV];
-      for (int v = 0; v < CV; ++v) g[v] = load<Channels>(grad_features[s] + v * LANES);
-      if (grad_texels)
-        for (int k = 0; k < 12; ++k) {
-          const int p = k / 4, r = k / 2 % 2, c = k % 2;
-          const float weight = block.row[p].weight[r][s] * block.column[p].weight[c][s];
-          if (weight == 0) continue;
-          float* to = grad_texels + to_texels[k][s];
-          for (int v = 0; v < CV; ++v) store(to + v * LANES, load<Channels>(to + v * LANES) + weight * g[v]);
-        }
-      if (!grad_origins) continue;
-      float to_position[3] = {0, 0, 0};
-      for (int p = 0; p < 3; ++p) {
-        Channels across = {}, up = {};
-        for (int k = 0; k < 4; ++k) {
-          const int r = k / 2, c = k % 2;
-          const float* at = texels + block.texels[p * 4 + k][s];
-          Channels dot = {};
-          for (int v = 0; v < CV; ++v) dot += g[v] * load<Channels>(at + v * LANES);
-          across += block.row[p].weight[r][s] * block.column[p].slope[c][s] * dot;
-          up += block.row[p].slope[r][s] * block.column[p].weight[c][s] * dot;
-        }
-        to_position[ACROSS[p]] += sum(across);
-        to_position[UP[p]] += sum(up);
-      }
-      block.to_position(*rays, s, to_position);
-      for (int k = 0; k < 3; ++k) {
-        grad_origins[block.rays[s] * 3 + k] += to_position[k];
-        grad_directions[block.rays[s] * 3 + k] += block.t[s] * to_position[k];
-      }
-    }
-  }
-}
-
 }  // namespace
 
 extern "C" {
@@ -339,8 +208,36 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
   const int64_t total = images * rays->per_image;
   const int64_t pieces = std::min(4 * threads->count, total);  // more than threads, because opaque rays end early
   threads->for_each(pieces, [=](int64_t k) {
-    forward(texels, planes, rays, decoder, noise, out, total * k / pieces, total * (k + 1) / pieces, max_optical_depth,
-            bias, empty);
+    const int64_t first = total * k / pieces, last = total * (k + 1) / pieces, n = rays->samples;
+    Block block;
+    const auto evaluate = [&](int64_t sample, int count) {
+      block.gather(texels, *planes, *rays, sample, count);
+      block.first_layer(*decoder);
+      block.second_layer(*decoder, out + sample * 4);
+    };
+    if (max_optical_depth <= 0)
+      for (int64_t s = first * n; s < last * n; s += BLOCK) evaluate(s, int(std::min<int64_t>(BLOCK, last * n - s)));
+    else
+      for (int64_t ray = first; ray < last; ++ray) {
+        float depth = 0;
+        for (int64_t s = 0; s < n; s += BLOCK / 2) {
+          const int64_t at = ray * n + s;
+          const int size = int(std::min<int64_t>(BLOCK / 2, n - s));
+          float* to = out + at * 4;
+          if (depth >= max_optical_depth) {
+            for (int k = 0; k < size * 4; ++k) to[k] = k % 4 == 3 ? empty : 0;
+            continue;
+          }
+          evaluate(at, size);
+          for (int k = 0; k < size && s + k + 1 < n; ++k) {
+            const float raw = to[k * 4 + 3] + bias + (noise ? noise[at + k] : 0.0f);
+            const float delta = rays->distances[at + k + 1] - rays->distances[at + k];
+            depth += (std::max(raw, 0.0f) + std::log1p(std::exp(-std::fabs(raw)))) * delta;
+          }
+        }
+      }
+    if (noise)
+      for (int64_t s = first * n; s < last * n; ++s) out[s * 4 + 3] += noise[s];
   });
 }
 
@@ -348,11 +245,84 @@ void field_forward(const float* texels, const Planes* planes, const Rays* rays, 
 // padded.
 void field_backward(const float* texels, const Planes* planes, const Rays* rays, const Decoder* decoder,
                     const float* grad_out, float* grad_texels, const Planes* grad_planes, float* grad_decoder,
-                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images, const Threads* threads) {
+                    int64_t grad_size, float* grad_origins, float* grad_directions, int64_t images,
+                    const Threads* threads) {
   threads->for_each(images, [=](int64_t image) {
-    backward(texels, planes, rays, decoder, grad_out, grad_texels, grad_planes,
-             grad_decoder ? grad_decoder + image * grad_size : nullptr, grad_origins, grad_directions,
-             image * rays->per_image, (image + 1) * rays->per_image);
+    Block block;
+    alignas(64) float grad_pre[BLOCK][HP], grad_features[BLOCK][C];
+    alignas(64) int64_t to_texels[12][BLOCK];
+    float* grad_w1t = grad_decoder ? grad_decoder + image * grad_size : nullptr;
+    float *grad_b1 = grad_w1t + C * HP, *grad_w2 = grad_b1 + HP, *grad_b2 = grad_w2 + 4 * HP;
+    const int64_t size = rays->per_image * rays->samples, end = (image + 1) * size;
+    for (int64_t start = image * size; start < end; start += BLOCK) {
+      const int count = int(std::min<int64_t>(BLOCK, end - start));
+      const float* grad = grad_out + start * 4;
+      block.gather(texels, *planes, *rays, start, count);
+      block.first_layer(*decoder);
+      std::memset(grad_pre, 0, sizeof grad_pre);
+      for (int s = 0; s < count; ++s)
+        for (int v = 0; v < HV; ++v) {
+          Units to_active = {};
+          for (int k = 0; k < 4; ++k) to_active += grad[s * 4 + k] * load<Units>(decoder->w2 + k * HP + v * 16);
+          const Units x = load<Units>(block.pre[s] + v * 16), slope = Block::slope(x);
+          store(grad_pre[s] + v * 16, to_active * slope);
+          if (!grad_decoder) continue;
+          for (int k = 0; k < 4; ++k) {
+            float* to = grad_w2 + k * HP + v * 16;
+            store(to, load<Units>(to) + grad[s * 4 + k] * (x * slope));
+          }
+        }
+      if (grad_decoder) {
+        for (int s = 0; s < count; ++s)
+          for (int k = 0; k < 4; ++k) grad_b2[k] += grad[s * 4 + k];
+        for (int v = 0; v < HV; ++v) {
+          Units total = load<Units>(grad_b1 + v * 16);
+          for (int s = 0; s < count; ++s) total += load<Units>(grad_pre[s] + v * 16);
+          store(grad_b1 + v * 16, total);
+        }
+        for (int c = 0; c < C; c += 4)
+          add_product<Units, 4, HV>(grad_w1t + c * HP, HP, count, grad_pre[0], HP,
+                                    [&](int s, int j) { return block.features[s][c + j]; });
+      }
+      if (!grad_texels && !grad_origins) continue;
+      std::memset(grad_features, 0, sizeof grad_features);
+      for (int s = 0; s < count; s += 4)
+        add_product<Channels, 4, CV>(grad_features[s], C, H, decoder->w1, C,
+                                     [&](int h, int j) { return grad_pre[s + j][h]; });
+      if (grad_texels) block.offsets(*grad_planes, to_texels);
+      for (int s = 0; s < count; ++s) {
+        Channels g[CV];
+        for (int v = 0; v < CV; ++v) g[v] = load<Channels>(grad_features[s] + v * LANES) * (1.0f / 3);
+        if (grad_texels)
+          for (int k = 0; k < 12; ++k) {
+            const int p = k / 4, r = k / 2 % 2, c = k % 2;
+            const float weight = block.row[p].weight[r][s] * block.column[p].weight[c][s];
+            if (weight == 0) continue;
+            float* to = grad_texels + to_texels[k][s];
+            for (int v = 0; v < CV; ++v) store(to + v * LANES, load<Channels>(to + v * LANES) + weight * g[v]);
+          }
+        if (!grad_origins) continue;
+        float to_position[3] = {0, 0, 0};
+        for (int p = 0; p < 3; ++p) {
+          Channels across = {}, up = {};
+          for (int k = 0; k < 4; ++k) {
+            const int r = k / 2, c = k % 2;
+            const float* at = texels + block.texels[p * 4 + k][s];
+            Channels dot = {};
+            for (int v = 0; v < CV; ++v) dot += g[v] * load<Channels>(at + v * LANES);
+            across += block.row[p].weight[r][s] * block.column[p].slope[c][s] * dot;
+            up += block.row[p].slope[r][s] * block.column[p].weight[c][s] * dot;
+          }
+          to_position[ACROSS[p]] += sum(across);
+          to_position[UP[p]] += sum(up);
+        }
+        block.to_position(*rays, s, to_position);
+        for (int k = 0; k < 3; ++k) {
+          grad_origins[block.rays[s] * 3 + k] += to_position[k];
+          grad_directions[block.rays[s] * 3 + k] += block.t[s] * to_position[k];
+        }
+      }
+    }
   });
 }
 
