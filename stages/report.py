@@ -21,8 +21,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
     from threedgp.runtime.atomic import write_bytes
-    from threedgp.visual.facts import git_commit, reject_counts, run_facts
-    from threedgp.visual.report import Sources, build_report
+    from threedgp.visual.report import Sources, build_report, git_commit, reject_counts, run_facts
 
     with open_stage("report", params) as stage:
         layout = stage.layout

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from threedgp.config import GeneratorConfig
 from threedgp.models.backbone import Backbone, OutputLayer, SynthesisLayer
 
 
@@ -45,7 +46,8 @@ def test_output_layer_is_not_demodulated() -> None:
 
 def test_noise_inputs_are_taken_in_the_stated_order() -> None:
     torch.manual_seed(0)
-    backbone = Backbone(4, 16, 6, channel_base=64, channel_max=8)
+    config = GeneratorConfig(w_dim=4, plane_resolution=16, plane_channels=2, channel_base=64, channel_max=8)
+    backbone = Backbone(config)
     for block in backbone.blocks:
         for layer in (block.conv1,) if block.first else (block.conv0, block.conv1):
             layer.noise_strength.data.fill_(0.1)

@@ -16,10 +16,9 @@ import pytest
 
 from threedgp.evaluation.exhibits import write_table
 from threedgp.runtime.errors import UserError
-from threedgp.visual.facts import git_commit, run_facts
 from threedgp.visual.grids import write_png
 from threedgp.visual.published import IMAGENET_256
-from threedgp.visual.report import Sources, build_report
+from threedgp.visual.report import Sources, build_report, git_commit, run_facts
 
 CAMERA = dict.fromkeys(("emd", "emd_prior", "mean", "std", "prior_mean", "prior_std", "true_mean", "true_std"), 0.125)
 METRICS = {

@@ -12,11 +12,7 @@ import viser.transforms
 from threedgp.camera.geometry import CAMERA_FIELDS, cam2world
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig
-from threedgp.visual.viewer_cameras import (
-    orbit_angles,
-    orbit_position,
-    outside_prior,
-)
+from threedgp.visual.viewer import orbit_angles, orbit_position, outside_prior
 
 CONFIG = CameraConfig()
 RNG = np.random.default_rng(0)

@@ -31,11 +31,8 @@ MAX_BYTES = 1 << 26
 
 
 def read_cameras(file: Path, config: CameraConfig) -> Tensor:
-    """Cameras of a file, float32 `[F, 8]`.
-
-    Args:
-        file: `.json` or `.csv`, see above.
-        config: prior, for the columns that the file lacks.
+    """Cameras of a `.json` or `.csv` file, float32 `[F, 8]`; `config` is the prior, for the columns that the file
+    lacks.
 
     Raises:
         UserError: the file cannot be read or a camera is invalid; names the row and the column.

@@ -86,12 +86,8 @@ def image_plane(
 def rays(
     cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """World-space rays through the pixels of whole images or patches.
-
-    Args:
-        cameras: `[B, 8]`.
-        resolution: pixels along each side, R.
-        scales, offsets: `[B, 2]`, as in `image_plane`.
+    """World-space rays of cameras `[B, 8]` through the pixels of whole images or patches; other arguments as in
+    `image_plane`.
 
     Returns:
         origins and unit directions, each `[B, R*R, 3]`, row by row from the top.

@@ -78,13 +78,7 @@ class Evaluation:
     """A model under evaluation."""
 
     def __init__(self, reference: Reference, metrics: Mapping[str, Metric], model: Path, scratch: Path) -> None:
-        """
-        Args:
-            reference: the real set.
-            metrics: what is measured, by name.
-            model: folder of the model.
-            scratch: folder for scenes and features; outlives the process.
-        """
+        """`scratch` is the folder for scenes and features; it outlives the process."""
         self.reference, self.metrics, self.model, self.scratch = reference, metrics, model, scratch
         self.config, self.settings = reference.config, reference.config.evaluate
         self.device = choose_device(self.config.machine.device)

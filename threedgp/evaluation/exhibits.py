@@ -72,11 +72,8 @@ def write_strips(folder: Path, sets: Mapping[str, Stream]) -> None:
 
 
 def training_cost(curves: Path) -> dict[str, float]:
-    """Cost of the training from its curves: images_per_second, and gpu_days where the number of GPUs is known.
-
-    Args:
-        curves: ``curves.jsonl``: lines with kimg, images_per_second and possibly gpus; empty if missing or damaged.
-    """
+    """Cost of the training from ``curves.jsonl``: images_per_second, and gpu_days where the number of GPUs is known.
+    Empty if the file is missing or damaged."""
     try:
         records = [json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()]
         before, seconds, gpu_seconds = 0.0, 0.0, 0.0

@@ -56,9 +56,6 @@ def score(
     """Measure samples by every metric that needs no generator, cameras or training set.
 
     Args:
-        metrics: by name.
-        reference: the real set.
-        samples: at the resolution of the real set.
         scratch: folder for features; a stopped run resumes.
         depth_range: nearest and farthest depth for the non-flatness score, in the unit of the maps.
         estimator: of depth, one that looks at pixels; None = there is none.

@@ -40,13 +40,11 @@ def extract_features(
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Compute the features of every image, see `extracted`.
+    """Compute the features of every image, uint8 batches `[n, 3, R, R]`, see `extracted`. Files in `folder` that an
+    earlier run finished are kept.
 
     Args:
-        images: uint8 batches `[n, 3, R, R]`.
-        extractor: the network.
         batch_size: images per forward pass.
-        folder: of the files; those that an earlier run finished are kept.
         label: of the progress bar.
         workers: threads that take a batch each; for networks on a CPU.
         group: processes that share the work; all files exist once each of them has returned.

@@ -97,12 +97,8 @@ def _with_files(result: Any) -> Measured:
 
 
 def split(rows: Sequence[Row], facts: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The numbers of ``results/metrics.json`` in their order, and all others (controls, deviations) by name.
-
-    Args:
-        rows: from `measure`.
-        facts: numbers of the run, see `FACTS`.
-    """
+    """The numbers of ``results/metrics.json`` in their order (with `facts`, see `FACTS`), and all others (controls,
+    deviations) by name."""
     columns = [(FACTS[name], name, fact) for name, fact in facts.items()]
     details = {}
     for row in rows:
@@ -117,13 +113,7 @@ def split(rows: Sequence[Row], facts: Mapping[str, float]) -> tuple[dict[str, An
 
 def write_comparisons(folder: Path, rows: Sequence[Row], distilled: str | None) -> None:
     """Write ``comparisons.json``, from which the report draws a chart per value, and ``controls.json``, from which DVC
-    plots bars.
-
-    Args:
-        folder: of both files.
-        rows: from `measure`.
-        distilled: name of the network from which training learned.
-    """
+    plots bars. `distilled` is the network from which training learned."""
     ordered = sorted(rows, key=lambda row: (np.inf if row.value.column is None else row.value.column, row.name))
     write_json(
         folder / "comparisons.json",

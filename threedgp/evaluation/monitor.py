@@ -70,11 +70,8 @@ class Monitor:
     ) -> dict[str, float]:
         """Measure the distances `frechet` and, with real images, `swd`: the same numbers in every process.
 
-        Args:
-            generator: in evaluation mode.
-            resolution: R.
-            group: each of its processes calls this and generates its share of the images.
-            meanwhile: called before every batch, equally often in every process; may raise to interrupt.
+        Each process of `group` calls this and generates its share of the images. `meanwhile` is called before every
+        batch, equally often in every process; it may raise to interrupt.
         """
         with_swd = self._reals is not None
         images = torch.zeros(self.count if with_swd else 0, 3, resolution, resolution, dtype=torch.uint8)

@@ -8,11 +8,13 @@ and demodulation are computed in float32 even where activations are bfloat16.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from threedgp.config import GeneratorConfig
 from threedgp.models.layers import GAINS, EqualizedLinear, activate, scale_channels
 from threedgp.models.resample import smooth, upsample
 
@@ -113,24 +115,14 @@ class SynthesisBlock(nn.Module):
 class Backbone(nn.Module):
     """w to planes: one block per resolution, from 4x4 up."""
 
-    def __init__(
-        self,
-        w_dim: int,
-        resolution: int,
-        out_channels: int,
-        *,
-        channel_base: int,
-        channel_max: int,
-        noise: bool = True,
-    ) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        self.resolutions = [2**power for power in range(2, int(math.log2(resolution)) + 1)]
-        self.blocks = nn.ModuleList()
-        in_channels = 0
-        for size in self.resolutions:
-            channels = min(channel_base // size, channel_max)
-            self.blocks.append(SynthesisBlock(in_channels, channels, w_dim, size, out_channels, noise=noise))
-            in_channels = channels
+        self.resolutions = [2**power for power in range(2, int(math.log2(config.plane_resolution)) + 1)]
+        widths = [0] + [min(config.channel_base // size, config.channel_max) for size in self.resolutions]
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(before, after, config.w_dim, size, 3 * config.plane_channels, noise=config.noise)
+            for size, (before, after) in zip(self.resolutions, pairwise(widths), strict=True)
+        )
 
     def noise_shapes(self) -> list[tuple[int, int]]:
         """Size of each noise input, in the order in which `forward` takes them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,10 @@ class DepthAdaptor(nn.Module):
         self.near_offset_share = config.near_offset_share
         self.near_offset_raw = nn.Parameter(torch.full((1,), config.near_offset_init))
         if self.mode != "off":
+            channels = [1] + [config.channels] * config.layers
             self.layers = nn.ModuleList(
-                EqualizedConv(
-                    1 if index == 0 else config.channels,
-                    config.channels,
-                    config.kernel_size,
-                    activation="leaky_relu",
-                )
-                for index in range(config.layers)
+                EqualizedConv(before, after, config.kernel_size, activation="leaky_relu")
+                for before, after in pairwise(channels)
             )
             self.head = EqualizedConv(config.channels, 1, 1)
 
@@ -72,16 +68,8 @@ class DepthAdaptor(nn.Module):
         return [raw_probability + index * step for index in range(count)]
 
     def select(self, candidates: Tensor, u: Tensor | None, raw_probability: float) -> Tensor:
-        """Select one candidate per image.
-
-        Args:
-            candidates: `[B, K, 1, H, W]`.
-            u: uniform numbers `[B]`; None = evaluation, the last candidate.
-            raw_probability: probability of the first candidate.
-
-        Returns:
-            `[B, 1, H, W]`.
-        """
+        """Select one of the candidates `[B, K, 1, H, W]` for each image: by uniform numbers `u` `[B]` and the
+        probability of the first candidate, or the last one if `u` is None (evaluation). Returns `[B, 1, H, W]`."""
         if u is None:
             return candidates[:, -1]
         index = torch.zeros_like(u, dtype=torch.int64)

@@ -111,13 +111,10 @@ class Discriminator(nn.Module):
         balanced = config.conditioning == "balanced" and num_classes > 0
         self.embed_label = LabelEmbedding(num_classes, last) if balanced else None
         self.head_mapping = ConditionMapping((0 if balanced else num_classes) + self.patch_encoding.width, last)
-        self.feature_head = (
-            nn.Sequential(
-                EqualizedLinear(last * 16, last, activation="leaky_relu"), EqualizedLinear(last, num_features)
-            )
-            if num_features
-            else None
-        )
+        self.feature_head = None
+        if num_features:
+            hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
+            self.feature_head = nn.Sequential(hidden, EqualizedLinear(last, num_features))
 
     def forward(
         self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None

@@ -70,41 +70,22 @@ class Generator(nn.Module):
         num_classes: int,
         class_probabilities: Sequence[float] | None = None,
     ) -> None:
-        """
-        Args:
-            camera: camera prior, bounds of the rays, camera generator.
-            model: architecture.
-            num_classes: 0 = unconditional.
-            class_probabilities: frequency of each class, for sampling; None = uniform.
-        """
+        """`class_probabilities` are the frequencies of the classes, for sampling; None = uniform. 0 classes =
+        unconditional."""
         super().__init__()
         settings = model.generator
         self.camera_config, self.model_config = camera, model
         self.num_classes, self.z_dim = num_classes, settings.z_dim
         self.class_probabilities = list(class_probabilities or [])
-        self.mapping = GeneratorMapping(
-            settings.z_dim,
-            num_classes,
-            settings.w_dim,
-            layers=settings.mapping_layers,
-            lr_multiplier=settings.mapping_lr_multiplier,
-        )
-        self.backbone = Backbone(
-            settings.w_dim,
-            settings.plane_resolution,
-            3 * settings.plane_channels,
-            channel_base=settings.channel_base,
-            channel_max=settings.channel_max,
-            noise=settings.noise,
-        )
+        near, far = camera.ray_start, camera.ray_end
+        self.mapping = GeneratorMapping(settings, num_classes)
+        self.backbone = Backbone(settings)
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
-        self.depth_adaptor = (
-            DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end) if model.depth else None
-        )
+        self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
         self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
         self.ray_settings = RaySettings(
-            near=camera.ray_start,
-            far=camera.ray_end,
+            near=near,
+            far=far,
             half_width=settings.cube_half_width,
             contraction=settings.contraction,
             infinite_last_interval=settings.infinite_last_interval,
@@ -137,12 +118,9 @@ class Generator(nn.Module):
         cut_quantile: float = 0.0,
         stop_when_opaque: bool = False,
     ) -> Rendering:
-        """Render whole images: deterministic, in chunks, without gradients.
+        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, in chunks, without gradients.
 
         Args:
-            planes: of `make_planes`, `[B, 3, H, W, C]`.
-            cameras: `[B, 8]`.
-            resolution: R, pixels along each side; any.
             cut_quantile: densities below this quantile of each image's samples are set to zero.
             stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes.
         """

@@ -23,11 +23,8 @@ def initial_networks(
 ) -> tuple[Generator, Discriminator]:
     """Both networks at their initialization, which depends on `train.seed` only.
 
-    Args:
-        config: sizes.
-        num_classes: number of classes in the data; ignored if the model is unconditional.
-        class_probabilities: frequency of each class.
-        num_features: width of the classifier features to predict; 0 = none.
+    `num_classes` of the data is ignored if the model is unconditional; `num_features` is the width of the classifier
+    features to predict, 0 = none.
     """
     if not config.model.class_conditional:
         num_classes, class_probabilities = 0, []

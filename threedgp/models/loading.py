@@ -17,6 +17,8 @@ from threedgp.models.initialization import initial_generator
 from threedgp.models.saving import CONFIG, WEIGHTS
 from threedgp.runtime.errors import UserError
 
+MISSING = "{}: no such file; train a model first (dvc repro train) or name its folder."
+
 
 def read_model_config(folder: Path) -> dict[str, Any]:
     """Content of a model folder's ``config.json``.
@@ -28,7 +30,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
+        raise UserError(MISSING.format(path)) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore the file.") from None
     except (ValueError, RecursionError):
@@ -59,11 +61,7 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
 
 
 def _require_probabilities(values: Any, num_classes: int) -> None:
-    """Check that `values` is a distribution over classes, up to its sum; empty = uniform.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError unless `values` is a distribution over classes, up to its sum; empty = uniform."""
     if not values:
         return
     if len(values) != num_classes or not all(isinstance(value, int | float) and value >= 0 for value in values):
@@ -83,7 +81,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
     try:
         generator.load_state_dict(load_file(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; train a model first (dvc repro train) or name its folder.") from None
+        raise UserError(MISSING.format(path)) from None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: not the weights of {folder / CONFIG} ({reason}).") from None

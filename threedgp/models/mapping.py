@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from threedgp.config import GeneratorConfig
 from threedgp.models.layers import EqualizedLinear, normalize_second_moment
 
 
@@ -29,16 +30,12 @@ class LabelEmbedding(nn.Module):
 class GeneratorMapping(nn.Module):
     """z and class to w; tracks the average of w for truncation."""
 
-    def __init__(self, z_dim: int, num_classes: int, w_dim: int, *, layers: int, lr_multiplier: float) -> None:
+    def __init__(self, config: GeneratorConfig, num_classes: int) -> None:
         super().__init__()
+        w_dim, kind = config.w_dim, dict(activation="leaky_relu", lr_multiplier=config.mapping_lr_multiplier)
         self.embed = LabelEmbedding(num_classes, w_dim) if num_classes else None
-        widths = [z_dim + (w_dim if num_classes else 0)] + [w_dim] * layers
-        self.layers = nn.Sequential(
-            *(
-                EqualizedLinear(before, after, activation="leaky_relu", lr_multiplier=lr_multiplier)
-                for before, after in pairwise(widths)
-            )
-        )
+        widths = [config.z_dim + (w_dim if num_classes else 0)] + [w_dim] * config.mapping_layers
+        self.layers = nn.Sequential(*(EqualizedLinear(before, after, **kind) for before, after in pairwise(widths)))
         self.register_buffer("w_average", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0) -> Tensor:

@@ -19,48 +19,33 @@ def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device
 
 
 class _Filter(torch.autograd.Function):
-    """Depthwise convolution with the filter.
+    """Depthwise convolution with the filter, or its transpose.
 
     PyTorch's second derivative of a grouped convolution loops over the channels to compute a gradient of the weights,
     which makes R1 slow. A linear map and its transpose, each the derivative of the other, need no such gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
-        ctx.settings = (gain, stride, padding)
-        channels = x.shape[1]
-        return F.conv2d(x, _kernel(channels, gain, x.dtype, x.device), stride=stride, padding=padding, groups=channels)
+    def forward(ctx: Any, x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
+        ctx.settings = (not transposed, gain, stride, padding)
+        convolve, channels = F.conv_transpose2d if transposed else F.conv2d, x.shape[1]
+        return convolve(x, _kernel(channels, gain, x.dtype, x.device), stride=stride, padding=padding, groups=channels)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _TransposedFilter.apply(grad, *ctx.settings), None, None, None
-
-
-class _TransposedFilter(torch.autograd.Function):
-    """Transpose of `_Filter`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
-        ctx.settings = (gain, stride, padding)
-        channels = x.shape[1]
-        kernel = _kernel(channels, gain, x.dtype, x.device)
-        return F.conv_transpose2d(x, kernel, stride=stride, padding=padding, groups=channels)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Filter.apply(grad, *ctx.settings), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return _Filter.apply(grad, *ctx.settings), None, None, None, None
 
 
 def smooth(x: Tensor, *, gain: float = 1.0, padding: int) -> Tensor:
     """Filters `[B, C, H, W]` with `padding` zeros on each side; returns `[B, C, H + 2 padding - 3, ...]`."""
-    return _Filter.apply(x, gain, 1, padding)
+    return _Filter.apply(x, False, gain, 1, padding)
 
 
 def downsample(x: Tensor) -> Tensor:
     """Half-size `[B, C, H / 2, W / 2]`, H and W even: the filter, then every second pixel."""
-    return _Filter.apply(x, 1.0, 2, 1)
+    return _Filter.apply(x, False, 1.0, 2, 1)
 
 
 def upsample(x: Tensor) -> Tensor:
     """Double-size `[B, C, 2 H, 2 W]`: zeros between the pixels, then the filter with gain 4."""
-    return _TransposedFilter.apply(x, 4.0, 2, 1)
+    return _Filter.apply(x, True, 4.0, 2, 1)

@@ -46,14 +46,10 @@ def _class_bounds(probabilities: tuple[float, ...], device: torch.device) -> Ten
 
 
 def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
-    """Scenes with the given indices.
+    """Scenes with the given indices, int64 `[B]` on the device of the result.
 
-    Args:
-        generator: determines sizes, the camera prior and the class frequencies.
-        seed: seed of the whole set.
-        name: separates uses of the same seed and index.
-        index: int64 `[B]`, on the device of the result.
-        labels: int64 `[B]`, the classes; None = drawn with the frequencies of the training data.
+    `name` separates uses of the same seed and index; `labels` are the classes, int64 `[B]`, None = drawn with the
+    frequencies of the training data.
     """
     count, dtype = len(index), generator.mapping.w_average.dtype
     if generator.num_classes and labels is None:
@@ -75,11 +71,8 @@ def sample_scenes(
     start: int = 0,
     labels: Tensor | Sequence[int] | None = None,
 ) -> Scenes:
-    """Scenes `start` to `start + count - 1` of the set `seed`; each depends on its seed and index only.
-
-    Args:
-        labels: classes `[count]`; None = drawn with the frequencies of the training data.
-    """
+    """Scenes `start` to `start + count - 1` of the set `seed`; each depends on its seed and index only. `labels` as in
+    `draw_scenes`."""
     device = generator.mapping.w_average.device
     index = torch.arange(start, start + count, device=device)
     if labels is not None:
@@ -94,14 +87,7 @@ def to_uint8(rgb: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def render_scenes(generator: Generator, scenes: Scenes, resolution: int, *, cut_quantile: float = 0.0) -> Samples:
-    """Renders each scene from its posterior camera.
-
-    Args:
-        generator: in evaluation mode.
-        scenes: B scenes.
-        resolution: R, pixels along each side.
-        cut_quantile: see `Generator.render`.
-    """
+    """Renders each scene from its posterior camera; `cut_quantile` as in `Generator.render`."""
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
     planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
     rendering = generator.render(planes, cameras, resolution, cut_quantile=cut_quantile)

@@ -16,15 +16,9 @@ CONFIG = "config.json"
 
 def save_model(folder: Path, generator: Generator, config: Config, *, class_names: list[str], kimg: float) -> None:
     """Write the model of a run with settings `config`; other arguments as in `write_model`."""
-    write_model(
-        folder,
-        generator,
-        resolution=config.dataset.resolution,
-        class_names=class_names,
-        seed=config.train.seed,
-        kimg=kimg,
-        dataset=config.dataset.name,
-    )
+    data, seed = config.dataset, config.train.seed
+    about = dict(resolution=data.resolution, class_names=class_names, seed=seed, kimg=kimg, dataset=data.name)
+    write_model(folder, generator, **about)
 
 
 def write_model(

@@ -1,6 +1,6 @@
 """Volume rendering of tri-plane scenes, usable without the rest of the project (see docs/rendering.md).
 
-from threedgp.render import Decoder, RaySettings, midpoint_randomness, render_rays
+Every function raises a ValueError that names the first argument whose shape, dtype, device or value is wrong.
 """
 
 from threedgp.render.backends import Backend

@@ -83,11 +83,7 @@ def _select(
 
 
 def field_backend(backend: Backend, planes: Tensor, decoder: Decoder, distances: Tensor) -> str:
-    """`torch`, `native` or `triton`.
-
-    Raises:
-        ValueError: saying why the requested backend is not available.
-    """
+    """`torch`, `native` or `triton`; raises ValueError with the reason if the requested one is not available."""
     # Plain integers under `torch.compile` with dynamic shapes too: kernels are compiled for these sizes.
     channels, hidden = index(planes.shape[-1]), index(decoder.bias_1.shape[0])
     native = triton = None
@@ -101,10 +97,6 @@ def field_backend(backend: Backend, planes: Tensor, decoder: Decoder, distances:
 
 
 def compositing_backend(backend: Backend, samples: Tensor) -> str:
-    """`torch`, `native` or `triton`.
-
-    Raises:
-        ValueError: saying why the requested backend is not available.
-    """
+    """`torch`, `native` or `triton`; raises ValueError with the reason if the requested one is not available."""
     unsupported = None if samples.dtype is torch.float32 else f"it takes float32 samples, got {samples.dtype}"
     return _select(backend, samples.device, {"native": unsupported, "triton": unsupported})

@@ -70,9 +70,6 @@ def composite(
         sigmoid_color: map color to sigmoid(c) * 1.002 - 0.001 and the pixel from [0, 1] to [-1, 1] (EG3D).
         white_background: light that passes all samples is white, 1.
         backend: see `Backend`; `native` and `triton` are differentiable once.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
     if isinstance(samples, Tensor):
         samples, distances = (samples,), (distances,)

@@ -12,11 +12,7 @@ from threedgp.render.arguments import expect_three_coordinates
 
 
 def contract(points: Tensor, dim: int = -1) -> Tensor:
-    """x where |x| <= 1, else (2 - 1/|x|) x/|x|: all of space into the open ball of radius 2.
-
-    Raises:
-        ValueError: unless `points` have a floating dtype and three coordinates along `dim`.
-    """
+    """x where |x| <= 1, else (2 - 1/|x|) x/|x|: all of space into the open ball of radius 2."""
     expect_three_coordinates("points", points, dim)
     norm = points.square().sum(dim, keepdim=True)
     norm = torch.where(norm > 1, norm, 1).sqrt()  # clamped first: the square root has no gradient at the origin
@@ -28,9 +24,6 @@ def uncontract(points: Tensor, dim: int = -1) -> Tensor:
 
     Radius 2 stands for infinity: on and beyond it the result is infinite, or NaN where a coordinate is zero. Use it to
     map what was found on a grid of contracted space, such as the vertices of a mesh, back to the scene.
-
-    Raises:
-        ValueError: unless `points` have a floating dtype and three coordinates along `dim`.
     """
     expect_three_coordinates("points", points, dim)
     norm = points.square().sum(dim, keepdim=True)

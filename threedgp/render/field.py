@@ -53,9 +53,6 @@ def field_along_rays(
 
     Returns:
         rgb and raw density, `[B, R, S, 4]`, in the dtype of the distances.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
     check_field(planes, decoder, origins, directions, distances, half_width)
     check_noise("noise", noise, distances)
@@ -74,11 +71,7 @@ def field_at_points(
     contraction: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
-    """The field at points `[B, N, 3]`: rgb and raw density, `[B, N, 4]`. Other arguments as in `field_along_rays`.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
-    """
+    """The field at points `[B, N, 3]`: rgb and raw density, `[B, N, 4]`. Other arguments as in `field_along_rays`."""
     check_planes(planes)
     expect_shape("points", points, (planes.shape[0], "N", 3))
     check_field(planes, decoder, points, points, points, half_width, like_name="points")

@@ -62,11 +62,7 @@ class RayRandomness(NamedTuple):
 
 
 def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Tensor) -> RayRandomness:
-    """Deterministic values for evaluation: the middle of every cell and evenly spaced quantiles.
-
-    Raises:
-        ValueError: for a negative count, or a `like` that is not of a floating dtype.
-    """
+    """Deterministic values for evaluation: the middle of every cell and evenly spaced quantiles."""
     expect_floating("like", like)
     for name, number in (("batch", batch), ("count", count), ("coarse", coarse), ("fine", fine)):
         if number < 0:
@@ -153,9 +149,6 @@ def render_rays(
     Returns:
         the composite of S_c + S_f samples of each ray. Differentiable in planes, decoder, origins and directions;
         distances carry no gradient.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype, device or value is wrong.
     """
     check_planes(planes)
     coarse, fine, coarse_noise, fine_noise = randomness

@@ -24,9 +24,6 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
 
     Returns:
         increasing distances in scene units, `[..., S]`.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or value is wrong.
     """
     expect_along_rays("u", u, min_samples=0)
     expect_interval(near, far)
@@ -50,9 +47,6 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
 
     Returns:
         distances in the order of `u`, `[..., F]`.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
     expect_along_rays("distances", distances, min_samples=2)
     expect_shape("weights", weights, tuple(distances.shape))
@@ -82,9 +76,6 @@ def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tenso
 
     Returns:
         increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 + S_2.
-
-    Raises:
-        ValueError: naming the argument whose shape, dtype or device is wrong.
     """
     if len(distances) != 2 or len(samples) != 2:
         raise ValueError(f"distances, samples: expected two sets of each, got {len(distances)} and {len(samples)}")

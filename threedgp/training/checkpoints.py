@@ -33,15 +33,9 @@ def saved_states(folder: Path) -> list[int]:
 def save_state(
     folder: Path, images: int, state: dict[str, Any], *, keep: int, archive: int = 0, good: int = -1
 ) -> None:
-    """Write `state`, and remove older states except the `keep` newest ones, the archive and `good`.
-
-    Args:
-        folder: created if absent.
-        images: images shown so far; part of the file name.
-        state: tensors and plain values.
-        keep: number of states to keep, at least 1.
-        archive: the first state after every multiple of this number of images is never removed; 0 = none.
-        good: images shown at another state that is kept.
+    """Write `state`, tensors and plain values, and remove older states except the `keep` newest ones, those of the
+    archive and that of `good` images. The archive is the first state after every multiple of `archive` images; 0 =
+    none.
 
     Raises:
         OSError: the disk is full; earlier states are not touched. PyTorch may wrap it in a RuntimeError.

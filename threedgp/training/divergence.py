@@ -30,16 +30,8 @@ class Diverged(Exception):
 
 
 def check_distance(distance: float, best: float, factor: float) -> None:
-    """Check that a model is not far worse than an earlier one.
-
-    Args:
-        distance: distance to the real images.
-        best: lowest earlier distance; infinity before the first.
-        factor: largest accepted multiple of `best`; 0 = no limit.
-
-    Raises:
-        Diverged: the distance is too large or not finite.
-    """
+    """Raise `Diverged` if the distance to the real images is not finite, or more than `factor` times `best`, the lowest
+    earlier one (infinity before the first). 0 = no limit."""
     if not math.isfinite(distance):
         raise Diverged("the distance to the real images is not finite", measured=True)
     if factor > 0 and distance > factor * best:
@@ -47,17 +39,9 @@ def check_distance(distance: float, best: float, factor: float) -> None:
 
 
 def check(record: Record, history: Sequence[Record], factor: float) -> None:
-    """Check a line of the curves.
-
-    Args:
-        record: the line.
-        history: earlier lines.
-        factor: largest accepted multiple of a loss or gradient norm's median over the last lines (of 1 if the median is
-            smaller); 0 = check only that numbers are finite.
-
-    Raises:
-        Diverged: a scalar is too large or not finite.
-    """
+    """Raise `Diverged` if a scalar in a line of the curves is not finite, or if a loss or gradient norm is more than
+    `factor` times its median over the last lines of `history` (1 if the median is smaller). 0 = check only that numbers
+    are finite."""
     for name, value in record.items():
         if not math.isfinite(value):
             raise Diverged(f"{name} is not finite")

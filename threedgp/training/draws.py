@@ -14,22 +14,15 @@ from threedgp.training.patches import Patches, draw_patches
 
 
 class Draws:
-    """Random numbers for the samples `index` in one phase (`generator`, `real`, ...) of a step.
+    """Random numbers for the samples `index`, int64 `[B]`, in one phase (`generator`, `real`, ...) of a step.
 
-    The global index of a sample counts all samples of the run and therefore identifies the step.
+    The global index of a sample counts all samples of the run and therefore identifies the step. `stream`, the number
+    of the random stream, changes after a rollback.
     """
 
     def __init__(
         self, config: Config, phase: str, index: Tensor, *, stream: int = 0, dtype: torch.dtype = torch.float32
     ) -> None:
-        """
-        Args:
-            config: settings of the run.
-            phase: separates uses of the same index.
-            index: int64 `[B]`, on the device of the numbers.
-            stream: number of the random stream; changes after a rollback.
-            dtype: dtype of the numbers.
-        """
         self.config, self.index, self.dtype = config, index, dtype
         self.seed, self.phase = config.train.seed, f"{phase}, stream {stream}" if stream else phase
 

@@ -29,12 +29,8 @@ Loss = Literal["logistic", "relativistic"]
 
 
 def generator_loss(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-    """Non-saturating loss of the generator, `[B]` to a scalar.
-
-    Args:
-        fake_logits: of generated patches.
-        real_logits: of the real patches that they are paired with; None = logistic loss.
-    """
+    """Non-saturating loss of the generator, `[B]` to a scalar; relativistic if it gets the logits of the real patches
+    that the generated ones are paired with."""
     return F.softplus(-fake_logits if real_logits is None else real_logits - fake_logits).mean()
 
 
@@ -53,14 +49,10 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Loss = "l
 
 
 def gradient_penalty(logits: Tensor, patches: Tensor, gamma: float) -> Tensor:
-    """gamma / 2 times the mean squared norm of the gradient of the logits with respect to the patches.
+    """gamma / 2 times the mean squared norm of the gradient of the logits `[B]` with respect to the patches `[B, 4, P,
+    P]`.
 
     On real patches it is R1, on generated ones R2 (Mescheder et al. 2018, section 4.1).
-
-    Args:
-        logits: `[B]`, computed from `patches`.
-        patches: `[B, 4, P, P]`, requires gradients.
-        gamma: weight.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), patches, create_graph=True)
     return gamma / 2 * gradient.square().sum(dim=(1, 2, 3)).mean()
@@ -93,26 +85,13 @@ MEAN_DRAWS = 256
 
 
 def _weights(config: CameraRegularizerConfig) -> dict[int, float]:
-    look_at = config.look_at_weight
-    return {
-        YAW: config.origin_weight,
-        PITCH: config.origin_weight,
-        FOV: config.fov_weight,
-        LOOK_AT_YAW: look_at,
-        LOOK_AT_PITCH: look_at,
-        LOOK_AT_RADIUS: look_at,
-    }
+    """Weight of each regularized column of a camera."""
+    origin, look_at = dict.fromkeys((YAW, PITCH), config.origin_weight), (LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
+    return origin | {FOV: config.fov_weight} | dict.fromkeys(look_at, config.look_at_weight)
 
 
 def transport_cost(a: Tensor, b: Tensor) -> Tensor:
-    """Squared-distance optimal transport between equally weighted numbers, sorted against sorted.
-
-    Args:
-        a, b: `[N, K]`, K sets of N numbers.
-
-    Returns:
-        `[K]`.
-    """
+    """Squared-distance optimal transport of K sets of N equally weighted numbers, `[N, K]` each to `[K]`: sorted."""
     return (a.sort(dim=0).values - b.sort(dim=0).values).square().mean(dim=0)
 
 
@@ -128,13 +107,7 @@ def emd_regularizer(posterior: Tensor, prior: Tensor, config: CameraRegularizerC
 def gradient_regularizer(
     posterior_of: Callable[[Tensor], Tensor], prior: Tensor, config: CameraRegularizerConfig
 ) -> Tensor:
-    """|g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter with respect to its prior.
-
-    Args:
-        posterior_of: prior cameras `[N, 8]` to posterior ones.
-        prior: `[N, 8]`.
-        config: weights.
-    """
+    """|g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter with respect to its prior `[N, 8]`."""
     prior = prior.detach().requires_grad_()
     posterior = posterior_of(prior)
     total = prior.new_zeros([])

@@ -28,14 +28,9 @@ def scheduled(schedule: ScheduleConfig, kimg: float, total_kimg: float) -> float
 
 
 def ema_decay(images: int, batch_size: int, half_life: Duration, ramp_up: float, total_kimg: float) -> float:
-    """Decay of the averaged weights in one step (Karras et al. 2020, appendix B; half-life in images).
+    """Decay of the averaged weights in one step (Karras et al. 2020, appendix B), after `images` images.
 
-    Args:
-        images: images shown so far.
-        batch_size: images per step.
-        half_life: half-life of the average.
-        ramp_up: the half-life is at most this share of the images shown so far; 0 = no limit.
-        total_kimg: length of the run, in thousands of images.
+    The half-life is at most `ramp_up` times the images shown so far; 0 = no limit.
     """
     half_life_images = duration_kimg(half_life, total_kimg) * 1000
     if ramp_up > 0:

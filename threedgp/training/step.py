@@ -34,6 +34,8 @@ from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay,
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
+PARTS = ("camera_histograms", "generator", "average", "discriminator", "generator_optimizer", "discriminator_optimizer")
+"""Attributes of a trainer that have a state."""
 
 
 class Reals(NamedTuple):
@@ -99,6 +101,8 @@ class Trainer:
         self.piece = config.train.batch_size // (group.size * config.train.accumulation)
         first = group.rank * config.train.accumulation
         self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
+        self._share = self.piece / config.train.batch_size
+        """Weight of the mean over a piece in the mean over the batch."""
         generator, discriminator = networks
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
@@ -130,16 +134,12 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
 
     def _schedule(self, name: str) -> float:
-        train = self.config.train
-        return scheduled(getattr(train, name), self.images / 1000, train.kimg)
-
-    def _distillation_weight(self) -> float:
-        return scheduled(self.config.train.distillation.weight, self.images / 1000, self.config.train.kimg)
-
-    def _camera_ramp(self) -> float:
-        """Current factor of the regularizer `emd`."""
-        anneal = self.config.train.camera_regularizer.anneal
-        return ramp(self.images / 1000, duration_kimg(anneal, self.config.train.kimg))
+        """Current value of a schedule, `distillation_weight`, or `camera_regularizer`, the factor of kind `emd`."""
+        train, kimg = self.config.train, self.images / 1000
+        if name == "camera_regularizer":
+            return ramp(kimg, duration_kimg(train.camera_regularizer.anneal, train.kimg))
+        schedule = train.distillation.weight if name == "distillation_weight" else getattr(train, name)
+        return scheduled(schedule, kimg, train.kimg)
 
     def _draws(self, phase: str, first: int, count: int) -> Draws:
         """Draws for the samples `first` to `first + count - 1`, counted from the start of the run."""
@@ -150,11 +150,6 @@ class Trainer:
         """Draws for each piece of this process's share of the batch."""
         for offset in self._offsets:
             yield self._draws(phase, self.images + offset, self.piece)
-
-    @property
-    def _share(self) -> float:
-        """Weight of the mean over a piece in the mean over the batch."""
-        return self.piece / self.config.train.batch_size
 
     def _record(self, stats: Stats, name: str, value: Tensor) -> None:
         """Add the mean over a piece to the mean over this process's share of the batch."""
@@ -202,20 +197,17 @@ class Trainer:
         """Regularizers of the posterior cameras, on draws of their own that are the same in every process."""
         draws = self._draws("camera regularizer", self.step_index * MEAN_DRAWS, MEAN_DRAWS)
         config = self.config.train.camera_regularizer
-        loss, camera_stats, posterior = camera_loss(
-            self.generator, draws.scenes(self.generator), config, self._camera_ramp()
-        )
+        scenes, factor = draws.scenes(self.generator), self._schedule("camera_regularizer")
+        loss, camera_stats, posterior = camera_loss(self.generator, scenes, config, factor)
         stats |= camera_stats
         self.camera_histograms.add(posterior)
         return loss
 
     def _real_patches(self, batch: Batch) -> Iterator[Reals]:
         """Real patches of each piece of this process's share of the batch."""
-        # The mean scale is that of the whole batch, of all processes.
-        whole = self._draws("real", self.images, self.config.train.batch_size).patches(
-            self._schedule("patch_scale_beta")
-        )
-        mean_scale = whole.scales[:, 0].mean()
+        draws = self._draws("real", self.images, self.config.train.batch_size)
+        whole = draws.patches(self._schedule("patch_scale_beta"))
+        mean_scale = whole.scales[:, 0].mean()  # of the whole batch, of all processes
         for offset, draws, rows in zip(self._offsets, self._pieces("real"), _split(batch, self.piece), strict=True):
             # Copied to the device as uint8, which has fewer bytes.
             images = rows.image.to(self.device).to(self.dtype) / 127.5 - 1
@@ -287,7 +279,7 @@ class Trainer:
                     reals.mean_scale,
                     train.distillation.loss,
                 )
-                loss = loss + self._distillation_weight() * distance
+                loss = loss + self._schedule("distillation_weight") * distance
                 self._record(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
@@ -315,35 +307,23 @@ class Trainer:
 
     def schedules(self) -> dict[str, float]:
         """Current values of the schedules and of the learned near offset, for the log."""
-        values = {
-            f"schedule/{name}": self._schedule(name)
-            for name in ("density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability")
-        }
+        names = ["density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability"]
         if self.generator.camera_generator is not None and self.config.train.camera_regularizer.kind == "emd":
-            values["schedule/camera_regularizer"] = self._camera_ramp()
+            names.append("camera_regularizer")
         if self.discriminator.feature_head is not None:
-            values["schedule/distillation_weight"] = self._distillation_weight()
+            names.append("distillation_weight")
+        values = {f"schedule/{name}": self._schedule(name) for name in names}
         if self.generator.depth_adaptor is not None:
             values["generator/near_offset"] = self.generator.depth_adaptor.near_offset().item()
         return values
 
-    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer | CameraHistograms]:
-        return {
-            "camera_histograms": self.camera_histograms,
-            "generator": self.generator,
-            "average": self.average,
-            "discriminator": self.discriminator,
-            "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """The state that the next step depends on."""
         counters = {"images": self.images, "stream": self.stream}
-        return counters | {name: part.state_dict() for name, part in self._parts().items()}
+        return counters | {name: getattr(self, name).state_dict() for name in PARTS}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state from `state_dict`."""
         self.images, self.stream = state["images"], state["stream"]
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])

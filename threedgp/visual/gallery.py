@@ -34,13 +34,6 @@ def draw_gallery(
     samples.png, depth.png, normals.png, pairs.png: the grid of scenes. real.png: training images. views.png: scenes
     from several cameras. truncation.png: scenes at several truncations, one row each. flight.mp4: moving cameras.
     interpolation.mp4: an interpolation between scenes. mesh-*.glb: scenes that have a surface.
-
-    Args:
-        generator: in evaluation mode.
-        resolution: R, pixels along each side of an image.
-        shards: training images, for comparison.
-        settings: numbers of scenes, views and frames.
-        folder: created if missing.
     """
     rows, columns = settings.grid
     num_scenes = rows * columns

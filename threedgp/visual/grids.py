@@ -46,12 +46,8 @@ def enlargement(resolution: int, max_size: int) -> int:
 
 
 def depth_colors(depth: np.ndarray, bounds: tuple[float, float] | None = None) -> np.ndarray:
-    """Depth maps `[..., H, W]` as colors `[..., H, W, 3]`; near is bright.
-
-    Args:
-        bounds: depths of the brightest and of the darkest color; None = those of all maps without the outermost
-            `DEPTH_CUT` percent.
-    """
+    """Depth maps `[..., H, W]` as colors `[..., H, W, 3]`, from the near bound (bright) to the far one; by default
+    those of all maps without the outermost `DEPTH_CUT` percent."""
     near, far = bounds or np.percentile(depth, (DEPTH_CUT, 100 - DEPTH_CUT))
     nearness = (far - depth.astype(np.float64)) / max(far - near, 1e-12)
     levels = (nearness.clip(0, 1) * 255).round().astype(np.uint8)

@@ -54,10 +54,7 @@ def extract_mesh(
     density: Field, color: Field, half_width: float, resolution: int, level: float, bar: Progress, device: str = "cpu"
 ) -> trimesh.Trimesh:
     """The watertight surface of a density field in the cube [-half_width, half_width]^3, closed at the cube's sides.
-
-    Args:
-        color: of points `[N, 3]`, `[N, 3]` in about [-1, 1]; evaluated at the vertices.
-        density, half_width, resolution, level, bar, device: as in `level_set`.
+    Arguments as in `level_set`; `color` maps vertices `[N, 3]` to `[N, 3]` in about [-1, 1].
 
     Raises:
         NoSurface: the density is below `level` everywhere.
@@ -84,14 +81,11 @@ def scene_mesh(
     level: float | None = None,
     whole_cube: bool = False,
 ) -> trimesh.Trimesh:
-    """The mesh of a scene.
+    """The mesh of a scene, given its planes `[1, 3, H, W, C]`.
 
     Args:
-        generator: in evaluation mode.
-        planes: of one scene, `[1, 3, H, W, C]`.
         cameras: `[F, 8]`; the level is chosen by what they see, and what no camera sees is left out.
-        resolution: grid points along each side of the cube.
-        bar: advances by one for each of `resolution` planes of the grid.
+        resolution: grid points along each side of the cube; `bar` advances by one for each plane of them.
         level: density of the surface; None = `surface_level`.
         whole_cube: keep what no camera sees.
 

@@ -37,12 +37,8 @@ def surface_level(density: Field, cameras: Tensor, near: float, far: float) -> f
     """The density whose first crossing along rays agrees best with the rendered depth; 0 if all space is empty.
 
     Levels are tried at equal steps of their logarithm, from `MIN_DEPTH_OF_LEVEL` to `MAX_DEPTH_OF_LEVEL`. The level
-    with the smallest mean distance between first crossing and rendered depth is returned.
-
-    Args:
-        density: of points `[N, 3]`, `[N]`.
-        cameras: `[F, 8]`, on the device of `density`.
-        near, far: bounds of the rays, scene units.
+    with the smallest mean distance between first crossing and rendered depth is returned. Cameras `[F, 8]` are on the
+    device of `density`; `near` and `far` are in scene units.
     """
     origins, directions = (x.flatten(0, 1) for x in rays(cameras, NUM_RAYS))  # [F * NUM_RAYS^2, 3]
     step = (far - near) / NUM_SAMPLES
@@ -70,10 +66,7 @@ def surface_level(density: Field, cameras: Tensor, near: float, far: float) -> f
 
 def _first_crossing(sigma: Tensor, distances: Tensor, level: float, far: float) -> Tensor:
     """Distances `[R]` at which rays first cross `level`, interpolated as in `level_set`; `far` if they never do.
-
-    Args:
-        sigma: `[R, S]`, at distances `[S]`.
-    """
+    `sigma` is `[R, S]`, at distances `[S]`."""
     share = sigma / (sigma + level)
     above = share > 0.5
     after = above.int().argmax(dim=1, keepdim=True)
@@ -92,21 +85,15 @@ def evaluate(field: Field, points: Tensor) -> np.ndarray:
 def level_set(
     density: Field, half_width: float, resolution: int, level: float, bar: Progress, device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The surface where a density crosses `level` in the cube [-half_width, half_width]^3, closed at the cube's sides.
+    """The surface where a density crosses `level` > 0 in the cube [-half_width, half_width]^3, closed at the cube's
+    sides.
 
     Vertices are interpolated in `density / (density + level)`: densities span decades, and linear interpolation would
-    put every vertex next to the thin end of its edge.
-
-    Args:
-        density: of points `[N, 3]`, `[N]`, not negative.
-        half_width: scene units.
-        resolution: grid points along each side, at least 2.
-        level: above 0.
-        bar: advances by one for each of `resolution` planes of the grid.
-        device: of the points that `density` takes.
+    put every vertex next to the thin end of its edge. The density, not negative, is evaluated at `resolution` grid
+    points (at least 2) along each side, on `device`; `bar` advances by one for each plane of them.
 
     Returns:
-        Vertices, float64 `[V, 3]` in scene units, and faces, int64 `[F, 3]`, counter-clockwise as seen from outside.
+        vertices, float64 `[V, 3]` in scene units, and faces, int64 `[F, 3]`, counter-clockwise as seen from outside.
     """
     values = np.zeros((resolution + 2,) * 3, np.float32)  # the border is empty, which closes the surface
     line = torch.linspace(-half_width, half_width, resolution, device=device)

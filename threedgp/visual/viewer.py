@@ -18,15 +18,15 @@ import cv2
 import numpy as np
 import viser
 import websockets.asyncio.server as websockets_server
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 
-from threedgp.camera.geometry import CAMERA_FIELDS
+from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, RADIUS, YAW, spherical_to_cartesian
 from threedgp.config import CameraConfig
 from threedgp.data.images import encode_image
 from threedgp.runtime.errors import UserError
-from threedgp.visual.viewer_cameras import orbit_angles, orbit_position, outside_prior
 from threedgp.visual.viewer_refinement import Frame, ProgressiveRenderer, Request
 from threedgp.visual.viewer_scenes import Kind, SceneKey, SceneRenderer, ViewSettings
 
@@ -45,6 +45,12 @@ BROWSER_FOV = math.radians(45)
 """Field of view of the browser's camera, which shows only the crosshair of a drag."""
 MAX_PAGE = 4096
 """Pixels along the longer side of what is sent; a larger page stretches it."""
+POLE_MARGIN = 0.02
+"""Radians; left and right are undefined straight above the scene."""
+PRIOR_FIELDS = ("yaw", "pitch", "fov", "look_at_radius")
+"""Fields of a camera that have a range in the prior."""
+TOLERANCE = 1e-3
+"""As a share of the range, so that a camera on its border is inside."""
 DECIMALS = 4
 """Angles from the browser are rounded, so that its rounding errors request no new image."""
 
@@ -107,12 +113,8 @@ def serve(
 ) -> dict[int, Session]:
     """Show scenes on every page that is opened; returns at once, with a dictionary of the open pages by client id.
 
-    Args:
-        renderer: of the model.
-        class_names: by label; empty for a model without classes.
-        title: title of the control panel.
-        size: pixels along each side of the final image; the page may be smaller.
-        server: see `open_server`.
+    `class_names` are by label, empty for a model without classes; `title` is that of the control panel; `size` is the
+    side of the final image in pixels (the page may be smaller).
     """
     config = renderer.generator.camera_config
     server.scene.set_up_direction("+y")
@@ -275,3 +277,33 @@ def on_page(image: np.ndarray, width: int, height: int) -> np.ndarray:
     left = (columns - side) // 2
     page[:side, left : left + side] = image
     return page
+
+
+# The browser's camera orbits the origin at the radius of the model's cameras; the page shows what the model's camera at
+# the same yaw and pitch sees. Field of view and look-at point are set by sliders, not by the mouse.
+
+
+def orbit_angles(wxyz: np.ndarray) -> tuple[float, float]:
+    """Yaw and pitch, in radians, of the camera that looks at the origin in the direction of the browser's camera, whose
+    camera-to-world rotation with OpenCV's axes is the quaternion `wxyz`, real part first."""
+    rotation = Rotation.from_quat(wxyz, scalar_first=True).as_matrix()
+    x, y, z = -rotation[:, 2]  # from the look-at point to the camera
+    pitch = math.acos(min(max(y, -1.0), 1.0))
+    return math.atan2(-x, z), min(max(pitch, POLE_MARGIN), math.pi - POLE_MARGIN)
+
+
+def orbit_position(camera: Tensor) -> tuple[float, float, float]:
+    """Position of the browser's camera for a camera `[8]`; it looks at the origin."""
+    x, y, z = spherical_to_cartesian(camera[YAW], camera[PITCH], camera[RADIUS]).double().tolist()
+    return x, y, z
+
+
+def outside_prior(config: CameraConfig, camera: Sequence[float]) -> list[str]:
+    """Fields of a camera, in the order of `CAMERA_FIELDS`, that lie outside of the prior of training."""
+    found = []
+    for field in PRIOR_FIELDS:
+        low, high = getattr(config, field)
+        slack = TOLERANCE * max(high - low, 1e-3)
+        if not low - slack <= camera[CAMERA_FIELDS.index(field)] <= high + slack:
+            found.append(field)
+    return found

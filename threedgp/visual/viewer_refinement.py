@@ -82,13 +82,8 @@ class ProgressiveRenderer:
     def __init__(
         self, draw: Draw, speed: RenderSpeed, show: Callable[[Frame], None], fail: Callable[[Exception], None]
     ) -> None:
-        """
-        Args:
-            draw: renders an image.
-            speed: chooses the sizes.
-            show: called with every image, on the rendering thread.
-            fail: called with the error of a request; the next request is rendered as usual.
-        """
+        """`show` is called with every image, on the rendering thread; `fail` with the error of a request, after which
+        the next request is rendered as usual."""
         self._draw, self._speed, self._show, self._fail = draw, speed, show, fail
         self._latest: Request | None = None
         self._current: Request | None = None

@@ -54,11 +54,6 @@ class SceneRenderer:
     """Renders scenes of a model."""
 
     def __init__(self, generator: Generator, towards: TruncateTowards = "all") -> None:
-        """
-        Args:
-            generator: in evaluation mode.
-            towards: what truncation moves scenes towards.
-        """
         self.generator, self.towards = generator, towards
         self.planes = lru_cache(NUM_CACHED_SCENES)(self._make_planes)
         self.speed = RenderSpeed()

@@ -43,15 +43,8 @@ def posterior_cameras(generator: Generator, scenes: Scenes) -> Tensor:
 
 @torch.inference_mode()
 def render_views(generator: Generator, w: Tensor, cameras: Tensor, resolution: int, bar: Progress) -> Views:
-    """Render every scene from its cameras.
-
-    Args:
-        generator: in evaluation mode.
-        w: styles of the scenes, `[N, w_dim]` (see `threedgp.visual.styles.scene_styles`).
-        cameras: `[N, F, 8]`, on any device.
-        resolution: R, pixels along each side.
-        bar: advances by one for each image.
-    """
+    """Render N scenes of styles `[N, w_dim]` from F cameras each, `[N, F, 8]` on any device, at R = `resolution`; `bar`
+    advances by one for each image."""
     images, depth = [], []
     for part, poses in zip(w.split(MAX_SCENES), cameras.split(MAX_SCENES), strict=True):
         planes = generator.make_planes(part)
