@@ -16,6 +16,8 @@ CAMERA_FIELDS = ("yaw", "pitch", "roll", "fov", "radius", "look_at_yaw", "look_a
 """Columns of a camera tensor `[B, 8]`: radians, but `fov` in degrees (full angle); radii in scene units."""
 
 YAW, PITCH, ROLL, FOV, RADIUS, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS = range(8)
+LEARNED = (YAW, PITCH, FOV, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
+"""Columns that the camera generator changes."""
 
 
 def spherical_to_cartesian(yaw: Tensor, pitch: Tensor, radius: Tensor) -> Tensor:

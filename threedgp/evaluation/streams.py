@@ -30,11 +30,7 @@ class Stream:
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Stream:
         """The batches after `function`, which must keep the number of items."""
-
-        def mapped(part: Part) -> Part:
-            return lambda: function(part())
-
-        return Stream(self._size, [mapped(part) for part in self.parts])
+        return Stream(self._size, [lambda part=part: function(part()) for part in self.parts])
 
     def whole(self) -> np.ndarray:
         """All items in one array."""

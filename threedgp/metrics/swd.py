@@ -124,11 +124,7 @@ def sliced_wasserstein(
 
 
 def measure(
-    sets: Mapping[str, Batches],
-    reference: Batches,
-    seed: int,
-    label: str,
-    max_count: int | None = None,
+    sets: Mapping[str, Batches], reference: Batches, seed: int, label: str, max_count: int | None = None
 ) -> dict[str, float]:
     """Distance of every set from the reference, from equally many images of each, at most `max_count`."""
     count = min(len(reference), *map(len, sets.values()), *([max_count] if max_count else []))

@@ -125,10 +125,7 @@ METRIC = Metric(
         column=161,
     ),
     Value(
-        "view_judged",
-        "Pixels that both views see",
-        "Fraction of pixels on which two views are compared.",
-        better=None,
+        "view_judged", "Pixels that both views see", "Fraction of pixels on which two views are compared.", better=None
     ),
     controls=(UNTRAINED,),
 )

@@ -194,6 +194,5 @@ class Generator(nn.Module):
 def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
     batch = rgb.shape[0]
     return Rendering(
-        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution),
-        depth.reshape(batch, 1, resolution, resolution),
+        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution), depth.reshape(batch, 1, resolution, resolution)
     )

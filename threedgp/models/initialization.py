@@ -35,10 +35,6 @@ def initial_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         discriminator = Discriminator(
-            config.model.discriminator,
-            config.dataset.resolution,
-            num_classes,
-            num_features,
-            depth=config.model.depth,
+            config.model.discriminator, config.dataset.resolution, num_classes, num_features, depth=config.model.depth
         )
     return generator, discriminator

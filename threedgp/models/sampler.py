@@ -64,12 +64,7 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
 
 
 def sample_scenes(
-    generator: Generator,
-    count: int,
-    seed: int,
-    *,
-    start: int = 0,
-    labels: Tensor | Sequence[int] | None = None,
+    generator: Generator, count: int, seed: int, *, start: int = 0, labels: Tensor | Sequence[int] | None = None
 ) -> Scenes:
     """Scenes `start` to `start + count - 1` of the set `seed`; each depends on its seed and index only. `labels` as in
     `draw_scenes`."""

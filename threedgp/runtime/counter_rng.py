@@ -37,15 +37,14 @@ def _mix(x: Integer) -> Integer:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
-def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device | str | None = None) -> Tensor:
+def random_bits(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
     """64 random bits for each element.
 
     Args:
         shape: shape of the result.
         seed: seed of the run.
         key: names and numbers that separate uses of the seed. Parts that are tensors, such as the global index of each
-            sample, are int64 `[shape[0]]`.
-        device: device of the result; by default that of the key's tensor.
+            sample, are int64 `[shape[0]]`, on the device of the result.
 
     Returns:
         int64, `shape`.
@@ -54,8 +53,7 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
         ValueError: a tensor of the key has another shape.
     """
     tensors = [part for part in key if isinstance(part, Tensor)]
-    if device is None:
-        device = tensors[0].device if tensors else torch.device("cpu")
+    device = tensors[0].device if tensors else torch.device("cpu")
     state: int | Tensor = 0
     for part in (seed * 2 + 1, *key):
         if isinstance(part, Tensor):
@@ -72,27 +70,14 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key, device: torch.device
     return _mix(state + counter).reshape(tuple(shape))
 
 
-def uniform(
-    shape: Sequence[int],
-    seed: int,
-    *key: Key,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def uniform(shape: Sequence[int], seed: int, *key: Key, dtype: torch.dtype = torch.float32) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24. Arguments as in `random_bits`."""
-    bits = random_bits(shape, seed, *key, device=device)
-    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+    return ((random_bits(shape, seed, *key) >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
 
 
-def normal(
-    shape: Sequence[int],
-    seed: int,
-    *key: Key,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def normal(shape: Sequence[int], seed: int, *key: Key, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers (Box and Muller 1958, the cosine branch). Arguments as in `random_bits`."""
-    bits = random_bits(shape, seed, *key, device=device)
+    bits = random_bits(shape, seed, *key)
     radius = (((bits >> 32) & 0xFFFFFFFF) + 1).to(dtype) * 2.0**-32
     angle = (bits & 0xFFFFFFFF).to(dtype) * (2.0**-32 * 2 * math.pi)
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(angle)

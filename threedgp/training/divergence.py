@@ -8,12 +8,7 @@ from statistics import median
 
 from threedgp.training.logging import Record
 
-WATCHED = (
-    "generator/loss",
-    "discriminator/loss",
-    "generator/gradient_norm",
-    "discriminator/gradient_norm",
-)
+WATCHED = ("generator/loss", "discriminator/loss", "generator/gradient_norm", "discriminator/gradient_norm")
 HISTORY = 20
 """Number of earlier lines of the curves whose median is the reference."""
 MIN_HISTORY = 5

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import CAMERA_FIELDS, RADIUS, ROLL
+from threedgp.camera.geometry import CAMERA_FIELDS, LEARNED
 from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
 from threedgp.config import CameraConfig
 from threedgp.training.distributed import TrainingGroup
@@ -55,8 +55,6 @@ class Means:
 
 
 BINS = 32
-LEARNED = [index for index in range(len(CAMERA_FIELDS)) if index not in (ROLL, RADIUS)]
-"""Columns that the camera generator changes."""
 FIELDS = [CAMERA_FIELDS[index] for index in LEARNED]
 
 

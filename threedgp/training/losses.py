@@ -9,17 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import (
-    CAMERA_FIELDS,
-    FOV,
-    LOOK_AT_PITCH,
-    LOOK_AT_RADIUS,
-    LOOK_AT_YAW,
-    PITCH,
-    RADIUS,
-    ROLL,
-    YAW,
-)
+from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LEARNED, PITCH, ROLL, YAW
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config.train import CameraRegularizerConfig
 from threedgp.models.generator import Generator
@@ -85,9 +75,9 @@ MEAN_DRAWS = 256
 
 
 def _weights(config: CameraRegularizerConfig) -> dict[int, float]:
-    """Weight of each regularized column of a camera."""
-    origin, look_at = dict.fromkeys((YAW, PITCH), config.origin_weight), (LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
-    return origin | {FOV: config.fov_weight} | dict.fromkeys(look_at, config.look_at_weight)
+    """Weight of each learned column of a camera."""
+    others = {YAW: config.origin_weight, PITCH: config.origin_weight, FOV: config.fov_weight}
+    return dict.fromkeys(LEARNED, config.look_at_weight) | others
 
 
 def transport_cost(a: Tensor, b: Tensor) -> Tensor:
@@ -146,9 +136,9 @@ def camera_loss(
     stats = {"camera/regularizer": regularizer.detach(), "camera/mean_angle_distance": distance.detach()}
     cameras = posterior.detach()
     means, deviations = cameras.mean(dim=0), cameras.std(dim=0)
-    for index, field in enumerate(CAMERA_FIELDS):
-        if index not in (ROLL, RADIUS):  # the camera generator does not change these
-            stats[f"camera/{field}_mean"], stats[f"camera/{field}_std"] = means[index], deviations[index]
+    for index in LEARNED:
+        name = f"camera/{CAMERA_FIELDS[index]}"
+        stats[f"{name}_mean"], stats[f"{name}_std"] = means[index], deviations[index]
     return regularizer + config.mean_angle_weight * distance, stats, cameras
 
 

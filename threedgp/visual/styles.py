@@ -34,14 +34,11 @@ def scene_styles(
 
     Without classes, both values of `towards` mean the running average.
     """
-    w = generator.map(scenes.z, scenes.labels)
-    if truncation == 1:
-        return w
-    if towards == "all" or scenes.labels is None:
-        return generator.mapping.w_average.lerp(w, truncation)
+    if truncation == 1 or towards == "all" or scenes.labels is None:
+        return generator.map(scenes.z, scenes.labels, truncation)
     labels = scenes.labels.tolist()
     centers = {label: class_center(generator, label) for label in sorted(set(labels))}
-    return torch.stack([centers[label] for label in labels]).lerp(w, truncation)
+    return torch.stack([centers[label] for label in labels]).lerp(generator.map(scenes.z, scenes.labels), truncation)
 
 
 @torch.inference_mode()

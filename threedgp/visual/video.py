@@ -69,13 +69,7 @@ def _open_stream(
 ) -> av.VideoStream:
     try:
         stream = container.add_stream(
-            CODEC,
-            rate=rate,
-            options={
-                "crf": str(crf),
-                "profile": "high",
-                "x264-params": X264_PARAMS,
-            },
+            CODEC, rate=rate, options={"crf": str(crf), "profile": "high", "x264-params": X264_PARAMS}
         )
     except (av.FFmpegError, ValueError):
         raise UserError(

@@ -72,11 +72,7 @@ def _rays(scene: Scene, distances: Tensor) -> _Rays:
 
 
 def field_forward(
-    scene: Scene,
-    distances: Tensor,
-    noise: Tensor | None,
-    max_optical_depth: float = 0.0,
-    density_bias: float = 0.0,
+    scene: Scene, distances: Tensor, noise: Tensor | None, max_optical_depth: float = 0.0, density_bias: float = 0.0
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`; samples behind `max_optical_depth` > 0 are empty."""
     decoder = scene.decoder
