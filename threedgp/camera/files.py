@@ -32,11 +32,7 @@ MAX_BYTES = 1 << 26
 
 def read_cameras(file: Path, config: CameraConfig) -> Tensor:
     """Cameras of a `.json` or `.csv` file, float32 `[F, 8]`; `config` is the prior, for the columns that the file
-    lacks.
-
-    Raises:
-        UserError: the file cannot be read or a camera is invalid; names the row and the column.
-    """
+    lacks. Raises UserError if the file cannot be read or a camera is invalid; names the row and the column."""
     try:
         if file.stat().st_size > MAX_BYTES:
             raise UserError(f"{file}: this is too large for a list of cameras; name a JSON or CSV file of them.")

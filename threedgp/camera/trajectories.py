@@ -89,19 +89,12 @@ PATHS: dict[str, Callable[[CameraConfig, int, Tensor | None], Tensor]] = {
 
 
 def points(cameras: Tensor, frames: int, *, closed: bool = False) -> Tensor:
-    """A smooth path through given cameras, with equal durations between neighbors.
+    """A smooth path of F = `frames` cameras through given ones `[K, 8]`, with equal durations between neighbors: `[F,
+    8]`.
 
     Every parameter is interpolated by monotone cubics (Fritsch and Butland 1984), which do not overshoot; the look-at
-    point is interpolated in Cartesian coordinates. Angles are not wrapped: from yaw 0 to 6.28 is one turn.
-
-    Args:
-        cameras: `[K, 8]`, K at least 1.
-        frames: F, number of frames.
-        closed: go back to the first camera; the frame after the last would be the first. Otherwise both ends are
-            included.
-
-    Returns:
-        `[F, 8]`, float32.
+    point is interpolated in Cartesian coordinates. Angles are not wrapped: from yaw 0 to 6.28 is one turn. A closed
+    path goes back to the first camera, which would be the frame after the last; otherwise both ends are included.
     """
     given = cameras.detach().to("cpu", torch.float64)
     if closed:

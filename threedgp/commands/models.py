@@ -47,11 +47,7 @@ class Scene(NamedTuple):
 
 
 def open_model(folder: Path, device: Device) -> Model:
-    """Load a model.
-
-    Raises:
-        UserError: the folder holds no model or a damaged one, or the device is not available.
-    """
+    """Load a model. Raises UserError if the folder holds no model or a damaged one, or the device is not available."""
     keep_freed_memory()
     chosen = choose_device(device, setting="--device")
     if not folder.is_dir():
@@ -72,15 +68,9 @@ def open_model(folder: Path, device: Device) -> Model:
 
 
 def choose_scenes(model: Model, seeds: str, classes: str | None) -> list[tuple[int, int | None]]:
-    """Pairs of seed and class: all seeds in the first class, then in the second, and so on.
-
-    Args:
-        seeds: as in `number_list`.
-        classes: as in `class_list`; None = a random class for each seed, with the frequencies of the training data.
-
-    Raises:
-        UserError: a list cannot be read, or a class is unknown.
-    """
+    """Pairs of seed and class: all seeds in the first class, then in the second, and so on. Lists are as in
+    `number_list` and `class_list`; None = a random class for each seed, with the frequencies of the training data.
+    Raises UserError if a list cannot be read, or a class is unknown."""
     numbers = number_list(seeds, "--seeds")
     labels = [None] if classes is None else class_list(classes, model.class_names)
     return [(seed, label) for label in labels for seed in numbers]

@@ -60,11 +60,8 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Device to comput
 
 
 def number_list(text: str, option: str) -> list[int]:
-    """Integers from text such as ``0-15,20``, in the given order, without duplicates.
-
-    Raises:
-        UserError: the text is not such a list, or it has more than `MAX_SEEDS` numbers.
-    """
+    """Integers from text such as ``0-15,20``, in the given order, without duplicates. Raises UserError if the text is
+    not such a list, or it has more than `MAX_SEEDS` numbers."""
     numbers: dict[int, None] = {}
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", piece, re.ASCII)
@@ -78,14 +75,8 @@ def number_list(text: str, option: str) -> list[int]:
 
 
 def class_list(text: str, names: list[str]) -> list[int]:
-    """Labels from text such as ``1,5`` or ``dog,cat``; a number is the label itself.
-
-    Args:
-        names: class names of the model, by label.
-
-    Raises:
-        UserError: a class is unknown, or the model has no classes.
-    """
+    """Labels from text such as ``1,5`` or ``dog,cat``; a number is the label itself. `names` are those of the model's
+    classes, by label. Raises UserError if a class is unknown, or the model has no classes."""
     if not names:
         raise UserError("--classes: this model has no classes; leave the option out.")
     known = {name.casefold(): label for label, name in reversed(list(enumerate(names)))}
@@ -109,11 +100,7 @@ def _describe(names: list[str]) -> str:
 
 
 def truncation_list(text: str) -> list[float]:
-    """Truncations from text such as ``0,0.5,1``.
-
-    Raises:
-        UserError: the text is not a list of numbers from 0 to 1.
-    """
+    """Truncations from text such as ``0,0.5,1``. Raises UserError if the text is not a list of numbers from 0 to 1."""
     try:
         return list(dict.fromkeys(_truncation(float(piece)) for piece in text.split(",")))
     except ValueError:

@@ -19,13 +19,7 @@ class OutputFolder:
     """A folder of results."""
 
     def __init__(self, folder: Path) -> None:
-        """
-        Args:
-            folder: created if missing.
-
-        Raises:
-            UserError: it cannot be created or written to.
-        """
+        """Create `folder` if it is missing. Raises UserError if it cannot be created or written to."""
         self.folder = folder
         self._origins: dict[str, Any] = {}
         with writing(folder, "--out"):
@@ -48,11 +42,8 @@ class OutputFolder:
 
     @contextmanager
     def adding(self, name: str, origin: Mapping[str, Any]) -> Iterator[Path]:
-        """Yield the path to write the file `name` to, and record its settings once it is written.
-
-        Raises:
-            UserError: it cannot be written.
-        """
+        """Yield the path to write the file `name` to, and record its settings once it is written. Raises UserError if
+        it cannot be written."""
         with writing(self.folder, "--out"):
             yield self.folder / name
             with (self.folder / RECORD).open("a", encoding="utf-8") as record:

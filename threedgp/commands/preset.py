@@ -62,11 +62,7 @@ def list_presets(folder: Path = FOLDER) -> list[Preset]:
 
 
 def read_preset(name: str, folder: Path = FOLDER) -> Preset:
-    """Read one preset.
-
-    Raises:
-        UserError: there is no preset of this name, or its file is not a mapping.
-    """
+    """Read one preset. Raises UserError if there is no preset of this name, or its file is not a mapping."""
     file = folder / f"{name}.yaml"
     if not file.is_file():
         names = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
@@ -83,11 +79,8 @@ def default_values() -> dict[str, Any]:
 
 
 def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Every key of the schema with its value in preset `name`.
-
-    Raises:
-        UserError: the preset does not exist, or sets a wrong key or value.
-    """
+    """Every key of the schema with its value in preset `name`. Raises UserError if the preset does not exist, or sets a
+    wrong key or value."""
     chain = [read_preset(name, folder)]
     while chain[0].extends:
         if chain[0].extends in (preset.name for preset in chain):
@@ -101,11 +94,8 @@ def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
-    """Write preset `name` into the file `params`; its comments, order and section ``machine`` stay.
-
-    Raises:
-        UserError: the preset or the file does not exist or is wrong.
-    """
+    """Write preset `name` into the file `params`; its comments, order and section ``machine`` stay. Raises UserError if
+    the preset or the file does not exist or is wrong."""
     values = preset_values(name, folder)
     del values["machine"]
     current = read_yaml(params)

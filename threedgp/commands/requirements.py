@@ -76,11 +76,8 @@ class Weights:
         return None
 
     def origin(self) -> tuple[str, str]:
-        """Path, URL or hub id of the weights, and the license if it is known. May import PyTorch.
-
-        Raises:
-            LookupError: timm has no such model, or no weights for it.
-        """
+        """Path, URL or hub id of the weights, and the license if it is known. May import PyTorch. Raises LookupError if
+        timm has no such model, or no weights for it."""
         if self.estimator:
             default = self.given is None
             return self.estimator.weights_or_default(self.given), self.estimator.license if default else ""
@@ -138,13 +135,9 @@ class DiskSpace:
 
 
 def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
-    """An estimate of the disk space that the pipeline needs; None if the number of images is unknown.
-
-    Assumes that DVC links files and does not copy them. Images of a local folder are counted by stage download.
-
-    Args:
-        data: folder of the outputs.
-    """
+    """An estimate of the disk space that the pipeline needs in `data`, the folder of the outputs; None if the number of
+    images is unknown. Assumes that DVC links files and does not copy them. Images of a local folder are counted by
+    stage download."""
     folder = data / config.dataset.name
     counts = _num_images_and_classes(config, folder)
     if counts is None:

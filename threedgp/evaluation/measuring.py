@@ -44,7 +44,6 @@ def measure(
         metrics: by name; those that lack an input are skipped.
         sets: inputs of every set; `model` is the measured one, the others are controls.
         shared: inputs that all sets have in common, unless a set has its own.
-        networks: whose features are compared.
         folder: for files that metrics return.
     """
     rows = []

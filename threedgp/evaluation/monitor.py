@@ -106,11 +106,8 @@ class Monitor:
 
 
 def first_images(shards: ShardFolder, count: int) -> np.ndarray:
-    """The first training images, uint8 `[count, 3, R, R]`: a random sample, because shards are shuffled.
-
-    Raises:
-        UserError: there are fewer images.
-    """
+    """The first training images, uint8 `[count, 3, R, R]`: a random sample, because shards are shuffled. Raises
+    UserError if there are fewer images."""
     if shards.manifest.rows < count:
         raise UserError(f"train.metric_samples: {count} images are more than the {shards.manifest.rows} of training.")
     return stored_images(shards, np.arange(count)).whole()
@@ -119,16 +116,11 @@ def first_images(shards: ShardFolder, count: int) -> np.ndarray:
 def open_monitor(
     config: Config, prepared: Path, features: Path, shards: Path, device: torch.device, scenes_at_once: int
 ) -> Monitor:
-    """Open the monitor that section `train` configures.
+    """Open the monitor that section `train` configures, with the outputs of the stages before.
 
-    Args:
-        config: sections `features`, `train` and `machine`.
-        prepared, features, shards: folders of those stages.
-        device: where the network runs.
-        scenes_at_once: scenes of a training step, which fit into memory; at most `MAX_BATCH` of them are used.
-
-    Raises:
-        UserError: the statistics of the real set or the network's weights are missing, or there are too few images.
+    At most `MAX_BATCH` of `scenes_at_once`, the scenes of a training step, which fit into memory, are rendered at once.
+    Raises UserError if the statistics of the real set or the network's weights are missing, or there are too few
+    images.
     """
     settings = config.train
     extractor = configured_extractor(config.features, device, config.machine.mirror)

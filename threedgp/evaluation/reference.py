@@ -41,11 +41,7 @@ Networks = Mapping[str, FeatureExtractor]
 
 
 def build_networks(config: Config, metrics: Iterable[Metric]) -> Networks:
-    """The networks that the metrics need, on their device.
-
-    Raises:
-        UserError: weights are missing.
-    """
+    """The networks that the metrics need, on their device. Raises UserError if weights are missing."""
     roles, settings = {metric.role for metric in metrics}, config.evaluate
     device, mirror = choose_device(config.machine.device), config.machine.mirror
     separate = settings.neighbor_network != "features"
@@ -71,16 +67,9 @@ class Reference:
     def __init__(
         self, config: Config, networks: Networks, *, raw: Path, prepared: Path, features: Path, cache: Path
     ) -> None:
-        """
-        Args:
-            config: of the run; sections `dataset`, `features`, `evaluate`, `machine`.
-            networks: from `build_networks`.
-            raw, prepared, features: outputs of the stages before `evaluate`.
-            cache: folder for features that serve every evaluation on the same images.
-
-        Raises:
-            UserError: there are too few images, or the statistics belong to other ones.
-        """
+        """`networks` are from `build_networks`; `raw`, `prepared`, `features` are outputs of the stages before; `cache`
+        is a folder for features that serve every evaluation on the same images. Raises UserError if there are too few
+        images, or the statistics belong to other ones."""
         settings = config.evaluate
         self.config, self.networks, self.cache = config, networks, cache
         self.prepared, self.stored = ShardFolder(prepared), ShardFolder(features)

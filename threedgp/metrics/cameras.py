@@ -41,13 +41,8 @@ def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray
 
 
 def total_distance(distances: dict[str, dict[str, float]], ranges: dict[str, tuple[float, float]], key: str) -> float:
-    """Mean over parameters of the distance as a fraction of the prior's range.
-
-    Args:
-        distances: result of `camera_distances`.
-        ranges: bounds of the prior for each parameter; parameters of zero range are left out.
-        key: `emd` for the learned cameras, `emd_prior` for the prior.
-    """
+    """Mean over parameters of the distance `key` in the result of `camera_distances` (`emd` for the learned cameras,
+    `emd_prior` for the prior), as a fraction of the prior's range; parameters of zero range are left out."""
     widths = {name: ranges[name][1] - ranges[name][0] for name in distances}
     return float(np.mean([distances[name][key] / width for name, width in widths.items() if width > 0] or [0.0]))
 

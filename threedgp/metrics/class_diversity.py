@@ -53,11 +53,8 @@ def class_scores(
 ) -> list[ClassScore]:
     """Scores of every class of which both sets have enough images, by label.
 
-    Args:
-        fakes, reals: features float32 `[N, D]` and `[M, D]`.
-        fake_labels, real_labels: int `[N]` and `[M]`.
-        seed: of the random choice of images where a class has more than `MAX_IMAGES`.
-        device: where distances are computed.
+    Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`; `seed` is that of the random choice of
+    images where a class has more than `MAX_IMAGES`.
     """
     result = []
     for label in np.intersect1d(fake_labels, real_labels):

@@ -14,19 +14,14 @@ MIN_FRACTION = 0.1
 
 
 def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int = 0) -> tuple[float, float]:
-    """Frechet distance from `statistics`, extrapolated to infinitely many images.
+    """Frechet distance of features `[N, D]` from `statistics`, taken as exact, extrapolated to infinitely many images.
 
     The expected distance is linear in 1 / N up to terms of higher order. Its slope differs between generators, so that
-    two generators may change places when N grows.
-
-    Args:
-        features: of generated images in any order, float32 `[N, D]`.
-        statistics: of the real set, taken as exact.
-        seed: of the subsets, which are drawn independently.
+    two generators may change places when N grows. Subsets are drawn independently.
 
     Returns:
         the limit for N to infinity, without the bias of small sets, and the excess over it of the distance of all N
-        images.
+            images.
     """
     rng = np.random.default_rng(seed)
     counts = np.linspace(max(round(MIN_FRACTION * len(features)), 2), len(features), NUM_SUBSETS).astype(int)

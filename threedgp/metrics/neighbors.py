@@ -35,13 +35,8 @@ class Neighbors(NamedTuple):
 
 
 def nearest(queries: np.ndarray, training: np.ndarray, k: int, *, device: torch.device | str = "cpu") -> Neighbors:
-    """The `k` nearest rows of the training set; of equally near rows the first.
-
-    Args:
-        queries: float32 `[N, D]`.
-        training: float32 `[M, D]`, M >= k.
-        device: where distances are computed.
-    """
+    """The `k` nearest rows of the training set `[M, D]`, M >= k, of each row of `queries` `[N, D]`; of equally near
+    rows the first."""
     points = torch.from_numpy(queries).to(device)
     center = points.mean(dim=0)
     num_candidates = k + NUM_SPARE
@@ -80,15 +75,11 @@ def authenticity(
     own: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> Authenticity:
-    """Compare images with the training set.
+    """Compare images with the training set, by features `[N, D]` and `[M, D]`, M >= k + 2, of the same network; the
+    result has `k` neighbors of each image.
 
-    Args:
-        queries: features of the images, float32 `[N, D]`.
-        training: features by the same network, float32 `[M, D]`, M >= k + 2.
-        k: number of neighbors of each image to return.
-        own: `[N]`, row of each image in the training set itself. The row is left out, so that the image is compared
-            as if it were new.
-        device: where distances are computed.
+    `own` `[N]` is the row of each image in the training set itself. It is left out, so that the image is compared as if
+    it were new.
     """
     own = np.full(len(queries), -1) if own is None else own
     found = _without(nearest(queries, training, k + 1, device=device), own[:, None], k)

@@ -12,14 +12,9 @@ NUM_BINS = 64
 
 
 def non_flatness(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """exp(entropy) of the histogram of each depth map: 1 for a flat plane, at most 64.
+    """exp(entropy) of the histogram of each depth map, float64 `[N]`: 1 for a flat plane, at most 64.
 
-    Args:
-        depth: `[N, H, W]` (or `[N, 1, H, W]`), in scene units; values outside of [near, far] are clamped.
-        near, far: ends of the histogram's 64 bins, in scene units.
-
-    Returns:
-        float64 `[N]`.
+    Depth is `[N, H, W]` or `[N, 1, H, W]`; values outside of [near, far], the ends of the 64 bins, are clamped.
     """
     depth = np.asarray(depth, dtype=np.float64).reshape(len(depth), -1).clip(near, far)
     bins = ((depth - near) * (NUM_BINS / (far - near))).astype(np.int64).clip(max=NUM_BINS - 1)

@@ -19,12 +19,8 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Precision and recall: fractions of generated images inside a ball of a real one, and the other way round.
 
-    Both depend on the sizes of the sets, so compare equal sizes only.
-
-    Args:
-        fakes, reals: float32 `[N, D]` and `[M, D]`, N and M above `NEIGHBORHOOD`.
-        device: where distances are computed.
-        block: bounds memory; does not change the result.
+    Both depend on the sizes of the sets, so compare equal sizes only. Features are float32 `[N, D]` and `[M, D]`, N and
+    M above `NEIGHBORHOOD`; `block` bounds memory and does not change the result.
     """
     values = prc_features_to_metric(
         torch.from_numpy(fakes).to(device),

@@ -95,12 +95,10 @@ def sliced_wasserstein(
     """Distance of every set from the reference, averaged over the levels.
 
     Args:
-        reference: batches of the set with which all are compared.
-        sets: batches of the other sets, of the same shape.
         count: images taken from the start of every set, which must have as many. Memory: 0.4 MB per image at any
             resolution, 0.8 GB for 2,048.
-        seed: of patches and directions. All sets are cut at the same positions, so the distance of a set from itself
-            is 0.
+        seed: of patches and directions. All sets are cut at the same positions, so the distance of a set from itself is
+            0.
         advance: called with numbers of processed images, each counted once per level and set.
     """
     pyramid = levels(next(iter(reference)).shape[-1])

@@ -57,14 +57,9 @@ def view_agreement(
     second_depth: Tensor,
     second_cameras: Tensor,
 ) -> ViewAgreement:
-    """Compare two views of each scene.
+    """Compare two views of each scene: colors `[B, 3, R, R]`, depth along the ray `[B, 1, R, R]`, cameras `[B, 8]`.
 
     The second view is interpolated: colors bilinearly, depth bilinearly in 1 / z, which is exact on planes.
-
-    Args:
-        first_rgb, second_rgb: `[B, 3, R, R]`.
-        first_depth, second_depth: `[B, 1, R, R]`, along the ray in scene units.
-        first_cameras, second_cameras: `[B, 8]`.
     """
     resolution = first_rgb.shape[-1]
     origins, directions = rays(first_cameras, resolution)
@@ -93,12 +88,8 @@ def _mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def measure(view_pairs: Iterable[tuple[Tensor, ...]], depth_range: tuple[float, float]) -> ViewAgreement:
-    """Means over scenes: color error in levels of 255, depth error as a fraction of the rays, compared fraction.
-
-    Args:
-        view_pairs: arguments of `view_agreement`, with colors in [-1, 1].
-        depth_range: near and far ends of the rays.
-    """
+    """Means over scenes: color error in levels of 255, depth error as a fraction of the rays, compared fraction. Pairs
+    are the arguments of `view_agreement`, with colors in [-1, 1]; the depth range is that of the rays."""
     near, far = depth_range
     scenes = [torch.stack(view_agreement(*pair)).double().cpu().numpy() for pair in view_pairs]
     color, depth, compared = (row[~np.isnan(row)] for row in np.concatenate(scenes, axis=1))

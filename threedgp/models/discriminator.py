@@ -119,16 +119,13 @@ class Discriminator(nn.Module):
     def forward(
         self, images: Tensor, patch: Tensor, labels: Tensor | None, dtype: torch.dtype | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits and predicted classifier features.
+        """Logits `[B]` and predicted classifier features `[B, num_features]` (None without that head).
 
         Args:
-            images: color in [-1, 1] and depth in [-1, 1], `[B, 4, P, P]`, or color alone, `[B, 3, P, P]`.
+            images: color and depth in [-1, 1], `[B, 4, P, P]`, or color alone, `[B, 3, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`.
             labels: int64 `[B]`, None without classes.
             dtype: dtype of the activations of convolutions; None = that of the images.
-
-        Returns:
-            logits `[B]` and features `[B, num_features]` (None without that head).
         """
         encoding = self.patch_encoding(patch)
         style = self.style_mapping(encoding)

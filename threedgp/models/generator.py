@@ -164,17 +164,13 @@ class Generator(nn.Module):
         noise: list[Tensor] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Synthesis:
-        """Patches for training.
+        """Patches of P = `resolution` pixels along each side, for training.
 
         Args:
-            z: `[B, z_dim]`.
-            labels: int64 `[B]`, None without classes.
-            prior_cameras: `[B, 8]`.
+            z, labels, prior_cameras: `[B, z_dim]`, int64 `[B]` (None without classes), `[B, 8]`.
             scales, offsets: `[B, 2]`, position of each patch.
-            resolution: P, pixels along each side of a patch.
             randomness: random numbers of both sampling passes.
-            noise: noise inputs of the backbone; None = the stored constants.
-            dtype: dtype of the activations of the backbone; None = that of its weights.
+            noise, dtype: as in `Backbone.forward`.
         """
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)

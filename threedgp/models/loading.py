@@ -21,11 +21,7 @@ MISSING = "{}: no such file; train a model first (dvc repro train) or name its f
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """Content of a model folder's ``config.json``.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
+    """Content of a model folder's ``config.json``. Raises UserError if it is missing or damaged."""
     path = folder / CONFIG
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -38,11 +34,8 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 
 
 def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a model folder at the initialization of its run.
-
-    Raises:
-        UserError: the folder's configuration is missing or damaged.
-    """
+    """The generator of a model folder at the initialization of its run. Raises UserError if the folder's configuration
+    is missing or damaged."""
     config = read_model_config(folder)
     try:
         _require_probabilities(config["class_probabilities"], config["num_classes"])
@@ -71,11 +64,8 @@ def _require_probabilities(values: Any, num_classes: int) -> None:
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
-    """The trained generator (averaged weights), ready for use.
-
-    Raises:
-        UserError: a file is missing or damaged, does not match the configuration, or holds values that are not finite.
-    """
+    """The trained generator (averaged weights), ready for use. Raises UserError if a file is missing or damaged, does
+    not match the configuration, or holds values that are not finite."""
     generator = load_untrained(folder, device)
     path = folder / WEIGHTS
     try:

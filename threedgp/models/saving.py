@@ -31,11 +31,9 @@ def write_model(
     kimg: float,
     dataset: str | None = None,
 ) -> None:
-    """Write weights and everything that is needed to use them.
+    """Write the averaged weights and everything that is needed to use them.
 
     Args:
-        folder: created if absent.
-        generator: averaged weights.
         resolution: pixels along each side of the training images.
         class_names: names of the classes, by label.
         seed: seed of the initialization.

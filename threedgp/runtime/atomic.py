@@ -107,11 +107,8 @@ def publish(built: Path, target: Path, *, link: bool = False) -> None:
 
 
 def require_free(folder: Path, size: int) -> None:
-    """Check that `size` bytes are free on the disk of `folder`, which need not exist yet.
-
-    Raises:
-        UserError: less is free.
-    """
+    """Check that `size` bytes are free on the disk of `folder`, which need not exist yet. Raises UserError if less is
+    free."""
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
     if free < size:

@@ -11,14 +11,9 @@ from threedgp.runtime.errors import UserError
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"], setting: str = "machine.device") -> torch.device:
-    """The device called `name`; `auto` is the GPU if there is one. Each process of a group gets its own GPU.
-
-    Args:
-        setting: where `name` comes from, for error messages.
-
-    Raises:
-        UserError: there is no GPU but `name` is `cuda`, or this machine has more processes than GPUs.
-    """
+    """The device called `name`, which comes from `setting`; `auto` is the GPU if there is one. Each process of a group
+    gets its own GPU. Raises UserError if there is no GPU but `name` is `cuda`, or this machine has more processes than
+    GPUs."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise UserError(f"{setting}: 'cuda' is not available, since PyTorch finds no GPU; set it to 'auto' or 'cpu'.")

@@ -11,11 +11,8 @@ from threedgp.runtime.errors import UserError
 
 
 def require_writable(target: Path, option: str) -> None:
-    """Check that the file `target`, given as `option`, can be written, without creating it.
-
-    Raises:
-        UserError: it is no file, or its folder takes none.
-    """
+    """Check that the file `target`, given as `option`, can be written, without creating it. Raises UserError if it is
+    no file, or its folder takes none."""
     with writing(target, option):
         if target.exists() and not target.is_file():
             raise UserError(f"{option}: {target} is not a file; choose another path.")

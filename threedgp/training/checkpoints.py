@@ -35,11 +35,7 @@ def save_state(
 ) -> None:
     """Write `state`, tensors and plain values, and remove older states except the `keep` newest ones, those of the
     archive and that of `good` images. The archive is the first state after every multiple of `archive` images; 0 =
-    none.
-
-    Raises:
-        OSError: the disk is full; earlier states are not touched. PyTorch may wrap it in a RuntimeError.
-    """
+    none. Raises OSError if the disk is full; earlier states are not touched. PyTorch may wrap it in a RuntimeError."""
     # Given a path, PyTorch writes the file itself, and its error does not tell that the disk is full.
     with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
@@ -57,11 +53,8 @@ def drop_state(folder: Path, images: int) -> None:
 
 
 def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any]:
-    """Load a saved state to `device`. Loads tensors and plain values only, never code.
-
-    Raises:
-        DamagedState: it cannot be read.
-    """
+    """Load a saved state to `device`. Loads tensors and plain values only, never code. Raises DamagedState if it cannot
+    be read."""
     path = _path(folder, images)
     try:
         return torch.load(path, map_location=device, weights_only=True)
@@ -74,13 +67,8 @@ def load_state(folder: Path, images: int, device: torch.device) -> dict[str, Any
 
 
 def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]] | None:
-    """The newest readable state and the number of images it had shown; None if nothing was saved.
-
-    Newer states, which are damaged, are renamed and reported.
-
-    Raises:
-        UserError: none of the states can be read; none is renamed.
-    """
+    """The newest readable state and the number of images it had shown; None if nothing was saved. Newer, damaged states
+    are renamed and reported. Raises UserError if no state can be read; then none is renamed."""
     states = saved_states(folder)[::-1]
     for number, images in enumerate(states):
         try:

@@ -52,11 +52,8 @@ class Outcome(NamedTuple):
 def prepare_trainer(
     config: Any, loader: ShardLoader, device: torch.device, group: TrainingGroup = SINGLE_PROCESS
 ) -> Trainer:
-    """A trainer at the start of a run, for the classes and features of the data.
-
-    Raises:
-        UserError: the data lack what the settings require.
-    """
+    """A trainer at the start of a run, for the classes and features of the data. Raises UserError if the data lack what
+    the settings require."""
     if config.model.depth and not loader.has_depth:
         raise UserError("model.depth: the shards hold no depth; set depth.estimator and run `dvc repro` again.")
     counts = loader.class_counts
@@ -79,7 +76,6 @@ def train(
     Every process of the trainer's group calls this with the same arguments; only the first one logs, shows and saves.
 
     Args:
-        trainer: at the start of the run.
         open_loader: opens this process's share of the data at a position, in images.
         folder: folder of the saved states, visible to all processes.
         open_log: creates an empty log. Called at the start and after every rollback; the lines so far are written
@@ -88,9 +84,6 @@ def train(
         show: called at intervals, to render samples.
         measure: called at intervals, in every process; interrupted if the run has to stop, and repeated when it is
             resumed. None = no measurements.
-
-    Returns:
-        the curves, and which model `trainer.average` now holds: the best or the last, see `train.publish`.
 
     Raises:
         Stopped: `should_stop` returned True; the state is saved.
@@ -159,11 +152,8 @@ class _Checkpoints:
         return self.trainer.images, self.run.pending is not None
 
     def save(self) -> None:
-        """Save, unless nothing has changed since the newest state.
-
-        Raises:
-            Diverged: a mean is not finite; nothing was saved.
-        """
+        """Save, unless nothing has changed since the newest state. Raises Diverged if a mean is not finite; nothing was
+        saved."""
         if self.newest != self._position():
             check(self.run.means.gather(self.group), [], 0)
             self.run.retries = 0
@@ -178,11 +168,8 @@ class _Checkpoints:
             save_state(self.folder, images, state, keep=keep, archive=archive, good=self.run.last_good)
 
     def restore(self) -> None:
-        """Restore the newest state that the first process can read; without one, write the first.
-
-        Raises:
-            UserError: no state can be read, or not all processes see the same folder.
-        """
+        """Restore the newest state that the first process can read; without one, write the first. Raises UserError if
+        no state can be read, or not all processes see the same folder."""
         # To main memory: on a GPU that training fills, there is no room for a second copy.
         memory = torch.device("cpu")
         found = load_newest(self.folder, memory) if self.group.is_main else None
@@ -201,11 +188,8 @@ class _Checkpoints:
         self.newest = self._position()
 
     def roll_back(self, problem: Diverged) -> None:
-        """Restore an earlier state, to continue with other random numbers.
-
-        Raises:
-            UserError: there were too many rollbacks.
-        """
+        """Restore an earlier state, to continue with other random numbers. Raises UserError if there were too many
+        rollbacks."""
         trainer, run, limit = self.trainer, self.run, self.trainer.config.train.max_rollbacks
         rollbacks, stream = run.rollbacks + 1, trainer.stream + 1
         message = f"train: {problem} after {trainer.images / 1000:g} thousand images"
@@ -251,12 +235,8 @@ class _Loop:
         self.total = math.ceil(self.settings.kimg * 1000 / batch_size) * batch_size
 
     def run_to_end(self, open_loader: Callable[[int], ShardLoader]) -> None:
-        """Train from the current state to the end.
-
-        Raises:
-            Diverged: see `check`.
-            Stopped: the run was asked to stop; its state is saved.
-        """
+        """Train from the current state to the end. Raises Diverged (see `check`), or Stopped if the run was asked to
+        stop; its state is then saved."""
         trainer, run = self.trainer, self.run
         seconds, first_image = 0.0, trainer.images
         with (
@@ -305,12 +285,8 @@ class _Loop:
             raise Stopped
 
     def _measure(self, measure: Measure) -> None:
-        """Measure the averaged generator, and keep it if it is the best so far.
-
-        Raises:
-            Diverged: it is far worse than the best.
-            Stopped: the run was asked to stop meanwhile; the state is saved, the measurement pending.
-        """
+        """Measure the averaged generator, and keep it if it is the best so far. Raises Diverged if it is far worse than
+        the best, or Stopped if the run was asked to stop; the measurement is then pending."""
         found = measure(self.trainer, self._stop_if_asked)
         run, images = self.run, self.trainer.images
         check_distance(found.distance, run.best_distance, self.settings.metric_explosion_factor)

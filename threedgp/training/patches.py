@@ -23,17 +23,11 @@ class Patches(NamedTuple):
 
 
 def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: float, group: int) -> Patches:
-    """Patches with one scale for each group of neighboring samples.
+    """Patches with one scale for each group of neighboring samples, as in the minibatch standard deviation.
 
     The scale is ``scale_min + (1 - scale_min) x`` with x from Beta(1, beta), drawn by the inverse of its distribution
-    function 1 - (1 - x)^beta. A small beta shows whole images.
-
-    Args:
-        u_scale: uniform numbers in [0, 1), `[B]`; the first of each group is used.
-        u_offset: uniform numbers in [0, 1), `[B, 2]`.
-        scale_min: smallest side.
-        beta: second parameter of the Beta law.
-        group: number of neighboring samples that share a scale, as in the minibatch standard deviation.
+    function 1 - (1 - x)^beta. A small beta shows whole images. Uniform numbers are `[B]`, of which the first of each
+    group is used, and `[B, 2]`.
     """
     x = 1 - (1 - u_scale[::group]) ** (1 / beta)
     scale = (scale_min + (1 - scale_min) * x).repeat_interleave(group)[: len(u_scale)]

@@ -83,17 +83,9 @@ class Trainer:
         device: torch.device,
         group: TrainingGroup = SINGLE_PROCESS,
     ) -> None:
-        """
-        Args:
-            config: settings of the run.
-            networks: generator and discriminator at their initialization, the same in every process. Random numbers
-                have their dtype.
-            device: device of this process.
-            group: processes that train together.
-
-        Raises:
-            UserError: the batch cannot be split into whole groups of the minibatch standard deviation.
-        """
+        """`networks` are generator and discriminator at their initialization, the same in every process; random numbers
+        have their dtype. Raises UserError if the batch cannot be split into whole groups of the minibatch standard
+        deviation."""
         self.config, self.device, self.group = config, device, group
         problem = batch_problem(config, group.size)
         if problem:
@@ -289,12 +281,8 @@ class Trainer:
         self._update("discriminator", self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one step on this process's share of a batch of real images.
-
-        Returns:
-            scalars of this step, detached, on the device: means over this process's share of the batch, and gradient
-            norms of the whole batch.
-        """
+        """Take one step on this process's share of a batch of real images. Returns scalars of this step, detached, on
+        the device: means over this process's share of the batch, and gradient norms of the whole batch."""
         stats: Stats = {}
         self._set_learning_rates()
         self._generator_phase(batch, stats)

@@ -82,11 +82,8 @@ def write_depth(target: Path, depth: np.ndarray, bounds: tuple[float, float]) ->
 
 
 def read_depth(file: Path, bounds: tuple[float, float]) -> np.ndarray:
-    """The depth map that `write_depth` wrote, float32 `[R, R]`.
-
-    Raises:
-        ValueError: the file is not a 16-bit depth map.
-    """
+    """The depth map that `write_depth` wrote, float32 `[R, R]`. Raises ValueError if the file is not a 16-bit depth
+    map."""
     near, far = bounds
     data = np.frombuffer(file.read_bytes(), np.uint8)
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None

@@ -54,11 +54,8 @@ def extract_mesh(
     density: Field, color: Field, half_width: float, resolution: int, level: float, bar: Progress, device: str = "cpu"
 ) -> trimesh.Trimesh:
     """The watertight surface of a density field in the cube [-half_width, half_width]^3, closed at the cube's sides.
-    Arguments as in `level_set`; `color` maps vertices `[N, 3]` to `[N, 3]` in about [-1, 1].
-
-    Raises:
-        NoSurface: the density is below `level` everywhere.
-    """
+    Arguments as in `level_set`; `color` maps vertices `[N, 3]` to `[N, 3]` in about [-1, 1]. Raises NoSurface if the
+    density is below `level` everywhere."""
     vertices, faces = level_set(density, half_width, resolution, level, bar, device)
     if not len(faces):
         raise NoSurface(

@@ -69,11 +69,7 @@ class Sources:
 
 
 def build_report(sources: Sources) -> str:
-    """The page as HTML, a deterministic function of its sources.
-
-    Raises:
-        UserError: a file of the sources is missing.
-    """
+    """The page as HTML, a deterministic function of its sources. Raises UserError if a file of them is missing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("threedgp.visual", "."),
         autoescape=True,

@@ -28,16 +28,11 @@ THREADS = 1
 
 
 def write_video(target: Path, frames: Iterable[np.ndarray], frames_per_second: float, crf: int = CRF) -> None:
-    """Write uint8 RGB frames `[H, W, 3]` to `target` atomically. The same frames give the same bytes.
+    """Write uint8 RGB frames `[H, W, 3]`, all of one size, to the .mp4 file `target` atomically. The same frames give
+    the same bytes.
 
     Chroma is stored at half the resolution (4:2:0), which every browser decodes. This needs even sides, so the last row
     and column of an odd image are repeated. The index comes first, so that the video plays while loading.
-
-    Args:
-        target: with suffix .mp4.
-        frames: at least one, all of one size.
-        frames_per_second: frame rate.
-        crf: quality, 1 to 51.
 
     Raises:
         ValueError: there is no frame, the sizes of frames differ, or `crf` is out of range.

@@ -84,11 +84,8 @@ def _refuse_strangers(serve: Callable[..., Any], is_local: bool) -> Callable[...
 
 
 def open_server(host: str, port: int) -> viser.ViserServer:
-    """A server that listens on `host` and `port`; port 0 = any free port.
-
-    Raises:
-        UserError: the port is in use, or the address is not one of this machine.
-    """
+    """A server that listens on `host` and `port`; port 0 = any free port. Raises UserError if the port is in use, or
+    the address is not one of this machine."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -113,11 +113,7 @@ class SceneRenderer:
         return Rendering(rgb, depth)
 
     def mesh(self, key: SceneKey) -> bytes:
-        """The scene as a GLB file.
-
-        Raises:
-            NoSurface: the scene has none.
-        """
+        """The scene as a GLB file. Raises NoSurface if the scene has none."""
         cameras = front_circle(self.generator.camera_config, CAMERAS, self.own_camera(key))
         surface = scene_mesh(self.generator, self.planes(key), cameras, MESH_RESOLUTION, Progress())
         with tempfile.TemporaryDirectory() as folder:

@@ -99,11 +99,8 @@ def unavailable_reason(source: Path, *definitions: str) -> str | None:
 
 
 def compiled(source: Path, *definitions: str) -> ctypes.CDLL:
-    """The compiled `source`; `definitions` are constants of it, such as `CHANNELS=8`.
-
-    Raises:
-        RuntimeError: saying why it is not available. The first time in a process, there is also a warning.
-    """
+    """The compiled `source`; `definitions` are constants of it, such as `CHANNELS=8`. Raises RuntimeError, saying why
+    it is not available. The first time in a process, there is also a warning."""
     built = _build(source, *definitions)
     if isinstance(built, str):
         raise RuntimeError(built)
