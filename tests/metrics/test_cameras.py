@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from threedgp.camera.geometry import CAMERA_FIELDS
-from threedgp.metrics.cameras import PARAMETERS, camera_distances
+from threedgp.camera.geometry import CAMERA_FIELDS, PRIOR_FIELDS
+from threedgp.metrics.cameras import camera_distances
 
 
 def test_columns_are_those_of_the_camera():
-    assert {name: CAMERA_FIELDS[column] for name, column in PARAMETERS.items()} == {name: name for name in PARAMETERS}
+    assert {name: CAMERA_FIELDS[column] for name, column in PRIOR_FIELDS.items()} == {
+        name: name for name in PRIOR_FIELDS
+    }
 
 
 def test_summary():

@@ -18,6 +18,8 @@ CAMERA_FIELDS = ("yaw", "pitch", "roll", "fov", "radius", "look_at_yaw", "look_a
 YAW, PITCH, ROLL, FOV, RADIUS, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS = range(8)
 LEARNED = (YAW, PITCH, FOV, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
 """Columns that the camera generator changes."""
+PRIOR_FIELDS = {"yaw": YAW, "pitch": PITCH, "fov": FOV, "look_at_radius": LOOK_AT_RADIUS}
+"""Fields that have bounds in the prior, and their columns."""
 
 
 def spherical_to_cartesian(yaw: Tensor, pitch: Tensor, radius: Tensor) -> Tensor:

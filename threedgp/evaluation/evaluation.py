@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 
+from threedgp.camera.geometry import PRIOR_FIELDS
 from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation.features import extracted, moments
 from threedgp.evaluation.real_images import blurred
@@ -175,9 +176,7 @@ class Evaluation:
         camera = self.generators[MODEL].camera_config
         inputs = {
             **self.reference.inputs(),
-            "camera_ranges": lambda: {
-                name: getattr(camera, name) for name in ("yaw", "pitch", "fov", "look_at_radius")
-            },
+            "camera_ranges": lambda: {name: getattr(camera, name) for name in PRIOR_FIELDS},
             "depth_range": lambda: (camera.ray_start, camera.ray_end),
         }
         if main := self.reference.networks.get("main"):

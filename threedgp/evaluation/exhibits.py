@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from threedgp.camera.geometry import CAMERA_FIELDS
+from threedgp.camera.geometry import PRIOR_FIELDS
 from threedgp.data.images import encode_image
 from threedgp.evaluation.streams import Stream
 from threedgp.runtime.atomic import atomic_path, write_bytes, write_json
 
-CAMERA_PARAMETERS = ("yaw", "pitch", "fov", "look_at_radius")
 MAX_CAMERAS = 2048
 SIGNIFICANT_DIGITS = 6
 STRIP_LENGTH = 8
@@ -49,13 +48,12 @@ def write_table(file: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 def write_cameras(file: Path, cameras: Mapping[str, np.ndarray]) -> None:
     """Write values for histograms, a row per camera; `cameras` holds `[N, 8]` for each of learned, prior and true."""
-    columns = [CAMERA_FIELDS.index(name) for name in CAMERA_PARAMETERS]
     rows = [
-        [name, *(f"{camera[column]:.6g}" for column in columns)]
+        [name, *(f"{camera[column]:.6g}" for column in PRIOR_FIELDS.values())]
         for name, values in cameras.items()
         for camera in values[:MAX_CAMERAS]
     ]
-    write_table(file, [["set", *CAMERA_PARAMETERS], *rows])
+    write_table(file, [["set", *PRIOR_FIELDS], *rows])
 
 
 def write_machine(file: Path, device: torch.device) -> None:

@@ -38,7 +38,7 @@ class Value:
     title: str
     """For people; ``{network}`` is replaced by the name of the network."""
     description: str
-    better: Literal["lower", "higher"] | None
+    better: Literal["lower", "higher"] | None = "lower"
     """None: the number tells how others were measured."""
     column: int | None = None
     """Position in ``results/metrics.json`` and the report; None: ``results/evaluation/details.json`` only."""

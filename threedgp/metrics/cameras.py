@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import wasserstein_distance
 
+from threedgp.camera.geometry import PRIOR_FIELDS
 from threedgp.metrics._declaration import MODEL, Measured, Metric, Value
-
-PARAMETERS = {"yaw": 0, "pitch": 1, "fov": 3, "look_at_radius": 7}
-"""Compared camera parameters and their columns in a camera array `[N, 8]`."""
 
 
 def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
@@ -28,7 +26,7 @@ def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray
         and std of all three (mean, std, prior_mean, ..., true_std).
     """
     result = {}
-    for parameter, column in PARAMETERS.items():
+    for parameter, column in PRIOR_FIELDS.items():
         learned, drawn, true = (cameras[:, column].astype(np.float64) for cameras in (posterior, prior, truth))
         values = {
             "emd": float(wasserstein_distance(learned, true)),
@@ -69,7 +67,6 @@ METRIC = Metric(
         "camera_emd",
         "Distance between learned and true cameras",
         "Wasserstein-1 distance as a fraction of the prior's range, mean over camera parameters.",
-        better="lower",
         column=80,
     ),
     *(
@@ -77,12 +74,11 @@ METRIC = Metric(
             f"camera_emd_{name}",
             f"Distance between learned and true {name.replace('_', ' ')}",
             "Wasserstein-1 distance of one camera parameter.",
-            better="lower",
             column=170 + place,
             unit={"fov": "degrees", "look_at_radius": "scene units"}.get(name, "radians"),
             controls=False,
         )
-        for place, name in enumerate(PARAMETERS)
+        for place, name in enumerate(PRIOR_FIELDS)
     ),
     jointly=True,
 )

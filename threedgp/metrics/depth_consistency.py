@@ -58,7 +58,6 @@ METRIC = Metric(
         "Rendered depth against an estimator",
         "Error between rendered depth along the optical axis and what `depth.estimator` finds in the same image, "
         "after alignment of scale and shift. Only estimators that look at pixels.",
-        better="lower",
         column=150,
     ),
     controls=(UNTRAINED,),

@@ -12,7 +12,6 @@ METRIC = Metric(
         "Sliced Wasserstein distance of depth",
         "Distance between rendered and true depth maps, each set normalized by its own deviation. A model without "
         "shape scores like the flat plane.",
-        better="lower",
         column=70,
     ),
     needs=("depth", "real_depth", "seed", "label"),

@@ -39,7 +39,6 @@ METRIC = Metric(
         "fd",
         "Fréchet distance on {network} features",
         "Distance between Gaussian fits to features of generated images and of all real images.",
-        better="lower",
         column=10,
         published="fid",
     ),

@@ -37,7 +37,6 @@ METRIC = Metric(
         "fd",
         "Fréchet distance for infinitely many images on {network} features",
         "The Fréchet distance extrapolated along 1 / N, without the bias of N images.",
-        better="lower",
         published="fid",
         suffix="_infinite",
     ),

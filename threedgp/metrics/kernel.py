@@ -37,7 +37,6 @@ METRIC = Metric(
         "Kernel distance on {network} features",
         "Compares features of generated and real images without the bias that the Fréchet distance has for few "
         "images: 100 subsets of 1,000, kernel (x·y / D + 1)³.",
-        better="lower",
         column=90,
         published="kid",
     ),

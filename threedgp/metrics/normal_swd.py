@@ -16,7 +16,6 @@ METRIC = Metric(
         "normal_swd",
         "Sliced Wasserstein distance of normals",
         "Distance between surface normals of rendered and of true depth.",
-        better="lower",
         column=130,
     ),
     needs=("normals", "real_normals", "seed", "label"),

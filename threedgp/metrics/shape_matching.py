@@ -60,7 +60,6 @@ METRIC = Metric(
         "Distance from true shapes to generated ones",
         "From each true depth map to the nearest generated one, in any scale and shift: 0 = exact, 1 = no better "
         "than flat planes.",
-        better="lower",
         column=140,
     ),
     Value(

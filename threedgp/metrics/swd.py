@@ -138,7 +138,6 @@ METRIC = Metric(
         "Sliced Wasserstein distance of images",
         "Compares texture and structure with real images at every scale, without a network. A perfect model "
         "scores like the other half of the real set; one that draws no objects scores like the backgrounds.",
-        better="lower",
         column=60,
     ),
     needs=("images", "real_images", "seed", "label"),

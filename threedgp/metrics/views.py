@@ -104,7 +104,6 @@ METRIC = Metric(
         "Color difference of two views",
         "Two views of a scene, 0.2 radians apart, one reprojected into the other through rendered depth; occluded "
         "points are left out. A flat scene agrees with itself: read it beside the depth metrics.",
-        better="lower",
         column=160,
         unit="levels of 255",
     ),
@@ -112,7 +111,6 @@ METRIC = Metric(
         "view_depth_error",
         "Depth difference of two views",
         "The same for depth, as a fraction of the length of rays.",
-        better="lower",
         column=161,
     ),
     Value(

@@ -143,11 +143,16 @@ def composite_sets(
     return engine(backend, "compositing").composite_forward(list(distances), list(samples), settings)
 
 
-@composite_sets.register_fake
-def _(distances, samples, numbers, switches, *_):
+def empty_outputs(distances: Sequence[Tensor], midpoint: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tensors for the results of `composite_sets`."""
     shape, new = distances[0].shape[:-1], distances[0].new_empty
     total = sum(d.shape[-1] for d in distances)
-    return new((*shape, 3)), new(shape), new((*shape, total - switches[0])), new(shape)
+    return new((*shape, 3)), new(shape), new((*shape, total - midpoint)), new(shape)
+
+
+@composite_sets.register_fake
+def _(distances, samples, numbers, switches, *_):
+    return empty_outputs(distances, switches[0])
 
 
 @torch.library.custom_op("threedgp::composite_sets_backward", mutates_args=())

@@ -170,15 +170,6 @@ class Needs(NamedTuple):
     rays: bool
 
 
-class FieldGradients(NamedTuple):
-    """Gradients of the field; None where not needed."""
-
-    planes: Tensor | None
-    decoder: Decoder | None
-    origins: Tensor | None
-    directions: Tensor | None
-
-
 def _scene(tensors: Sequence[Tensor], half_width: float, contraction: bool) -> Scene:
     """The scene of the tensors that an operator takes: planes, the decoder's four, origins, directions."""
     planes, *decoder, origins, directions = tensors
@@ -236,8 +227,7 @@ def field_backward(
     needs = Needs(for_planes, for_decoder, for_rays)
     scene = _scene(tensors, half_width, contraction)
     grads = engine(backend, "field").field_backward(scene, list(distances), list(gradients), needs)
-    flat = (grads.planes, *(grads.decoder or (None,) * 4), grads.origins, grads.directions)
-    return [tensors[0].new_empty(0) if g is None else g for g in flat]
+    return [tensors[0].new_empty(0) if g is None else g for g in grads]
 
 
 @field_backward.register_fake

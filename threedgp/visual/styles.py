@@ -12,7 +12,6 @@ from threedgp.models.sampler import Scenes, draw_scenes
 
 CENTER_SAMPLES = 4096
 """Number of latent vectors averaged for the center of a class; its error is 1/64 of the spread of w."""
-
 TruncateTowards = Literal["all", "class"]
 """`all`: the running average of w during training, over all classes (3DGP). `class`: the mean w of the scene's own
 class, so that strong truncation gives the typical scene of the class and not of the data set."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 
-from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, RADIUS, YAW, spherical_to_cartesian
+from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, PRIOR_FIELDS, RADIUS, YAW, spherical_to_cartesian
 from threedgp.config import CameraConfig
 from threedgp.data.images import encode_image
 from threedgp.runtime.errors import UserError
@@ -47,8 +47,6 @@ MAX_PAGE = 4096
 """Pixels along the longer side of what is sent; a larger page stretches it."""
 POLE_MARGIN = 0.02
 """Radians; left and right are undefined straight above the scene."""
-PRIOR_FIELDS = ("yaw", "pitch", "fov", "look_at_radius")
-"""Fields of a camera that have a range in the prior."""
 TOLERANCE = 1e-3
 """As a share of the range, so that a camera on its border is inside."""
 DECIMALS = 4
@@ -298,9 +296,9 @@ def orbit_position(camera: Tensor) -> tuple[float, float, float]:
 def outside_prior(config: CameraConfig, camera: Sequence[float]) -> list[str]:
     """Fields of a camera, in the order of `CAMERA_FIELDS`, that lie outside of the prior of training."""
     found = []
-    for field in PRIOR_FIELDS:
+    for field, column in PRIOR_FIELDS.items():
         low, high = getattr(config, field)
         slack = TOLERANCE * max(high - low, 1e-3)
-        if not low - slack <= camera[CAMERA_FIELDS.index(field)] <= high + slack:
+        if not low - slack <= camera[column] <= high + slack:
             found.append(field)
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from threedgp.render.compositing import CompositeSettings
+from threedgp.render.compositing import CompositeSettings, empty_outputs
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
 from threedgp.render.native.threads import threads
@@ -60,11 +60,8 @@ def composite_forward(
     distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
-    shape, total = distances[0].shape[:-1], sum(d.shape[-1] for d in distances)
-    new = distances[0].new_empty
-    outs = new((*shape, 3)), new(shape), new((*shape, total - settings.midpoint)), new(shape)
-    sets = _sets(distances, samples, settings)
-    compiled(SOURCE).composite_forward(ctypes.byref(sets), *map(pointer, outs), *_work(sets, shape.numel()))
+    outs, sets = empty_outputs(distances, settings.midpoint), _sets(distances, samples, settings)
+    compiled(SOURCE).composite_forward(ctypes.byref(sets), *map(pointer, outs), *_work(sets, outs[1].numel()))
     return outs
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
-from threedgp.render.field import FieldGradients, Needs, Scene
+from threedgp.render.field import Needs, Scene
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
 from threedgp.render.native.threads import threads
@@ -91,8 +91,9 @@ def field_forward(
     return out
 
 
-def field_backward(scene: Scene, distances: list[Tensor], gradients: list[Tensor], needs: Needs) -> FieldGradients:
-    """Gradients of the field at several sets of distances, summed."""
+def field_backward(scene: Scene, distances: list[Tensor], gradients: list[Tensor], needs: Needs) -> list[Tensor | None]:
+    """Gradients of planes, the decoder's four tensors, origins and directions (None = not needed), summed over several
+    sets of distances."""
     decoder, origins = scene.decoder, scene.origins
     channels, hidden = scene.planes.shape[-1], decoder.bias_1.shape[0]
     library = compiled(SOURCE, *_sizes(channels, hidden))
@@ -115,12 +116,12 @@ def field_backward(scene: Scene, distances: list[Tensor], gradients: list[Tensor
             *(ctypes.c_int64(batch), ctypes.byref(threads())),
         )
     if grad_decoder is None:
-        return FieldGradients(grad_planes, None, grad_origins, grad_directions)
+        return [grad_planes, *[None] * 4, grad_origins, grad_directions]
     w1t, b1, w2, b2 = grad_decoder.sum(0).split(sizes)
-    decoder = Decoder(
+    grads = (
         w1t.view(channels, padded)[:, :hidden].t().contiguous(),
         b1[:hidden].clone(),
         w2.view(4, padded)[:, :hidden].clone(memory_format=torch.contiguous_format),
         b2.clone(),
     )
-    return FieldGradients(grad_planes, decoder, grad_origins, grad_directions)
+    return [grad_planes, *grads, grad_origins, grad_directions]

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from threedgp.render.compositing import CompositeSettings
+from threedgp.render.compositing import CompositeSettings, empty_outputs
 from threedgp.render.triton.compiler import COMPILER_OPTIONS
 
 
@@ -368,10 +368,8 @@ def composite_forward(
     distances: list[Tensor], samples: list[Tensor], settings: CompositeSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of rays, merged from one or two sets of samples."""
-    shape, counts = distances[0].shape[:-1], [d.shape[-1] for d in distances]
-    rays, total = shape.numel(), sum(counts)
-    new = distances[0].new_empty
-    outs = new((*shape, 3)), new(shape), new((*shape, total - settings.midpoint)), new(shape)
+    outs, counts = empty_outputs(distances, settings.midpoint), [d.shape[-1] for d in distances]
+    rays, total = outs[1].numel(), sum(counts)
     if rays:
         options = _options(distances, settings)
         composite_forward_kernel[(triton.cdiv(rays, options["BLOCK_R"]),)](

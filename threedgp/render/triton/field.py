@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
-from threedgp.render.field import FieldGradients, Needs, Scene
+from threedgp.render.decoder import EMPTY_RAW_DENSITY
+from threedgp.render.field import Needs, Scene
 from threedgp.render.plane_layout import addressable, zeros_like_planes
 from threedgp.render.triton.compiler import COMPILER_OPTIONS, INTERPRETED
 from threedgp.render.triton.texels import coordinates, gather, position_gradient, scatter
@@ -470,8 +470,9 @@ def field_forward(
 
 def field_backward(
     scene: Scene, distances: list[Tensor], gradients: list[Tensor], needs: Needs, tile: Tile | None = None
-) -> FieldGradients:
-    """Gradients of the field at several sets of distances, summed."""
+) -> list[Tensor | None]:
+    """Gradients of planes, the decoder's four tensors, origins and directions (None = not needed), summed over several
+    sets of distances."""
     planes, decoder, origins, directions, half_width, contraction = scene
     device, channels, hidden = planes.device, planes.shape[-1], decoder.bias_1.shape[0]
     capability, processors = (9, 0), 1  # in the interpreter
@@ -507,10 +508,8 @@ def field_backward(
             DECODER=needs.decoder,
             **_options(planes, hidden, contraction, wide, tile),
         )
-    grad_decoder = None
+    layers = [None] * 4
     if needs.decoder:
         parts = partial.sum((0, 1)).split(sizes)
-        grad_decoder = Decoder(*(part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True)))
-    return FieldGradients(
-        grad_planes if needs.planes else None, grad_decoder, *(grad_rays if needs.rays else (None, None))
-    )
+        layers = [part.reshape(like.shape).clone() for part, like in zip(parts, decoder, strict=True)]
+    return [grad_planes if needs.planes else None, *layers, *(grad_rays if needs.rays else [None] * 2)]
