@@ -21,17 +21,13 @@ def _uniform(u: Tensor, bounds: tuple[float, float]) -> Tensor:
     return low + (high - low) * u
 
 
-def _normal_cdf(x: float) -> float:
-    return 0.5 * (1 + math.erf(x / math.sqrt(2)))
-
-
 def _normal(u: Tensor, bounds: tuple[float, float], std: float, truncated: bool) -> Tensor:
     """Normally distributed angle around the middle of `bounds`, by inverse transform sampling."""
     middle = sum(bounds) / 2
     if std == 0:
         return torch.full_like(u, middle)
     if truncated:
-        low, high = (_normal_cdf((bound - middle) / std) for bound in bounds)
+        low, high = (0.5 * (1 + math.erf((bound - middle) / std / math.sqrt(2))) for bound in bounds)  # CDF
         u = _uniform(u, (low, high))
     u = u.clamp(2.0**-25, 1 - 2.0**-24)  # erfinv is infinite at the ends
     return middle + std * math.sqrt(2) * torch.erfinv(2 * u - 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,9 +21,7 @@ from threedgp.commands.options import (
 from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from threedgp.commands.models import Model, Scene
     from threedgp.commands.outputs import OutputFolder
-    from threedgp.runtime.progress import Progress
 
 MAX_TILES, NUM_COLUMNS = 1024, 8
 TILE = 96
@@ -59,12 +58,18 @@ def generate(
     Example:
       threedgp generate results/model --seeds 0-15 --classes 1,5 --truncation 0.7 --depth --grid --out images
     """
+    from threedgp.camera.priors import frontal_cameras
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
+    from threedgp.visual.grids import normal_colors, write_depth, write_png
+    from threedgp.visual.styles import scene_styles
+    from threedgp.visual.views import posterior_cameras, render_views
 
     truncations = truncation_list(truncation)
     opened = open_model(model, device)
+    generator, config = opened.generator, opened.generator.camera_config
+    bounds = (config.ray_start, config.ray_end)
     chosen = choose_scenes(opened, seeds, classes)
     count = len(chosen) * len(truncations)
     if grid and count > MAX_TILES:
@@ -73,51 +78,32 @@ def generate(
     kinds = ["", *["_depth"] * depth, *["_normals"] * normals]
     names = []
     with progress("generate", count) as bar:
-        for share in truncations:
-            settings = dict(truncation=share, towards=towards, camera=camera, size=size or opened.resolution)
-            for seed, label in chosen:
-                scene = make_scene(opened, seed, label)
-                names.append(scene.name + (f"_truncation{share:g}" if len(truncations) > 1 else ""))
-                _draw(opened, scene, settings, names[-1], kinds, folder, bar)
+        # One scene at a time, since an image must not depend on which others are requested.
+        for share, (seed, label) in product(truncations, chosen):
+            scene = make_scene(opened, seed, label)
+            name = scene.name + (f"_truncation{share:g}" if len(truncations) > 1 else "")
+            names.append(name)
+            origin = {"model": opened.sha256, "seed": seed, "label": scene.label, "truncation": share}
+            origin |= {"towards": towards, "camera": camera, "size": size or opened.resolution}
+            if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):
+                bar.advance()
+                continue
+            w = scene_styles(generator, scene.inputs, share, towards)
+            own = camera == "own"
+            cameras = posterior_cameras(generator, scene.inputs) if own else frontal_cameras(config, 1)
+            views = render_views(generator, w, cameras[:, None], size or opened.resolution, bar)
+            for kind in kinds:
+                with folder.adding(f"{name}{kind}.png", origin) as path:
+                    if kind == "_depth":
+                        write_depth(path, views.depth[0, 0], bounds)
+                    else:
+                        write_png(path, normal_colors(views.normals[0, 0]) if kind else views.images[0, 0])
     if grid:
         rows = len(truncations) * len({label for _, label in chosen})
         columns = count // rows if rows > 1 else min(count, NUM_COLUMNS)
-        bounds = (opened.generator.camera_config.ray_start, opened.generator.camera_config.ray_end)
         for kind in kinds:
             _draw_grid(folder, f"grid{kind}.png", [f"{name}{kind}.png" for name in names], columns, bounds)
     print(f"{out} now holds {count_of(count, 'image')}{', and all of them in grid.png' if grid else ''}.")
-
-
-def _draw(
-    model: Model,
-    scene: Scene,
-    settings: dict[str, Any],
-    name: str,
-    kinds: list[str],
-    folder: OutputFolder,
-    bar: Progress,
-) -> None:
-    """One scene at a time, since an image must not depend on which others are requested."""
-    from threedgp.camera.priors import frontal_cameras
-    from threedgp.visual.grids import normal_colors, write_depth, write_png
-    from threedgp.visual.styles import scene_styles
-    from threedgp.visual.views import posterior_cameras, render_views
-
-    origin = {"model": model.sha256, "seed": scene.seed, "label": scene.label, **settings}
-    if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):
-        bar.advance()
-        return
-    generator, config = model.generator, model.generator.camera_config
-    w = scene_styles(generator, scene.inputs, settings["truncation"], settings["towards"])
-    own = settings["camera"] == "own"
-    camera = posterior_cameras(generator, scene.inputs) if own else frontal_cameras(config, 1)
-    views = render_views(generator, w, camera[:, None], settings["size"], bar)
-    for kind in kinds:
-        with folder.adding(f"{name}{kind}.png", origin) as path:
-            if kind == "_depth":
-                write_depth(path, views.depth[0, 0], (config.ray_start, config.ray_end))
-            else:
-                write_png(path, normal_colors(views.normals[0, 0]) if kind else views.images[0, 0])
 
 
 def _draw_grid(folder: OutputFolder, name: str, files: list[str], columns: int, bounds: tuple[float, float]) -> None:

@@ -147,7 +147,8 @@ class Evaluation:
         if self.reference.other_half:
             sets[OTHER_HALF] = self.reference.other_half_inputs()
             count, resolution = len(self.reference.other_half.rows), self.config.dataset.resolution
-            sets[FLAT] = {"depth": partial(flat_depth, count, resolution)}
+            plane = np.broadcast_to(np.float32(1), (count, 1, resolution, resolution))
+            sets[FLAT] = {"depth": lambda: Stream(count, [lambda: plane])}
         return sets
 
     def _scene_inputs(self, name: str, scenes: Scenes, estimator: DepthEstimator | None) -> Inputs:
@@ -183,9 +184,3 @@ class Evaluation:
             inputs["distilled"] = partial(same_network, self.config.embed.network, main.name)
             inputs |= self.reference.training_inputs(training_rows)
         return inputs
-
-
-def flat_depth(count: int, resolution: int) -> Stream:
-    """Depth maps of a plane: float32 batches `[n, 1, R, R]`."""
-    plane = np.broadcast_to(np.float32(1), (count, 1, resolution, resolution))
-    return Stream(count, [lambda: plane])
