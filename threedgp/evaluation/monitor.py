@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -38,31 +39,21 @@ class Group(Protocol):
         ...
 
 
+@dataclass
 class Monitor:
-    """Compares generated images with real ones. Scene i is the same at every measurement and in every process.
+    """Compares generated images with real ones. Scene i is the same at every measurement and in every process."""
 
-    Args:
-        extractor: network whose features are compared.
-        statistics: moments of the features of the whole real set.
-        reals: uint8 `[N, 3, R, R]` for the sliced Wasserstein distance; None = do not compute it.
-        count: number of generated images; with `reals` at most N.
-        seed: of the scenes.
-        batch_size: scenes per batch; bounds memory.
-    """
-
-    def __init__(
-        self,
-        extractor: FeatureExtractor,
-        statistics: Moments,
-        reals: np.ndarray | None,
-        *,
-        count: int,
-        seed: int,
-        batch_size: int,
-    ) -> None:
-        self._extractor, self._statistics, self._reals = extractor, statistics, reals
-        self._seed, self._batch_size = seed, batch_size
-        self.count, self.network = count, extractor.name
+    extractor: FeatureExtractor
+    """Network whose features are compared."""
+    statistics: Moments
+    """Moments of the features of the whole real set."""
+    reals: np.ndarray | None
+    """uint8 `[N, 3, R, R]` for the sliced Wasserstein distance; None = do not compute it."""
+    count: int
+    """Number of generated images; with `reals` at most N."""
+    seed: int
+    batch_size: int
+    """Scenes per batch; bounds memory."""
 
     @torch.inference_mode()
     def __call__(
@@ -73,18 +64,19 @@ class Monitor:
         Each process of `group` calls this and generates its share of the images. `meanwhile` is called before every
         batch, equally often in every process; it may raise to interrupt.
         """
-        with_swd = self._reals is not None
+        with_swd = self.reals is not None
         images = torch.zeros(self.count if with_swd else 0, 3, resolution, resolution, dtype=torch.uint8)
-        features = torch.zeros(self.count, self._extractor.feature_dim)
+        features = torch.zeros(self.count, self.extractor.feature_dim)
         first, end = (self.count * rank // group.size for rank in (group.rank, group.rank + 1))
         max_share = math.ceil(self.count / group.size)
-        for done in range(0, max_share, self._batch_size):
+        for done in range(0, max_share, self.batch_size):
             meanwhile()
-            mine = slice(first + done, min(first + done + self._batch_size, end))
+            mine = slice(first + done, min(first + done + self.batch_size, end))
             if mine.start >= end:  # shares differ by one image, so one may have a batch less
                 continue
-            generated = self._images(generator, mine, resolution)
-            features[mine] = self._extractor(generated).pooled
+            scenes = sample_scenes(generator, mine.stop - mine.start, self.seed, start=mine.start)
+            generated = render_scenes(generator, scenes, resolution).images.cpu()
+            features[mine] = self.extractor(generated).pooled
             if with_swd:
                 images[mine] = generated
         group.sum([features])  # each process holds zeros outside of its share
@@ -93,16 +85,12 @@ class Monitor:
         # One process computes the distances: the processes share the cores, and all get the same bits.
         distances = torch.zeros(1 + with_swd, dtype=torch.float64)
         if group.rank == 0:
-            distances[0] = frechet.frechet_distance(self._statistics, Moments.of(features.numpy()))
-            if self._reals is not None:
+            distances[0] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
+            if self.reals is not None:
                 sets = {SWD: [images.numpy()]}
-                distances[1] = sliced_wasserstein([self._reals], sets, count=self.count, seed=self._seed)[SWD]
+                distances[1] = sliced_wasserstein([self.reals], sets, count=self.count, seed=self.seed)[SWD]
         group.sum([distances])
         return dict(zip((FRECHET, SWD), distances.tolist(), strict=False))
-
-    def _images(self, generator: Generator, rows: slice, resolution: int) -> Tensor:
-        scenes = sample_scenes(generator, rows.stop - rows.start, self._seed, start=rows.start)
-        return render_scenes(generator, scenes, resolution).images.cpu()
 
 
 def first_images(shards: ShardFolder, count: int) -> np.ndarray:
