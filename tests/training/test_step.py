@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from threedgp.runtime import counter_rng
-from threedgp.training.patches import Patches
 from threedgp.training.step import Trainer
 from training.worlds import make_batch, make_trainer, tiny_config
 
@@ -261,12 +260,10 @@ def test_r1_comes_every_third_step() -> None:
 def test_one_pass_over_fakes_and_reals_is_two_passes() -> None:
     trainer = make_trainer(tiny_config())
     draws = trainer._draws("discriminator", 0, 4)
-    fakes, fake_patches, labels, _ = trainer._fakes(draws)
-    patches = draws.patches(1.0)
-    reals = next(trainer._real_patches(make_batch(0))).images
-    both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, patches, strict=True)))
-    together, _ = trainer._judge(torch.cat([fakes, reals]), both, torch.cat([labels, labels]), None)
-    apart = [trainer._judge(fakes, fake_patches, labels, None)[0], trainer._judge(reals, patches, labels, None)[0]]
+    fakes, _ = trainer._fakes(draws)
+    reals = next(trainer._reals(make_batch(0)))[0]
+    together, _ = trainer._judge(fakes.followed_by(reals), None)
+    apart = [trainer._judge(seen, None)[0] for seen in (fakes, reals)]
     assert torch.allclose(together, torch.cat(apart), atol=1e-5)
 
 
@@ -285,21 +282,20 @@ def test_relativistic_pairs_share_class_and_position(monkeypatch: pytest.MonkeyP
     trainer = make_trainer(tiny_config(train={"loss": "relativistic", "fake_labels": "data"}))
     judged = []
     judge = trainer._judge
-    monkeypatch.setattr(trainer, "_judge", lambda *args: judged.append(args[1:3]) or judge(*args))
+    monkeypatch.setattr(trainer, "_judge", lambda seen, dtype: judged.append(seen) or judge(seen, dtype))
     trainer.step(make_batch(0))
-    (fake_patches, fake_labels), (real_patches, real_labels) = judged[:2]  # of the generator phase
-    assert torch.equal(fake_labels, real_labels) and torch.equal(fake_labels, make_batch(0).label)
-    assert all(torch.equal(a, b) for a, b in zip(fake_patches, real_patches, strict=True))
-    patches, labels = judged[2]  # of the discriminator phase: fakes, then reals
-    assert torch.equal(labels[:4], labels[4:])
-    assert all(torch.equal(column[:4], column[4:]) for column in patches)
+    fakes, reals, both = judged[:3]  # of the generator phase, and of the discriminator phase: fakes, then reals
+    assert torch.equal(fakes.labels, reals.labels) and torch.equal(fakes.labels, make_batch(0).label)
+    assert all(torch.equal(a, b) for a, b in zip(fakes.patches, reals.patches, strict=True))
+    assert torch.equal(both.labels[:4], both.labels[4:])
+    assert all(torch.equal(column[:4], column[4:]) for column in both.patches)
 
 
 def test_flips_mirror_picture_and_depth_together() -> None:
     trainer = make_trainer(tiny_config(train={"patch_scale_min": 1.0}))
     batch = make_batch(0, 4)
     draws = trainer._draws("real", 0, 4)
-    cut = next(trainer._real_patches(batch)).images
+    cut = next(trainer._reals(batch))[0].images
     whole = torch.cat([batch.image.float() / 127.5 - 1, batch.depth.float() / 2**15], dim=1)
     flipped = draws.uniform("flip") < 0.5
     assert flipped.any() and not flipped.all()

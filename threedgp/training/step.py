@@ -38,18 +38,20 @@ PARTS = ("camera_histograms", "generator", "average", "discriminator", "generato
 """Attributes of a trainer that have a state."""
 
 
-class Reals(NamedTuple):
-    """Real patches, as the discriminator takes them."""
+class Seen(NamedTuple):
+    """What the discriminator sees: generated or real patches."""
 
     images: Tensor
     """`[B, 4, P, P]` (3 without depth), in [-1, 1]."""
     patches: Patches
     labels: Tensor | None
     """int64 `[B]`, None without classes."""
-    features: Tensor
-    """`[B, E]`, of the whole images, to be distilled."""
-    mean_scale: Tensor
-    """Mean scale of the patches of the whole batch."""
+
+    def followed_by(self, other: Seen) -> Seen:
+        """These patches and `other` ones in one batch."""
+        patches = Patches(*(torch.cat(pair) for pair in zip(self.patches, other.patches, strict=True)))
+        labels = None if self.labels is None else torch.cat([self.labels, other.labels])
+        return Seen(torch.cat([self.images, other.images]), patches, labels)
 
 
 def _split(batch: Batch, size: int) -> list[Batch]:
@@ -155,11 +157,9 @@ class Trainer:
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
-    def _fakes(self, draws: Draws, pairs: Reals | None = None) -> tuple[Tensor, Patches, Tensor | None, Tensor]:
-        """Patches of generated images `[B, 4, P, P]` (3 without depth), their positions, labels and w.
-
-        With `pairs`, they have the classes and positions of these real patches.
-        """
+    def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Tensor]:
+        """Patches of generated images, and their w. With `pairs`, the patches have the classes and positions of these
+        real ones."""
         resolution = self.config.model.discriminator.patch_resolution
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         if pairs is not None:
@@ -178,12 +178,11 @@ class Trainer:
                 synthesis.candidates, draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
             )
             images = torch.cat([images, depth], dim=1)
-        return images, patches, scenes.labels, synthesis.w
+        return Seen(images, patches, scenes.labels), synthesis.w
 
-    def _judge(
-        self, images: Tensor, patches: Patches, labels: Tensor | None, dtype: torch.dtype | None
-    ) -> tuple[Tensor, Tensor | None]:
-        return self.discriminator(blur(images, self._schedule("blur_sigma")), patches.parameters(), labels, dtype)
+    def _judge(self, seen: Seen, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
+        images = blur(seen.images, self._schedule("blur_sigma"))
+        return self.discriminator(images, seen.patches.parameters(), seen.labels, dtype)
 
     def _camera_loss(self, stats: Stats) -> Tensor:
         """Regularizers of the posterior cameras, on draws of their own that are the same in every process."""
@@ -195,11 +194,12 @@ class Trainer:
         self.camera_histograms.add(posterior)
         return loss
 
-    def _real_patches(self, batch: Batch) -> Iterator[Reals]:
-        """Real patches of each piece of this process's share of the batch."""
+    def _reals(self, batch: Batch) -> Iterator[tuple[Seen, Tensor, Tensor]]:
+        """Real patches of each piece of this process's share of the batch, classifier features `[B, E]` of their whole
+        images, and the mean scale of the patches of the whole batch, of all processes."""
         draws = self._draws("real", self.images, self.config.train.batch_size)
         whole = draws.patches(self._schedule("patch_scale_beta"))
-        mean_scale = whole.scales[:, 0].mean()  # of the whole batch, of all processes
+        mean_scale = whole.scales[:, 0].mean()
         for offset, draws, rows in zip(self._offsets, self._pieces("real"), _split(batch, self.piece), strict=True):
             # Copied to the device as uint8, which has fewer bytes.
             images = rows.image.to(self.device).to(self.dtype) / 127.5 - 1
@@ -211,7 +211,7 @@ class Trainer:
             patches = Patches(*(column[offset : offset + self.piece] for column in whole))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-            yield Reals(images, patches, labels, rows.embedding.to(self.device, self.dtype), mean_scale)
+            yield Seen(images, patches, labels), rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
@@ -219,12 +219,11 @@ class Trainer:
         self.generator_optimizer.zero_grad(set_to_none=True)
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
         relativistic = self.config.train.loss == "relativistic"
-        all_reals = self._real_patches(batch) if relativistic else repeat(None, len(self._offsets))
-        for draws, reals in zip(self._pieces("generator"), all_reals, strict=True):
-            fakes, patches, labels, w = self._fakes(draws, reals)
-            logits, _ = self._judge(fakes, patches, labels, self.activations)
-            real_logits = self._judge(*reals[:3], self.activations)[0] if reals else None
-            loss = generator_loss(logits, real_logits)
+        all_pairs = (seen for seen, *_ in self._reals(batch)) if relativistic else repeat(None, len(self._offsets))
+        for draws, pairs in zip(self._pieces("generator"), all_pairs, strict=True):
+            fakes, w = self._fakes(draws, pairs)
+            logits, _ = self._judge(fakes, self.activations)
+            loss = generator_loss(logits, self._judge(pairs, self.activations)[0] if pairs else None)
             self._record(stats, "generator/loss", loss)
             (loss * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
@@ -235,49 +234,40 @@ class Trainer:
         self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
-    def _gradient_penalty(
-        self, name: str, patches: Tensor, positions: Patches, labels: Tensor | None, stats: Stats
-    ) -> None:
+    def _gradient_penalty(self, name: str, seen: Seen, stats: Stats) -> None:
         """Add the gradients of the lazy gradient penalty on real (`r1`) or generated (`r2`) patches."""
         train = self.config.train
         with exact_convolutions():  # the penalty squares gradients, which needs full precision
-            patches = patches.requires_grad_()
-            logits, _ = self._judge(patches, positions, labels, None)
-            penalty = gradient_penalty(logits, patches, train.r1_gamma)
+            seen.images.requires_grad_()
+            logits, _ = self._judge(seen, None)
+            penalty = gradient_penalty(logits, seen.images, train.r1_gamma)
             (penalty * (train.r1_interval * self._share)).backward()
         self._record(stats, f"discriminator/{name}", penalty)
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
         train = self.config.train
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        for draws, reals in zip(self._pieces("discriminator"), self._real_patches(batch), strict=True):
+        pieces = zip(self._pieces("discriminator"), self._reals(batch), strict=True)
+        for draws, (reals, stored, mean_scale) in pieces:
             with torch.no_grad():
-                pairs = reals if train.loss == "relativistic" else None
-                fakes, fake_patches, fake_labels, _ = self._fakes(draws, pairs)
+                fakes, _ = self._fakes(draws, reals if train.loss == "relativistic" else None)
             # One pass is enough: groups of the minibatch standard deviation are contiguous and do not mix the halves.
-            both = Patches(*(torch.cat(pair) for pair in zip(fake_patches, reals.patches, strict=True)))
-            both_labels = None if reals.labels is None else torch.cat([fake_labels, reals.labels])
-            logits, features = self._judge(torch.cat([fakes, reals.images]), both, both_labels, self.activations)
+            logits, features = self._judge(fakes.followed_by(reals), self.activations)
             fake_logits, real_logits = logits.split(self.piece)
             loss = discriminator_loss(real_logits, fake_logits, train.loss)
             self._record(stats, "discriminator/loss", loss)
             self._record(stats, "discriminator/real_sign", real_logits.sign().mean())
             self._record(stats, "discriminator/fake_sign", fake_logits.sign().mean())
             if features is not None:
-                distance = distillation_loss(
-                    features[self.piece :],
-                    reals.features,
-                    reals.patches.scales[:, 0],
-                    reals.mean_scale,
-                    train.distillation.loss,
-                )
+                predicted, scales = features[self.piece :], reals.patches.scales[:, 0]
+                distance = distillation_loss(predicted, stored, scales, mean_scale, train.distillation.loss)
                 loss = loss + self._schedule("distillation_weight") * distance
                 self._record(stats, "discriminator/distillation", distance)
             (loss * self._share).backward()
             if train.r1_gamma and self.step_index % train.r1_interval == 0:
-                self._gradient_penalty("r1", reals.images, reals.patches, reals.labels, stats)
+                self._gradient_penalty("r1", reals, stats)
                 if train.loss == "relativistic":
-                    self._gradient_penalty("r2", fakes, fake_patches, fake_labels, stats)
+                    self._gradient_penalty("r2", fakes, stats)
         self._update("discriminator", self.discriminator_optimizer, stats)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
