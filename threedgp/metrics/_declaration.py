@@ -43,17 +43,12 @@ class Value:
     column: int | None = None
     """Position in ``results/metrics.json`` and the report; None: ``results/evaluation/details.json`` only."""
     published: str | None = None
-    """Name on the published network, where another network appends its own name to `key`; by default `key` itself if
-    the title names a network. None: the name does not depend on the network."""
+    """Name on the published network, where another network appends its own name to `key`."""
     suffix: str = ""
     """Appended to the name, behind that of the network."""
     unit: str = ""
     controls: bool = True
     """Whether the number is also reported for the control sets."""
-
-    def __post_init__(self) -> None:
-        if self.published is None and "{network}" in self.title:
-            object.__setattr__(self, "published", self.key)
 
     def name(self, network: str | None, role: str | None) -> str:
         """Name in the results, for features of `network` in `role` (a key of `PUBLISHED_NETWORKS`)."""

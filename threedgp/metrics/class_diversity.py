@@ -103,6 +103,7 @@ METRIC = Metric(
         "Recall inside each class, averaged over classes.",
         better="higher",
         column=110,
+        published="class_recall",
     ),
     Value(
         "class_diversity",
@@ -111,6 +112,7 @@ METRIC = Metric(
         "classes: 0 = all alike, 1 = as diverse as real images.",
         better="higher",
         column=111,
+        published="class_diversity",
     ),
     controls=(UNTRAINED, OTHER_HALF),
 )

@@ -136,6 +136,7 @@ METRIC = Metric(
         "nearest neighbor: copies have 0, real images show what is usual.",
         better="higher",
         column=120,
+        published="authenticity",
     ),
     Value(
         "closest_copy",

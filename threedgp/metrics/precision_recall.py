@@ -42,6 +42,7 @@ METRIC = Metric(
         "third nearest neighbor.",
         better="higher",
         column=100,
+        published="precision",
     ),
     Value(
         "recall",
@@ -49,6 +50,7 @@ METRIC = Metric(
         "Fraction of real images among the generated ones.",
         better="higher",
         column=101,
+        published="recall",
     ),
     needs=("neighbor_features", "real_neighbor_features", "device"),
     controls=(UNTRAINED, OTHER_HALF),
