@@ -7,16 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from threedgp.commands.options import (
-    MODEL,
-    ClassesOption,
-    DeviceOption,
-    ModelArgument,
-    SeedsOption,
-    SizeOption,
-    TowardsOption,
-    TruncationOption,
-)
+from threedgp.commands import options
 from threedgp.runtime.errors import UserError
 
 FRAMES = 96
@@ -26,9 +17,9 @@ PathName = Literal["front_circle", "line", "wiggle", "orbit"]
 
 
 def fly(
-    model: ModelArgument = MODEL,
-    seeds: SeedsOption = "0-3",
-    classes: ClassesOption = None,
+    model: options.ModelArgument = options.MODEL,
+    seeds: options.SeedsOption = "0-3",
+    classes: options.ClassesOption = None,
     path: Annotated[
         PathName | None,
         typer.Option(
@@ -46,14 +37,14 @@ def fly(
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="One video of --frames frames through all scenes and back.")
     ] = False,
-    truncation: TruncationOption = 1.0,
-    towards: TowardsOption = "all",
-    size: SizeOption = None,
+    truncation: options.TruncationOption = 1.0,
+    towards: options.TowardsOption = "all",
+    size: options.SizeOption = None,
     depth: Annotated[bool, typer.Option("--depth", help="Show depth beside the image; near is bright.")] = False,
     normals: Annotated[bool, typer.Option("--normals", help="Show surface normals beside the image.")] = False,
     fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second.")] = 24,
     crf: Annotated[int, typer.Option(min=1, max=51, help="Quality: 1 = best, 51 = worst.")] = 18,
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the videos.")] = Path("results/flights"),
 ) -> None:
     """Render videos of scenes, named like seed0003_class005_front_circle.mp4 (H.264, which every browser plays). The

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from threedgp.commands.options import (
-    MODEL,
-    ClassesOption,
-    DeviceOption,
-    ModelArgument,
-    SeedsOption,
-    SizeOption,
-    TowardsOption,
-    truncation_list,
-)
+from threedgp.commands import options
 from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,18 +21,18 @@ Camera = Literal["own", "front"]
 
 
 def generate(
-    model: ModelArgument = MODEL,
-    seeds: SeedsOption = "0-15",
-    classes: ClassesOption = None,
+    model: options.ModelArgument = options.MODEL,
+    seeds: options.SeedsOption = "0-15",
+    classes: options.ClassesOption = None,
     truncation: Annotated[
         str,
         typer.Option(metavar="LIST", help="1 = full variety, 0 = the average scene; several, as in 0,0.5,1: a sweep."),
     ] = "1",
-    towards: TowardsOption = "all",
+    towards: options.TowardsOption = "all",
     camera: Annotated[
         Camera, typer.Option(help="The camera that the model predicts for each scene, or the center of the prior.")
     ] = "own",
-    size: SizeOption = None,
+    size: options.SizeOption = None,
     depth: Annotated[
         bool, typer.Option("--depth", help="Also write depth as 16-bit PNG: 0 = ray_start, 65535 = ray_end.")
     ] = False,
@@ -49,7 +40,7 @@ def generate(
     grid: Annotated[
         bool, typer.Option("--grid", help="Also write a grid of all images, one row per truncation and class.")
     ] = False,
-    device: DeviceOption = "auto",
+    device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("results/generated"),
 ) -> None:
     """Generate images, named like seed0003_class005.png. The same command run again generates only what is missing.
@@ -66,7 +57,7 @@ def generate(
     from threedgp.visual.styles import scene_styles
     from threedgp.visual.views import posterior_cameras, render_views
 
-    truncations = truncation_list(truncation)
+    truncations = options.truncation_list(truncation)
     opened = open_model(model, device)
     generator, config = opened.generator, opened.generator.camera_config
     bounds = (config.ray_start, config.ray_end)

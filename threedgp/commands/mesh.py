@@ -7,22 +7,14 @@ from typing import Annotated
 
 import typer
 
-from threedgp.commands.options import (
-    MODEL,
-    ClassesOption,
-    DeviceOption,
-    ModelArgument,
-    SeedsOption,
-    TowardsOption,
-    TruncationOption,
-)
+from threedgp.commands import options
 from threedgp.runtime.errors import UserError
 
 
 def mesh(
-    model: ModelArgument = MODEL,
-    seeds: SeedsOption = "0",
-    classes: ClassesOption = None,
+    model: options.ModelArgument = options.MODEL,
+    seeds: options.SeedsOption = "0",
+    classes: options.ClassesOption = None,
     format: Annotated[str, typer.Option(metavar="LIST", help="One or more of glb, ply and obj.")] = "glb",
     resolution: Annotated[int, typer.Option(min=8, max=1024, help="Grid points along a side of the cube.")] = 256,
     level: Annotated[
@@ -32,9 +24,9 @@ def mesh(
     whole_cube: Annotated[
         bool, typer.Option("--whole-cube", help="Keep what no camera in front of the scene sees.")
     ] = False,
-    truncation: TruncationOption = 1.0,
-    towards: TowardsOption = "all",
-    device: DeviceOption = "auto",
+    truncation: options.TruncationOption = 1.0,
+    towards: options.TowardsOption = "all",
+    device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the meshes.")] = Path("results/meshes"),
 ) -> None:
     """Write watertight meshes with vertex colors, named like seed0003_class005.glb. The same command run again writes
