@@ -1,4 +1,4 @@
-"""The training loop: steps, log, saved states, resumption, and rollbacks when a run diverges."""
+"""The training loop: steps and what follows them at intervals, until the run ends, is stopped or diverges."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from threedgp.data.loader import ShardLoader
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
-from threedgp.runtime.progress import Progress, progress, say
-from threedgp.training.checkpoints import drop_state, load_newest, load_state, save_state, saved_states
+from threedgp.runtime.progress import Progress, progress
+from threedgp.training.checkpoints import Checkpoints, RunState
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
@@ -90,7 +89,7 @@ def train(
         UserError: the run has diverged too often, no saved state can be read, or the disk is full.
     """
     run = RunState()
-    checkpoints = _Checkpoints(trainer, run, folder)
+    checkpoints = Checkpoints(trainer, run, folder)
     checkpoints.restore()
     while True:
         log = _replayed_log(trainer, run, open_log)
@@ -106,124 +105,12 @@ def train(
 
 
 @dataclass
-class RunState:
-    """State of a run besides that of the trainer; part of every saved state."""
-
-    history: list[Record] = field(default_factory=list)
-    """Lines of the curves so far."""
-    means: Means = field(default_factory=Means)
-    """Means of the scalars since the last line."""
-    distances: Record = field(default_factory=dict)
-    """Distances measured since the last line."""
-    best_images: int = -1
-    """Images shown until the model with the lowest distance; -1 before the first measurement."""
-    best_distance: float = math.inf
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    """Averaged weights of that model, on the CPU."""
-    pending: float | None = None
-    """Images per second at a step whose measurement, samples or line of the curves have not been completed; None = all
-    have."""
-    last_good: int = -1
-    """Images shown at the last measurement without divergence; a state was saved right after it."""
-    rollbacks: int = 0
-    """Number of rollbacks in total."""
-    retries: int = 0
-    """Number of rollbacks to the newest saved state."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as plain containers."""
-        return vars(self) | {"means": vars(self.means)}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore a state from `state_dict`; the means on `device`."""
-        sums = {name: value.to(device) for name, value in state["means"]["sums"].items()}
-        vars(self).update(state, means=Means(sums, state["means"]["counts"]))
-
-
-class _Checkpoints:
-    """Saves, restores and rolls back a run."""
-
-    def __init__(self, trainer: Trainer, run: RunState, folder: Path) -> None:
-        self.trainer, self.run, self.folder, self.group = trainer, run, folder, trainer.group
-        self.newest: tuple[int, bool] | None = None
-        """`_position` at the newest saved state."""
-
-    def _position(self) -> tuple[int, bool]:
-        return self.trainer.images, self.run.pending is not None
-
-    def save(self) -> None:
-        """Save, unless nothing has changed since the newest state. Raises Diverged if a mean is not finite; nothing was
-        saved."""
-        if self.newest != self._position():
-            check(self.run.means.gather(self.group), [], 0)
-            self.run.retries = 0
-            self._write()
-
-    def _write(self) -> None:
-        self.newest = self._position()
-        if self.group.is_main:
-            settings, images = self.trainer.config.train, self.trainer.images
-            state = {"trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
-            archive, keep = round(settings.archive_kimg * 1000), settings.keep_states
-            save_state(self.folder, images, state, keep=keep, archive=archive, good=self.run.last_good)
-
-    def restore(self) -> None:
-        """Restore the newest state that the first process can read; without one, write the first. Raises UserError if
-        no state can be read, or not all processes see the same folder."""
-        # To main memory: on a GPU that training fills, there is no room for a second copy.
-        memory = torch.device("cpu")
-        found = load_newest(self.folder, memory) if self.group.is_main else None
-        newest = self.group.max(found[0] if found else -1)
-        if newest < 0:
-            self._write()
-            return
-        if self.group.any(newest not in saved_states(self.folder)):
-            raise UserError(
-                f"{self.folder}: not all processes see the saved state of the first one; "
-                "run on a file system that all nodes share."
-            )
-        state = found[1] if found else load_state(self.folder, newest, memory)
-        self.trainer.load_state_dict(state["trainer"])
-        self.run.load_state_dict(state["run"], self.trainer.device)
-        self.newest = self._position()
-
-    def roll_back(self, problem: Diverged) -> None:
-        """Restore an earlier state, to continue with other random numbers. Raises UserError if there were too many
-        rollbacks."""
-        trainer, run, limit = self.trainer, self.run, self.trainer.config.train.max_rollbacks
-        rollbacks, stream = run.rollbacks + 1, trainer.stream + 1
-        message = f"train: {problem} after {trainer.images / 1000:g} thousand images"
-        if rollbacks > limit:
-            raise UserError(
-                f"{message}, and the run was rolled back {run.rollbacks} times before (train.max_rollbacks). "
-                "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
-            )
-        if self.group.is_main:
-            states = saved_states(self.folder)
-            # The newest state, if the run has diverged from it twice: the cause may be older.
-            bad = states[-1:] if run.retries and len(states) > 1 else []
-            if problem.measured and run.last_good in states:  # the losses did not show the divergence
-                bad = [state for state in states if state > run.last_good]
-            for state in bad:
-                drop_state(self.folder, state)
-        self.restore()
-        trainer.stream, run.rollbacks, run.retries = stream, rollbacks, run.retries + 1
-        self.group.any(False)  # all processes must have read the state before it is overwritten
-        self._write()
-        if self.group.is_main:
-            say(
-                f"{message}: back to {trainer.images / 1000:g} thousand images with other random numbers "
-                f"(rollback {rollbacks} of at most {limit})"
-            )
-
-
-@dataclass
 class _Loop:
     """Steps of a run, and what follows them at intervals: measurements, samples, lines of the curves, saved states."""
 
     trainer: Trainer
     run: RunState
-    checkpoints: _Checkpoints
+    checkpoints: Checkpoints
     log: Logger
     should_stop: Callable[[], bool]
     show: Callable[[Trainer], None]
