@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from threedgp.commands.options import DeviceOption
 from threedgp.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
-    from threedgp.depth.evaluation import Result, Score
 
 
 def depth_eval(
@@ -33,12 +26,17 @@ def depth_eval(
     """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
     from pydantic import ValidationError
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from threedgp.config import DepthConfig
     from threedgp.depth.estimator import build_estimator
-    from threedgp.depth.evaluation import evaluate_estimator, find_pairs, mean_score
+    from threedgp.depth.evaluation import Score, evaluate_estimator, find_pairs, mean_score
     from threedgp.runtime.atomic import write_json
     from threedgp.runtime.targets import require_writable, writing
+
+    def cells(score: Score) -> list[str]:
+        return [f"{score.abs_rel:.3f}", f"{score.delta1:.3f}", f"{score.correlation:.3f}", f"{score.known:.0%}"]
 
     settings = {"estimator": estimator, "weights": weights, "batch_size": batch_size}
     try:
@@ -60,23 +58,12 @@ def depth_eval(
             with writing(json, "--json"):
                 write_json(json, {**settings, "mean": asdict(mean), "pictures": scores, "rejected": rejected})
     finally:  # after the file, which must be written even if the terminal was closed
-        Console().print(_table(results, mean))
-
-
-def _table(results: Sequence[Result], mean: Score) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("image", "AbsRel", "delta1", "correlation", "true depth")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for one in results:
-        cells = _cells(one.score) if one.score else [Text(one.reason or "", style="yellow")]
-        table.add_row(Text(one.name), *cells)  # a plain string would be read as markup, and `:x:` as an emoji
-    table.add_section()
-    table.add_row(f"mean of {sum(one.score is not None for one in results)}", *_cells(mean), style="bold")
-    return table
-
-
-def _cells(score: Score) -> list[str | Text]:
-    return [f"{score.abs_rel:.3f}", f"{score.delta1:.3f}", f"{score.correlation:.3f}", f"{score.known:.0%}"]
+        table = Table("image", "AbsRel", "delta1", "correlation", "true depth")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for one in results:
+            row = cells(one.score) if one.score else [Text(one.reason or "", style="yellow")]
+            table.add_row(Text(one.name), *row)  # a plain string would be read as markup, and `:x:` as an emoji
+        table.add_section()
+        table.add_row(f"mean of {sum(one.score is not None for one in results)}", *cells(mean), style="bold")
+        Console().print(table)

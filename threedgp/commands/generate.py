@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from threedgp.commands import options
 from threedgp.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from threedgp.commands.outputs import OutputFolder
 
 MAX_TILES, NUM_COLUMNS = 1024, 8
 TILE = 96
@@ -49,11 +46,14 @@ def generate(
     Example:
       threedgp generate results/model --seeds 0-15 --classes 1,5 --truncation 0.7 --depth --grid --out images
     """
+    import numpy as np
+
     from threedgp.camera.priors import frontal_cameras
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
+    from threedgp.data.images import decode_image
     from threedgp.runtime.progress import progress
-    from threedgp.visual.grids import normal_colors, write_depth, write_png
+    from threedgp.visual.grids import depth_colors, normal_colors, read_depth, write_depth, write_grid, write_png
     from threedgp.visual.styles import scene_styles
     from threedgp.visual.views import posterior_cameras, render_views
 
@@ -93,25 +93,17 @@ def generate(
         rows = len(truncations) * len({label for _, label in chosen})
         columns = count // rows if rows > 1 else min(count, NUM_COLUMNS)
         for kind in kinds:
-            _draw_grid(folder, f"grid{kind}.png", [f"{name}{kind}.png" for name in names], columns, bounds)
+            files, tiles = [f"{name}{kind}.png" for name in names], []
+            for path in (out / file for file in files):
+                try:
+                    tile = read_depth(path, bounds) if kind == "_depth" else decode_image(path.read_bytes())
+                except (OSError, ValueError):
+                    tile = None
+                if tile is None or (tiles and tile.shape != tiles[0].shape):
+                    reason = "this is not the image that was generated; delete it and run the command again."
+                    raise UserError(f"{path}: {reason}")
+                tiles.append(tile)
+            images = depth_colors(np.stack(tiles)) if kind == "_depth" else np.stack(tiles)
+            with folder.adding(f"grid{kind}.png", {"of": files}) as path:
+                write_grid(path, images, columns, TILE)
     print(f"{out} now holds {count_of(count, 'image')}{', and all of them in grid.png' if grid else ''}.")
-
-
-def _draw_grid(folder: OutputFolder, name: str, files: list[str], columns: int, bounds: tuple[float, float]) -> None:
-    import numpy as np
-
-    from threedgp.data.images import decode_image
-    from threedgp.visual.grids import depth_colors, read_depth, write_grid
-
-    tiles: list[np.ndarray] = []
-    for path in (folder.folder / file for file in files):
-        try:
-            tile = read_depth(path, bounds) if name == "grid_depth.png" else decode_image(path.read_bytes())
-        except (OSError, ValueError):
-            tile = None
-        if tile is None or (tiles and tile.shape != tiles[0].shape):
-            raise UserError(f"{path}: this is not the image that was generated; delete it and run the command again.")
-        tiles.append(tile)
-    images = depth_colors(np.stack(tiles)) if name == "grid_depth.png" else np.stack(tiles)
-    with folder.adding(name, {"of": files}) as path:
-        write_grid(path, images, columns, TILE)
