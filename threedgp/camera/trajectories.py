@@ -89,8 +89,8 @@ PATHS: dict[str, Callable[[CameraConfig, int, Tensor | None], Tensor]] = {
 
 
 def points(cameras: Tensor, frames: int, *, closed: bool = False) -> Tensor:
-    """A smooth path of F = `frames` cameras through given ones `[K, 8]`, with equal durations between neighbors: `[F,
-    8]`.
+    """A smooth path `[F, 8]` of F = `frames` cameras through given ones `[K, 8]`, with equal durations between
+    neighbors.
 
     Every parameter is interpolated by monotone cubics (Fritsch and Butland 1984), which do not overshoot; the look-at
     point is interpolated in Cartesian coordinates. Angles are not wrapped: from yaw 0 to 6.28 is one turn. A closed

@@ -106,9 +106,8 @@ def open_monitor(
 ) -> Monitor:
     """Open the monitor that section `train` configures, with the outputs of the stages before.
 
-    At most `MAX_BATCH` of `scenes_at_once`, the scenes of a training step, which fit into memory, are rendered at once.
-    Raises UserError if the statistics of the real set or the network's weights are missing, or there are too few
-    images.
+    A training step holds `scenes_at_once`; at most `MAX_BATCH` of them are rendered at once. Raises UserError if the
+    statistics of the real set or the network's weights are missing, or there are too few images.
     """
     settings = config.train
     extractor = configured_extractor(config.features, device, config.machine.mirror)

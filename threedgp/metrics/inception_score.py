@@ -14,8 +14,8 @@ NUM_SPLITS = 10
 def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> tuple[float, float]:
     """exp(mean KL divergence of p(class | image) from p(class)): between 1 and the number of classes.
 
-    Returns mean and standard deviation over equal random splits of the logits, float32 `[N, K]` (N >= `splits`; without
-    bias in the published score).
+    Logits are float32 `[N, K]`, N >= `splits`, without bias in the published score. Returns mean and standard deviation
+    over equal random splits.
     """
     values = isc_features_to_metric(torch.from_numpy(logits), splits=splits)
     return values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD]

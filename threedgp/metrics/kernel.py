@@ -14,11 +14,11 @@ NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 def kernel_distance(
     features: np.ndarray, real_features: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE
 ) -> tuple[float, float]:
-    """Unbiased estimate of the squared maximum mean discrepancy of features `[N, D]` and `[M, D]`, kernel (x.y / D +
-    1)^3.
+    """Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
-    Values of sets of different sizes are comparable; between equal distributions the value scatters around 0. Returns
-    mean and standard deviation over random subsets of both sets, of at most the size of the smaller set.
+    Features are float32 `[N, D]` and `[M, D]`. Values of sets of different sizes are comparable; between equal
+    distributions the value scatters around 0. Returns mean and standard deviation over random subsets of both sets,
+    which are at most as large as the smaller set.
     """
     size = min(subset_size, len(features), len(real_features))
     values = kid_features_to_metric(

@@ -39,7 +39,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Loss = "l
 
 
 def gradient_penalty(logits: Tensor, patches: Tensor, gamma: float) -> Tensor:
-    """gamma / 2 times the mean squared norm of the gradient of the logits `[B]` with respect to the patches `[B, 4, P,
+    """gamma / 2 times the mean squared norm of the gradient of logits `[B]` with respect to their patches `[B, 4, P,
     P]`.
 
     On real patches it is R1, on generated ones R2 (Mescheder et al. 2018, section 4.1).

@@ -239,7 +239,7 @@ def run_facts(
     commit: str | None,
 ) -> dict[str, str]:
     """The description at the top of the report, by title, from the shards of all images and of training, the content of
-    metrics.json and the output folders of stages `train` and `evaluate`. A `commit` of None is unknown."""
+    metrics.json, the output folders of stages `train` and `evaluate`, and the commit of the code (None = unknown)."""
     about, size = shards.meta, shards.meta["resolution"]
     records = read_curves(training)
     seconds, kimg = 0.0, 0.0
