@@ -20,13 +20,7 @@ MAX_ITERATIONS = 100
 
 
 class LinearProbe:
-    """Multinomial logistic regression on standardized features, fitted by L-BFGS.
-
-    Args:
-        features: float32 `[N, D]`.
-        labels: int `[N]`.
-        device: where it is fitted.
-    """
+    """Multinomial logistic regression of labels int `[N]` on standardized features `[N, D]`, fitted by L-BFGS."""
 
     def __init__(self, features: np.ndarray, labels: np.ndarray, device: torch.device | str = "cpu") -> None:
         self.device = device
@@ -62,16 +56,8 @@ def class_accuracy(
     real_labels: np.ndarray,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Fraction of images of every set that a linear probe of real images assigns to their class.
-
-    Args:
-        features, labels: by set, float32 `[N, D]` and int `[N]`.
-        real_features, real_labels: on which the probe is fitted, `[M, D]` and `[M]`.
-        device: where it is fitted.
-
-    Returns:
-        by set; NaN if the real images have fewer than two classes.
-    """
+    """Fraction of images of every set that a linear probe, fitted on real images, assigns to their class; NaN if the
+    real images have fewer than two classes. Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`."""
     if len(np.unique(real_labels)) < 2:
         return dict.fromkeys(features, np.nan)
     probe = LinearProbe(real_features, real_labels, device)
@@ -79,19 +65,17 @@ def class_accuracy(
 
 
 METRIC = Metric(
-    values=(
-        Value(
-            "class_accuracy",
-            "Class accuracy on {network} features",
-            "Fraction of images that a linear classifier, fitted on features of real images, assigns to their class. "
-            "The other half of the real set shows what the classifier reaches.",
-            better="higher",
-            column=105,
-            published="class_accuracy",
-        ),
+    class_accuracy,
+    Value(
+        "class_accuracy",
+        "Class accuracy on {network} features",
+        "Fraction of images that a linear classifier, fitted on features of real images, assigns to their class. "
+        "The other half of the real set shows what the classifier reaches.",
+        better="higher",
+        column=105,
+        published="class_accuracy",
     ),
     needs=("features", "labels", "real_features", "real_labels", "device"),
-    function=class_accuracy,
     controls=(UNTRAINED, OTHER_HALF),
     jointly=True,
 )
