@@ -60,6 +60,8 @@ def page_file(tmp_path) -> Path:
         for k in (0.1, 0.2, 0.3)
     ]
     (training / "curves.jsonl").write_text("\n".join(map(json.dumps, records)))
+    finding = {"since_kimg": 0.1, "text": "a problem that takes many words to say " * 5}
+    (training / "health.json").write_text(json.dumps([finding]))
     counts = rng.integers(0, 9, (30, 32))
     np.savez(training / "camera_histograms.npz", kimg=np.arange(30.0), yaw=counts, yaw_edges=np.linspace(-1, 1, 33))
     parameters = {"dataset": {"path": "a/very/long/path/without/any/space/" * 6}, "train": {"kimg": 16}}

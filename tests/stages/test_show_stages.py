@@ -55,6 +55,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, root: Path, tiny_generator) 
         about = dict(resolution=16, class_names=["a", "b"], seed=1, kimg=2.0, dataset="tiny")
         write_model(Path("results/model"), tiny_generator, **about)
         Path("results/training").mkdir()
+        Path("results/training/health.json").write_text("[]")
         Path("results/training/curves.jsonl").write_text('{"kimg": 4.0, "images_per_second": 80.0, "gpus": 0}\n')
         for stage in (stages.evaluate, stages.render, stages.report):
             stage.main(Path("params.yaml"))

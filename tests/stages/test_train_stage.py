@@ -74,6 +74,7 @@ def _assert_same_result(place: Path, finished: Path) -> None:
 
 
 def _curves(place: Path) -> list[dict[str, float]]:
+    assert json.loads((place / "results" / "training" / "health.json").read_text()) == []
     lines = (place / "results" / "training" / "curves.jsonl").read_text().splitlines()
     own = ("images_per_second", "memory_gb")  # of the machine, not of the run
     return [{k: v for k, v in json.loads(line).items() if k not in own} for line in lines]

@@ -104,6 +104,8 @@ def sources(tmp_path: Path) -> Sources:
     np.savez(tmp_path / "training" / "camera_histograms.npz", **histograms, **fixed)
     records = [{"kimg": k, "generator/loss": 1 / k, "images_per_second": 20.0} for k in (0.1, 0.2)]
     (tmp_path / "training" / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    finding = {"since_kimg": 0.1, "text": "the learned fov does not vary"}
+    (tmp_path / "training" / "health.json").write_text(json.dumps([finding]))
     return Sources(
         title="A <small> run",
         facts={"Data set": "toy"},
@@ -114,6 +116,12 @@ def sources(tmp_path: Path) -> Sources:
         training=tmp_path / "training",
         rejects={"prepare": Counter({"the file is cut short": 3}), "depth": Counter()},
     )
+
+
+def test_problems_of_the_run_are_told(sources):
+    assert "<strong>Since 0.1 thousand images:</strong> the learned fov does not vary." in build_report(sources)
+    (sources.training / "health.json").write_text("[]")
+    assert "The curves show none of the known problems at their end." in build_report(sources)
 
 
 def test_refers_to_nothing_outside(sources):

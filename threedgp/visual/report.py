@@ -93,6 +93,7 @@ def build_report(sources: Sources) -> str:
         camera_rows=json.loads(_read(camera_distances)) if camera_distances.is_file() else {},
         snapshots=_snapshots(sources.training / "pictures"),
         curves=_curves(read_curves(sources.training)),
+        health=json.loads(_read(sources.training / "health.json")),
         published=IMAGENET_256,
         settings=dict(_flat(sources.parameters)),
     )

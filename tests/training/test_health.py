@@ -1,0 +1,82 @@
+"""Problems that curves show: each is found in a run that has it, and none in a healthy one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from threedgp.training.health import HealthLog, findings
+from training.worlds import tiny_config
+
+CONFIG = tiny_config()
+HEALTHY = {
+    "generator/loss": 0.9,
+    "discriminator/loss": 1.0,
+    "discriminator/r1": 0.02,
+    "camera/regularizer": 0.1,
+    **{
+        f"camera/{name}_{kind}": value
+        for name in ("yaw", "pitch", "fov")
+        for low, high in [getattr(CONFIG.camera, name)]
+        for kind, value in (("mean", (low + high) / 2), ("std", (high - low) / 4))
+    },
+}
+
+
+def _curves(changes: dict[str, float], good: int = 10, bad: int = 10) -> list[dict[str, float]]:
+    lines = [{"kimg": float(number), **HEALTHY} for number in range(good + bad)]
+    return [line | (changes if number >= good else {}) for number, line in enumerate(lines)]
+
+
+def test_a_healthy_run_has_no_findings() -> None:
+    assert findings(_curves({}), CONFIG) == []
+    assert findings([], CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"discriminator/loss": 2 * math.log(2)}, "the discriminator is at chance"),
+        ({"discriminator/loss": 0.02, "discriminator/r1": 0}, "the discriminator always wins"),
+        ({"discriminator/r1": 1.1}, "R1 exceeds"),
+        ({"camera/regularizer": 9.5}, "the camera regularizer dominates"),
+        ({"camera/fov_std": 0.1}, "the learned fov does not vary"),
+        ({"camera/pitch_mean": CONFIG.camera.pitch[1] - 0.01}, "the mean learned pitch is at the end"),
+    ],
+)
+def test_a_problem_is_found_with_its_beginning(changes: dict[str, float], text: str) -> None:
+    (found,) = findings(_curves(changes), CONFIG)
+    assert found.since_kimg == 10 and found.text.startswith(text)
+    assert findings(_curves(changes, good=10, bad=2), CONFIG) == [], "a few lines are noise"
+    assert findings([*_curves(changes), {"kimg": 20.0, **HEALTHY}], CONFIG) == [], "it is over"
+
+
+def test_chance_of_the_relativistic_loss_is_that_of_a_coin() -> None:
+    config = tiny_config(train={"loss": "relativistic"})
+    assert findings(_curves({"discriminator/loss": 0.6}), config) == []
+    (found,) = findings(_curves({"discriminator/loss": math.log(2)}), config)
+    assert "at chance" in found.text
+
+
+def test_a_distance_that_rises_again_is_found() -> None:
+    curves = _curves({})
+    for line, distance in zip(curves[::4], (90.0, 40.0, 45.0, 60.0, 70.0), strict=True):
+        line["distance/swd"] = distance
+    (found,) = findings(curves, CONFIG)
+    assert found.since_kimg == 12 and found.text.startswith("distance/swd stays above 1.3 times its best")
+
+
+def test_log_tells_a_problem_once_and_passes_lines_on(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[dict[str, Any]] = []
+    log = HealthLog(CONFIG, lambda record, cameras=None: seen.append(record))
+    curves = _curves({"camera/fov_std": 0.1})
+    for line in curves[:12]:
+        log(line)  # lines that are written again
+    assert capsys.readouterr().out == ""
+    for line in curves[12:]:
+        log(line, object())
+    assert seen == curves
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("train: since 10 thousand images, the learned fov does not vary")

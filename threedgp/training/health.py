@@ -1,0 +1,128 @@
+"""What the curves of a run say about its health: known ways in which training fails, each told in one sentence."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from threedgp.config import Config
+from threedgp.runtime.progress import say
+from threedgp.training.logging import Logger, Record
+
+MIN_LINES = 5
+MIN_SHARE = 0.05
+"""A problem counts once it holds in the last lines of the curves: `MIN_LINES`, and this share of all."""
+EDGE = 0.03
+"""A mean camera parameter nearer to an end of its range than this fraction of it is at the end."""
+COLLAPSED = 0.02
+"""Deviation of a camera parameter that counts as none, as a fraction of its range."""
+WORSE = 1.3
+"""Ratio of a distance to the best one from which on a run counts as past its best."""
+
+
+class Finding(NamedTuple):
+    """A problem that the curves show up to their end."""
+
+    since_kimg: float
+    text: str
+    """What is seen, and what usually helps."""
+
+
+class _Check(NamedTuple):
+    holds: Callable[[Record], bool]
+    """Whether a line of the curves shows the problem."""
+    text: str
+
+
+def _checks(config: Config) -> list[_Check]:
+    train, camera = config.train, config.camera
+    relativistic = train.loss == "relativistic"
+    chance = math.log(2) if relativistic else 2 * math.log(2)
+    checks = [
+        _Check(
+            lambda line: line["discriminator/loss"] > 0.97 * chance,
+            "the discriminator is at chance and teaches nothing; lower r1_gamma, or try loss: relativistic",
+        ),
+        _Check(
+            lambda line: line["discriminator/loss"] < 0.03 * chance,
+            "the discriminator always wins; raise r1_gamma, or lower discriminator_lr",
+        ),
+        _Check(
+            lambda line: line.get("discriminator/r1", 0) > line["discriminator/loss"],
+            "R1 exceeds the discriminator's loss; lower r1_gamma",
+        ),
+        _Check(
+            lambda line: line.get("camera/regularizer", 0) > 10 * abs(line["generator/loss"]),
+            "the camera regularizer dominates the generator's loss; lower the weights of camera_regularizer",
+        ),
+    ]
+    if camera.learned:
+        for name in ("yaw", "pitch", "fov"):
+            low, high = getattr(camera, name)
+            checks.append(
+                _Check(
+                    lambda line, name=name, width=high - low: line[f"camera/{name}_std"] < COLLAPSED * width,
+                    f"the learned {name} does not vary; raise the weights of camera_regularizer, or shorten its anneal",
+                )
+            )
+            checks.append(
+                _Check(
+                    lambda line, name=name, low=low, high=high: (
+                        min(line[f"camera/{name}_mean"] - low, high - line[f"camera/{name}_mean"]) < EDGE * (high - low)
+                    ),
+                    f"the mean learned {name} is at the end of its range; widen camera.{name}, or raise its weight in "
+                    "camera_regularizer",
+                )
+            )
+    return checks
+
+
+def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
+    """Problems that hold from some line of the curves to the last one, the oldest first.
+
+    Args:
+        curves: lines of the curves, as training logs them.
+        config: settings of the run.
+    """
+    found = []
+    for check in _checks(config):
+        streak = _streak([check.holds(line) for line in curves])
+        if streak >= max(MIN_LINES, MIN_SHARE * len(curves)):
+            found.append(Finding(curves[-streak]["kimg"], check.text))
+    for name in sorted({name for line in curves for name in line if name.startswith("distance/")}):
+        measured = [line for line in curves if name in line]
+        best = min(line[name] for line in measured)
+        streak = _streak([line[name] > WORSE * best for line in measured])
+        if streak >= 2:
+            text = f"{name} stays above {WORSE:g} times its best; raise r1_gamma or lower the learning rates"
+            found.append(Finding(measured[-streak]["kimg"], text))
+    return sorted(found)
+
+
+class HealthLog:
+    """A logger that passes everything on to `log`, and prints a problem when the curves begin to show it."""
+
+    def __init__(self, config: Config, log: Logger) -> None:
+        self._config, self._log = config, log
+        self._curves: list[Record] = []
+        self._said: set[str] = set()
+
+    def __call__(self, record: Record, cameras: Tensor | None = None) -> None:
+        """Log one line, see `Logger`."""
+        self._log(record, cameras)
+        self._curves.append(record)
+        if cameras is None:  # a line that is written again after a stop or a rollback
+            return
+        found = {finding.text: finding for finding in findings(self._curves, self._config)}
+        for text in found.keys() - self._said:
+            say(f"train: since {found[text].since_kimg:g} thousand images, {text}")
+        self._said = set(found)
+
+
+def _streak(holds: Sequence[bool]) -> int:
+    """Number of true values at the end."""
+    return len(list(itertools.takewhile(bool, reversed(holds))))
