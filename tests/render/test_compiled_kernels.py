@@ -69,6 +69,7 @@ def compile_kernel(kernel: object, constants: dict[str, object], warps: int, tar
 def field_constants(channels: int, hidden: int, tile: Tile, low_precision: bool) -> dict[str, object]:
     return dict(
         C=channels,
+        BLOCK_C=max(16, channels),
         HIDDEN=hidden,
         BLOCK_H=triton.next_power_of_2(hidden),
         BLOCK_R=max(tile.samples // 32, 1),

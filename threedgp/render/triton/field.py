@@ -29,29 +29,21 @@ def _dot(a, b, DOT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def _first_layer(
-    features,
-    w1,
-    b1,
-    M: tl.constexpr,
-    BLOCK_H: tl.constexpr,
-    C: tl.constexpr,
-    DOT: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Hidden units `[M, BLOCK_H]` before the activation."""
-    if C < 16:  # Triton up to 3.6 needs 16 terms in a matrix product: zeros between the channels
-        features = tl.reshape(tl.join(features, tl.zeros_like(features)), (M, 2 * C))
-        w1 = tl.reshape(tl.join(w1, tl.zeros_like(w1)), (BLOCK_H, 2 * C))
-    return _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
+def _pad(features, M: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Features `[M, BLOCK_C]`, from `[M, C]` and zeros: Triton needs 16 columns in a matrix product."""
+    if BLOCK_C == C:
+        return features
+    else:
+        pairs = tl.join(features, tl.zeros_like(features))
+        return tl.reshape(tl.permute(pairs, (0, 2, 1)), (M, BLOCK_C))
 
 
 @triton.jit
-def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr):
-    """First layer, `[BLOCK_H, C]`, padded with zeros."""
-    hidden = tl.arange(0, BLOCK_H)
-    pointers = weight_1 + hidden[:, None] * C + tl.arange(0, C)[None, :]
-    return tl.load(pointers, mask=(hidden < HIDDEN)[:, None], other=0.0).to(tl.float32)
+def _load_weight_1(weight_1, HIDDEN: tl.constexpr, BLOCK_H: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr):
+    """First layer, `[BLOCK_H, BLOCK_C]`, padded with zeros."""
+    hidden, channel = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_C)
+    mask = (hidden < HIDDEN)[:, None] & (channel < C)[None, :]
+    return tl.load(weight_1 + hidden[:, None] * C + channel[None, :], mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -90,6 +82,7 @@ def _evaluate(
     M: tl.constexpr,
     BLOCK_H: tl.constexpr,
     C: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     WIDE: tl.constexpr,
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -100,7 +93,7 @@ def _evaluate(
     features += more
     more, _, _ = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, False)
     features = (features + more) * (1.0 / 3.0)
-    pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
+    pre = _dot(_pad(features, M, C, BLOCK_C), tl.trans(w1), DOT, PRECISION) + b1[None, :]
     active = tl.where(pre > 0, pre, pre * 0.2) * 1.4142135623730951
     return _dot(active, tl.trans(w2), DOT, PRECISION) + b2[None, :]
 
@@ -139,6 +132,7 @@ def field_forward_kernel(
     empty,
     tiles,
     C: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     HIDDEN: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_R: tl.constexpr,
@@ -168,7 +162,7 @@ def field_forward_kernel(
     plane_1 = base + tl.cast(stride_p, tl.int64) * C
     plane_2 = plane_1 + tl.cast(stride_p, tl.int64) * C
     hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
-    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C, BLOCK_C)
     w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
     b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
     b2 = tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32)
@@ -186,7 +180,7 @@ def field_forward_kernel(
             if tl.min(gathered, axis=0) < max_optical_depth:
                 values = _evaluate(
                     base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
-                    M, BLOCK_H, C, WIDE, DOT, PRECISION,
+                    M, BLOCK_H, C, BLOCK_C, WIDE, DOT, PRECISION,
                 )  # fmt: skip
                 raw = tl.sum(tl.where((output == 3)[None, :], values, 0.0), axis=1) + bias
                 if NOISE:
@@ -198,7 +192,7 @@ def field_forward_kernel(
         else:
             values = _evaluate(
                 base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
-                M, BLOCK_H, C, WIDE, DOT, PRECISION,
+                M, BLOCK_H, C, BLOCK_C, WIDE, DOT, PRECISION,
             )  # fmt: skip
         if NOISE:
             extra = tl.load(noise + at, mask=valid, other=0.0)
@@ -245,6 +239,7 @@ def field_backward_kernel(
     tiles,
     total_tiles,
     C: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     HIDDEN: tl.constexpr,
     BLOCK_H: tl.constexpr,
     BLOCK_R: tl.constexpr,
@@ -266,14 +261,15 @@ def field_backward_kernel(
     program = tl.program_id(0)
     member = tl.arange(0, M)
     hidden, output = tl.arange(0, BLOCK_H), tl.arange(0, 16)
-    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C)
+    w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C, BLOCK_C)
     w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
     b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
-    grad_w1 = tl.zeros((BLOCK_H, C), tl.float32)
+    grad_w1 = tl.zeros((BLOCK_H, BLOCK_C), tl.float32)
     grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # all columns are equal
     grad_w2 = tl.zeros((16, BLOCK_H), tl.float32)
     grad_b2 = tl.zeros((M, 16), tl.float32)  # summed over rows in the end
-    buffer = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C + tl.arange(0, C)[None, :]
+    buffer = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C
+    channel = tl.arange(0, BLOCK_C)[None, :]
     for tile in range(program, total_tiles, tl.num_programs(0)):
         image = (tile // tiles).to(tl.int64)
         ray_of_image = (tile % tiles) * BLOCK_R + member // BLOCK_S
@@ -311,7 +307,8 @@ def field_backward_kernel(
             more, across, up = gather(plane_2, y, z, valid, height, width, stride_h, stride_w, C, WIDE, POSITIONS)
             features, slope_y, slope_z = (features + more) * (1.0 / 3.0), slope_y + across, slope_z + up
             tl.debug_barrier()
-            pre = _first_layer(features, w1, b1, M, BLOCK_H, C, DOT, PRECISION)
+            features = _pad(features, M, C, BLOCK_C)
+            pre = _dot(features, tl.trans(w1), DOT, PRECISION) + b1[None, :]
             grad = tl.load(
                 grad_out + (at * 4)[:, None] + output[None, :], mask=valid[:, None] & (output < 4)[None, :], other=0.0
             )
@@ -322,9 +319,9 @@ def field_backward_kernel(
                 # through memory (a buffer of this program, which stays in the cache) converts it once; Triton would
                 # convert it for each atomic.
                 tl.debug_barrier()
-                tl.store(buffer, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0))
+                tl.store(buffer + channel, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0), mask=channel < C)
                 tl.debug_barrier()
-                grad_features = tl.load(buffer)
+                grad_features = tl.load(buffer + tl.arange(0, C)[None, :])
             if POSITIONS:
                 gx = tl.sum(grad_features * slope_x, axis=1)
                 gy = tl.sum(grad_features * slope_y, axis=1)
@@ -355,7 +352,7 @@ def field_backward_kernel(
     if DECODER:
         row = partial + program.to(tl.int64) * (HIDDEN * C + 5 * HIDDEN + 4)
         is_hidden = hidden < HIDDEN
-        tl.store(row + hidden[:, None] * C + tl.arange(0, C)[None, :], grad_w1, mask=is_hidden[:, None])
+        tl.store(row + hidden[:, None] * C + channel, grad_w1, mask=is_hidden[:, None] & (channel < C))
         row += HIDDEN * C
         tl.store(row + hidden, tl.sum(grad_b1, axis=1) * (1.0 / 16.0), mask=is_hidden)
         row += HIDDEN
@@ -424,6 +421,7 @@ def _options(planes: Tensor, hidden: int, contraction: bool, wide: bool, tile: T
     limit = {} if tile.registers is None or INTERPRETED else {"maxnreg": tile.registers}
     return dict(
         C=channels,
+        BLOCK_C=max(16, channels),
         HIDDEN=hidden,
         BLOCK_H=max(16, triton.next_power_of_2(hidden)),
         CONTRACT=contraction,
