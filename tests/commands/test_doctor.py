@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from commands.conftest import Command
+from render.kernel_checks import needs_compiler
 
 from genuine_formats import imagenet_files, write_imagenet_tar
 from threedgp.commands import doctor
@@ -18,6 +21,7 @@ from threedgp.config.choices import names
 from threedgp.depth.estimator import NetworkKind, get_estimator
 from threedgp.features.networks import inception
 from threedgp.fetch.weights import find_model, find_weights
+from threedgp.render import verification
 
 Settings = Callable[..., Config]
 TOY: dict[str, Any] = {
@@ -52,6 +56,26 @@ def test_gpu_is_required_if_the_settings_say_so(monkeypatch: pytest.MonkeyPatch)
     assert not findings(parse_config(TOY))["CUDA GPU"].required
     gpu = findings(parse_config(TOY | {"machine": {"device": "cuda"}}))["CUDA GPU"]
     assert gpu.required and gpu.advice
+
+
+@needs_compiler
+def test_kernels_that_differ_are_reported_until_they_agree(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threedgp: Command
+) -> None:
+    monkeypatch.setattr(verification, "cache_folder", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(TOY))
+    with monkeypatch.context() as damaged:
+        damaged.setattr(verification, "errors", lambda case: {"the gradient of planes": 0.5})
+        verification.problem.cache_clear()
+        found = findings(parse_config(TOY))["Renderer, field"]
+    verification.problem.cache_clear()
+    assert not found.required and "the gradient of planes differs by 0.5" in found.advice
+    assert "the gradient of planes differs by 0.5" in threedgp("doctor").out
+    assert "backend native agrees with PyTorch's operators" in threedgp("doctor", "--recheck").out
+    verification.problem.cache_clear()
+    assert not findings(parse_config(TOY))["Renderer, field"].advice
+    verification.problem.cache_clear()
 
 
 def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

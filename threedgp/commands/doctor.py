@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -59,6 +60,9 @@ def doctor(
         float | None,
         typer.Option("--remove-scratch", metavar="DAYS", min=0, help="Only remove unfinished work older than DAYS."),
     ] = None,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Compare the renderer's kernels with PyTorch's operators again.")
+    ] = False,
 ) -> None:
     """Show what this machine has and lacks for the settings in params.yaml, and what to do about it."""
     if fix:
@@ -69,7 +73,7 @@ def doctor(
         freed = remove_older(days)
         print(f"{SCRATCH}: removed {_gib(freed)} that no run has touched for {days:g} days.")
         return
-    findings = examine(load_config(params))
+    findings = examine(load_config(params), recheck)
     console = Console()
     table = Table.grid(padding=(0, 2))
     for finding in findings:
@@ -82,11 +86,16 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(config: Config) -> list[Finding]:
-    """Findings about everything that the pipeline uses; imports PyTorch."""
+def examine(config: Config, recheck: bool = False) -> list[Finding]:
+    """Findings about everything that the pipeline uses; imports PyTorch.
+
+    Args:
+        recheck: compare the renderer's kernels with PyTorch's operators again, instead of remembering the verdict.
+    """
     software = [Finding("Python", platform.python_version()), _package("PyTorch", "torch"), _package("DVC", "dvc")]
     damaged = (Finding(str(file), "damaged", REPAIR) for file in damaged_files())
-    return [*software, *damaged, *_hardware(config), _images(config), *_weights(config), _disk(config)]
+    renderer = _renderer(config, recheck) if importlib.util.find_spec("torch") else []
+    return [*software, *damaged, *_hardware(config), *renderer, _images(config), *_weights(config), _disk(config)]
 
 
 def _package(name: str, package: str, required: bool = True) -> Finding:
@@ -120,6 +129,39 @@ def _hardware(config: Config) -> Iterator[Finding]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     advice = "" if memory >= 4 * 2**30 else "lower machine.workers and the batch sizes"
     yield Finding("Memory", _gib(memory), advice, required=False)
+
+
+def _renderer(config: Config, recheck: bool) -> Iterator[Finding]:
+    """Whether the fused kernels can be used and agree with PyTorch's operators, at the sizes of the settings."""
+    import torch
+
+    from threedgp.render import Decoder
+    from threedgp.render.backends import field_backend
+    from threedgp.render.verification import Case, compare, problem
+
+    name, sizes = "Renderer", config.model.generator
+    cuda = config.machine.device != "cpu" and torch.cuda.is_available()
+    device, backend = ("cuda:0", "triton") if cuda else ("cpu", "native")
+    dtype = "bfloat16" if config.train.precision == "bf16" else "float32"
+    channels, hidden = sizes.plane_channels, sizes.decoder_hidden
+    shapes = ((hidden, channels), (hidden,), (4, hidden), (4,))
+    tensors = (torch.empty(1, 3, 1, 1, channels, dtype=getattr(torch, dtype)), *(torch.empty(s) for s in shapes))
+    planes, *weights, distances = (tensor.to(device) for tensor in (*tensors, torch.empty(1, 1, 1)))
+    try:
+        field_backend(backend, planes, Decoder(*weights), distances)
+    except ValueError as error:
+        yield Finding(name, "PyTorch operators", f"fused kernels would be faster, but {error}", required=False)
+        return
+    for case in (Case(backend, "field", device, dtype, channels, hidden), Case(backend, "compositing", device)):
+        with warnings.catch_warnings(action="ignore"):
+            found = compare(case) if recheck else problem(case)
+        if found:
+            advice = (
+                f"{found}; PyTorch operators replace it, which is slower; `threedgp doctor --recheck` compares again"
+            )
+            yield Finding(f"{name}, {case.operator}", f"backend {backend} cannot be used", advice, required=False)
+        else:
+            yield Finding(f"{name}, {case.operator}", f"backend {backend} agrees with PyTorch's operators")
 
 
 def _images(config: Config) -> Finding:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from threedgp.render.decoder import Decoder
+from threedgp.render.verification import Case, problem
 
 Backend = Literal["auto", "torch", "native", "triton"]
-"""`auto` selects the fastest one that supports the tensors.
+"""`auto` selects the fastest one that supports the tensors and agrees with `torch` on this machine (`verification`).
 
 - `torch`: the reference, composed of PyTorch's operators; any device and floating dtype;
 - `native`: C++ for CPUs, compiled on first use where there is a compiler;
@@ -44,10 +45,16 @@ def engine(backend: str, operator: str) -> ModuleType:
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Disable `torch.autocast`: coordinates and compositing would be too inaccurate in 16 bits."""
-    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if _has_autocast(device.type) else nullcontext()
 
 
-# torch.compile cannot trace imports. What is installed is constant while a program runs.
+# torch.compile cannot trace imports, and PyTorch 2.11 not even this query. What is installed is constant while a
+# program runs.
+@torch.compiler.assume_constant_result
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
+
+
 @torch.compiler.assume_constant_result
 def _triton_unavailable_reason(device_type: str) -> str | None:
     if importlib.util.find_spec("triton") is None:
@@ -64,21 +71,33 @@ def _native_unavailable_reason(*field_sizes: int) -> str | None:
     return reason or engine("native", "compositing").unavailable_reason()
 
 
+@torch.compiler.assume_constant_result
+def _agrees(*case: str | int) -> bool:
+    return problem(Case(*case)) is None
+
+
 def _select(
-    backend: str, device: torch.device, unsupported: dict[str, str | None], field_sizes: tuple[int, ...] = ()
+    backend: str, device: torch.device, unsupported: dict[str, str | None], operator: str, *kind: str | int
 ) -> str:
-    """The backend to use. `unsupported` says why `native` and `triton` do not take tensors such as these."""
+    """The backend to use: `auto` selects a fused one only if it agrees with `torch`.
+
+    Args:
+        unsupported: why `native` and `triton` do not take tensors such as these.
+        kind: for the field, dtype and channels of the planes, and hidden units.
+    """
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {list(get_args(Backend))}, got '{backend}'")
     name = {"cuda": "triton", "cpu": "native"}.get(device.type, "torch") if backend == "auto" else backend
     reason = None
     if name == "native":
         reason = None if device.type == "cpu" else f"it needs tensors on a CPU, got {device}"
-        reason = reason or unsupported[name] or _native_unavailable_reason(*field_sizes)
+        reason = reason or unsupported[name] or _native_unavailable_reason(*kind[1:])
     elif name == "triton":
         reason = _triton_unavailable_reason(device.type) or unsupported[name]
     if reason and backend != "auto":
         raise ValueError(f"backend: '{backend}' is not available: {reason}")
+    if backend == "auto" and name != "torch" and not reason:
+        return name if _agrees(name, operator, str(device), *kind) else "torch"
     return "torch" if reason else name
 
 
@@ -93,10 +112,11 @@ def field_backend(backend: Backend, planes: Tensor, decoder: Decoder, distances:
         triton = f"it takes planes of {list(TRITON_CHANNELS)} channels, got {channels}"
     elif not MIN_TRITON_HIDDEN <= hidden <= MAX_TRITON_HIDDEN:
         triton = f"it takes decoders of {MIN_TRITON_HIDDEN} to {MAX_TRITON_HIDDEN} hidden units, got {hidden}"
-    return _select(backend, planes.device, {"native": native, "triton": triton or native}, (channels, hidden))
+    kind = (str(planes.dtype).removeprefix("torch."), channels, hidden)
+    return _select(backend, planes.device, {"native": native, "triton": triton or native}, "field", *kind)
 
 
 def compositing_backend(backend: Backend, samples: Tensor) -> str:
     """`torch`, `native` or `triton`; raises ValueError with the reason if the requested one is not available."""
     unsupported = None if samples.dtype is torch.float32 else f"it takes float32 samples, got {samples.dtype}"
-    return _select(backend, samples.device, {"native": unsupported, "triton": unsupported})
+    return _select(backend, samples.device, {"native": unsupported, "triton": unsupported}, "compositing")

@@ -42,7 +42,7 @@ def test_there_are_sources() -> None:
     assert SOURCES
 
 
-@pytest.mark.skipif(building._compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.skipif(building.compiler() is None, reason="there is no C++ compiler")
 @pytest.mark.skipif(os.environ.get(building.SWITCH) == "0", reason=f"{building.SWITCH} is 0")
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 def test_compiles(source: Path) -> None:

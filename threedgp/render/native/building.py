@@ -18,18 +18,21 @@ from pathlib import Path
 
 from torch import Tensor
 
+from threedgp.render.verification import cache_folder
+
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 HEADERS = Path(__file__).parent
 SWITCH = "THREEDGP_NATIVE"
 """Environment variable; 0 disables native code."""
 
 
-def _compiler() -> str | None:
+def compiler() -> str | None:
+    """Path of the C++ compiler."""
     names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def _processor() -> str:
+def processor() -> str:
     """What `-march=native` depends on, so that machines with a common home folder do not share binaries."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -41,15 +44,14 @@ def _build(source: Path, *definitions: str) -> ctypes.CDLL | str:
     """The compiled `source`, or why it is not available."""
     if os.environ.get(SWITCH) == "0":
         return f"{SWITCH} is 0"
-    compiler = _compiler()
-    if compiler is None:
+    path = compiler()
+    if path is None:
         return _warn("no C++ compiler (c++, g++ or clang++) was found")
-    command = [compiler, *FLAGS, *(f"-D{definition}" for definition in definitions)]
+    command = [path, *FLAGS, *(f"-D{definition}" for definition in definitions)]
     try:
         texts = [file.read_text() for file in (source, *sorted(HEADERS.glob("*.h")))]
-        key = hashlib.sha256("\0".join([*texts, *command, platform.machine(), _processor()]).encode())
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "threedgp")
-        target = cache / f"{source.stem}-{key.hexdigest()[:20]}.so"
+        key = hashlib.sha256("\0".join([*texts, *command, platform.machine(), processor()]).encode())
+        target = cache_folder() / f"{source.stem}-{key.hexdigest()[:20]}.so"
         if os.path.exists(target):  # False, too, where the folder cannot be read
             return ctypes.CDLL(str(target))
         with tempfile.TemporaryDirectory() as scratch:
@@ -61,7 +63,7 @@ def _build(source: Path, *definitions: str) -> ctypes.CDLL | str:
             return library
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
-        return _warn(f"{compiler} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
+        return _warn(f"{path} failed: {next((line for line in lines if 'error' in line), lines[-1])}")
     except OSError as error:
         return _warn(f"{source.name} cannot be built or loaded: {error}")
 

@@ -264,12 +264,12 @@ def field_backward_kernel(
     w1 = _load_weight_1(weight_1, HIDDEN, BLOCK_H, C, BLOCK_C)
     w2 = _load_weight_2(weight_2, HIDDEN, BLOCK_H)
     b1 = tl.load(bias_1 + hidden, mask=hidden < HIDDEN, other=0.0).to(tl.float32)
-    grad_w1 = tl.zeros((BLOCK_H, BLOCK_C), tl.float32)
-    grad_b1 = tl.zeros((BLOCK_H, 16), tl.float32)  # all columns are equal
+    grad_w1 = tl.zeros((BLOCK_C, BLOCK_H), tl.float32)
+    grad_b1 = tl.zeros((16, BLOCK_H), tl.float32)  # all rows are equal
     grad_w2 = tl.zeros((16, BLOCK_H), tl.float32)
     grad_b2 = tl.zeros((M, 16), tl.float32)  # summed over rows in the end
     buffer = scratch + program.to(tl.int64) * (M * C) + member[:, None] * C
-    channel = tl.arange(0, BLOCK_C)[None, :]
+    channel = tl.arange(0, BLOCK_C)
     for tile in range(program, total_tiles, tl.num_programs(0)):
         image = (tile // tiles).to(tl.int64)
         ray_of_image = (tile % tiles) * BLOCK_R + member // BLOCK_S
@@ -319,7 +319,8 @@ def field_backward_kernel(
                 # through memory (a buffer of this program, which stays in the cache) converts it once; Triton would
                 # convert it for each atomic.
                 tl.debug_barrier()
-                tl.store(buffer + channel, _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0), mask=channel < C)
+                grad_plane = _dot(grad_pre, w1, DOT, PRECISION) * (1.0 / 3.0)
+                tl.store(buffer + channel[None, :], grad_plane, mask=(channel < C)[None, :])
                 tl.debug_barrier()
                 grad_features = tl.load(buffer + tl.arange(0, C)[None, :])
             if POSITIONS:
@@ -331,9 +332,9 @@ def field_backward_kernel(
                 gdx, gdy, gdz = gdx + t * gx, gdy + t * gy, gdz + t * gz
             if DECODER:
                 grad_w2 += _dot(tl.trans(grad), pre * slope, DOT, PRECISION)
-                grad_w1 += _dot(tl.trans(grad_pre), features, DOT, PRECISION)
+                grad_w1 += _dot(tl.trans(features), grad_pre, DOT, PRECISION)
                 # Column sums as a product with ones: cheaper than reductions across warps.
-                grad_b1 += _dot(tl.trans(grad_pre), tl.full((M, 16), 1.0, tl.float32), DOT, PRECISION)
+                grad_b1 += _dot(tl.full((16, M), 1.0, tl.float32), grad_pre, DOT, PRECISION)
                 grad_b2 += grad
             tl.debug_barrier()
             if PLANES:
@@ -352,9 +353,10 @@ def field_backward_kernel(
     if DECODER:
         row = partial + program.to(tl.int64) * (HIDDEN * C + 5 * HIDDEN + 4)
         is_hidden = hidden < HIDDEN
-        tl.store(row + hidden[:, None] * C + channel, grad_w1, mask=is_hidden[:, None] & (channel < C))
+        mask = (channel < C)[:, None] & is_hidden[None, :]
+        tl.store(row + hidden[None, :] * C + channel[:, None], grad_w1, mask=mask)
         row += HIDDEN * C
-        tl.store(row + hidden, tl.sum(grad_b1, axis=1) * (1.0 / 16.0), mask=is_hidden)
+        tl.store(row + hidden, tl.sum(grad_b1, axis=0) * (1.0 / 16.0), mask=is_hidden)
         row += HIDDEN
         mask = (output < 4)[:, None] & is_hidden[None, :]
         tl.store(row + output[:, None] * HIDDEN + hidden[None, :], grad_w2, mask=mask)
@@ -374,16 +376,22 @@ class Tile(NamedTuple):
     """Maximum per thread; None = the compiler's choice."""
 
 
-def forward_tile(channels: int) -> Tile:
-    """Tile of the forward kernel that does not spill on sm_90."""
-    return Tile(samples=64, warps=8 if channels == 64 else 4)
+INTERPRETER_CAPABILITY = (9, 0)
 
 
-def backward_tile(channels: int, capability: tuple[int, int] = (9, 0)) -> Tile:
-    """Tile of the backward kernel that does not spill on sm_90.
+def forward_tile(channels: int, capability: tuple[int, int] = INTERPRETER_CAPABILITY) -> Tile:
+    """Tile of the forward kernel that does not spill at the published sizes."""
+    if channels == 64:
+        return Tile(samples=32, warps=8)
+    return Tile(samples=64, warps=8 if channels == 32 and capability >= (10, 0) else 4)
 
-    Each thread then holds four channels of one sample (C 32 and 64) or two; larger tiles spill. Two programs share a
-    processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more registers.
+
+def backward_tile(channels: int, capability: tuple[int, int] = INTERPRETER_CAPABILITY) -> Tile:
+    """Tile of the backward kernel that does not spill at the published sizes.
+
+    Each thread then holds four channels of one sample (C 16, 32 and 64) or two; larger tiles spill. Two programs share
+    a processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more
+    registers.
     """
     if channels == 64:
         return Tile(samples=16, warps=8)
@@ -401,6 +409,10 @@ def _ray_block(samples: int, tile: Tile, max_samples: int = 32) -> tuple[int, in
     best = max((block for block in blocks if triton.cdiv(samples, block) * block <= 1.125 * samples), default=1)
     best = min(best, tile.samples)
     return tile.samples // best, best
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    return INTERPRETER_CAPABILITY if INTERPRETED else torch.cuda.get_device_capability(device)
 
 
 def _texel_strides(planes: Tensor) -> list[int]:
@@ -445,7 +457,7 @@ def field_forward(
 ) -> Tensor:
     """rgb and raw density `[B, R, S, 4]`, float32; samples behind `max_optical_depth` > 0 are empty."""
     planes, decoder, origins, directions, half_width, contraction = scene
-    tile = tile or forward_tile(planes.shape[-1])
+    tile = tile or forward_tile(planes.shape[-1], _capability(planes.device))
     batch, rays, samples = distances.shape
     out = torch.empty((batch, rays, samples, 4), dtype=torch.float32, device=planes.device)
     if not out.numel():
@@ -473,11 +485,8 @@ def field_backward(
     sets of distances."""
     planes, decoder, origins, directions, half_width, contraction = scene
     device, channels, hidden = planes.device, planes.shape[-1], decoder.bias_1.shape[0]
-    capability, processors = (9, 0), 1  # in the interpreter
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-    tile = tile or backward_tile(channels, capability)
+    processors = 1 if INTERPRETED else torch.cuda.get_device_properties(device).multi_processor_count
+    tile = tile or backward_tile(channels, _capability(device))
     programs = processors * tile.programs_per_processor
     unused = torch.empty(0, device=device)
     grad_planes = zeros_like_planes(planes, torch.float32) if needs.planes else unused
