@@ -81,7 +81,8 @@ def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> None:
     A file ``<stage>.done`` says with which code and settings a stage has finished.
     """
     made_with = code_digest() + b"\n" + (folder / "params.yaml").read_bytes()
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
     for stage in stages:
         done = folder / f"{stage}.done"
         if done.is_file() and done.read_bytes() == made_with:

@@ -1,4 +1,4 @@
-"""Rates of a GPU that bound the renderer: copying, gathering rows and adding to rows."""
+"""Rates of a GPU that bound the renderer: matrix products, copying, gathering rows and adding to rows."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def copy_bandwidth() -> float:
     source = torch.randn(1 << 30, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / _median(lambda: target.copy_(source))
+
+
+def matrix_rate() -> float:
+    """Operations per second of a product of large float32 matrices, as TF32."""
+    a, b = torch.randn(2, 8192, 8192, device="cuda").unbind()
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    rate = 2 * 8192**3 / _median(lambda: a @ b)
+    torch.backends.cuda.matmul.allow_tf32 = before
+    return rate
 
 
 def row_times(table: Tensor, rows: Tensor) -> tuple[float, float]:

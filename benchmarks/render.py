@@ -30,15 +30,18 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
 
-def naive_runs(scene: Scene, work: Workload) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
+def naive_runs(
+    scene: Scene, work: Workload, compiled: bool = False
+) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
     """Forward pass, forward + backward pass, and leaves of the baseline; its planes are `[B, 3, C, H, W]`."""
+    render = torch.compile(naive_render) if compiled else naive_render
     planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 4, 1, 2).float().contiguous().requires_grad_()
     decoder = Decoder(*(_leaf(w) for w in scene.decoder))
     origins, directions = _leaf(scene.origins), _leaf(scene.directions)
     leaves = [planes, *decoder, origins, directions]
 
     def run() -> tuple[Tensor, Tensor]:
-        return naive_render(planes, decoder, origins, directions, scene.randomness, SETTINGS)
+        return render(planes, decoder, origins, directions, scene.randomness, SETTINGS)
 
     return *_forward_and_both(run, scene, leaves), leaves
 
@@ -93,25 +96,63 @@ def _row_indices(scene: Scene, work: Workload) -> Tensor:
 
 def limits(scene: Scene, work: Workload) -> dict[str, float]:
     """Lower bounds in ms: the time to gather all texels and to add to all of them, in both passes."""
-    from chip_limits import copy_bandwidth, row_times
+    from chip_limits import copy_bandwidth, matrix_rate, row_times
 
     table = scene.image.float().reshape(-1, work.channels).clone()
     gather, scatter = row_times(table, _row_indices(scene, work))
     passes = (work.coarse + work.fine) / work.coarse
-    bandwidth = copy_bandwidth()
+    bandwidth, rate = copy_bandwidth(), matrix_rate()
     return {
         "copy_tb_s": bandwidth / 1e12,
         "gathered_bytes_over_copy_ms": work.samples * 12 * work.channels * 4 / bandwidth * 1e3,
         "gather_ms": gather * passes * 1e3,
         "scatter_ms": scatter * passes * 1e3,
         "zero_gradient_ms": table.nbytes / bandwidth * 2e3,
+        "tf32_tflop_s": rate / 1e12,
+        "forward_arithmetic_ms": work.samples * 2 * work.hidden * (work.channels + 4) / rate * 1e3,
     }
 
 
-def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype, repeats: int) -> dict[str, object]:
+def achieved(work: Workload, times: dict[str, dict[str, float]], itemsize: int) -> dict[str, float]:
+    """Rates of the fastest run, from the arithmetic and the texels that the renderer cannot do without.
+
+    A sample takes 2 C H + 8 H operations in the decoder and 72 C in the interpolation. The backward pass does the same
+    again, and its gradients take twice as much. Texels are read in each pass, and their gradients added in float32.
+    """
+    flop = work.samples * (2 * work.channels * work.hidden + 8 * work.hidden + 72 * work.channels)
+    texels = work.samples * 12 * work.channels
+    forward, both = times["forward"]["median_ms"] / 1e3, times["both"]["median_ms"] / 1e3
+    return {
+        "forward_tflop_s": flop / forward / 1e12,
+        "both_tflop_s": 4 * flop / both / 1e12,
+        "forward_tb_s": texels * itemsize / forward / 1e12,
+        "both_tb_s": texels * (2 * itemsize + 4) / both / 1e12,
+    }
+
+
+def bound(row: dict[str, dict[str, float]], name: str) -> dict[str, str]:
+    """What the times of a backend are close to: the largest lower bound, and the share of the time that it explains."""
+    limit = row["limits"]
+    lower = {"gathering texels": limit["gather_ms"], "arithmetic": limit["forward_arithmetic_ms"]}
+    backward = {
+        "gathering and adding": 2 * limit["gather_ms"] + limit["scatter_ms"] + limit["zero_gradient_ms"],
+        "arithmetic": 4 * limit["forward_arithmetic_ms"],
+    }
+    made = {}
+    for kind, bounds in (("forward", lower), ("both", backward)):
+        what = max(bounds, key=bounds.get)
+        made[kind] = f"{what}: {bounds[what] / row[name][kind]['median_ms']:.0%} of the time"
+    return made
+
+
+def measure(
+    work: Workload, device: str, backends: list[str], dtype: torch.dtype, repeats: int, compiled: bool = False
+) -> dict[str, object]:
     """Times, peak memory and ratios of one workload."""
     scene = make_scene(work, device, dtype)
     runs = {"naive": naive_runs(scene, work)}
+    if compiled:
+        runs["naive_compiled"] = naive_runs(scene, work, compiled=True)
     runs |= {name: our_runs(scene, work, name) for name in backends}
     row: dict[str, object] = {}
     peaks: dict[str, dict[str, float]] = {}
@@ -139,8 +180,11 @@ def measure(work: Workload, device: str, backends: list[str], dtype: torch.dtype
             "min_both": both_times["naive"]["min_ms"] / both_times[name]["min_ms"],
             "both_peak": peaks["naive"]["both_peak_mb"] / max(peaks[name]["both_peak_mb"], 1e-3),
         }
+    for name in backends:
+        row[f"{name}_rates"] = achieved(work, row[name], scene.image.element_size())
     if device == "cuda":
         row["limits"] = limits(scene, work)
+        row["bound"] = {name: bound(row, name) for name in backends}
     return row
 
 
@@ -153,6 +197,7 @@ def main() -> None:
     parser.add_argument("--backend", nargs="+", help="default: triton (CPU: native)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the planes")
     parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
+    parser.add_argument("--compile", action="store_true", help="also the naive composition under torch.compile")
     parser.add_argument("--note", help="stored with the results, such as the load of the machine")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -170,7 +215,7 @@ def main() -> None:
         **environment(options.device),
         "note": options.note,
     }
-    row |= measure(work, options.device, backends, dtype, repeats)
+    row |= measure(work, options.device, backends, dtype, repeats, options.compile)
     json.dump(row, sys.stdout, indent=1)
     print()
     options.results.parent.mkdir(parents=True, exist_ok=True)

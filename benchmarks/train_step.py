@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, require_gpu
+from measuring import environment, interleaved, require_gpu, seconds
 from naive_step import make_naive
 
 from threedgp.commands.preset import preset_values
@@ -61,13 +61,46 @@ def compare(ours: Trainer, naive: Trainer, batch: Batch) -> None:
             sys.exit(f"the two steps differ: {name} is {first[name]:.6g} and {second[name]:.6g}")
 
 
-def profile(trainer: Trainer, batch: Batch, steps: int) -> str:
-    """Where the time of `steps` steps goes, by operator."""
-    with torch.profiler.profile() as recorded:
+def profile(trainer: Trainer, batch: Batch, steps: int) -> tuple[str, dict[str, object]]:
+    """Where the time of `steps` steps goes, by operator: a table, and numbers a step."""
+    trainer.step(batch)  # compiles kernels
+    device = trainer.device.type
+
+    def work() -> None:
         for _ in range(steps):
             trainer.step(batch)
-    by = "self_cuda_time_total" if trainer.device.type == "cuda" else "self_cpu_time_total"
-    return recorded.key_averages().table(sort_by=by, row_limit=20)
+
+    with torch.profiler.profile() as recorded:
+        took = seconds(work, device)
+    means = recorded.key_averages()
+    kernels = [one for one in means if one.device_type.name.lower() == device]
+    attribute = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    largest = sorted(kernels, key=lambda one: -getattr(one, attribute))[:10]
+    busy = sum(getattr(one, attribute) for one in kernels) / 1e3
+    per_step = [
+        {"name": one.key, "ms": getattr(one, attribute) / 1e3 / steps, "calls": one.count / steps} for one in largest
+    ]
+    numbers = {
+        "step_ms": took / steps * 1e3,
+        "busy_ms": busy / steps,
+        "gaps_ms": took / steps * 1e3 - busy / steps,
+        "launches": sum(one.count for one in kernels) / steps,
+        "largest": per_step,
+    }
+    return means.table(sort_by=attribute, row_limit=20), numbers
+
+
+def with_precision(config: Config, precision: str) -> Config:
+    """The same settings with another precision of training."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+
+
+def write(options: argparse.Namespace, config: Config, row: dict[str, object]) -> None:
+    """Append a row with what was measured, and where."""
+    what = {"preset": options.preset, "precision": options.precision, "batch_size": config.train.batch_size}
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    with options.results.open("a", encoding="utf-8") as results:
+        results.write(json.dumps({**what, **row, **environment(options.device)}) + "\n")
 
 
 def main() -> None:
@@ -79,7 +112,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each")
     parser.add_argument("--batch-size", type=int, help="another one than the preset's")
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
-    parser.add_argument("--profile", action="store_true", help="print where our time goes instead")
+    parser.add_argument("--profile", action="store_true", help="find where our time goes instead")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     require_gpu(parser, options.device)
     keep_freed_memory()
@@ -89,15 +123,18 @@ def main() -> None:
         values["train"]["batch_size"] = options.batch_size
     config = parse_config(values)
     batch, device = random_batch(config), torch.device(options.device)
+    if options.profile and options.precision != "fp32":
+        config = with_precision(config, options.precision)
     precise = make_trainer(config, device)
     if options.profile:
-        print(profile(precise, batch, config.train.r1_interval))
+        text, numbers = profile(precise, batch, config.train.r1_interval)
+        print(text)
+        write(options, config, {"profile": numbers})
         return
     naive = None if options.alone else make_naive(make_trainer(config, device))
     if naive:
         compare(precise, naive, batch)
-    train = config.train.model_copy(update={"precision": options.precision})
-    ours = precise if options.precision == "fp32" else make_trainer(config.model_copy(update={"train": train}), device)
+    ours = precise if options.precision == "fp32" else make_trainer(with_precision(config, options.precision), device)
     steps = config.train.r1_interval
 
     def period(trainer: Trainer) -> None:
@@ -113,20 +150,14 @@ def main() -> None:
     images = steps * config.train.batch_size
     rates = {name: images / (time["median_ms"] / 1e3) for name, time in times.items()}
     row = {
-        "preset": options.preset,
-        "precision": options.precision,
-        "batch_size": config.train.batch_size,
         "images_per_second": rates,
         "speedup": rates["ours"] / rates["naive"] if naive else None,
         "days": config.train.kimg * 1000 / rates["ours"] / 86400,
         "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" and not naive else None,
         "steps": steps,
         **times,
-        **environment(options.device),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as results:
-        results.write(json.dumps(row) + "\n")
+    write(options, config, row)
     for name, rate in row["images_per_second"].items():
         print(f"{name:>6}: {rate:.1f} images/s")
     print(

@@ -28,7 +28,7 @@ INTEGERS = {
 }
 GRADIENTS = dict(PLANES=True, POSITIONS=True, DECODER=True)
 PUBLISHED = [(32, 64, "*fp32"), (32, 64, "*bf16"), (32, 64, "*fp16")]
-OTHERS = [(8, 16, "*bf16"), (16, 64, "*bf16"), (16, 128, "*fp32"), (64, 128, "*fp32")]
+OTHERS = [(8, 16, "*bf16"), (16, 64, "*bf16"), (16, 128, "*fp32"), (32, 128, "*fp32"), (64, 128, "*fp32")]
 
 
 def compile_kernel(

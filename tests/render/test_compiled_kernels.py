@@ -46,7 +46,7 @@ def compiled(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytes
 @pytest.mark.parametrize("target", SHARED_LIMITS)
 def test_published_sizes_do_not_spill_and_others_little(compiled: dict, target: str) -> None:
     spills = {name: made["stack"] for name, made in compiled["kernels"][target].items()}
-    others = {name: spilled for name, spilled in spills.items() if "field" in name and "C 32" not in name}
+    others = {n: spilled for n, spilled in spills.items() if "field" in n and ("C 32" not in n or "hidden 128" in n)}
     assert {name: spilled for name, spilled in spills.items() if spilled and name not in others} == {}
     assert max(others.values()) <= MAX_SPILLS[compiled["version"]], others
 

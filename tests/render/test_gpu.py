@@ -33,6 +33,10 @@ CASES = {
     "single texel rows": FieldCase(height=2, width=1, samples=8),
     "hidden 100": FieldCase(channels=32, hidden=100, rays=100, samples=12),
 }
+COUNTS = [(1,), (64,), (33,), (32, 32), (5, 90), (1, 1), (64, 64)]
+"""Samples of each set that is composited."""
+IMPORTANCE = [(32, 32), (3, 5), (2, 4), (64, 64), (100, 7)]
+"""Samples of the first and of the second pass."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -45,7 +49,7 @@ def test_field_and_gradients(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-@pytest.mark.parametrize("counts", [(1,), (64,), (33,), (32, 32), (5, 90), (1, 1), (64, 64)], ids=str)
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
 def test_compositing_and_gradients(counts: tuple[int, ...], switches: dict[str, object]) -> None:
     if switches.get("midpoint") and sum(counts) < 2:
         return
@@ -54,7 +58,7 @@ def test_compositing_and_gradients(counts: tuple[int, ...], switches: dict[str, 
     assert max(errors.values()) < 1e-4, errors
 
 
-@pytest.mark.parametrize(("count", "fine"), [(32, 32), (3, 5), (2, 4), (64, 64), (100, 7)])
+@pytest.mark.parametrize(("count", "fine"), IMPORTANCE)
 def test_importance(count: int, fine: int) -> None:
     assert importance_error(count, fine, 500, "cuda") < 1e-4  # of a ray of length 1, in float32
 
