@@ -210,8 +210,10 @@ def _machine(case: Case) -> list[str]:
 
 
 def _remember(case: Case, found: str | None) -> None:
+    file = _file(case)
+    if not file.is_absolute():  # the user has no home folder
+        return
     try:
-        file = _file(case)
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
             json.dump({"problem": found, **case._asdict()}, temporary)

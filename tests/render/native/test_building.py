@@ -85,7 +85,7 @@ def test_without_native_code_pytorch_renders_after_one_warning(case: str, reason
     assert reason in done.stdout, "an explicit request for native code says why there is none"
 
 
-@pytest.mark.skipif(building._compiler() is None, reason="there is no C++ compiler")
+@pytest.mark.skipif(building.compiler() is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("place", ["a file", "~"])
 def test_native_code_that_cannot_be_kept_is_used_with_a_warning(place: str, tmp_path: Path) -> None:
     """An administrator may write to every folder, but not below a file."""
