@@ -28,7 +28,7 @@ from threedgp.runtime import atomic
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_torchrun
-from threedgp.runtime.progress import say, silence
+from threedgp.runtime.progress import CONTROL, print_all_characters, say, silence
 from threedgp.runtime.targets import try_writing, writing
 
 SCRATCH = Path(".scratch")
@@ -176,6 +176,7 @@ def _is_main() -> bool:
 @contextmanager
 def clear_errors(lower: str = "") -> Iterator[None]:
     """End the process with one sentence and code 2 on errors that a user can act on; see `explained`."""
+    print_all_characters()
     try:
         yield
     except BrokenPipeError:
@@ -191,7 +192,7 @@ def clear_errors(lower: str = "") -> Iterator[None]:
 def _leave(message: str, code: int) -> None:
     if message:
         try:
-            print(message, file=sys.stderr, flush=True)
+            print(message.translate(CONTROL), file=sys.stderr, flush=True)
         except BrokenPipeError:
             silence(sys.stderr.fileno())
     raise SystemExit(code) from None

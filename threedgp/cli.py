@@ -17,6 +17,7 @@ from threedgp.commands.mesh import mesh
 from threedgp.commands.preset import preset
 from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
+from threedgp.runtime.progress import CONTROL, print_all_characters
 
 MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "mesh": "--resolution"}
 """Options that determine how much memory a command needs."""
@@ -35,11 +36,12 @@ for command in (preset, check, doctor, convert, depth_eval, generate, fly, mesh,
 
 def main() -> None:
     """Run the command line; an error that a user can act on is printed as one sentence and exits with code 2."""
+    print_all_characters()
     try:
         app()
     except Exception as error:
         found = explained(error, MEMORY_OPTIONS.get(sys.argv[1], ""))
         if found is None:
             raise
-        print(f"error: {found}", file=sys.stderr)
+        print(f"error: {found}".translate(CONTROL), file=sys.stderr)
         raise SystemExit(2) from None

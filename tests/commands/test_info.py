@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 
 def test_says_what_the_model_is(threedgp, model_folder, tiny_generator):
@@ -35,6 +38,20 @@ def test_odd_words_in_the_configuration_are_shown_as_they_are(threedgp, model_fo
     out = " ".join(outcome.out.split())
     assert outcome.code == 0
     assert "many thousand images, seed 0" in out and "data set [red]a[/red]" in out and "2: [b], :cat:" in out
+
+
+def test_names_control_no_terminal_and_need_no_encoding(root, model_folder, tmp_path):
+    content = json.loads((model_folder / "config.json").read_text())
+    odd = {"dataset": "\x1b]0;title\x07\x9b2J", "class_names": ["Hündchen", "犬"]}
+    (tmp_path / "config.json").write_text(json.dumps(content | odd))
+    (tmp_path / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes())
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(root), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "threedgp", "info"]
+    done = subprocess.run([*command, tmp_path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert r"\x1b]0;title\x07\x9b2J" in done.stdout and r"H\xfcndchen, \u72ac" in done.stdout
+    done = subprocess.run([*command, tmp_path / "\x1b[2J"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and r"\x1b[2J" in done.stderr and "\x1b" not in done.stderr
 
 
 def test_json_is_for_programs(threedgp, model_folder, tiny_generator):

@@ -67,6 +67,8 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ("render: {seed: 9999999999999999999}", "render.seed", [str(2**62)]),
         ("dataset: {name: a/b}", "dataset.name", ["'a/b'"]),
         ("dataset: {resolution: 48}", "dataset.resolution", ["48", "power of two"]),
+        ("dataset: {resolution: '24'}", "dataset.resolution", ["24", "power of two"]),
+        ("dataset: {resolution: 24.0}", "dataset.resolution", ["24", "power of two"]),
         ("dataset: {resolution: 4}", "dataset.resolution", ["8", "4"]),
         ("dataset: {source: web}", "dataset.source", ["'folder', 'imagenet', ", "'web'"]),
         ("camera: {fov: [0, 45]}", "camera.fov", ["[0.0, 45.0]", "(0, 180)"]),

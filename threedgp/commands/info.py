@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from threedgp.commands.options import MODEL, ModelArgument
+from threedgp.runtime.progress import CONTROL
 
 MAX_NAMES = 12
 
@@ -55,5 +56,5 @@ def info(
     }
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(name, value)
+        table.add_row(name, value.translate(CONTROL))
     Console(markup=False, emoji=False, highlight=False).print(table)

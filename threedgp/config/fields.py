@@ -28,7 +28,7 @@ def _power_of_two(value: int) -> int:
     return value
 
 
-PowerOfTwo = Annotated[int, Field(ge=4), BeforeValidator(lambda v: _power_of_two(v) if isinstance(v, int) else v)]
+PowerOfTwo = Annotated[int, AfterValidator(_power_of_two), Field(ge=4)]
 
 
 def _duration(value: Any) -> str:

@@ -22,10 +22,20 @@ class Progress:
         """Show `text`, such as a loss or a file name, behind the numbers."""
 
 
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in b"\t\n"}
+"""Replaces the characters with which names from files could control a terminal."""
+
+
+def print_all_characters() -> None:
+    """From now on escape what the encoding of the output lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def say(line: str) -> None:
     """Print a line and flush; a closed pipe (``| head``) does not stop the work."""
     try:
-        print(line, flush=True)
+        print(line.translate(CONTROL), flush=True)
     except BrokenPipeError:
         silence(sys.stdout.fileno())
 

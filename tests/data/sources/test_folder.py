@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 from pathlib import Path
@@ -112,6 +113,24 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "file.png").write_bytes(b"no zip")
     with pytest.raises(UserError, match="neither a folder nor a zip"):
         opened(tmp_path / "file.png", tmp_path / "raw")
+
+
+def test_folder_that_cannot_be_read_is_a_reject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "in/a/1.png")
+    put(tmp_path / "in/b/1.png")
+    scan = os.scandir
+
+    def refuse(place: str) -> object:  # permissions do not keep an administrator out
+        if str(place).endswith("in/b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    pictures = read_all(opened(tmp_path / "in", tmp_path / "raw"))
+    assert {name: picture.error for name, picture in pictures.items()} == {
+        "a/1.png": None,
+        "b": "the folder cannot be read: Permission denied",
+    }
 
 
 def test_another_source_is_noticed(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from threedgp.config import parse_config
 from threedgp.data.source import RawPicture, Source, download_source, open_source
+from threedgp.data.sources import rgbd
 from threedgp.runtime.errors import UserError
 
 
@@ -89,6 +90,16 @@ def test_bad_labels_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "in/dataset.json").write_text(text)
     with pytest.raises(UserError, match=r"dataset.json is not of the form"):
         opened(tmp_path / "in", tmp_path / "raw")
+
+
+def test_labels_that_are_large_for_the_images_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rgbd, "MAX_CLASSES", 1)
+    put(tmp_path / "in", "a.jpg")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "in/a.jpg", "a.jpg")
+        archive.writestr("dataset.json", '{"labels": null}' + " " * 2000)
+    with pytest.raises(UserError, match=r"dataset\.json has 2,016 bytes, too many for 1 images"):
+        opened(tmp_path / "in.zip", tmp_path / "raw")
 
 
 def test_depth_maps_alone(tmp_path: Path) -> None:

@@ -94,13 +94,17 @@ class Folder:
         self._real_root = root.resolve()
 
     def files(self) -> Iterator[FileEntry]:
-        for folder, subfolders, names in os.walk(self.root, onerror=_refuse):
+        failed: list[OSError] = []
+        for folder, subfolders, names in os.walk(self.root, onerror=failed.append):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             links = [name for name in subfolders if os.path.islink(f"{folder}/{name}")]
             for name in names + links:
                 if not name.startswith("."):
                     path = os.path.relpath(f"{folder}/{name}", self.root)
                     yield self.stat(path) or FileEntry(path, problem="a broken symbolic link")
+        for error in failed:
+            path = os.path.relpath(error.filename, self.root)
+            yield FileEntry(path, problem=f"the folder cannot be read: {error.strerror}")
 
     def stat(self, path: str) -> FileEntry | None:
         place = f"{self.root}/{path}"
@@ -122,10 +126,6 @@ class Folder:
             return (self.root / path).read_bytes()
         except OSError as error:
             return BadPicture(f"cannot be read: {error.strerror}")
-
-
-def _refuse(error: OSError) -> None:
-    raise UserError(f"dataset.path: {error.filename} cannot be read: {error.strerror}.")
 
 
 class Zip:

@@ -29,6 +29,8 @@ from threedgp.runtime.errors import UserError
 
 DEPTH_SUFFIX = "_depth.png"
 LABELS = "dataset.json"
+MAX_LABEL_BYTES = 1000
+"""Size of `LABELS` per image; a zip may hold gigabytes of zeros in a few megabytes."""
 
 
 def download(path: Path, folder: Path) -> None:
@@ -65,6 +67,8 @@ def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[
     if len(files) > 1:
         raise UserError(f"dataset.path: {where} holds more than one {LABELS}: {files[0].path} and {files[1].path}.")
     place = PurePosixPath(files[0].path)
+    if files[0].size > MAX_LABEL_BYTES * (len(paths) + MAX_CLASSES):
+        raise UserError(f"{where}: {place} has {files[0].size:,} bytes, too many for {len(paths):,} images.")
     try:
         pairs = json.loads(tree.load(files[0].path))["labels"]
         labels = None if pairs is None else {str(place.parent / name): _class_number(value) for name, value in pairs}
