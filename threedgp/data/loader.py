@@ -37,16 +37,11 @@ AHEAD = 2
 class Batch:
     """Training rows, b = global batch size / number of processes."""
 
-    image: torch.Tensor
-    """uint8 `[b, 3, H, W]`"""
-    depth: torch.Tensor
-    """int16 `[b, 1, H, W]`, larger = farther, in units of `DEPTH_UNIT`; `[b, 0, H, W]` without depth"""
-    embedding: torch.Tensor
-    """float32 `[b, E]`"""
-    label: torch.Tensor
-    """int64 `[b]`"""
-    index: torch.Tensor
-    """int64 `[b]`, global number of each sample, counted over all epochs"""
+    image: torch.Tensor  # uint8 [b, 3, H, W]
+    depth: torch.Tensor  # int16 [b, 1, H, W], larger = farther, in units of `DEPTH_UNIT`; `[b, 0, H, W]` without depth
+    embedding: torch.Tensor  # float32 [b, E]
+    label: torch.Tensor  # int64 [b]
+    index: torch.Tensor  # int64 [b], global number of each sample, counted over all epochs
 
 
 class ShardLoader:

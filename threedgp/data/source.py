@@ -28,16 +28,11 @@ class RawPicture:
 
     id: str
     label: int
-    rgb: NDArray[np.uint8] | None = None
-    """`[H, W, 3]`"""
-    depth: NDArray[np.float32] | None = None
-    """`[H, W]`, larger = farther; scene units if the source knows them."""
-    cameras: NDArray[np.float32] | None = None
-    """`[8]`, fields as in `threedgp.camera.geometry.CAMERA_FIELDS`; only where the true camera is known."""
-    normals: NDArray[np.float32] | None = None
-    """`[H, W, 3]`, in camera space as in `threedgp.camera.normals`; only where they are known."""
-    mask: NDArray[np.bool_] | None = None
-    """`[H, W]`, where the object is; only where it is known."""
+    rgb: NDArray[np.uint8] | None = None  # [H, W, 3]
+    depth: NDArray[np.float32] | None = None  # [H, W], larger = farther; scene units if the source knows them
+    cameras: NDArray[np.float32] | None = None  # [8], fields as in `camera.geometry.CAMERA_FIELDS`; only where known
+    normals: NDArray[np.float32] | None = None  # [H, W, 3], in camera space as in `camera.normals`; only where known
+    mask: NDArray[np.bool_] | None = None  # [H, W], where the object is; only where known
     error: str | None = None
 
 
@@ -64,14 +59,11 @@ class Source(Protocol):
 class Published:
     """The published form of a data set, which stage `download` fetches where `dataset.path` is null."""
 
-    url: str
-    """The file, or the page of the repository on the Hugging Face hub."""
+    url: str  # the file, or the page of the repository on the Hugging Face hub
     num_images: int
     num_classes: int = 1
-    num_bytes: int | None = None
-    """None where the publisher does not state the size."""
-    gated: bool = False
-    """Whether the hub asks for a token of someone who has accepted its terms."""
+    num_bytes: int | None = None  # None where the publisher does not state the size
+    gated: bool = False  # whether the hub asks for a token of someone who has accepted its terms
 
 
 @dataclass(frozen=True)
@@ -79,8 +71,7 @@ class Contents:
     """What lies at `dataset.path`."""
 
     num_bytes: int
-    num_images: int | None = None
-    """None where counting would take long."""
+    num_images: int | None = None  # None where counting would take long
 
 
 @dataclass(frozen=True)

@@ -37,14 +37,10 @@ class Pair(NamedTuple):
 class Score:
     """Agreement of a depth map with the truth, over the pixels whose true depth is known."""
 
-    abs_rel: float
-    """Mean of |aligned - truth| / truth; 0 is perfect."""
-    delta1: float
-    """Fraction of pixels with max(aligned / truth, truth / aligned) < 1.25; 1 is perfect."""
-    correlation: float
-    """Pearson correlation of the maps before the alignment; negative where near and far are exchanged."""
-    known: float
-    """Fraction of pixels whose true depth is known."""
+    abs_rel: float  # mean of |aligned - truth| / truth; 0 is perfect
+    delta1: float  # fraction of pixels with max(aligned / truth, truth / aligned) < 1.25; 1 is perfect
+    correlation: float  # Pearson correlation before the alignment; negative where near and far are exchanged
+    known: float  # fraction of pixels whose true depth is known
 
 
 class Result(NamedTuple):

@@ -16,10 +16,8 @@ class Moments:
     """First two moments of `count` vectors of size D. ``a + b`` are the moments of the union."""
 
     count: int
-    mean: np.ndarray
-    """float64 `[D]`."""
-    scatter: np.ndarray
-    """float64 `[D, D]`: sum of (x - mean)(x - mean)^T."""
+    mean: np.ndarray  # float64 [D]
+    scatter: np.ndarray  # float64 [D, D]: sum of (x - mean)(x - mean)^T
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:

@@ -22,24 +22,18 @@ SAME_NETWORK = {"tf_efficientnet_lite0": "efficientnet_lite0", "tf_efficientnet_
 class Features(NamedTuple):
     """Output of a network for B images, float32 on the CPU."""
 
-    pooled: Tensor
-    """`[B, D]`, after the global average pooling."""
-    logits: Tensor
-    """`[B, K]`, one per class; K = 0 if the network has no classifier."""
+    pooled: Tensor  # [B, D], after the global average pooling
+    logits: Tensor  # [B, K], one per class; K = 0 if the network has no classifier
 
 
 class FeatureExtractor(Protocol):
     """A frozen network. Apart from rounding, an image's features do not depend on the other images of its batch."""
 
     name: str
-    identity: str
-    """Differs whenever the features may differ: network, weights and preprocessing."""
-    feature_dim: int
-    """D."""
-    input_size: int
-    """Side to which images are resized, in pixels."""
-    device: torch.device
-    """Where it runs. On a CPU several threads may call it at once."""
+    identity: str  # differs whenever the features may differ: network, weights and preprocessing
+    feature_dim: int  # D
+    input_size: int  # side to which images are resized, in pixels
+    device: torch.device  # where it runs; on a CPU several threads may call it at once
 
     def __call__(self, images: Tensor) -> Features:
         """Features of RGB images, uint8 `[B, 3, H, W]`."""

@@ -49,16 +49,12 @@ class PermanentError(Exception):
 class RetryPolicy:
     """Limits for attempts and times; all times are in seconds."""
 
-    max_attempts: int = 6
-    """In a row, without progress."""
-    first_delay: float = 1.0
-    """After the first failure; doubled after each further one."""
+    max_attempts: int = 6  # in a row, without progress
+    first_delay: float = 1.0  # after the first failure; doubled after each further one
     max_delay: float = 60.0
-    max_retry_after: float = 600.0
-    """A server that asks for a longer pause is given up."""
+    max_retry_after: float = 600.0  # a server that asks for a longer pause is given up
     connect_timeout: float = 15.0
-    read_timeout: float = 60.0
-    """Without a single byte, after which a connection counts as dead."""
+    read_timeout: float = 60.0  # without a single byte, after which a connection counts as dead
     sleep: Callable[[float], object] = time.sleep
 
     def delay(self, failures: int) -> float:

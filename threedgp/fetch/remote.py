@@ -21,14 +21,10 @@ class Remote:
         UserError: the name could escape its folder, or the address or the checksum is malformed.
     """
 
-    name: str
-    """Relative path under which it lands, and under which a mirror has it."""
-    url: str
-    """https://, http://, file:// or a plain path."""
-    size: int | None = None
-    """Bytes."""
-    checksum: str | None = None
-    """`sha256:...` or `md5:...`, hexadecimal."""
+    name: str  # relative path under which it lands, and under which a mirror has it
+    url: str  # https://, http://, file:// or a plain path
+    size: int | None = None  # bytes
+    checksum: str | None = None  # `sha256:...` or `md5:...`, hexadecimal
 
     def __post_init__(self) -> None:
         parts = self.name.split("/")

@@ -37,10 +37,8 @@ class FileEntry:
 
     path: str
     size: int = 0
-    stamp: int = 0
-    """Changes when the content does: modification time in nanoseconds, or the CRC in a zip."""
-    problem: str | None = None
-    """Why it must not be read."""
+    stamp: int = 0  # changes when the content does: modification time in nanoseconds, or the CRC in a zip
+    problem: str | None = None  # why it must not be read
 
 
 class Tree(Protocol):

@@ -226,11 +226,9 @@ class Member:
     """A file in a tar."""
 
     name: str
-    offset: int
-    """Position of its first byte in the outermost file."""
+    offset: int  # position of its first byte in the outermost file
     size: int
-    problem: str | None = None
-    """Why it must not be read."""
+    problem: str | None = None  # why it must not be read
 
 
 class _Headers(io.FileIO):

@@ -167,16 +167,11 @@ class Species:
     """How a class looks, and how it is photographed."""
 
     build: Callable[[Body], None]
-    coats: tuple[str, ...]
-    """Names of coats in `coats.COATS`."""
-    landscapes: tuple[str, ...]
-    """Names of landscapes in `landscapes.LANDSCAPES`."""
-    fov: float
-    """Mean full angle of the field of view, degrees."""
-    size: float
-    """Mean of the larger of height and length, as a share of the image's side."""
-    swims: bool = False
-    """Whether it floats at the height where it is built; other animals stand on the ground."""
+    coats: tuple[str, ...]  # names of coats in `coats.COATS`
+    landscapes: tuple[str, ...]  # names of landscapes in `landscapes.LANDSCAPES`
+    fov: float  # mean full angle of the field of view, degrees
+    size: float  # mean of the larger of height and length, as a share of the image's side
+    swims: bool = False  # whether it floats at the height where it is built; other animals stand on the ground
 
 
 DRY, GREEN, COLD = ("savanna", "desert", "earth"), ("meadow", "earth", "savanna"), ("meadow", "snow", "earth")

@@ -31,16 +31,12 @@ CONTACT, CONTACT_HEIGHT, CONTACT_MIN = 0.5, 0.2, 0.03
 
 @dataclass(frozen=True)
 class Rendering:
-    """An image and the truth at its pixel centers."""
+    """An image and the truth at its pixel centers. Normals of the sky face the camera."""
 
-    rgb: NDArray[np.uint8]
-    """`[R, R, 3]`"""
-    depth: NDArray[np.float32]
-    """`[R, R]`, distance along the ray in scene units."""
-    normals: NDArray[np.float32]
-    """`[R, R, 3]`, unit vectors in camera space: +x right, +y up, +z towards the viewer. The sky faces the camera."""
-    mask: NDArray[np.bool_]
-    """`[R, R]`, true on the animal."""
+    rgb: NDArray[np.uint8]  # [R, R, 3]
+    depth: NDArray[np.float32]  # [R, R], distance along the ray in scene units
+    normals: NDArray[np.float32]  # [R, R, 3], unit vectors in camera space: +x right, +y up, +z towards the viewer
+    mask: NDArray[np.bool_]  # [R, R], true on the animal
 
 
 def render_picture(scene: Scene, resolution: int) -> Rendering:

@@ -24,17 +24,14 @@ MAX_FAILURES = 32
 class DepthMap(NamedTuple):
     """Output of a network for one image."""
 
-    depth: NDArray[np.float32]
-    """`[h, w]`, of any size but with the aspect ratio of the image: any unit, larger = farther."""
-    known: NDArray[np.bool_] | None = None
-    """`[h, w]`, the pixels that have depth, which the sky has not; None = all."""
+    depth: NDArray[np.float32]  # [h, w], of any size but with the aspect ratio of the image: any unit, larger = farther
+    known: NDArray[np.bool_] | None = None  # [h, w], the pixels that have depth, which the sky has not; None = all
 
 
 class DepthNetwork(Protocol):
     """A network on its device."""
 
-    batches: bool
-    """Whether images of one batch do not influence each other."""
+    batches: bool  # whether images of one batch do not influence each other
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
         """Depth of RGB images `[H, W, 3]`; may raise any exception on an image that it cannot process."""

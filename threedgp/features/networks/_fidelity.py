@@ -18,15 +18,11 @@ class FidelityNetwork:
     name: str
     feature_dim: int
     input_size: int
-    build: str
-    """Module of torch-fidelity and class of the network in it."""
-    outputs: tuple[str, ...]
-    """Names of its outputs: the features, and the logits if there are any."""
-    key: str
-    """The setting that may name a copy of the weights."""
+    build: str  # module of torch-fidelity and class of the network in it
+    outputs: tuple[str, ...]  # names of its outputs: the features, and the logits if there are any
+    key: str  # the setting that may name a copy of the weights
     url: str
-    checksum: str
-    """`sha256:...` of the weights; results depend on them, so no other file is accepted."""
+    checksum: str  # `sha256:...` of the weights; results depend on them, so no other file is accepted
     license: str
 
     def __init__(self, network: str, *, weights: str | None, device: torch.device, mirror: str | None, **_) -> None:

@@ -23,15 +23,11 @@ def center_crop(images: Tensor, side: int | None = None) -> Tensor:
 class Preprocessing:
     """Center crop, resize, cut off the margin, normalize."""
 
-    size: int
-    """Side of the result in pixels."""
-    crop: float
-    """Fraction of the resized image's side that is kept."""
-    interpolation: str
-    """`bilinear` or `bicubic`, with antialiasing as in Pillow."""
+    size: int  # side of the result in pixels
+    crop: float  # fraction of the resized image's side that is kept
+    interpolation: str  # `bilinear` or `bicubic`, with antialiasing as in Pillow
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Of RGB in [0, 1]."""
+    std: tuple[float, ...]  # of RGB in [0, 1]
 
     @classmethod
     def of(cls, model: nn.Module, size: int) -> Preprocessing:
