@@ -1,4 +1,4 @@
-"""Listings of images that stay where they are: stage `download` writes where each image is, but no pixels."""
+"""What stage `download` writes: listings of images that stay where they are, or the images themselves."""
 
 from __future__ import annotations
 
@@ -78,6 +78,33 @@ class ListedSource:
                 yield RawPicture(row["id"], row["label"], rgb, None if depth is None else _depth_of(rgb, depth))
             except BadPicture as reason:
                 yield RawPicture(row["id"], row["label"], error=str(reason))
+
+
+class StoredSource:
+    """Reads images that raw shards hold themselves.
+
+    Args:
+        make: makes an image of its row.
+    """
+
+    def __init__(self, name: str, shards: ShardFolder, make: Callable[[dict[str, Any]], RawPicture]) -> None:
+        self.name, self._shards, self._make = name, shards, make
+        self.class_names: list[str] = shards.meta["class_names"]
+
+    def entries(self) -> pa.Table:
+        tables = []
+        for shard, table in enumerate(self._shards.iterate(["id", "label"])):
+            table = table.append_column("shard", pa.repeat(shard, len(table)))
+            tables.append(table.append_column("row", pa.array(np.arange(len(table)))))
+        return pa.concat_tables(tables)
+
+    def read(self, entries: pa.Table) -> Iterator[RawPicture]:
+        group_rows, place, group = self._shards.manifest.row_group_rows, None, None
+        for shard, row in zip(entries["shard"].to_pylist(), entries["row"].to_pylist(), strict=True):
+            if place != (shard, row // group_rows):
+                place = shard, row // group_rows
+                group = self._shards.read_group(*place)
+            yield self._make(group.slice(row % group_rows, 1).to_pylist()[0])
 
 
 def _loaded(data: bytes | BadPicture) -> bytes:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from threedgp.config import Config, DownloadConfig
-from threedgp.data.archives.listing import list_parts
+from threedgp.data.archives.listing import StoredSource, list_parts
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, SourceKind
@@ -48,44 +49,30 @@ def render_shards(settings: DownloadConfig, folder: Path, workers: int) -> None:
     list_parts(folder, count, lambda index: _render(index, resolution, seed), RAW, meta, **sizes).finish()
 
 
-class ProceduralSource:
+class ProceduralSource(StoredSource):
     """Reads the rendered world."""
 
-    name = "procedural"
-
     def __init__(self, shards: ShardFolder) -> None:
-        self._shards = shards
-        self.class_names: list[str] = shards.meta["class_names"]
+        super().__init__("procedural", shards, self._picture)
+        self._meta = shards.meta
 
-    def entries(self) -> pa.Table:
-        return pa.concat_tables(self._shards.iterate(["id", "label"]))
-
-    def read(self, entries: pa.Table) -> Iterator[RawPicture]:
-        rows: pa.Table | None = None
-        place = (-1, -1)
-        size = self._shards.meta["resolution"]
-        for name in entries.column("id").to_pylist():
-            shard, row = divmod(int(name), SHARD_ROWS)
-            if place != (shard, row // GROUP_ROWS):
-                place = (shard, row // GROUP_ROWS)
-                rows = self._shards.read_group(*place)
-            values = rows.slice(row % GROUP_ROWS, 1).to_pylist()[0]
-            yield RawPicture(
-                id=values["id"],
-                label=values["label"],
-                rgb=decode_image(values["image"]),
-                depth=np.frombuffer(values["depth"], "<f4").reshape(size, size),
-                normals=np.frombuffer(values["normals"], np.int8).reshape(size, size, 3) / np.float32(127),
-                mask=np.unpackbits(np.frombuffer(values["mask"], np.uint8), count=size**2).reshape(size, size) == 1,
-                cameras=np.array(values["camera"], np.float32),
-            )
+    def _picture(self, row: dict[str, Any]) -> RawPicture:
+        size = self._meta["resolution"]
+        return RawPicture(
+            id=row["id"],
+            label=row["label"],
+            rgb=decode_image(row["image"]),
+            depth=np.frombuffer(row["depth"], "<f4").reshape(size, size),
+            normals=np.frombuffer(row["normals"], np.int8).reshape(size, size, 3) / np.float32(127),
+            mask=np.unpackbits(np.frombuffer(row["mask"], np.uint8), count=size**2).reshape(size, size) == 1,
+            cameras=np.array(row["camera"], np.float32),
+        )
 
     def read_backgrounds(self, ids: Sequence[str]) -> Iterator[RawPicture]:
         """The images `ids` without their animals."""
-        meta = self._shards.meta
         for name in ids:
-            scene = draw_scene(meta["seed"], int(name))
-            yield RawPicture(name, scene.label, render_background(scene, meta["resolution"]))
+            scene = draw_scene(self._meta["seed"], int(name))
+            yield RawPicture(name, scene.label, render_background(scene, self._meta["resolution"]))
 
 
 def _render(index: int, resolution: int, seed: int) -> pa.Table:
