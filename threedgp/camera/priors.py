@@ -34,16 +34,11 @@ def _normal(u: Tensor, bounds: tuple[float, float], std: float, truncated: bool)
 
 
 def prior_cameras(config: CameraConfig, u: Tensor) -> Tensor:
-    """Cameras drawn from the prior (3DGP, section 3.3).
+    """Cameras `[B, 8]` drawn from the prior (3DGP, section 3.3) by uniform numbers `[B, 6]` in [0, 1).
 
-    Args:
-        config: kind of prior and its bounds. `uniform`: every parameter uniform within its bounds. `normal` and
-            `truncated_normal`: yaw and pitch normal around the middle of their bounds, truncated to them in the latter
-            case. `fixed`: always the frontal camera. The direction of the look-at point is uniform on the sphere.
-        u: uniform numbers in [0, 1), `[B, 6]`.
-
-    Returns:
-        `[B, 8]`, columns as in `CAMERA_FIELDS`.
+    `uniform`: every parameter uniform within its bounds. `normal` and `truncated_normal`: yaw and pitch normal around
+    the middle of their bounds, truncated to them in the latter case. `fixed`: always the frontal camera. The direction
+    of the look-at point is uniform on the sphere.
     """
     if config.prior == "fixed":
         return frontal_cameras(config, u.shape[0], dtype=u.dtype, device=u.device)

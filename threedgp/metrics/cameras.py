@@ -12,18 +12,12 @@ from threedgp.metrics._declaration import MODEL, Measured, Metric, Value
 
 
 def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
-    """Wasserstein-1 distance from the true cameras, mean and standard deviation of every compared parameter.
+    """Wasserstein-1 distance from the true cameras, mean and standard deviation of every compared parameter, in its
+    unit.
 
-    The mean pose is partly a matter of convention; the standard deviation is not.
-
-    Args:
-        posterior: learned cameras `[N, 8]`; radians, fov in degrees, scene units.
-        prior: cameras they were drawn from, `[M, 8]`.
-        truth: true cameras `[K, 8]`.
-
-    Returns:
-        for each parameter, in its unit: emd (posterior to truth), emd_prior (the control: prior to truth), and mean
-        and std of all three (mean, std, prior_mean, ..., true_std).
+    The mean pose is partly a matter of convention; the standard deviation is not. All cameras are `[N, 8]`. For each
+    parameter there are emd (posterior to truth), emd_prior (the control: prior to truth), and mean and std of all three
+    (mean, std, prior_mean, ..., true_std).
     """
     result = {}
     for parameter, column in PRIOR_FIELDS.items():

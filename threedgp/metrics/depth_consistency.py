@@ -28,15 +28,10 @@ def unit_maps(depth: np.ndarray) -> np.ndarray:
 def aligned_error(depth: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Root mean square residual of the best fit a * depth + b, a >= 0, to the target, over the target's deviation.
 
-    0 = the same shape; 1 = no better than a flat plane, also where near and far are exchanged. It equals
-    sqrt(1 - max(r, 0)^2) with Pearson's r, and is thus symmetric. Relative depth is evaluated after such an alignment
-    since Ranftl et al. 2020 (arXiv 1907.01341, sec. 4).
-
-    Args:
-        depth, target: `[N, ...]` of equal shape, any unit, larger = farther.
-
-    Returns:
-        float64 `[N]`; NaN where the target is flat.
+    Maps are `[N, ...]` of any unit, larger = farther; the result is float64 `[N]`, NaN where the target is flat. 0 =
+    the same shape; 1 = no better than a flat plane, also where near and far are exchanged. It equals sqrt(1 - max(r,
+    0)^2) with Pearson's r, and is thus symmetric. Relative depth is evaluated after such an alignment since Ranftl et
+    al. 2020 (arXiv 1907.01341, sec. 4).
     """
     targets = unit_maps(target)
     correlation = (unit_maps(depth) * targets).sum(axis=1).clip(0, 1)

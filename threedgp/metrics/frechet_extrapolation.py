@@ -17,11 +17,8 @@ def extrapolated_distance(features: np.ndarray, statistics: Moments, seed: int =
     """Frechet distance of features `[N, D]` from `statistics`, taken as exact, extrapolated to infinitely many images.
 
     The expected distance is linear in 1 / N up to terms of higher order. Its slope differs between generators, so that
-    two generators may change places when N grows. Subsets are drawn independently.
-
-    Returns:
-        the limit for N to infinity, without the bias of small sets, and the excess over it of the distance of all N
-            images.
+    two generators may change places when N grows. Subsets are drawn independently. Returns the limit for N to infinity,
+    without the bias of small sets, and the excess over it of the distance of all N images.
     """
     rng = np.random.default_rng(seed)
     counts = np.linspace(max(round(MIN_FRACTION * len(features)), 2), len(features), NUM_SUBSETS).astype(int)

@@ -36,12 +36,8 @@ class ViewAgreement(NamedTuple):
 
 
 def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-    """Project points `[B, N, 3]` into cameras `[B, 8]`.
-
-    Returns:
-        positions on the image plane, (x, y) `[B, N, 2]` with the image in [-1, 1] and y up, and distances along the
-        optical axis `[B, N]`, which are negative behind the camera.
-    """
+    """Project points `[B, N, 3]` into cameras `[B, 8]`: positions on the image plane, (x, y) `[B, N, 2]` with the image
+    in [-1, 1] and y up, and distances along the optical axis `[B, N]`, which are negative behind the camera."""
     pose = cam2world(cameras)
     local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
     along = -local[..., 2]

@@ -31,15 +31,9 @@ def write_model(
     kimg: float,
     dataset: str | None = None,
 ) -> None:
-    """Write the averaged weights and everything that is needed to use them.
-
-    Args:
-        resolution: pixels along each side of the training images.
-        class_names: names of the classes, by label.
-        seed: seed of the initialization.
-        kimg: thousands of images shown in training.
-        dataset: name of the data set; None = unknown.
-    """
+    """Write the averaged weights and everything that is needed to use them: the resolution of the training images, the
+    names of the classes by label, the seed of the initialization, thousands of images shown, and the data set (None =
+    unknown)."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as path:
         save_file(state, path)

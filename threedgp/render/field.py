@@ -125,16 +125,9 @@ def field_passes(
 
 
 def plane_features(planes: Tensor, points: Tensor, half_width: float, *, contraction: bool = False) -> Tensor:
-    """Mean of the bilinear features of three planes.
+    """Mean of the bilinear features of the planes xy, xz and yz, `[B, 3, H, W, C]`, at points `[B, N, 3]`: `[B, N, C]`.
 
-    Args:
-        planes: `[B, 3, H, W, C]`, planes xy, xz, yz; the centers of the outer texels lie on the faces of the cube.
-        points: `[B, N, 3]` in scene units; features fade to zero within a texel beyond the cube.
-        half_width: half the edge length of the cube.
-        contraction: the planes cover all of space, contracted to radius 2, instead of the cube alone.
-
-    Returns:
-        `[B, N, C]` in the dtype of `points`.
+    The centers of the outer texels lie on the faces of the cube; features fade to zero within a texel beyond it.
     """
     coordinates = points / half_width  # [B, N, 3], in [-1, 1] on the planes
     if contraction:

@@ -14,16 +14,11 @@ WEIGHT_FLOOR = 2e-5
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
-    """One distance in each of S cells between `near` and `far` (Mildenhall et al. 2020, equation 2).
+    """One distance in each of S cells between `near` and `far` (Mildenhall et al. 2020, equation 2), increasing, `[...,
+    S]`.
 
     The edges of the cells are the midpoints of `linspace(near, far, S)`, so the first and the last cell are half as
-    wide as the others.
-
-    Args:
-        u: position inside the cell, in [0, 1), `[..., S]`.
-
-    Returns:
-        increasing distances in scene units, `[..., S]`.
+    wide as the others. `u` `[..., S]` is the position inside the cell, in [0, 1).
     """
     expect_along_rays("u", u, min_samples=0)
     expect_interval(near, far)
@@ -35,18 +30,12 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
 
 
 def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tensor:
-    """Distances drawn by the inverse of the distribution function that `weights` define (NeRF, section 5.2).
+    """Distances `[..., F]`, in the order of `u`, drawn by the inverse of the distribution function that `weights`
+    define (NeRF, section 5.2).
 
-    The bins lie between the midpoints of neighboring `distances`; the weights of the inner samples fill them. The
+    The bins lie between the midpoints of neighboring `distances`, increasing, `[..., S]`, S >= 2 (two distances make
+    one bin of width zero); the weights `[..., S]` of the inner samples fill them. `u` is `[..., F]` in [0, 1). The
     result carries no gradient: sample positions follow rays by ``origin + distance * direction``.
-
-    Args:
-        distances: increasing, `[..., S]`, S >= 2 (two distances make one bin of width zero).
-        weights: of compositing, `[..., S]`.
-        u: in [0, 1), `[..., F]`.
-
-    Returns:
-        distances in the order of `u`, `[..., F]`.
     """
     expect_along_rays("distances", distances, min_samples=2)
     expect_shape("weights", weights, tuple(distances.shape))
@@ -68,15 +57,8 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
 
 
 def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Sorted union of two sets of samples along each ray.
-
-    Args:
-        distances: two of `[..., S_1]` and `[..., S_2]`.
-        samples: two of `[..., S_1, K]` and `[..., S_2, K]`.
-
-    Returns:
-        increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 + S_2.
-    """
+    """Sorted union of two sets of samples along each ray: distances `[..., S_1]` and `[..., S_2]`, samples `[..., S_1,
+    K]` and `[..., S_2, K]`, to increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 + S_2."""
     if len(distances) != 2 or len(samples) != 2:
         raise ValueError(f"distances, samples: expected two sets of each, got {len(distances)} and {len(samples)}")
     expect_along_rays("distances[0]", distances[0], min_samples=0)

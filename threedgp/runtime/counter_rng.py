@@ -38,19 +38,10 @@ def _mix(x: Integer) -> Integer:
 
 
 def random_bits(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
-    """64 random bits for each element.
+    """64 random bits for each element of `shape`, int64.
 
-    Args:
-        shape: shape of the result.
-        seed: seed of the run.
-        key: names and numbers that separate uses of the seed. Parts that are tensors, such as the global index of each
-            sample, are int64 `[shape[0]]`, on the device of the result.
-
-    Returns:
-        int64, `shape`.
-
-    Raises:
-        ValueError: a tensor of the key has another shape.
+    Parts of the key are names and numbers that separate uses of the seed, or tensors, such as the global index of each
+    sample: int64 `[shape[0]]`, on the device of the result; another shape raises ValueError.
     """
     tensors = [part for part in key if isinstance(part, Tensor)]
     device = tensors[0].device if tensors else torch.device("cpu")

@@ -124,12 +124,9 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "images", done: int = 0, visible: bool = True) -> Iterator[Progress]:
-    """Show the progress of the work `label`, its rate and the remaining time.
-
-    Args:
-        done: units of `total` that an earlier run has finished; they do not count for the rate.
-        visible: False in processes of which another one shows the progress.
-    """
+    """Show the progress of the work `label`, its rate and the remaining time. `done` units of `total`, which an earlier
+    run has finished, do not count for the rate. It is not `visible` in processes of which another one shows the
+    progress."""
     if not visible:
         yield Progress()
     elif sys.stdout.isatty():

@@ -25,13 +25,11 @@ def generator_loss(fake_logits: Tensor, real_logits: Tensor | None = None) -> Te
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Loss = "logistic") -> Tensor:
-    """Loss of the discriminator, `[B]` each to a scalar.
+    """Loss of the discriminator, from logits `[B]` of real and of generated patches to a scalar.
 
-    Args:
-        real_logits, fake_logits: of real and of generated patches.
-        kind: `logistic` judges every patch on its own (Goodfellow et al. 2014); `relativistic` judges pairs of a real
-            and a generated patch by the difference of their logits (Jolicoeur-Martineau 2018; Huang et al. 2024
-            (R3GAN), section 2.1).
+    `logistic` judges every patch on its own (Goodfellow et al. 2014). `relativistic` judges pairs of a real and a
+    generated patch by the difference of their logits (Jolicoeur-Martineau 2018; Huang et al. 2024 (R3GAN), section
+    2.1).
     """
     if kind == "relativistic":
         return F.softplus(fake_logits - real_logits).mean()
@@ -51,14 +49,11 @@ def gradient_penalty(logits: Tensor, patches: Tensor, gamma: float) -> Tensor:
 def distillation_loss(
     predicted: Tensor, stored: Tensor, scales: Tensor, mean_scale: Tensor, kind: Literal["l2", "kl"]
 ) -> Tensor:
-    """Distance between predicted and stored classifier features of real patches (3DGP, section 3.4).
+    """Distance between predicted and stored classifier features `[B, E]` of real patches (3DGP, section 3.4).
 
-    Args:
-        predicted, stored: `[B, E]`.
-        scales: side of each patch, `[B]`; weights the samples, since a small patch shows little of the image whose
-            features are stored.
-        mean_scale: mean scale of the whole batch, of which the B samples may be a part.
-        kind: `l2` norm of the difference, or `kl` divergence of softmax(stored) from softmax(predicted).
+    It is the `l2` norm of the difference, or the `kl` divergence of softmax(stored) from softmax(predicted). The scales
+    of the patches `[B]` weight the samples, since a small patch shows little of the image whose features are stored;
+    `mean_scale` is that of the whole batch, of which the B samples may be a part.
     """
     if kind == "l2":
         distance = (predicted - stored).norm(dim=1)
@@ -111,15 +106,10 @@ def gradient_regularizer(
 def camera_loss(
     generator: Generator, scenes: Scenes, config: CameraRegularizerConfig, ramp: float
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """Regularization of the camera generator (3DGP, section 3.3).
+    """Regularization of the camera generator (3DGP, section 3.3); `ramp` is the factor of the regularizer `emd`.
 
-    Args:
-        scenes: `MEAN_DRAWS` scenes; the first `EMD_DRAWS` enter the regularizer, all of them the mean angles.
-        config: kind and weights.
-        ramp: factor of the regularizer `emd`.
-
-    Returns:
-        loss, scalars for the log, and the detached posterior cameras `[MEAN_DRAWS, 8]`.
+    There are `MEAN_DRAWS` scenes; the first `EMD_DRAWS` enter the regularizer, all of them the mean angles. Returns
+    loss, scalars for the log, and the detached posterior cameras `[MEAN_DRAWS, 8]`.
     """
     z, labels, prior = scenes
     posterior = generator.posterior(prior, z, labels)

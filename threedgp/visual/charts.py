@@ -81,12 +81,10 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, Sequence[float]
 
 
 def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
-    """Histograms over x; higher counts have stronger colors.
+    """Histograms `[T, B]` over x; higher counts have stronger colors. Neighboring histograms are added if there are
+    more than `MAX_COLUMNS`.
 
-    Args:
-        x: `[T]`, increasing and evenly spaced: the end of the interval of each histogram.
-        edges: `[B + 1]`, edges of the bins, evenly spaced.
-        counts: `[T, B]`; neighboring histograms are added if there are more than `MAX_COLUMNS`.
+    `x` `[T]` is the end of the interval of each histogram, increasing and evenly spaced; so are the edges `[B + 1]`.
     """
     count = min(len(x), MAX_COLUMNS)
     columns = np.zeros((count, counts.shape[1]))
