@@ -9,8 +9,8 @@ def depth_normals(depth: np.ndarray, fov: np.ndarray) -> np.ndarray:
     """Unit normals of the surfaces that depth maps show, in camera space: +x right, +y up, +z towards the viewer.
 
     The cross product of the differences between neighboring pixels' points: central ones, one-sided at the border.
-    Depth is `[N, R, R]`, R >= 2, along the ray in scene units, fov `[N]` in degrees (full angle), the result `[N, R, R,
-    3]`, zero where neighbors coincide.
+    Depth is `[N, R, R]`, R >= 2, along the ray in scene units, fov `[N]` in degrees (full angle), the result
+    `[N, R, R, 3]`, zero where neighbors coincide.
     """
     line = np.linspace(-1, 1, depth.shape[-1])
     focal = np.broadcast_to(1 / np.tan(np.deg2rad(fov) / 2)[:, None, None], depth.shape)

@@ -37,8 +37,8 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = None
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]` and noise `[B, 1, H', W']` (None = the stored constant) to `[B, out, H',
-        W']`."""
+        """x `[B, in, H, W]`, w `[B, w_dim]` and noise `[B, 1, H', W']` (None = the stored constant) to
+        `[B, out, H', W']`."""
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
 

@@ -14,8 +14,8 @@ WEIGHT_FLOOR = 2e-5
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
-    """One distance in each of S cells between `near` and `far` (Mildenhall et al. 2020, equation 2), increasing, `[...,
-    S]`.
+    """One distance in each of S cells between `near` and `far` (Mildenhall et al. 2020, equation 2), increasing,
+    `[..., S]`.
 
     The edges of the cells are the midpoints of `linspace(near, far, S)`, so the first and the last cell are half as
     wide as the others. `u` `[..., S]` is the position inside the cell, in [0, 1).
@@ -57,8 +57,9 @@ def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tenso
 
 
 def merge_samples(distances: tuple[Tensor, Tensor], samples: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Sorted union of two sets of samples along each ray: distances `[..., S_1]` and `[..., S_2]`, samples `[..., S_1,
-    K]` and `[..., S_2, K]`, to increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 + S_2."""
+    """Sorted union of two sets of samples along each ray: distances `[..., S_1]` and `[..., S_2]`, samples
+    `[..., S_1, K]` and `[..., S_2, K]`, to increasing distances `[..., S]` and their samples `[..., S, K]`, S = S_1 +
+    S_2."""
     if len(distances) != 2 or len(samples) != 2:
         raise ValueError(f"distances, samples: expected two sets of each, got {len(distances)} and {len(samples)}")
     expect_along_rays("distances[0]", distances[0], min_samples=0)
