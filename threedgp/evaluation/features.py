@@ -40,14 +40,11 @@ def extract_features(
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> None:
-    """Compute the features of every image, uint8 batches `[n, 3, R, R]`, see `extracted`. Files in `folder` that an
-    earlier run finished are kept.
+    """Compute the features of every image, uint8 batches `[n, 3, R, R]`, as one of the processes of `group`; see
+    `extracted`.
 
-    Args:
-        batch_size: images per forward pass.
-        label: of the progress bar.
-        workers: threads that take a batch each; for networks on a CPU.
-        group: processes that share the work; all files exist once each of them has returned.
+    Files in `folder` that an earlier run finished are kept; all exist once each process has returned. For networks on a
+    CPU, `workers` threads take a batch of `batch_size` images each. `label` is that of the progress bar.
     """
     mine = [(folder / f"{index:06d}.npz", part) for index, part in enumerate(images.parts)][group.rank :: group.size]
     missing = [(file, part) for file, part in mine if not file.is_file()]

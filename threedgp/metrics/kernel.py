@@ -21,12 +21,8 @@ def kernel_distance(
     which are at most as large as the smaller set.
     """
     size = min(subset_size, len(features), len(real_features))
-    values = kid_features_to_metric(
-        *(torch.from_numpy(features), torch.from_numpy(real_features)),
-        kid_subsets=subsets,
-        kid_subset_size=size,
-        verbose=False,
-    )
+    settings = dict(kid_subsets=subsets, kid_subset_size=size, verbose=False)
+    values = kid_features_to_metric(torch.from_numpy(features), torch.from_numpy(real_features), **settings)
     return values[KEY_METRIC_KID_MEAN], values[KEY_METRIC_KID_STD]
 
 

@@ -22,14 +22,9 @@ def precision_recall(
     Both depend on the sizes of the sets, so compare equal sizes only. Features are float32 `[N, D]` and `[M, D]`, N and
     M above `NEIGHBORHOOD`; `block` bounds memory and does not change the result.
     """
-    values = prc_features_to_metric(
-        torch.from_numpy(fakes).to(device),
-        torch.from_numpy(reals).to(device),
-        prc_neighborhood=NEIGHBORHOOD,
-        prc_batch_size=block,
-        save_cpu_ram=True,
-        verbose=False,
-    )
+    sets = (torch.from_numpy(features).to(device) for features in (fakes, reals))
+    settings = dict(prc_neighborhood=NEIGHBORHOOD, prc_batch_size=block, save_cpu_ram=True, verbose=False)
+    values = prc_features_to_metric(*sets, **settings)
     return values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL]
 
 

@@ -164,19 +164,13 @@ class Trainer:
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         if pairs is not None:
             scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
-        synthesis = self.generator(
-            *scenes,
-            *patches,
-            resolution,
-            draws.rays(resolution**2, self._schedule("density_noise")),
-            draws.backbone_noise(self.generator),
-            self.activations,
-        )
+        rays = draws.rays(resolution**2, self._schedule("density_noise"))
+        noise = draws.backbone_noise(self.generator)
+        synthesis = self.generator(*scenes, *patches, resolution, rays, noise, self.activations)
         images = synthesis.rgb
         if synthesis.candidates is not None:
-            depth = self.generator.depth_adaptor.select(
-                synthesis.candidates, draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
-            )
+            u, raw_probability = draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
+            depth = self.generator.depth_adaptor.select(synthesis.candidates, u, raw_probability)
             images = torch.cat([images, depth], dim=1)
         return Seen(images, patches, scenes.labels), synthesis.w
 
