@@ -90,12 +90,8 @@ def image_plane(
 def rays(
     cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """World-space rays of cameras `[B, 8]` through the pixels of whole images or patches; other arguments as in
-    `image_plane`.
-
-    Returns:
-        origins and unit directions, each `[B, R*R, 3]`, row by row from the top.
-    """
+    """World-space rays of cameras `[B, 8]` through the pixels of whole images or patches, row by row from the top:
+    origins and unit directions, each `[B, R*R, 3]`. Other arguments as in `image_plane`."""
     plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
     plane = plane.expand(cameras.shape[0], -1, -1)
     depth = -1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)

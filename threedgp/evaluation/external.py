@@ -55,13 +55,9 @@ def score(
 ) -> list[Row]:
     """Measure samples by every metric that needs no generator, cameras or training set.
 
-    Args:
-        scratch: folder for features; a stopped run resumes.
-        depth_range: nearest and farthest depth for the non-flatness score, in the unit of the maps.
-        estimator: of depth, one that looks at pixels; None = there is none.
-
-    Raises:
-        UserError: there are too few samples, or they have classes that the real set does not have.
+    Features are written to `scratch`, so that a stopped run resumes. `depth_range` is that of the non-flatness score,
+    in the unit of the maps. The estimator of depth must look at pixels; None = there is none. Raises UserError if there
+    are too few samples, or they have classes that the real set does not have.
     """
     images, depth, labels = samples.images, samples.depth, samples.labels
     if len(images) < MIN_SAMPLES:
