@@ -132,8 +132,7 @@ def _field_errors(case: Case) -> dict[str, float]:
 
     code, scene = engine(case.backend, "field"), Scene(planes, decoder, origins, directions, 0.5, False)
     out = code.field_forward(scene, distances, noise)
-    made = code.field_backward(scene, [distances], [weight], Needs(True, True, True))
-    gradients = [made.planes, *made.decoder, made.origins, made.directions]
+    gradients = code.field_backward(scene, [distances], [weight], Needs(True, True, True))
 
     leaves = [x.double().requires_grad_() for x in (planes, *decoder, origins, directions)]
     exact = Scene(leaves[0], Decoder(*leaves[1:5]), leaves[5], leaves[6], 0.5, False)
