@@ -16,7 +16,6 @@ from render.kernel_checks import (
     planes_far_apart,
     render_errors,
 )
-from triton.runtime import interpreter
 
 from threedgp.render import (
     Decoder,
@@ -27,17 +26,6 @@ from threedgp.render import (
     render_rays,
 )
 from threedgp.render.triton import field as triton_field
-
-# The interpreter of Triton up to 3.6 reads the bounds of loops with int(), which NumPy 2.4 refuses for arrays.
-real_patch = interpreter._patch_lang_tensor
-
-
-def _patch_lang_tensor(tensor: type, *rest: object) -> None:
-    real_patch(tensor, *rest)
-    tensor.__index__ = lambda scalar: int(scalar.handle.data.item())
-
-
-interpreter._patch_lang_tensor = _patch_lang_tensor
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6

@@ -5,6 +5,7 @@ The relative error of a tensor is the norm of the difference over the norm of th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,18 @@ HALF_WIDTH = 0.5
 needs_compiler = pytest.mark.skipif(
     native_field.unavailable_reason(8, 16) is not None, reason=str(native_field.unavailable_reason(8, 16))
 )
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from triton.runtime import interpreter
+
+    real_patch = interpreter._patch_lang_tensor
+
+    def _patch_lang_tensor(tensor: type, *rest: object) -> None:
+        """Triton up to 3.6 reads the bounds of loops with int(), which NumPy 2.4 refuses for arrays."""
+        real_patch(tensor, *rest)
+        tensor.__index__ = lambda scalar: int(scalar.handle.data.item())
+
+    interpreter._patch_lang_tensor = _patch_lang_tensor
 
 
 class FieldCase(NamedTuple):
