@@ -39,6 +39,15 @@ def real_rgbd() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """Folder of 300 ImageNet photographs in the official layout, which are not part of the project."""
+    folder = ROOT.parent / "shared" / "real_photos"
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared: there is no {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_generator() -> Generator:
     """Two classes, random weights, quick to sample."""
     from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
