@@ -91,17 +91,17 @@ def find_model(given: str, *, key: str, mirror: str | None = None) -> Path:
     Raises:
         UserError: there is none, it cannot be downloaded, or its weights are pickles.
     """
-    if kind_of(given) != "hub":
-        folder = local_path(given)
-        if folder is None or not (folder / "config.json").is_file():
-            raise UserError(
-                f"{key}: {given} is not a folder with a config.json; name one, or a hub id such as owner/repo."
-            )
-        return folder
-    repo, file_name = _hub_id(given)
-    if file_name is not None:
-        raise UserError(f"{key}: all of {repo} is needed, not only {file_name}; leave out ':{file_name}'.")
     with _prefixed(key):
+        if kind_of(given) != "hub":
+            folder = local_path(given)
+            if folder is None or not (folder / "config.json").is_file():
+                raise UserError(
+                    f"{given} is not a folder with a config.json; name one, or a hub id such as owner/repo."
+                )
+            return folder
+        repo, file_name = _hub_id(given)
+        if file_name is not None:
+            raise UserError(f"all of {repo} is needed, not only {file_name}; leave out ':{file_name}'.")
         return hub.download_model(repo, mirror=mirror)
 
 

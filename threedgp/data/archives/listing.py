@@ -81,11 +81,7 @@ class ListedSource:
 
 
 class StoredSource:
-    """Reads images that raw shards hold themselves.
-
-    Args:
-        make: makes an image of its row.
-    """
+    """Reads images that raw shards hold themselves; `make` makes an image of its row."""
 
     def __init__(self, name: str, shards: ShardFolder, make: Callable[[dict[str, Any]], RawPicture]) -> None:
         self.name, self._shards, self._make = name, shards, make
