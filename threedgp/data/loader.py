@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,6 +42,21 @@ class Batch:
     embedding: torch.Tensor  # float32 [b, E]
     label: torch.Tensor  # int64 [b]
     index: torch.Tensor  # int64 [b], global number of each sample, counted over all epochs
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on `device`. For a GPU, a batch is copied before the one before it is used, from pinned memory, so
+    that the host does not wait for copies."""
+    if device.type == "cpu":
+        yield from batches
+        return
+    copied: deque[Batch] = deque()
+    for batch in batches:
+        columns = (getattr(batch, field.name) for field in fields(batch))
+        copied.append(Batch(*(column.pin_memory().to(device, non_blocking=True) for column in columns)))
+        if len(copied) > 1:
+            yield copied.popleft()
+    yield from copied
 
 
 class ShardLoader:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from threedgp.data.loader import ShardLoader
+from threedgp.data.loader import ShardLoader, on_device
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
@@ -130,7 +130,7 @@ class _Loop:
             closing(open_loader(trainer.images)) as loader,
             progress("train", self.total, done=trainer.images, visible=self.group.is_main) as bar,
         ):
-            batches = iter(loader)
+            batches = on_device(iter(loader), trainer.device)
             while trainer.images < self.total or run.pending is not None:
                 if run.pending is None:
                     start = time.monotonic()
