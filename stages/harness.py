@@ -25,6 +25,7 @@ from stages.declaration import Declaration, DeclaredSettings, declarations
 from stages.layout import Layout
 from threedgp.config import Config, load_config
 from threedgp.runtime import atomic
+from threedgp.runtime.addresses import copied_project
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_torchrun
@@ -134,6 +135,8 @@ def open_stage(
                         try_writing(out.parent)
                 _clean_up(declaration.name)
             stage = Stage(config, declaration, scratch)
+            if _is_main() and copied_project():
+                say(f"{name}: runs in a temporary copy; if it is stopped, what it has done so far is lost.")
             with _signals(stage):
                 if kept is not None and not is_recorded:
                     if _is_main():
@@ -214,8 +217,14 @@ def _lock(name: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
             f"another run of stage '{name}' is active{process}; wait until it ends, or stop it and start again."
         ) from None
     try:
+        # The processes of a run that was killed have to notice it, and save.
+        filelock.FileLock(folder / f"{name}.children", timeout=timeout).acquire().lock.release()
         holder.write_text(f"{os.getpid()}\n")
         yield
+    except filelock.Timeout:
+        raise UserError(
+            f"processes of an earlier run of stage '{name}' are still ending; run the same command again in a moment."
+        ) from None
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
@@ -229,7 +238,9 @@ def _signals(stage: Stage) -> Iterator[None]:
         yield
     except Interrupted:
         number = stage.stop_signal or signal.SIGTERM
-        _leave(f"{stage.declaration.name}: stopped; run the same command again to continue.", 128 + number)
+        is_lost = "its work is lost with the temporary copy"
+        what_next = is_lost if copied_project() else "run the same command again to continue"
+        _leave(f"{stage.declaration.name}: stopped; {what_next}.", 128 + number)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -259,6 +270,7 @@ def share_work(stage: Stage, work: Work, *, saves_itself: bool = False) -> None:
         if alone:
             work(lambda: stage.interrupted, *arguments)
         else:
-            run_processes(count, work, arguments, lambda: stage.interrupted, at_once=not saves_itself)
+            lock = SCRATCH / "locks" / f"{stage.declaration.name}.children"
+            run_processes(count, work, arguments, lambda: stage.interrupted, at_once=not saves_itself, lock=lock)
     except Stopped:
         raise Interrupted from None

@@ -70,3 +70,11 @@ def take_all_memory(should_stop: Callable[[], bool]) -> None:
         if group.rank == 1:
             torch.empty(2**46)
         group.wait()
+
+
+def work_until_told(should_stop: Callable[[], bool], folder: Path) -> None:
+    """Work that cannot stop at once."""
+    (folder / f"began-{os.getpid()}").touch()
+    while not (folder / "end").exists():
+        time.sleep(0.05)
+    (folder / f"ended-{os.getpid()}").touch()

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,5 +100,12 @@ def test_publish_from_another_file_system(tmp_path: Path) -> None:
 
 def test_require_free_names_the_folder(tmp_path: Path) -> None:
     atomic.require_free(tmp_path / "not" / "there" / "yet", 1)
-    with pytest.raises(UserError, match=r"data.*about 1000000000\.00 GB are needed and .* GB are free"):
+    with pytest.raises(UserError, match=r"data.*about 1e\+09 GB are needed and .* GB are free"):
         atomic.require_free(tmp_path / "data", 10**18)
+
+
+def test_small_disks_have_small_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 2500, 2500))
+    with pytest.raises(UserError, match=r"about 4\.5 MB are needed and 2\.5 kB are free"):
+        atomic.require_free(tmp_path, 4_500_000)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet, take_all_memory
 
@@ -54,6 +58,32 @@ def test_one_process_that_is_told_to_stop_stops_all(work: Work, at_once: bool, t
     threading.Thread(target=signal_one, daemon=True).start()
     with pytest.raises(Stopped):
         run_processes(2, work, (tmp_path,), lambda: False, at_once=at_once)
+
+
+def test_processes_hold_the_lock_after_their_parent_was_killed(tmp_path: Path, root: Path) -> None:
+    program = "from pathlib import Path; import sys; from group_work import work_until_told as work\n"
+    program += "from threedgp.runtime.processes import run_processes\n"
+    program += "if __name__ == '__main__': place = Path(sys.argv[1])\n"
+    program += "if __name__ == '__main__': run_processes(2, work, (place,), lambda: False, lock=place / 'lock')\n"
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": f"{root}:{root / 'tests'}"}
+    parent = subprocess.Popen([sys.executable, tmp_path / "program.py", tmp_path], env=environment)
+    _wait_for(lambda: len(list(tmp_path.glob("began-*"))) == 2)
+    parent.kill()
+    parent.wait()
+    lock = filelock.FileLock(tmp_path / "lock", timeout=0)
+    with pytest.raises(filelock.Timeout):
+        lock.acquire()
+    (tmp_path / "end").touch()
+    lock.acquire(timeout=300)
+    assert len(list(tmp_path.glob("ended-*"))) == 2
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_full_disk_is_a_sentence() -> None:

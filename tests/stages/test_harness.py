@@ -18,6 +18,7 @@ import yaml
 from stages import harness
 from stages.harness import Interrupted, open_stage
 from threedgp.runtime import atomic
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
 
 PIPELINE = """
@@ -254,6 +255,22 @@ def test_memory_that_runs_out_names_the_settings(project: Path, capsys: pytest.C
         "error: there is too little memory; lower machine.workers or machine.processes, or close other programs, "
         "and run the same command again.\n"
     )
+
+
+def test_in_a_temporary_copy_paths_lead_to_the_project_and_a_stop_says_what_is_lost(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = project / ".dvc" / "tmp" / "exps" / "tmp1"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".dvc"))
+    (project / "my images").mkdir()
+    monkeypatch.chdir(copy)
+    assert expanded("my images").samefile(project / "my images")
+    assert expanded("data").samefile(copy / "data")
+    with pytest.raises(SystemExit), open_prepare():
+        os.kill(os.getpid(), signal.SIGTERM)
+    out, err = capsys.readouterr()
+    assert out == "prepare: runs in a temporary copy; if it is stopped, what it has done so far is lost.\n"
+    assert err == "prepare: stopped; its work is lost with the temporary copy.\n"
 
 
 def test_defects_keep_their_traceback(project: Path) -> None:

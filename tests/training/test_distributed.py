@@ -12,9 +12,9 @@ from torch import Tensor
 
 from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
-from threedgp.runtime.processes import Stopped, run_processes
+from threedgp.runtime.processes import STORE, Stopped, run_processes
 from threedgp.training.checkpoints import load_state, saved_states
-from threedgp.training.distributed import TrainingGroup
+from threedgp.training.distributed import TrainingGroup, join_training_group
 from threedgp.training.loop import prepare_trainer
 from training import worlds
 from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
@@ -117,3 +117,17 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
         UserError, match=r"train.batch_size: 4 is not a multiple of 6 \(processes 3 x train.accumulation 1"
     ):
         make_trainer(tiny_config(), TrainingGroup(0, 3))
+
+
+def test_processes_without_a_network_between_them_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Unable to find interface for: [127.0.0.1]\n")
+
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", STORE: str(tmp_path / "store")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.distributed.init_process_group", fail)
+    with pytest.raises(UserError, match=r"machine\.processes: .*Unable to find interface.*\); activate the loopback"):
+        with join_training_group(torch.device("cpu")):
+            pytest.fail("it began")

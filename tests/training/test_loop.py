@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -92,6 +93,15 @@ def test_partially_written_state_is_ignored(tmp_path: Path, monkeypatch: pytest.
         save_state(tmp_path, 8, {"images": 8}, keep=2)
     assert saved_states(tmp_path) == [4]
     assert load_state(tmp_path, 4, torch.device("cpu")) == {"images": 4}
+
+
+def test_no_state_is_written_where_it_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_state(tmp_path, 4, {"images": 4}, keep=1)
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 0))
+    with pytest.raises(UserError, match="are needed and 0 B are free"):
+        save_state(tmp_path, 8, {"images": 8}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["state-000000004.pt"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

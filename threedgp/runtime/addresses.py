@@ -48,9 +48,20 @@ def mirror_problem(mirror: str | None) -> str | None:
     return problem and f"machine.mirror: {problem}"
 
 
+def copied_project() -> Path | None:
+    """The project of which the working directory is a temporary copy, as ``dvc exp run --temp`` makes it; or None."""
+    root, is_copy, _ = os.getcwd().partition("/.dvc/tmp/exps/")
+    return Path(root or "/") if is_copy else None
+
+
 def expanded(path: str) -> Path:
-    """`path` with `~` expanded; the home folder of an unknown user stays as it is, and does not exist."""
-    return Path(os.path.expanduser(path))
+    """`path` with `~` expanded; the home folder of an unknown user stays as it is, and does not exist.
+
+    In a temporary copy of a project, which holds only what git and DVC track, a relative path leads to the project.
+    """
+    place = Path(os.path.expanduser(path))
+    root = copied_project()
+    return root / place if root and not place.exists() else place
 
 
 def local_path(url: str) -> Path | None:

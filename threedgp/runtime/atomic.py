@@ -113,6 +113,12 @@ def require_free(folder: Path, size: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < size:
         raise UserError(
-            f"{folder}: about {size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; "
+            f"{folder}: about {_amount(size)} are needed and {_amount(free)} are free; "
             "free some space and run the same command again."
         )
+
+
+def _amount(count: float) -> str:
+    units = {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1}
+    unit, scale = next((unit, scale) for unit, scale in units.items() if count >= scale or unit == "B")
+    return f"{count / scale:,.3g} {unit}"

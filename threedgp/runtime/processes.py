@@ -6,6 +6,7 @@ stages start fast.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import tempfile
@@ -152,11 +153,24 @@ Work = Callable[..., None]
 
 
 def _main(
-    local: int, count: int, at_once: bool, store: str, reports: Any, work: Work, arguments: tuple[Any, ...]
+    local: int,
+    count: int,
+    at_once: bool,
+    store: str,
+    reports: Any,
+    work: Work,
+    arguments: tuple[Any, ...],
+    parent: int,
+    lock: Path | None,
 ) -> None:
     """Run `work` as process number `local`, and report how it ended other than by success or a defect."""
     import torch
 
+    if lock is not None:
+        held = lock.open("a")
+        fcntl.flock(held, fcntl.LOCK_SH)
+    if os.getppid() != parent:
+        raise SystemExit(STOPPED_CODE)
     keep_freed_memory()  # not inherited from the parent
     os.environ.update({"RANK": str(local), "LOCAL_RANK": str(local), "WORLD_SIZE": str(count), STORE: store})
     if "OMP_NUM_THREADS" not in os.environ:
@@ -193,6 +207,7 @@ def run_processes(
     should_stop: Callable[[], bool],
     *,
     at_once: bool = False,
+    lock: Path | None = None,
 ) -> None:
     """Run ``work(should_stop, *arguments)`` in `count` new processes on this machine, and wait for them.
 
@@ -201,6 +216,7 @@ def run_processes(
 
     Args:
         at_once: a process that has to stop raises `Stopped` at any point, for work that saves as it goes.
+        lock: file that the processes lock together while they run, also after this process was killed.
 
     Raises:
         Stopped: the work did.
@@ -212,7 +228,7 @@ def run_processes(
 
     with tempfile.TemporaryDirectory() as folder:
         queue = mp.get_context("spawn").SimpleQueue()
-        settings = (count, at_once, str(Path(folder) / "store"), queue, work, arguments)
+        settings = (count, at_once, str(Path(folder) / "store"), queue, work, arguments, os.getpid(), lock)
         context = mp.start_processes(_main, settings, nprocs=count, join=False, start_method="spawn")
         asked_to_stop, failure = False, None
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import say
 from threedgp.training.divergence import Diverged, check
@@ -41,7 +41,10 @@ def save_state(
 ) -> None:
     """Write `state`, tensors and plain values, and remove older states except the `keep` newest ones, those of the
     archive and that of `good` images. The archive is the first state after every multiple of `archive` images; 0 =
-    none. Raises OSError if the disk is full; earlier states are not touched. PyTorch may wrap it in a RuntimeError."""
+    none. Raises UserError or OSError if the disk is full, which PyTorch may wrap in a RuntimeError; earlier states are
+    not touched."""
+    for newest in saved_states(folder)[-1:]:  # the next one is as large
+        require_free(folder, _path(folder, newest).stat().st_size)
     # Given a path, PyTorch writes the file itself, and its error does not tell that the disk is full.
     with atomic_path(_path(folder, images)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)

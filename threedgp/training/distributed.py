@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from threedgp.runtime import processes
+from threedgp.runtime.errors import UserError
 
 
 class TrainingGroup(processes.ProcessGroup):
@@ -58,7 +59,13 @@ def join_training_group(device: torch.device) -> Iterator[TrainingGroup]:
             backend = "cpu:gloo,cuda:nccl"  # flags are CPU tensors
             torch.cuda.set_device(device)
         store = dist.PrefixStore("training", group.store)
-        dist.init_process_group(backend, rank=group.rank, world_size=group.size, store=store)
+        try:
+            dist.init_process_group(backend, rank=group.rank, world_size=group.size, store=store)
+        except RuntimeError as error:
+            raise UserError(
+                f"machine.processes: the processes cannot reach each other ({str(error).splitlines()[0]}); activate "
+                "the loopback interface, name another one in GLOO_SOCKET_IFNAME, or set machine.processes to 1."
+            ) from None
         try:
             yield TrainingGroup(group.rank, group.size, group.store)
         finally:
