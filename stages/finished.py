@@ -47,7 +47,10 @@ class Finished:
         if entry in ("", self.before):
             return False
         known = {out["path"]: out.get("md5") for out in json.loads(entry).get("outs", [])}
-        return all(known.get(target) == dvc_md5(scratch / name) for target, name in self.outs.items())
+        try:
+            return all(known.get(target) == dvc_md5(scratch / name) for target, name in self.outs.items())
+        except FileNotFoundError:  # another process is removing it
+            return True
 
 
 def finish(scratch: Path, stage: str, outs: Mapping[Path, Path], before: str) -> Finished:

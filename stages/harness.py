@@ -209,22 +209,19 @@ def _lock(name: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / f"{name}.pid"
     lock = filelock.FileLock(folder / f"{name}.lock", timeout=timeout)
+    children = filelock.FileLock(folder / f"{name}.children", timeout=timeout)
     try:
         lock.acquire()
+        children.acquire().lock.release()  # the processes of a run that was killed have to notice it, and save
     except filelock.Timeout:
-        process = f" (process {holder.read_text().strip()})" if holder.is_file() else ""
+        process = f" (process {holder.read_text().strip()})" if holder.is_file() and not lock.is_locked else ""
+        lock.release()
         raise UserError(
             f"another run of stage '{name}' is active{process}; wait until it ends, or stop it and start again."
         ) from None
     try:
-        # The processes of a run that was killed have to notice it, and save.
-        filelock.FileLock(folder / f"{name}.children", timeout=timeout).acquire().lock.release()
         holder.write_text(f"{os.getpid()}\n")
         yield
-    except filelock.Timeout:
-        raise UserError(
-            f"processes of an earlier run of stage '{name}' are still ending; run the same command again in a moment."
-        ) from None
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

@@ -8,6 +8,7 @@ kill the outputs are removed, as DVC does, and the stage runs again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
@@ -40,18 +41,6 @@ SMALLER = {
 }
 OF_THE_MACHINE = ("images_per_second", "memory_gb", "gpu_days")
 """Results that no two runs share."""
-LIBRARY = (
-    *(f"stages.{name}" for name in ("download", "prepare", "features", "select", "depth", "embed", "shards", "train")),
-    *("stages.evaluate", "stages.render", "stages.report", "dvclive", "threedgp.data.sources.procedural"),
-    *(
-        "threedgp.features.extraction",
-        "threedgp.training.loop",
-        "threedgp.evaluation.monitor",
-        "threedgp.models.saving",
-    ),
-    *("threedgp.evaluation.evaluation", "threedgp.evaluation.exhibits", "threedgp.visual.gallery"),
-    *("threedgp.visual.report", "threedgp.visual.facts", "threedgp.features.networks.efficientnet_lite0"),
-)
 SLOW_STAGES = ("features", "embed", "select", "train", "evaluate", "report")
 FACTOR = 5
 """Kills of a fast stage for one of a slow stage, with `--limit`."""
@@ -148,8 +137,11 @@ def record(stage: Declaration) -> None:
 
 def import_all() -> None:
     """Import what the stages import when they run, so that their forks start at once."""
-    for name in LIBRARY:
-        importlib.import_module(name)
+    files = [file for package in ("stages", "threedgp") for file in sorted((ROOT / package).rglob("[!_]*.py"))]
+    for name in (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files):
+        with contextlib.suppress(ImportError):  # Triton, for instance
+            importlib.import_module(name)
+    importlib.import_module("dvclive")
 
 
 def main() -> None:
