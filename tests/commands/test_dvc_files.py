@@ -80,3 +80,8 @@ def test_old_scratch_is_removed(threedgp, project: Path) -> None:
         assert "that no run has touched for 5 days" in threedgp("doctor", "--remove-scratch", 5).out
     left = {f"{place.parent.name}/{place.name}" for place in (project / ".scratch").glob("*/days*")}
     assert left == {"train/days-3", "embed/days-9"}
+
+
+def test_check_names_a_folder_that_cannot_be_written(refused, root: Path) -> None:
+    Path("results").symlink_to("/proc/self")
+    assert "check: results cannot be written" in refused("check", "--params", root / "params.yaml")

@@ -27,6 +27,10 @@ def refuse() -> None:
     raise PermissionError(errno.EACCES, "Permission denied", "results")
 
 
+def read_only() -> None:
+    raise OSError(errno.EROFS, "Read-only file system", "results")
+
+
 def gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -41,6 +45,7 @@ def gpu() -> None:
         (lambda: cv2.resize(np.zeros((1, 1)), (2**30, 2**30)), MEMORY),
         (gpu, MEMORY),
         (wrapped, "the disk is full; free some space and run the same command again, it continues from here."),
+        (read_only, "results: Read-only file system; make it accessible and run the same command again."),
         (refuse, "results: Permission denied; make it accessible and run the same command again."),
     ],
 )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from threedgp.commands.dvc_files import REPAIR, damaged_files
 from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.commands.requirements import images_problem, required_weights
+from threedgp.commands.scratch import SCRATCH
 from threedgp.config import batch_problem, load_config
 from threedgp.runtime.addresses import mirror_problem
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.targets import try_writing, writing
 
 
 def check(params: ParamsOption = PARAMS) -> None:
     """Validate params.yaml, and that the data and weights it names exist, before anything runs."""
     for file in damaged_files():
         raise UserError(f"{file}: {REPAIR}.")
+    for folder in (Path("data"), Path("results"), SCRATCH):
+        with writing(folder, "check"):
+            try_writing(folder)
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
