@@ -190,7 +190,10 @@ def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str
         pictures = sorted((out / "learn" / "results" / "training" / "pictures").glob("*.png"))
         distances = {name: value for row in curves for name, value in row.items() if name.startswith("distance/")}
         lines += ["## Learning", "", f"{curves[-1]['kimg']:.1f} thousand images.", ""]
-        lines += [f"- {name}: {value:.4g}" for name, value in distances.items()]
+        metrics = out / "learn" / "results" / "metrics.json"
+        if metrics.exists():
+            distances |= json.loads(metrics.read_text(encoding="utf-8"))
+        lines += [f"- {name}: {value:.4g}" for name, value in distances.items() if isinstance(value, float)]
         lines += ["", *(f"![{picture.stem}]({picture.relative_to(out)})" for picture in pictures), ""]
     columns = ["step", "ended", "seconds"]
     return "\n".join([*lines, "## Steps", "", *table(columns, [[one[name] for name in columns] for one in ended])])
@@ -251,7 +254,7 @@ def main() -> None:
     if ended[-1]["ended"] == "ok" and left() > 20:
         known = rows(out, "rate.jsonl")
         rate = known[-1]["images_per_second"]["ours"] if known else 100.0
-        kimg = 0.064 if options.tiny else round(0.7 * rate * (left() - 30) / 1000, 3)
+        kimg = 0.064 if options.tiny else round(0.6 * rate * (left() - 30) / 1000, 3)
         finish(Running(Step("learn", learning(out, options.tiny, "--kimg", kimg), 1.0), out), left())
     print(out / "gpu.md")
 

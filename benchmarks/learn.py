@@ -1,9 +1,10 @@
-"""Trains a preset for a given number of images in a folder of its own, from nothing, without DVC.
+"""Trains and evaluates a preset in a folder of its own, from nothing, without DVC.
 
     PYTHONPATH=. python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --prepare
     PYTHONPATH=. python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --kimg 60
 
-`--prepare` runs the stages before `train`, which need no GPU. Curves and samples are then in FOLDER/results/training.
+`--prepare` runs the stages before `train`, which need no GPU. Curves and samples are then in FOLDER/results/training,
+the distances of images and depth (`swd`, `depth_swd`) in FOLDER/results/metrics.json.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ablations import DATA_STAGES, run_stages, write_params
 
 
 def main() -> None:
-    """Prepare the data, or train."""
+    """Prepare the data, or train and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--preset", default="toy_gpu")
@@ -28,10 +29,10 @@ def main() -> None:
     kimg = options.kimg
     overrides = {"download.count": options.images, "train.kimg": kimg, "train.precision": options.precision}
     overrides |= {"train.metric_kimg": kimg, "train.pictures_kimg": kimg / 4, "train.save_kimg": kimg}
-    overrides |= {"train.tick_kimg": kimg / 50}
+    overrides |= {"train.tick_kimg": kimg / 50, "evaluate.metrics": ["swd", "depth_swd"]}
     write_params(options.folder, options.preset, overrides)
     threads = len(os.sched_getaffinity(0))
-    run_stages(options.folder, DATA_STAGES if options.prepare else ("train",), threads)
+    run_stages(options.folder, DATA_STAGES if options.prepare else ("train", "evaluate"), threads)
 
 
 if __name__ == "__main__":

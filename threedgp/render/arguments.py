@@ -85,7 +85,8 @@ def check_field(
     check_decoder(decoder, channels)
     if planes.device != distances.device:
         raise ValueError(f"planes: expected on {distances.device} like {like_name}, got {planes.device}")
-    layers = {f"decoder.{name}": layer for name, layer in decoder._asdict().items()}
+    # PyTorch 2.8 cannot compile `_asdict`.
+    layers = {f"decoder.{name}": layer for name, layer in zip(Decoder._fields, decoder, strict=True)}
     for name, tensor in {"origins": origins, "directions": directions, **layers}.items():
         expect_like(name, tensor, distances, like_name)
     if not 0 < half_width < math.inf:

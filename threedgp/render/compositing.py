@@ -87,7 +87,8 @@ def composite(
     if name == "torch":
         return composite_reference(samples, distances, settings)
     sets = ([d.detach().contiguous() for d in distances], [s.contiguous() for s in samples])
-    return Composite(*composite_sets(*sets, settings[:2], settings[2:], name))
+    values = list(settings)  # PyTorch 2.8 cannot compile slices of a named tuple
+    return Composite(*composite_sets(*sets, values[:2], values[2:], name))
 
 
 def composite_reference(
