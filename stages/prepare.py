@@ -10,8 +10,11 @@ import typer
 from stages.harness import ParamsOption, open_stage, share_work
 from stages.layout import Layout
 from threedgp.config import Config
+from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.prepare import prepare_set
+from threedgp.data.shards import read_manifest
 from threedgp.data.source import open_source
+from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import join_group
 
 app = typer.Typer(add_completion=False)
@@ -28,6 +31,12 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     with open_stage("prepare", params, shared=True) as stage:
         share_work(stage, _work)
         if stage.is_main:
+            count = read_manifest(stage.scratch / "prepared").rows
+            if count < MIN_IMAGES:
+                path = stage.config.dataset.path
+                raise UserError(
+                    f"dataset.path: {path} has {count} usable images; evaluation needs {MIN_IMAGES}, so add some."
+                )
             stage.publish(stage.scratch / "prepared", stage.layout.prepared)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -71,9 +72,10 @@ def test_missing_and_foreign_weights(refused, copy):
     [
         ("{", "config.json: not valid JSON"),
         ("[" * 100_000, "config.json: not valid JSON"),
-        ("[]", "config.json: not a valid model configuration"),
-        ("{}", "config.json: not a valid model configuration"),
-        ('"model"', "config.json: not a valid model configuration"),
+        ("[]", "config.json: expected a section with keys such as 'camera', 'model', but it is []"),
+        ("{}", "config.json: key 'camera' is missing"),
+        ('"model"', "config.json: expected a section with keys such as 'camera', 'model', but it is 'model'"),
+        (" " * 2**25, "config.json: not valid JSON"),
     ],
 )
 def test_broken_config(refused, copy, text, message):
@@ -84,28 +86,58 @@ def test_broken_config(refused, copy, text, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("resolution", "large", "key 'resolution' is 'large'; expected a number of pixels"),
-        ("resolution", None, "key 'resolution' is None"),
-        ("resolution", 1, "key 'resolution' is 1; expected a number of pixels from 8 to 4096"),
-        ("resolution", 1 << 16, "key 'resolution' is 65536; expected a number of pixels from 8 to 4096"),
-        ("resolution", True, "key 'resolution' is True"),
-        ("num_classes", 3, "class_probabilities: expected 3 non-negative numbers"),
-        ("num_classes", "two", "not a valid model configuration"),
-        ("num_classes", -2, "not a valid model configuration"),
-        ("num_classes", 10**15, "not a valid model configuration"),
-        ("class_probabilities", [0.5], "class_probabilities: expected 2 non-negative numbers"),
-        ("class_probabilities", ["a", "b"], "class_probabilities: expected 2 non-negative numbers"),
-        ("class_probabilities", [-1, 2], "class_probabilities: expected 2 non-negative numbers"),
-        ("class_probabilities", [math.nan, 1], "class_probabilities: expected 2 non-negative numbers"),
-        ("class_probabilities", [0, 0], "class_probabilities: the sum must be positive"),
-        ("seed", "one", "not a valid model configuration"),
-        ("camera", {"radius": "far"}, "not a valid model configuration"),
+        ("resolution", "large", "resolution: input should be a valid integer, but it is 'large'"),
+        ("resolution", None, "resolution: input should be a valid integer, but it is None"),
+        ("resolution", 1, "resolution: input should be greater than or equal to 8, but it is 1"),
+        ("resolution", 1 << 16, "resolution: input should be less than or equal to 4096, but it is 65536"),
+        ("resolution", True, "resolution: input should be a valid integer, but it is True"),
+        ("num_classes", 3, "class_probabilities: expected 3 numbers"),
+        ("num_classes", "two", "num_classes: input should be a valid integer, but it is 'two'"),
+        ("num_classes", -2, "num_classes: input should be greater than or equal to 0, but it is -2"),
+        ("num_classes", 10**15, "num_classes: input should be less than or equal to 100000"),
+        ("class_probabilities", [0.5], "class_probabilities: expected 2 numbers"),
+        ("class_probabilities", ["a", "b"], "class_probabilities.0: input should be a valid number"),
+        ("class_probabilities", [-1, 2], "class_probabilities.0: input should be greater than or equal to 0"),
+        ("class_probabilities", [math.nan, 1], "class_probabilities.0: input should be a finite number"),
+        ("class_probabilities", [0, 0], "class_probabilities: expected 2 numbers with a positive sum"),
+        ("seed", "one", "seed: input should be a valid integer, but it is 'one'"),
+        ("camera", {"radius": "far"}, "camera.radius: input should be a valid number"),
+        ("camera", {"radius": 1e300}, "camera.radius: input should be less than or equal to 1000"),
+        ("camera", {"radios": 1}, "unknown key 'camera.radios'; did you mean 'camera.radius'"),
+        ("kimg", 10**400, "kimg: input should be a finite number, but it is 100"),
+        ("class_names", 3, "class_names: input should be a valid list"),
     ],
 )
 def test_wrong_values_in_config(refused, copy, key, value, message):
     content = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(content | {key: value}))
     assert message in refused("generate", copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("depth_adaptor.layers", 10**8, "layers: input should be less than or equal to 32"),
+        ("generator.coarse_samples", 10**18, "coarse_samples: input should be less than or equal to 1024"),
+        ("generator.coarse_samples", 1024, "coarse_samples: .* are too many"),
+        ("generator.plane_channels", 8192, "plane_resolution: .* are too many"),
+        ("generator.w_dim", 8192, "model.safetensors: not the weights of"),
+        ("generator.mapping_layers", 32, "model.safetensors: not the weights of"),
+    ],
+)
+def test_sizes_that_no_weights_have(refused, copy, key, value, message):
+    """Nothing of these sizes is built: they are bounded, and compared with the size of the weights."""
+    content = json.loads((copy / "config.json").read_text())
+    section, name = key.split(".")
+    sizes = content["model"][section]
+    sizes[name] = value
+    if value == 1024:
+        sizes["decoder_hidden"] = 64
+    if value == 8192 and name == "plane_channels":
+        sizes["plane_resolution"] = 4096
+        sizes["channel_base"] = 4096
+    (copy / "config.json").write_text(json.dumps(content))
+    assert re.search(message, refused("info", copy))
 
 
 def test_absent_device(refused, model_folder, monkeypatch):

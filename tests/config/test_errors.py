@@ -55,7 +55,11 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ("train: {seed: -1}", "train.seed", ["greater than or equal to 0", "-1"]),
         ("train: {batch_size: 6}", "train.batch_size", ["6", "minibatch_std_group 4"]),
         ("train: {accumulation: 3}", "train.batch_size", ["64", "12", "train.accumulation 3"]),
-        ("train: {blur_sigma: {start: 1, end: -1, over: 9}}", "train.blur_sigma.end", ["-1", "negative"]),
+        (
+            "train: {blur_sigma: {start: 1, end: -1, over: 9}}",
+            "train.blur_sigma.end",
+            ["-1", "greater than or equal to 0"],
+        ),
         ("train: {blur_sigma: {start: 1, end: 0, over: 120%}}", "train.blur_sigma.over", ["120%", "5000", "20%"]),
         ("train: {blur_sigma: 3}", "train.blur_sigma", ["'start', 'end'", "3"]),
         (

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from golden_arrays import assert_matches, load
 from threedgp.cli import app
-from threedgp.conversion.models import convert_snapshot
+from threedgp.conversion.models import convert_snapshot, convert_trusted
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
 from threedgp.render import RayRandomness
@@ -100,7 +100,7 @@ def test_settings_in_omegaconf_nodes_are_read(arrays: dict[str, Tensor], tmp_pat
         return {"_metadata": {}, "_val": value}
 
     settings = _changed("dataset.camera", CAMERA) | {"camera": "${camera}"}
-    convert_snapshot(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), wrapped(settings)), tmp_path / "model")
+    convert_trusted(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), wrapped(settings)), tmp_path / "model")
     generator = load_model(tmp_path / "model")
     assert generator.camera_config.yaw == (-1.57, 1.57)
     assert generator.model_config.generator.cube_half_width == 0.5
@@ -121,7 +121,7 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
             },
         },
     }  # fmt: skip
-    convert_snapshot(_snapshot(tmp_path / "epigraf.pkl", published, weights, settings), tmp_path / "model")
+    convert_trusted(_snapshot(tmp_path / "epigraf.pkl", published, weights, settings), tmp_path / "model")
     generator = load_model(tmp_path / "model")
     assert generator.camera_generator is None and generator.depth_adaptor is None
     settings = generator.model_config.generator
@@ -146,20 +146,20 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
         ("dataset.white_back", True, r"dataset\.white_back is True"),
         ("bg_model.type", "sphere", r"bg_model\.type is 'sphere'"),
         ("camera_adaptor.adjust.radius", True, r"adjust\.radius is True"),
-        ("camera.origin.radius.std", 0.1, "moves towards and away"),
+        ("camera.origin.radius.std", 0.1, "changes its distance"),
         (
             "camera.origin.angles.dist",
             "spherical_uniform",
-            r"follow the law 'spherical_uniform'; ours are normal, trunc",
+            r"camera prior is 'spherical_uniform'; our generator has normal, trunc",
         ),
         ("camera.fov", {"dist": "normal", "mean": 12.0, "std": 2.0}, r"camera\.fov is normal with a deviation"),
         ("camera.cube_scale", None, r"lack the number camera\.cube_scale"),
         ("num_ray_steps", "${steps}", "lack the number num_ray_steps"),
         ("num_ray_steps", math.nan, "num_ray_steps is nan, not a finite number"),
         ("num_ray_steps", math.inf, "num_ray_steps is inf, not a finite number"),
-        ("num_ray_steps", 10**400, "num_ray_steps is a huge number, not a finite number"),
-        ("camera.origin.angles.dist", ["uniform"], "follow the law a list; ours are"),
-        ("camera.origin.angles.dist", {"uniform": 1}, "follow the law a dict; ours are"),
+        ("num_ray_steps", 10**400, "num_ray_steps is 1000.*, not a finite number"),
+        ("camera.origin.angles.dist", ["uniform"], r"camera prior is \['uniform'\]; our"),
+        ("camera.origin.angles.dist", {"uniform": 1}, "camera prior is {'uniform': 1}; our"),
         ("camera.origin.angles.yaw.std", math.nan, "yaw_std: Input should be "),
         ("camera.ray", [0.75, 1.25], r"lack the number ray\.start"),
         ("camera.ray.end", 0.1, "0.1 is not greater than ray_start"),
@@ -170,7 +170,7 @@ def test_other_kinds_are_refused_with_a_sentence(
 ) -> None:
     path = _snapshot(tmp_path / "odd.pkl", published, _weights(arrays), _changed(key, value))
     with pytest.raises(UserError, match=rf"odd\.pkl: .*{words}"):
-        convert_snapshot(path, tmp_path / "model")
+        convert_trusted(path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -181,45 +181,48 @@ def test_odd_parameters_are_refused_with_a_sentence(arrays: dict[str, Tensor], t
     wider = dict(weights)
     wider["synthesis.tri_plane_decoder.b8.conv1.bias"] = torch.zeros(20)
     for odd, words in (
-        (more, r"model\.2\.weight' is no parameter of a published 3DGP generator"),
-        (fewer, r"are not those of our generator: .*decoder\.output\.bias"),
+        (more, r"model\.2\.weight' is not a parameter of a published 3DGP generator"),
+        (fewer, r"are not those of our generator .*decoder\.output\.bias"),
         (wider, r"are not min\(cbase / resolution, cmax\)"),
-        (weights | {"mapping.w_avg": torch.zeros(())}, r"w_average has shape \[\], not 1 positive sizes"),
+        (weights | {"mapping.w_avg": torch.zeros(())}, "are not those of our generator .*unpack"),
         # Parameters of this w would take 256 GiB.
         (
             weights | {"mapping.w_avg": torch.zeros(1 << 18), "mapping.fc0.weight": torch.zeros(1, 1 << 19)},
-            "are not those of our generator: .*size mismatch",
+            "are not those of our generator .*size mismatch",
         ),
-        (weights | {"mapping.embed.weight": torch.zeros(0, 1 << 40)}, r"embed\.linear\.weight has shape \[0, "),
+        (
+            weights | {"mapping.embed.weight": torch.zeros(0, 1 << 40)},
+            r"not those of our generator .*embed\.linear\.weight",
+        ),
         (
             weights | {"synthesis.depth_adaptor.layers.0.weight": torch.zeros(1)},
-            r"depth_adaptor\.layers\.0\.weight has shape \[1\], not 4",
+            "are not those of our generator .*unpack",
         ),
         (
             weights | {"synthesis.camera_adaptor.origin_adaptor.main.0.weight": torch.zeros(())},
-            "settings or parameters are not those of a generator",
+            "settings or parameters are not those of our generator",
         ),
         ({"mapping.w_avg": torch.zeros(4)}, "its generator has no parameters of blocks"),
     ):
         with pytest.raises(UserError, match=words):
-            convert_snapshot(_snapshot(tmp_path / "odd.pkl", published, odd, SETTINGS), tmp_path / "model")
+            convert_trusted(_snapshot(tmp_path / "odd.pkl", published, odd, SETTINGS), tmp_path / "model")
 
 
 def test_settings_within_themselves_are_no_settings(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     settings = copy.deepcopy(SETTINGS)
     settings["camera"]["origin"]["angles"] = settings
-    with pytest.raises(UserError, match="follow the law None"):
-        convert_snapshot(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), settings), tmp_path / "model")
+    with pytest.raises(UserError, match="its settings contain themselves"):
+        convert_trusted(_snapshot(tmp_path / "a.pkl", published, _weights(arrays), settings), tmp_path / "model")
 
 
 def test_images_are_counted_in_either_place(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     path = _snapshot(tmp_path / "a.pkl", published, _weights(arrays), SETTINGS, cur_nimg=3000)
-    convert_snapshot(path, tmp_path / "model")
+    convert_trusted(path, tmp_path / "model")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["kimg"] == 3
-    for value, words in (("abc", "'abc'"), (None, "None"), (-1, "-1"), (10**400, "a huge number"), ([1], "a list")):
+    for value, words in (("abc", "'abc'"), (None, "None"), (-1, "-1"), (10**4400, "a huge number"), ([1], r"\[1\]")):
         _snapshot(path, published, {}, SETTINGS, stats={"cur_nimg": value})
         with pytest.raises(UserError, match=rf"a\.pkl: its cur_nimg is {words}, not a number of images"):
-            convert_snapshot(path, tmp_path / "other")
+            convert_trusted(path, tmp_path / "other")
 
 
 def test_a_model_is_not_overwritten(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:

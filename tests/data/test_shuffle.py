@@ -160,3 +160,37 @@ def test_needs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match="needed"):
         write(tmp_path)
+
+
+def test_groups_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise pa.ArrowInvalid("Failed casting from large_binary to binary: input array too large")
+
+    write_inputs(tmp_path, 27)
+    monkeypatch.setattr(ShardWriter, "write", too_large)
+    with pytest.raises(UserError, match=r"shards\.row_group_rows: 8 images take more than 2 GiB; lower it"):
+        write(tmp_path)
+
+
+@pytest.mark.slow
+def test_shards_of_more_than_two_gib(tmp_path: Path) -> None:
+    count, size = 36, 2**26
+    about = {"class_names": ["a"], "resolution": RESOLUTION}
+    tables = {
+        "prepared": (schemas.PREPARED, [{"image": {"bytes": bytes([n]) * size}, "label": 0} for n in range(count)]),
+        "selected": (schemas.SELECTED, [{"label": 0}] * count),
+        "depth": (schemas.DEPTH, [{"depth": b"d"}] * count),
+        "embed": (schemas.embed(0), [{}] * count),
+    }
+    for kind, (schema, rows) in tables.items():
+        meta = about | {"estimator": "sidecar", "embedder": "none", "embedding_dim": 0}
+        writer = ShardWriter(tmp_path / kind, schema, kind, meta)
+        pieces = [pa.Table.from_pylist([row | {"id": name(n)}], schema) for n, row in enumerate(rows)]
+        writer.write(0, pa.concat_tables(pieces))
+        writer.finish(**({"rejects": 0} if kind == "depth" else {}))
+    settings = ShardsConfig(rows_per_shard=count, row_group_rows=8)
+    write_training_shards(joined(tmp_path), tmp_path / "shards", settings, "toy")
+    folder = ShardFolder(tmp_path / "shards")
+    for group in range(5):
+        for row in folder.read_group(0, group).to_pylist():
+            assert row["image"]["bytes"] == bytes([int(row["id"])]) * size

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from threedgp.commands.dvc_files import REPAIR, damaged_files
 from threedgp.commands.options import PARAMS, ParamsOption
-from threedgp.commands.requirements import images_problem, required_weights
+from threedgp.commands.requirements import images_problem, memory_problem, required_weights
 from threedgp.commands.scratch import SCRATCH
 from threedgp.config import batch_problem, load_config
 from threedgp.runtime.addresses import mirror_problem
@@ -25,7 +25,8 @@ def check(params: ParamsOption = PARAMS) -> None:
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
     weights = (one.problem() for one in required_weights(config))
-    for problem in (images_problem(config), mirror_problem(config.machine.mirror), *weights, batch):
+    mirror = mirror_problem(config.machine.mirror)
+    for problem in (images_problem(config), mirror, *weights, batch, memory_problem(config)):
         if problem:
             raise UserError(f"{params}: {problem}.")
     data = config.dataset

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from threedgp.commands.options import MAX_SIZE, MIN_SIZE, Device, class_list, number_list
+from threedgp.commands.options import Device, class_list, number_list
 from threedgp.models.generator import Generator
 from threedgp.models.loading import load_model, read_model_config
 from threedgp.models.sampler import Scenes, sample_scenes
-from threedgp.models.saving import CONFIG, WEIGHTS
+from threedgp.models.saving import WEIGHTS
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError
@@ -54,17 +54,12 @@ def open_model(folder: Path, device: Device) -> Model:
         raise UserError(f"{folder}: no such folder; train a model first (dvc repro train) or name its folder.")
     generator = load_model(folder, chosen)
     config = read_model_config(folder)
-    resolution, names = config.get("resolution"), config.get("class_names")
-    if type(resolution) is not int or not MIN_SIZE <= resolution <= MAX_SIZE:
-        raise UserError(
-            f"{folder / CONFIG}: key 'resolution' is {resolution!r}; expected a number of pixels from {MIN_SIZE} to "
-            f"{MAX_SIZE}."
-        )
-    if not isinstance(names, list) or len(names) != generator.num_classes:
-        names = range(generator.num_classes)
+    names = config.get("class_names") or []
+    if len(names) != generator.num_classes:
+        names = [str(number) for number in range(generator.num_classes)]
     with (folder / WEIGHTS).open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Model(folder, generator, config, resolution, [str(name) for name in names], digest)
+    return Model(folder, generator, config, config["resolution"], names, digest)
 
 
 def choose_scenes(model: Model, seeds: str, classes: str | None) -> list[tuple[int, int | None]]:

@@ -1,19 +1,23 @@
-"""Images, weights and disk space that the settings in params.yaml need."""
+"""Images, weights, memory and disk space that the settings in params.yaml need."""
 
 from __future__ import annotations
 
 import importlib
 import math
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from threedgp.config import Config
+from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.shards import MANIFEST, read_manifest
 from threedgp.data.source import dataset_problem, get_source
 from threedgp.depth.estimator import NetworkKind, estimator_problem, get_estimator
 from threedgp.fetch.hub import cached_model
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.runtime.addresses import address_problem, expanded, local_path
+from threedgp.runtime.errors import UserError
 
 IMAGE_BYTES = {"webp": 67_200, "png": 91_900, "jpeg": 26_300}
 DEPTH_BYTES = 60_400
@@ -38,6 +42,10 @@ def images_problem(config: Config) -> str | None:
     elif path.is_dir() and not any(path.iterdir()):
         what = "there is nothing in the folder"
     else:
+        with suppress(UserError):  # damaged files: stage download names the file
+            found = get_source(data.source).contents(path, data.subset)
+            if found and found.num_images is not None and found.num_images < MIN_IMAGES:
+                return f"dataset.path: '{data.path}' holds {found.num_images} images; add some, {MIN_IMAGES} are needed"
         return None
     instructions = get_source(data.source).instructions
     advice = instructions(data.subset) if instructions else "put the images there or correct it"
@@ -120,6 +128,52 @@ def required_weights(config: Config) -> list[Weights]:
         if any(metric.role == "neighbor" for metric in load_metrics(config.evaluate.metrics).values()):
             found.append(Weights("vgg16", "evaluate.neighbor_weights", config.evaluate.neighbor_weights))
     return found
+
+
+def memory_problem(config: Config) -> str | None:
+    """Which setting needs more memory than this machine has, and what to do; None if none does.
+
+    The needs are lower bounds, of the largest arrays alone, so that nothing that can run is refused.
+    """
+    import torch
+
+    from threedgp.models.initialization import initial_networks
+
+    with torch.device("meta"):  # counts without allocating
+        networks = initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
+    parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    image = 3 * config.dataset.resolution**2
+    shown = 19 * config.dataset.resolution**2  # uint8 colors, float32 depth and normals
+    train, evaluate, render = config.train, config.evaluate, config.render
+    sizes, discriminator = config.model.generator, config.model.discriminator
+    piece = train.batch_size // (config.machine.processes * train.accumulation)
+    patch = discriminator.patch_resolution
+    channels = min(discriminator.channel_base // config.dataset.resolution, discriminator.channel_max)
+    planes = 3 * sizes.plane_channels * sizes.plane_resolution**2
+    scenes = render.grid[0] * render.grid[1]
+    needs = {
+        "model": 16 * parameters,  # weights, gradients, two moments of Adam
+        "train.batch_size": 4 * max(piece, 1) * (planes + channels * patch**2),
+        "features.input_size": 12 * config.features.batch_size * config.features.input_size**2,
+        "embed.input_size": 12 * config.embed.batch_size * config.embed.input_size**2,
+        "depth.batch_size": 4 * config.depth.batch_size * image,
+        "evaluate.batch_size": 4 * evaluate.batch_size * image,
+        "evaluate.samples": 4 * DEFAULT_FEATURE_DIM * evaluate.samples,
+        "train.metric_samples": 4 * FEATURE_DIMS["efficientnet_lite0"] * train.metric_samples,
+        "render.grid": shown * scenes,
+        "render.views": shown * render.grid[0] * render.views,
+        "render.flight_frames": shown * min(render.flights, scenes) * render.flight_frames,
+        "render.interpolation_frames": shown * min(render.interpolation, scenes) * render.interpolation_frames,
+        "render.mesh_resolution": 4 * render.mesh_resolution**3,
+    }
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if config.machine.device != "cpu" and torch.cuda.is_available():
+        memory = max(memory, torch.cuda.get_device_properties(0).total_memory)
+    for key, need in needs.items():
+        if need > memory:
+            amounts = f"{need / 2**30:.1f} GiB of memory, and this machine has {memory / 2**30:.1f}"
+            return f"{key}: needs at least {amounts}; lower it"
+    return None
 
 
 @dataclass(frozen=True)

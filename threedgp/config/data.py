@@ -7,19 +7,31 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from threedgp.config.choices import names
-from threedgp.config.fields import NonNegative, PositiveInt, PowerOfTwo, Section, Seed
+from threedgp.config.fields import (
+    MIN_IMAGES,
+    BatchSize,
+    Count,
+    Name,
+    Pixels,
+    Positive,
+    PowerOfTwo,
+    Section,
+    Seed,
+    ShardRows,
+    Text,
+)
 
 
 class DatasetConfig(Section):
     """The data set."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "imagenet"
+    name: Name = "imagenet"
     """Outputs go to ``data/<name>``, so that several data sets are kept side by side."""
     source: Literal[names("threedgp.data.sources")] = "imagenet"
     """Name of a module in ``threedgp/data/sources``."""
-    path: str | None = None
+    path: Text | None = None
     """Folder or archive of the images; null = the source renders or downloads them."""
-    subset: str | None = None
+    subset: Text | None = None
     """Part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`, null for the others."""
     resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
     """Side of the images in pixels; at least 8, as metrics use patches of 7 pixels."""
@@ -28,7 +40,7 @@ class DatasetConfig(Section):
 class DownloadConfig(Section):
     """Stage `download`: settings of source `procedural`."""
 
-    count: PositiveInt = 4096
+    count: Annotated[Count, Field(ge=MIN_IMAGES)] = 4096
     """Number of images."""
     resolution: PowerOfTwo = 64
     """Side of the images in pixels, at least `dataset.resolution`."""
@@ -40,7 +52,7 @@ class PrepareConfig(Section):
 
     encoding: Literal["webp", "png", "jpeg"] = "webp"
     """WebP and PNG are lossless, and PNG takes a third more; JPEG (quality 95) takes less than half of WebP."""
-    shard_rows: PositiveInt = 4096
+    shard_rows: ShardRows = 4096
     """Images per file, which is the unit of work and of resumption of the stages before `shards`."""
 
 
@@ -49,12 +61,12 @@ class FeaturesConfig(Section):
 
     network: Literal[names("threedgp.features.networks")] = "inception"
     """Name of a module in ``threedgp/features/networks``."""
-    weights: str | None = None
+    weights: Text | None = None
     """Path or URL of the Inception weights; null = those of torch-fidelity. A package holds those of
     `efficientnet_lite0`."""
-    input_size: PositiveInt = 299
+    input_size: Pixels = 299
     """Images are resized to this side first; Inception itself always resizes to 299."""
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
 
 
 class SelectConfig(Section):
@@ -62,9 +74,9 @@ class SelectConfig(Section):
 
     keep_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3333
     """Fraction of the images of each class that is kept, the most likely ones."""
-    keep_count: PositiveInt | None = None
+    keep_count: Count | None = None
     """Number of images of each class that is kept, instead of a fraction; smaller classes are kept as a whole."""
-    covariance_regularizer: Annotated[float, Field(gt=0)] = 1e-5
+    covariance_regularizer: Positive = 1e-5
     """Added to the diagonal of the covariance."""
 
 
@@ -73,11 +85,11 @@ class DepthConfig(Section):
 
     estimator: Literal[names("threedgp.depth.estimators")] = "leres"
     """Name of a module in ``threedgp/depth/estimators``."""
-    weights: str | None = None
+    weights: Text | None = None
     """Path, URL or hub id of the weights; null = the estimator's default."""
-    batch_size: PositiveInt = 16
+    batch_size: BatchSize = 16
     """Images per forward pass; some estimators always process one at a time (docs/depth.md)."""
-    strength: NonNegative = 1.0
+    strength: Annotated[float, Field(ge=0, le=100)] = 1.0
     """Size of the errors of `simulated`: 0 = true depth, 1 = the errors of an off-the-shelf estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
     """Percentile that is clipped at both ends before min-max scaling; 0 is the published protocol."""
@@ -87,13 +99,13 @@ class DepthConfig(Section):
 class EmbedConfig(Section):
     """Stage `embed`: classifier features for distillation into the discriminator."""
 
-    network: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "resnet50.ram_in1k"
+    network: Name = "resnet50.ram_in1k"
     """`none`, `efficientnet_lite0` (weights in a package), or the name of a model of timm, CLIP's encoders included."""
-    weights: str | None = None
+    weights: Text | None = None
     """Path, URL or hub id of the weights of a timm model; null = its default weights."""
-    input_size: PositiveInt = 224
+    input_size: Pixels = 224
     """Images are resized to this side first."""
-    batch_size: PositiveInt = 64
+    batch_size: BatchSize = 64
 
     @model_validator(mode="after")
     def _weights_match_network(self) -> EmbedConfig:
@@ -109,9 +121,9 @@ class EmbedConfig(Section):
 class ShardsConfig(Section):
     """Stage `shards`: globally shuffled training shards."""
 
-    rows_per_shard: PositiveInt = 4096
+    rows_per_shard: ShardRows = 4096
     """Images per file."""
-    row_group_rows: PositiveInt = 32
+    row_group_rows: ShardRows = 32
     """Images that are read together."""
     seed: Seed = 0
     """Seed of the shuffle."""

@@ -20,15 +20,16 @@ def explain(error: Any, schema: type[BaseModel], source: str) -> str:
     if kind == "extra_forbidden":
         near = _nearest(schema, path)
         return f"{source}: unknown key '{key}'; " + (f"did you mean '{near}'?" if near else "remove it.")
-    if kind in ("tuple_type", "too_long") or (kind == "missing" and isinstance(error["loc"][-1], int)):
-        names = tuple(part for part in path if not part.isdecimal())
-        expected = "a list" if ... in get_args(_annotation(schema, names)) else "a list of two numbers"
+    names = tuple(part for part in path if not part.isdecimal())
+    any_length = ... in get_args(_annotation(schema, names))
+    if kind == "tuple_type" or (kind == "too_long" and not any_length) or (kind == "missing" and names != path):
+        expected = "a list" if any_length else "a list of two numbers"
         return f"{source}: {'.'.join(names)}: expected {expected}, but it is {value}."
     if kind == "missing":
         return f"{source}: key '{key}' is missing; add it."
     if kind == "model_type":
         keys = "', '".join(_keys_of(schema, path)[:2])
-        return f"{source}: {key}: expected a section with keys such as '{keys}', but it is {value}."
+        return f"{source}: {key + ': ' if key else ''}expected a section with keys such as '{keys}', but it is {value}."
     if kind == "string_pattern_mismatch":
         return f"{source}: {key}: {value} is not a name; use letters, digits and . _ -, with a letter or digit first."
     if kind == "value_error":  # raised by a validator of a section, which names the key in it

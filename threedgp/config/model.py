@@ -6,7 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from threedgp.config.fields import Fraction, NonNegative, OddInt, PositiveInt, PowerOfTwo, Range, Section
+from threedgp.config.fields import (
+    BatchSize,
+    Count,
+    Fraction,
+    Integer,
+    Layers,
+    Length,
+    NonNegative,
+    OddInt,
+    Positive,
+    PowerOfTwo,
+    Range,
+    Section,
+    Width,
+)
 
 
 class CameraConfig(Section):
@@ -22,19 +36,19 @@ class CameraConfig(Section):
     """Standard deviation of yaw, for the normal priors; the mean is the middle of the range."""
     pitch_std: NonNegative = 0.2
     """Standard deviation of pitch, likewise."""
-    radius: Annotated[float, Field(gt=0)] = 1.0
+    radius: Length = 1.0
     """Distance of the camera from the origin, in scene units."""
     look_at_radius: Range = (0.0, 0.2)
     """Distance from the origin of the point that the camera looks at."""
-    ray_start: Annotated[float, Field(gt=0)] = 0.75
+    ray_start: Length = 0.75
     """Distance along a ray at which sampling starts."""
-    ray_end: Annotated[float, Field(gt=0)] = 1.25
+    ray_end: Length = 1.25
     """Distance along a ray at which sampling ends."""
-    hidden: PositiveInt = 256
+    hidden: Width = 256
     """Width of the camera generator."""
-    embedding: PositiveInt = 16
+    embedding: Width = 16
     """Width of its embeddings of the latent code and the class."""
-    lr_multiplier: Annotated[float, Field(gt=0)] = 0.1
+    lr_multiplier: Positive = 0.1
     """Learning rate of the camera generator, relative to that of the generator."""
 
     @model_validator(mode="after")
@@ -61,40 +75,48 @@ class DepthAdaptorConfig(Section):
     """Depth of a fake in training. `off`: the rendered depth, scaled. `half`: the scaled depth or the adaptor's last
     output, with probability 0.5 each. `all`: the scaled depth with the probability `train.raw_depth_probability`, or
     the output of one of the layers, with probabilities that change linearly with the layer."""
-    layers: PositiveInt = 3
-    channels: PositiveInt = 64
+    layers: Layers = 3
+    channels: Width = 64
     kernel_size: OddInt = 5
     near_offset_share: Fraction = 0.25
     """Maximum offset of the near plane, as a fraction of the distance between `ray_start` and `ray_end`."""
-    near_offset_init: float = -3.0
+    near_offset_init: Annotated[float, Field(ge=-100, le=100)] = -3.0
     """Initial value of the learned offset, before the sigmoid."""
+
+
+MAX_PLANE_VALUES = 2**28
+"""Values of the largest layer for one image, 1 GiB; the published model has 2^25."""
+MAX_RAY_VALUES = 2**15
+"""Features of all samples of a ray; the published model has 2^12."""
+MAX_IMAGE_SAMPLES = 2**30
+"""Samples of the rays of one image; the published model has 2^22."""
 
 
 class GeneratorConfig(Section):
     """Tri-plane generator."""
 
-    z_dim: PositiveInt = 512
+    z_dim: Width = 512
     """Dimension of the latent code."""
-    w_dim: PositiveInt = 512
+    w_dim: Width = 512
     """Dimension of the intermediate latent code."""
-    mapping_layers: PositiveInt = 2
-    mapping_lr_multiplier: Annotated[float, Field(gt=0)] = 0.01
+    mapping_layers: Layers = 2
+    mapping_lr_multiplier: Positive = 0.01
     plane_resolution: PowerOfTwo = 512
     """Side of a feature plane."""
-    plane_channels: PositiveInt = 32
+    plane_channels: Width = 32
     """Channels of each of the three planes."""
-    channel_base: PositiveInt = 65536
+    channel_base: Count = 65536
     """A layer has min(channel_base / resolution, channel_max) channels."""
-    channel_max: PositiveInt = 1024
+    channel_max: Width = 1024
     noise: bool = True
     """Per-pixel noise inputs of the backbone."""
-    decoder_hidden: PositiveInt = 64
+    decoder_hidden: Width = 64
     """Width of the decoder from plane features to color and density."""
-    cube_half_width: Annotated[float, Field(gt=0)] = 0.5
+    cube_half_width: Length = 0.5
     """The planes cover [-cube_half_width, cube_half_width] along every axis."""
-    coarse_samples: Annotated[int, Field(ge=2)] = 32
+    coarse_samples: Annotated[Integer, Field(ge=2, le=1024)] = 32
     """Stratified samples per ray."""
-    fine_samples: Annotated[int, Field(ge=0)] = 32
+    fine_samples: Annotated[Integer, Field(ge=0, le=1024)] = 32
     """Importance samples per ray; 0 = none."""
     last_back: bool = False
     """Whether the last sample of a ray gets the remaining weight."""
@@ -103,18 +125,28 @@ class GeneratorConfig(Section):
     contraction: bool = False
     """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
 
+    @model_validator(mode="after")
+    def _memory_is_bounded(self) -> GeneratorConfig:
+        side, samples = self.plane_resolution, self.coarse_samples + self.fine_samples
+        channels = max(3 * self.plane_channels, min(self.channel_base // side, self.channel_max))
+        if side**2 * channels > MAX_PLANE_VALUES:
+            raise ValueError(f"plane_resolution: {side}x{side} values in {channels} channels are too many; lower it")
+        if samples * max(self.decoder_hidden, self.plane_channels) > MAX_RAY_VALUES:
+            raise ValueError(f"coarse_samples: {samples} samples per ray are too many for so wide a decoder; lower it")
+        return self
+
 
 class DiscriminatorConfig(Section):
     """Patch-wise discriminator with a second head that predicts classifier features."""
 
     patch_resolution: PowerOfTwo = 64
     """Side of the patches, at most `dataset.resolution`."""
-    channel_base: PositiveInt = 65536
+    channel_base: Count = 65536
     """A layer has min(channel_base / resolution, channel_max) channels."""
-    channel_max: PositiveInt = 1024
-    minibatch_std_group: PositiveInt = 4
+    channel_max: Width = 1024
+    minibatch_std_group: BatchSize = 4
     """Group size of the minibatch standard deviation."""
-    patch_encoding_width: PositiveInt = 512
+    patch_encoding_width: Width = 512
     """Width of the mapping from a patch's scale and offsets to its encoding."""
     conditioning: Literal["published", "balanced"] = "published"
     """How the discriminator learns a patch's position and class. `published`: sines and a table of 1,001 embeddings for
@@ -135,3 +167,10 @@ class ModelConfig(Section):
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+    def samples_problem(self, resolution: int) -> str | None:
+        """Why images of `resolution` pixels along each side would take too long to render; None if they do not."""
+        samples = self.generator.coarse_samples + self.generator.fine_samples
+        if resolution**2 * samples <= MAX_IMAGE_SAMPLES:
+            return None
+        return f"model.generator.coarse_samples: {samples} samples per ray are too many for {resolution} px; lower it"

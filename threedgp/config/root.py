@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError, model_validator
 
 from threedgp.config.data import (
     DatasetConfig,
@@ -19,7 +19,7 @@ from threedgp.config.data import (
     ShardsConfig,
 )
 from threedgp.config.errors import explain
-from threedgp.config.fields import Fraction, PositiveInt, Section
+from threedgp.config.fields import Few, Fraction, Positive, Section, Text
 from threedgp.config.model import CameraConfig, ModelConfig
 from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
@@ -39,18 +39,18 @@ class MachineConfig(Section):
     """How this machine is used. Results do not depend on it, and so no stage does."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    processes: PositiveInt = 1
+    processes: Few = 1
     """Number of processes per stage, one for each GPU, in `prepare`, `features`, `depth`, `embed`, `train` and
     `evaluate`. Ignored under torchrun."""
-    workers: PositiveInt = 2
+    workers: Few = 2
     """Number of threads per process that read and decode, and that compute features where there is no GPU."""
     max_reject_fraction: Fraction = 0.2
     """`prepare`: maximum fraction of rejected images; more are an error, as `dataset.path` is then probably wrong."""
-    connections: PositiveInt = 4
+    connections: Few = 4
     """Number of simultaneous downloads."""
-    mirror: Annotated[str, AfterValidator(_valid_address)] | None = None
+    mirror: Annotated[Text, AfterValidator(_valid_address)] | None = None
     """Folder or URL where files are looked for by name before they are downloaded from their own addresses."""
-    requests_per_second: Annotated[float, Field(gt=0)] = 20.0
+    requests_per_second: Positive = 20.0
     """Maximum rate of requests to one host, for `sdip` from the authors' list of URLs."""
     max_dead_links: Fraction = 0.3
     """Maximum fraction of missing images, for `sdip` from the authors' list of URLs; more are an error."""
@@ -85,6 +85,8 @@ class Config(Section):
                 f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
                 f"(dataset.resolution is {image})"
             )
+        if problem := self.model.samples_problem(image):
+            raise ValueError(problem)
         planes = self.model.generator.plane_resolution
         for key, base, side, resolution in (
             ("generator", self.model.generator.channel_base, planes, "model.generator.plane_resolution"),
@@ -135,10 +137,6 @@ class Config(Section):
     def _schedules_stay_in_range(self) -> Config:
         num_candidates = self.model.depth_adaptor.layers + 1
         for end in ("start", "end"):
-            for name in ("density_noise", "blur_sigma"):
-                value = getattr(getattr(self.train, name), end)
-                if value < 0:
-                    raise ValueError(f"train.{name}.{end}: the standard deviation {value} is negative")
             if getattr(self.train.patch_scale_beta, end) <= 0:
                 raise ValueError(f"train.patch_scale_beta.{end}: the parameter of a Beta distribution must be positive")
             # The probabilities of the candidates change linearly around 1 / K: the last one is 2 / K minus the first.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from threedgp.config.fields import Duration, Fraction, NonNegative, PositiveInt, Section, Seed
+from threedgp.config.fields import BatchSize, Count, Duration, Fraction, Integer, NonNegative, Positive, Section, Seed
 
 
 class CameraRegularizerConfig(Section):
@@ -29,8 +29,8 @@ class CameraRegularizerConfig(Section):
 class ScheduleConfig(Section):
     """A value that changes linearly from `start` to `end` over `over` and is constant from then on."""
 
-    start: float
-    end: float
+    start: Annotated[float, Field(ge=0, le=1000)]
+    end: Annotated[float, Field(ge=0, le=1000)]
     over: Duration
 
 
@@ -44,16 +44,16 @@ class DistillationConfig(Section):
 class TrainConfig(Section):
     """Stage `train`."""
 
-    kimg: Annotated[float, Field(gt=0)] = 25000
+    kimg: Positive = 25000
     """Length of the run in thousands of real images shown to the discriminator."""
-    batch_size: PositiveInt = 64
-    accumulation: PositiveInt = 1
+    batch_size: BatchSize = 64
+    accumulation: BatchSize = 1
     """Gradient accumulation: number of pieces into which each process divides its part of a batch, to save memory."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """`tf32`: TF32 convolutions on GPUs. `bf16`: activations of backbone and discriminator; the rest is float32."""
     seed: Seed = 0
-    generator_lr: Annotated[float, Field(gt=0)] = 0.0025
-    discriminator_lr: Annotated[float, Field(gt=0)] = 0.002
+    generator_lr: Positive = 0.0025
+    discriminator_lr: Positive = 0.002
     lr_decay: Duration = "0"
     """Length of the linear decay of both learning rates to 0 at the end of the run."""
     loss: Literal["logistic", "relativistic"] = "logistic"
@@ -61,7 +61,7 @@ class TrainConfig(Section):
     the same class and position are compared, with R1 and R2 (R3GAN); `fake_labels` then has no effect."""
     r1_gamma: NonNegative = 0.05
     """Weight of the gradient penalty on real patches (R1), and with `relativistic` on generated ones (R2)."""
-    r1_interval: PositiveInt = 16
+    r1_interval: Count = 16
     """Steps between two R1 penalties; each is weighted by `r1_interval`."""
     ema_half_life: Duration = "20"
     """Half-life of the exponential moving average of the generator's weights."""
@@ -84,11 +84,11 @@ class TrainConfig(Section):
     """Classes of fakes: distributed as in the data, or uniformly."""
     camera_regularizer: CameraRegularizerConfig = CameraRegularizerConfig()
     distillation: DistillationConfig = DistillationConfig()
-    tick_kimg: Annotated[float, Field(gt=0)] = 4.0
+    tick_kimg: Positive = 4.0
     """Interval of log entries, in thousands of images."""
-    save_kimg: Annotated[float, Field(gt=0)] = 40.0
+    save_kimg: Positive = 40.0
     """Interval of checkpoints, in thousands of images."""
-    keep_states: PositiveInt = 2
+    keep_states: Count = 2
     """Number of most recent checkpoints that are kept."""
     archive_kimg: NonNegative = 1000.0
     """Interval of checkpoints that are never deleted, in thousands of images; 0 = none."""
@@ -96,7 +96,7 @@ class TrainConfig(Section):
     """Interval of grids of generated images, in thousands of images; 0 = none."""
     metric_kimg: NonNegative = 200.0
     """Interval of measurements of the averaged generator, in thousands of images; 0 = none."""
-    metric_samples: PositiveInt = 2048
+    metric_samples: Count = 2048
     """Generated images per measurement."""
     best_by: Literal["frechet", "swd"] = "frechet"
     """Distance that selects the best model: Frechet distance on the network of `features`, or sliced Wasserstein."""
@@ -107,5 +107,5 @@ class TrainConfig(Section):
     explosion_factor: NonNegative = 100.0
     """Training has diverged if a loss or gradient norm exceeds this multiple of its usual value; 0 = NaN or infinity
     only."""
-    max_rollbacks: Annotated[int, Field(ge=0)] = 5
+    max_rollbacks: Annotated[Integer, Field(ge=0, le=10**8)] = 5
     """Number of times that diverged training goes back to an earlier checkpoint before it ends with an error."""

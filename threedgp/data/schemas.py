@@ -46,6 +46,12 @@ def training(dim: int) -> pa.Schema:
     return pa.schema([_ID, _LABEL, _IMAGE, _DEPTH, *_embedding(dim)])
 
 
+def with_large_offsets(schema: pa.Schema) -> pa.Schema:
+    """`schema` with column types that hold more than 2 GiB in one array."""
+    large = {pa.binary(): pa.large_binary(), IMAGE: pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])}
+    return pa.schema([field.with_type(large.get(field.type, field.type)) for field in schema])
+
+
 def _embedding(dim: int) -> list[pa.Field]:
     return [pa.field("embedding", pa.list_(pa.float16(), dim))] if dim else []
 

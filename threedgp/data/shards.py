@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 PART_NAME = "part-{:05d}.parquet"
 FOOTERS = 8
 """Parsed footers that are cached; those of all shards of a large set would take hundreds of MB."""
+PIECE_ROWS = 16
+"""Rows of a piece: images have at most 4096 x 4096 pixels, and a piece less than 2 GiB."""
 STAGES = {"raw": "download", "prepared": "prepare", "selected": "select"}
 """The stage that writes a kind of folder, if it has another name."""
 
@@ -205,11 +207,12 @@ class ShardFolder:
 
     def read(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows of shard `index`."""
-        return self._open(index).read(columns=columns, use_threads=False)
+        file = self._open(index)
+        return read_groups(file, range(file.num_row_groups), columns)
 
     def read_group(self, index: int, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Row group `group` of shard `index`."""
-        return self._open(index).read_row_group(group, columns=columns, use_threads=False)
+        return read_groups(self._open(index), [group], columns)
 
     def iterate(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Tables of all shards, in order."""
@@ -233,6 +236,15 @@ class ShardFolder:
             raise _damaged(path, self.manifest.kind, "the shard is missing") from None
         if size != file.bytes:
             raise _damaged(path, self.manifest.kind, f"it has {size} bytes, but the manifest states {file.bytes}")
+
+
+def read_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
+    """Row groups of a Parquet file. Those with more than 2 GiB in a nested column are read in pieces."""
+    try:
+        return file.read_row_groups(list(groups), columns=columns, use_threads=False)
+    except pa.ArrowNotImplementedError:
+        pieces = file.iter_batches(PIECE_ROWS, row_groups=list(groups), columns=columns, use_threads=False)
+        return pa.Table.from_batches(pieces)
 
 
 def read_manifest(folder: Path) -> Manifest:

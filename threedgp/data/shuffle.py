@@ -118,8 +118,8 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
     with progress("shards: gather", total) as bar:
         for shard in range(num_shards):
             if not writer.done(shard):
-                rows = pa.Table.from_batches(_read_batch(file, shard) for file in files)
-                writer.write(shard, rows.sort_by("target"))
+                rows = pa.Table.from_batches(_read_batch(file, shard) for file in files).combine_chunks()
+                _write_sorted(rows, shard, writer)
             bar.advance(writer.rows(shard))
     writer.finish()
 
@@ -127,12 +127,22 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
 def _deal(table: pa.Table, targets: NDArray[np.int64], num_shards: int, shard_rows: int, path: Path) -> None:
     """Write the rows of `table` and their `targets` to an Arrow file with one record batch per target shard."""
     order = np.argsort(targets)
-    table = table.append_column("target", pa.array(targets)).take(order)
-    batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    # Arrow cannot reorder more than 2 GiB of a column with offsets of 32 bits.
+    table = table.cast(schemas.with_large_offsets(table.schema)).append_column("target", pa.array(targets)).take(order)
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     cuts = np.searchsorted(targets[order], np.arange(num_shards + 1) * shard_rows)
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), batch.schema) as file:
         for start, stop in pairwise(cuts):
             file.write_batch(batch.slice(start, stop - start))
+
+
+def _write_sorted(rows: pa.Table, shard: int, writer: ShardWriter) -> None:
+    order, size = np.argsort(rows["target"]), writer.row_group_rows
+    try:
+        # By row groups, since more than 2 GiB do not fit the types of the shards in one piece.
+        writer.write(shard, pa.concat_tables(rows.take(order[i : i + size]) for i in range(0, len(order), size)))
+    except pa.ArrowInvalid:
+        raise UserError(f"shards.row_group_rows: {size} images take more than 2 GiB; lower it.") from None
 
 
 def _read_batch(path: Path, index: int) -> pa.RecordBatch:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from threedgp.config import Config
+from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import open_source
 from threedgp.evaluation.features import extract_features, extracted, moments
@@ -28,8 +29,6 @@ from threedgp.runtime.processes import ProcessGroup
 
 Inputs = Mapping[str, Callable[[], Any]]
 """Inputs of metrics by name, see ``evaluation.py``, computed when they are called."""
-MIN_IMAGES = 8
-"""Real images of an evaluation: each half must have a third nearest neighbor."""
 MIN_SAMPLE = 4
 """Real images with features: each must have a third nearest neighbor."""
 MAX_HALF = 16384

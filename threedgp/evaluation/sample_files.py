@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from threedgp.data.archives.listing import unique_labels
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size, decode_depth, decode_picture
 from threedgp.data.prepare import square, square_depth, too_small
 from threedgp.data.source import RawPicture
@@ -30,6 +31,8 @@ IMAGES, LABELS = "arr_0", "arr_1"
 """Members of an archive."""
 DEPTH_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
 """Endings of the file of a depth map, after the path of its image without suffix; the first existing file is used."""
+MAX_HEADER = 2**16
+"""Bytes of the header of a member."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """A constant date, so that equal samples give equal bytes."""
 
@@ -66,7 +69,7 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         raise UserError(f"{images}: there is no such folder; name a folder of images or a .npz file.")
     files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if depth in (None, images):
-        files = [file for file in files if not file.stem.endswith("_depth")]
+        files = [file for file in files if not file.stem.lower().endswith("_depth")]
     if not files:
         raise UserError(f"{images}: there are no images in this folder.")
     parts = [partial(_read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
@@ -143,10 +146,10 @@ def _require_same_shape(depth: np.ndarray, image: Path) -> None:
 
 def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:
     try:
-        found = dict(json.loads(labels.read_text(encoding="utf-8"))["labels"])
+        found = unique_labels(json.loads(labels.read_text(encoding="utf-8"))["labels"], str(labels))
         if not all(type(label) is int for label in found.values()):
             raise ValueError
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise UserError(f'{labels}: is not of the form {{"labels": [["name.jpg", 3], ...]}}.') from None
     names = [file.relative_to(images).as_posix() for file in files]
     if missing := [name for name in names if name not in found]:
@@ -160,7 +163,7 @@ def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
         raise UserError(f"{file}: there is no such file; name a folder of images or a .npz file.")
     unpacked = scratch / "images.npy"
     try:
-        with np.load(file) as archive:
+        with np.errstate(all="ignore"), np.load(file) as archive:  # shapes that overflow are errors below
             if not unpacked.is_file():
                 require_free(scratch, archive.zip.getinfo(f"{IMAGES}.npy").file_size)
                 with (
@@ -171,6 +174,9 @@ def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
                     shutil.copyfileobj(member, target)
             images = np.load(unpacked, mmap_mode="r")
             if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or not images.size:
+                raise ValueError
+            label_bytes = archive.zip.getinfo(f"{LABELS}.npy").file_size if LABELS in archive else 0
+            if images[0].size > 3 * Image.MAX_IMAGE_PIXELS or label_bytes > 8 * len(images) + MAX_HEADER:
                 raise ValueError
             labels = archive[LABELS].reshape(len(images)) if LABELS in archive else None
             if labels is not None and labels.dtype.kind not in "iu":

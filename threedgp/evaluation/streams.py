@@ -68,7 +68,10 @@ def stored(
     starts = np.cumsum([0, *(file.rows for file in shards.manifest.files)])
 
     def part(shard: int, inside: np.ndarray) -> np.ndarray:
-        return decode(shards.read(shard, [column])[column].take(inside))
+        values = shards.read(shard, [column])[column]
+        mask = np.zeros(len(values), bool)
+        mask[inside] = True
+        return decode(values.filter(pa.array(mask)))  # `take` fails where a shard has more than 2 GiB
 
     pieces = enumerate(np.split(rows, np.searchsorted(rows, starts[1:-1])))
     return Stream(len(rows), [partial(part, shard, piece - starts[shard]) for shard, piece in pieces if len(piece)])

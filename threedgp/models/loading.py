@@ -3,64 +3,86 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from threedgp.config import CameraConfig, ModelConfig
+from threedgp.config.errors import explain
+from threedgp.config.fields import MAX_CLASSES, Integer, NonNegative, Pixels, Section, Seed
 from threedgp.models.generator import Generator
 from threedgp.models.initialization import initial_generator
 from threedgp.models.saving import CONFIG, WEIGHTS
 from threedgp.runtime.errors import UserError
 
 MISSING = "{}: no such file; train a model first (dvc repro train) or name its folder."
+MAX_CONFIG_BYTES = 2**24
+"""Of ``config.json``; 100,000 names of classes take a few MB."""
+
+
+class _ModelFile(Section):
+    """Content of ``config.json``; keys that nothing reads are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    camera: CameraConfig
+    model: ModelConfig
+    num_classes: Annotated[Integer, Field(ge=0, le=MAX_CLASSES)]
+    class_names: list[str] | None = None
+    class_probabilities: list[NonNegative]
+    resolution: Annotated[Pixels, Field(ge=8)]
+    seed: Seed
+    kimg: NonNegative | None = None
+    dataset: str | None = None
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> _ModelFile:
+        values = self.class_probabilities
+        if values and (len(values) != self.num_classes or not sum(values)):
+            raise ValueError(f"class_probabilities: expected {self.num_classes} numbers with a positive sum")
+        if problem := self.model.samples_problem(self.resolution):
+            raise ValueError(problem)
+        return self
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """Content of a model folder's ``config.json``. Raises UserError if it is missing or damaged."""
+    """Content of a model folder's ``config.json``. Raises UserError if it is missing or damaged, or a value is wrong."""
     path = folder / CONFIG
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            values = json.loads(file.read(MAX_CONFIG_BYTES))
     except FileNotFoundError:
         raise UserError(MISSING.format(path)) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); restore the file.") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not valid JSON; restore the file or train the model again.") from None
+    try:
+        _ModelFile.model_validate(values)
+    except ValidationError as error:
+        raise UserError(explain(error.errors()[0], _ModelFile, str(path))) from None
+    return values
 
 
 def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generator:
     """The generator of a model folder at the initialization of its run. Raises UserError if the folder's configuration
-    is missing or damaged."""
-    config = read_model_config(folder)
+    is missing or damaged, or its weights are missing or smaller."""
+    config, weights = _ModelFile(**read_model_config(folder)), folder / WEIGHTS
+    sizes = config.camera, config.model, config.num_classes, config.class_probabilities, config.seed
+    with torch.device("meta"):  # counts parameters before memory is allocated for them
+        state = initial_generator(*sizes).state_dict()
     try:
-        _require_probabilities(config["class_probabilities"], config["num_classes"])
-        generator = initial_generator(
-            CameraConfig(**config["camera"]),
-            ModelConfig(**config["model"]),
-            config["num_classes"],
-            config["class_probabilities"],
-            config["seed"],
-        )
-    # ValidationError is a ValueError; impossible sizes raise the last two.
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder / CONFIG}: not a valid model configuration ({reason}).") from None
+        size = weights.stat().st_size
+    except OSError:
+        raise UserError(MISSING.format(weights)) from None
+    if sum(tensor.nbytes for tensor in state.values()) > size:
+        raise UserError(f"{weights}: not the weights of {folder / CONFIG} (only {size} bytes).")
+    generator = initial_generator(*sizes)
     return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def _require_probabilities(values: Any, num_classes: int) -> None:
-    """Raise ValueError unless `values` is a distribution over classes, up to its sum; empty = uniform."""
-    if not values:
-        return
-    if len(values) != num_classes or not all(isinstance(value, int | float) and value >= 0 for value in values):
-        raise ValueError(f"class_probabilities: expected {num_classes} non-negative numbers")
-    if not 0 < sum(values) < math.inf:
-        raise ValueError("class_probabilities: the sum must be positive and finite")
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
@@ -70,8 +92,6 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:
     path = folder / WEIGHTS
     try:
         generator.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(MISSING.format(path)) from None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: not the weights of {folder / CONFIG} ({reason}).") from None

@@ -127,14 +127,14 @@ def test_bad_files_are_named(opened: Opened, tmp_path: Path, damage: str) -> Non
 
 def test_row_groups_are_read_once(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])  # groups of 3, 3, 3 and 1 rows
-    source, read, groups = opened("sdip", tmp_path, subset="dogs"), pq.ParquetFile.read_row_group, []
+    source, read, groups = opened("sdip", tmp_path, subset="dogs"), pq.ParquetFile.read_row_groups, []
 
-    def counted(file: pq.ParquetFile, group: int, **options: object) -> pa.Table:
+    def counted(file: pq.ParquetFile, chosen: list[int], **options: object) -> pa.Table:
         if options["columns"] == ["image.bytes"]:
-            groups.append((file.metadata.num_rows, group))
-        return read(file, group, **options)
+            groups.extend((file.metadata.num_rows, group) for group in chosen)
+        return read(file, chosen, **options)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
     entries = source.entries()
     for start in range(0, 10, 2):
         list(source.read(entries.slice(start, 2)))
@@ -143,7 +143,7 @@ def test_row_groups_are_read_once(opened: Opened, tmp_path: Path, monkeypatch: p
 
 def test_threads_share_a_source(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_hub_files(tmp_path, [hub_table(PICTURES[:6]), hub_table(PICTURES[6:])])
-    monkeypatch.setattr(parquet_files, "CACHED_GROUPS", 1)  # they take the groups from each other
+    monkeypatch.setattr(parquet_files, "CACHED_BYTES", 1)  # they take the groups from each other
     source = opened("sdip", tmp_path, subset="dogs")
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(assert_all_there, source) for _ in range(12)]:

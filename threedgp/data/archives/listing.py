@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice, repeat
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from threedgp.data.shards import MANIFEST, ShardFolder, ShardWriter
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.parallel import ordered_map
-from threedgp.runtime.progress import progress
+from threedgp.runtime.progress import progress, say
 
 LISTING = pa.schema(
     [
@@ -36,9 +37,9 @@ LISTING = pa.schema(
 GROUP_ROWS = 4096
 PARTS_PER_SHARD = 20
 """Classes or files that are listed together; a stopped run lists unfinished shards again."""
-MAX_CLASSES = 100_000
-"""A larger label is not a class number."""
 SINGLE_CLASS = "all"
+MAX_KINDS = 8
+"""Suffixes of other files that are named."""
 OUTSIDE = "lies outside of the class folders"
 
 
@@ -124,12 +125,20 @@ def list_pictures(tree: Tree, where: Path) -> list[FileEntry]:
     Raises:
         UserError: there is none; `where` names the place.
     """
-    found = [_with_text_path(file) for file in tree.files()]
-    found = [file for file in found if file.problem or PurePosixPath(file.path).suffix.lower() in SUFFIXES]
+    files = [_with_text_path(file) for file in tree.files()]
+    found = [file for file in files if file.problem or _suffix(file) in SUFFIXES]
+    others = Counter(_suffix(file) or "no suffix" for file in files if not file.problem)
+    kinds = [f"{count} {kind}" for kind, count in others.most_common() if kind not in SUFFIXES]
+    if kinds:
+        say(f"download: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}")
     if all(file.problem for file in found):
         reason = f"; {found[0].path}: {found[0].problem}" if found else ""
         raise UserError(f"dataset.path: {where} holds no images (.jpg, .png, .webp, ...){reason}.")
     return sorted(found, key=lambda file: file.path)
+
+
+def _suffix(file: FileEntry) -> str:
+    return PurePosixPath(file.path).suffix.lower()
 
 
 def first_folders(paths: list[str]) -> tuple[list[str], list[int | None]]:
@@ -143,6 +152,21 @@ def first_folders(paths: list[str]) -> tuple[list[str], list[int | None]]:
         return [SINGLE_CLASS], [0] * len(paths)
     number = {name: label for label, name in enumerate(names)}
     return names, [None if folder is None else number[folder] for folder in folders]
+
+
+def unique_labels(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """Labels by name, from the pairs of a `dataset.json`. Backslashes, of files made on Windows, count as slashes.
+
+    Raises:
+        UserError: a name has two labels; `where` names the file.
+        ValueError, TypeError, AttributeError: these are no pairs of a name and a label.
+    """
+    labels: dict[str, Any] = {}
+    for name, label in pairs:
+        name = name.replace("\\", "/")
+        if labels.setdefault(name, label) != label:
+            raise UserError(f"{where} gives {name} two labels, {labels[name]} and {label}; remove one of them.")
+    return labels
 
 
 def tabulate(

@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from threedgp.config.fields import MAX_CLASSES
 from threedgp.data.archives.boxes import Box, parse_box
-from threedgp.data.archives.listing import MAX_CLASSES, list_parts
+from threedgp.data.archives.listing import list_parts
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged
-from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shards import ShardFolder, ShardWriter, read_groups
 from threedgp.data.source import Contents
 from threedgp.fetch.hub import download_dataset
 from threedgp.runtime.errors import UserError
@@ -41,8 +42,10 @@ ROWS = pa.schema(
     ]
 )
 BOX_COLUMNS = ("bounding_box", "box")
-CACHED_GROUPS = 8
-"""Row groups that are kept in memory; those of the hub hold 100 images."""
+CACHED_BYTES = 512 * 2**20
+"""Row groups that are kept in memory, beyond the newest one; those of the hub hold 100 images."""
+MIN_ROW_BYTES = 8
+"""Of a file, for each row that it claims to have: no image is smaller, and a list of its rows must fit in memory."""
 
 
 def find_parquet(folder: Path) -> list[str]:
@@ -114,7 +117,7 @@ def class_names(file: Path) -> list[str]:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
         return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []
 
 
@@ -158,35 +161,37 @@ def open_listed(shards: ShardFolder, path: Path | None, raw: Path) -> ParquetSto
 def _list_rows(path: Path, stem: str, number: int, labelled: bool) -> pa.Table:
     """Rows of file `number` with the schema ROWS; no image is read."""
     opened = _open(path)
-    _image_column(opened.schema_arrow, path)
-    columns = [name for name in ("label", *BOX_COLUMNS) if name in opened.schema_arrow.names]
     with _named(path):
+        _image_column(opened.schema_arrow, path)
+        columns = [name for name in ("label", *BOX_COLUMNS) if name in opened.schema_arrow.names]
         table = opened.read(columns=columns, use_threads=False)
-    count = opened.metadata.num_rows
-    labels, boxes = pa.array(np.zeros(count, np.int64)), pa.nulls(count, ROWS.field("box").type)
-    if labelled and "label" in columns:
-        try:
-            labels = table["label"].cast(pa.int64())
-        except pa.ArrowException:
-            raise UserError(f"{path}: column 'label' holds {table['label'].type}, not class numbers.") from None
-    for name in (name for name in BOX_COLUMNS if name in columns):
-        try:
-            boxes = pa.array([box and _box(box) for box in table[name].to_pylist()], ROWS.field("box").type)
-        except TypeError:
-            message = f"a column of boxes holds {table[name].type}, not [top, bottom, left, right]"
-            raise UserError(f"{path}: {message}.") from None
-    wrong = pc.fill_null(pc.or_(pc.less(labels, 0), pc.greater_equal(labels, MAX_CLASSES)), True)
-    return pa.table(
-        {
-            "id": pa.array([f"{stem}{row:07d}" for row in range(count)], pa.string()),
-            "label": pc.if_else(wrong, 0, labels).cast(pa.int32()),
-            "problem": pc.if_else(wrong, "has no label", pa.scalar(None, pa.string())),
-            "file": np.full(count, number, np.int32),
-            "row": np.arange(count, dtype=np.int32),
-            "box": boxes,
-        },
-        ROWS,
-    )
+        count = opened.metadata.num_rows
+        if any(len(column) != count for column in table.columns):
+            raise ValueError("its columns have different lengths")
+        labels, boxes = pa.array(np.zeros(count, np.int64)), pa.nulls(count, ROWS.field("box").type)
+        if labelled and "label" in columns:
+            try:
+                labels = table["label"].cast(pa.int64())
+            except pa.ArrowException:
+                raise UserError(f"{path}: column 'label' holds {table['label'].type}, not class numbers.") from None
+        for name in (name for name in BOX_COLUMNS if name in columns):
+            try:
+                boxes = pa.array([box and _box(box) for box in table[name].to_pylist()], ROWS.field("box").type)
+            except TypeError:
+                message = f"a column of boxes holds {table[name].type}, not [top, bottom, left, right]"
+                raise UserError(f"{path}: {message}.") from None
+        wrong = pc.fill_null(pc.or_(pc.less(labels, 0), pc.greater_equal(labels, MAX_CLASSES)), True)
+        return pa.table(
+            {
+                "id": pa.array([f"{stem}{row:07d}" for row in range(count)], pa.string()),
+                "label": pc.if_else(wrong, 0, labels).cast(pa.int32()),
+                "problem": pc.if_else(wrong, "has no label", pa.scalar(None, pa.string())),
+                "file": np.full(count, number, np.int32),
+                "row": np.arange(count, dtype=np.int32),
+                "box": boxes,
+            },
+            ROWS,
+        )
 
 
 def _box(edges: list[float]) -> Box:
@@ -208,11 +213,11 @@ class ParquetStore:
         # One thread reads at a time: the others mostly want the same rows.
         self._lock = threading.Lock()
         self._file = lru_cache(maxsize=None)(self._open_file)
-        self._group = lru_cache(CACHED_GROUPS)(self._read_group)
+        self._groups: dict[tuple[int, int], pa.ChunkedArray] = {}  # the newest last
 
     def load(self, entries: pa.Table) -> Iterator[bytes | BadPicture]:
         for number, row in zip(entries["file"].to_pylist(), entries["row"].to_pylist(), strict=True):
-            with self._lock:
+            with self._lock, _named(self._paths[number]):
                 starts = self._file(number)[1]
                 group = int(np.searchsorted(starts, row, side="right")) - 1
                 data = self._group(number, group)[row - starts[group]].as_py()
@@ -224,12 +229,19 @@ class ParquetStore:
         sizes = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
         return opened, np.cumsum([0, *sizes])
 
-    def _read_group(self, number: int, group: int) -> pa.ChunkedArray:
-        opened, path = self._file(number)[0], self._paths[number]
-        with _named(path):
-            column = _image_column(opened.schema_arrow, path)
-            images = opened.read_row_group(group, columns=[column], use_threads=False).column(0)
-        return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+    def _group(self, number: int, group: int) -> pa.ChunkedArray:
+        """The images of a row group."""
+        images = self._groups.pop((number, group), None)
+        if images is None:
+            opened = self._file(number)[0]
+            column = _image_column(opened.schema_arrow, self._paths[number])
+            images = read_groups(opened, [group], [column]).column(0)
+            if pa.types.is_struct(images.type):
+                images = pc.struct_field(images, "bytes")
+        self._groups[number, group] = images
+        while len(self._groups) > 1 and sum(kept.nbytes for kept in self._groups.values()) > CACHED_BYTES:
+            del self._groups[next(iter(self._groups))]
+        return images
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
@@ -242,7 +254,7 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     for field in schema:
         if pa.types.is_struct(field.type) and any(child.name == "bytes" for child in field.type):
             found[field.name] = f"{field.name}.bytes"
-        elif pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        elif _is_binary(field.type) or (field.name == "image" and pa.types.is_fixed_size_binary(field.type)):
             found[field.name] = field.name
     if "image" in found:
         return found["image"]
@@ -251,9 +263,17 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     return next(iter(found.values()))
 
 
+def _is_binary(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
 def _open(path: Path) -> pq.ParquetFile:
     with _named(path):
-        return pq.ParquetFile(path)
+        opened = pq.ParquetFile(path)
+        if opened.metadata.num_rows > path.stat().st_size / MIN_ROW_BYTES:
+            raise ValueError(f"it claims {opened.metadata.num_rows} rows")
+        return opened
 
 
 @contextmanager
@@ -261,6 +281,8 @@ def _named(path: Path) -> Iterator[None]:
     """Raise a UserError that names the file if it cannot be read."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # Arrow raises errors of many kinds for damaged files, some of them of Python
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: is not a Parquet file, or is damaged ({reason}); download it again.") from None

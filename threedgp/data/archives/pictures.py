@@ -16,7 +16,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
 )
-"""Files with other suffixes are silently skipped."""
+"""Files with other suffixes are left out."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
 """Formats that are decoded, whatever the suffix. Pillow has more, such as EPS, for which it would start Ghostscript."""

@@ -261,7 +261,9 @@ def tar_members(path: Path, inner: Member | None = None) -> Iterator[Member]:
                     if not member.isdir():
                         yield _described(member)
                 place = archive.offset
-        except (tarfile.TarError, OSError, ValueError, MemoryError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # tarfile raises many kinds: sizes overflow, chains of long names recurse
             raise UserError(f"{where}: is not a plain tar file, or is damaged ({error}); download it again.") from None
         # tarfile takes an invalid header for the end.
         file.seek(place)
@@ -281,7 +283,7 @@ def _described(member: tarfile.TarInfo) -> Member:
         problem = "a link is not followed"
     elif member.issparse() or not member.isreg():
         problem = "neither a plain file nor a folder"
-    return Member(name, member.offset_data, member.size, problem)
+    return Member(name, member.offset_data, 0 if problem else member.size, problem)
 
 
 SOURCE = SourceKind(

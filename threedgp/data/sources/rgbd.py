@@ -1,7 +1,8 @@
 """Source `rgbd`: `<id>.jpg` with `<id>_depth.png` beside it, in a folder or a zip.
 
 An optional `dataset.json` holds labels: `{"labels": [["name.jpg", 3], ...]}`, with names relative to its own folder.
-Without it, the first folder is the class. This is the layout of the data that the authors of 3DGP released.
+Without it, the first folder is the class. This is the layout of the data that the authors of 3DGP released. Its depth
+maps are scaled from 0, the nearest, to 65535: a map of a sensor, in which 0 is unknown, must be filled first.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from threedgp.config.fields import MAX_CLASSES
 from threedgp.data.archives.files import FileEntry, Tree, TreeStore, open_tree
 from threedgp.data.archives.listing import (
     LISTING,
-    MAX_CLASSES,
     OUTSIDE,
     SINGLE_CLASS,
     ListedSource,
     first_folders,
     list_pictures,
     tabulate,
+    unique_labels,
     write_listing,
 )
 from threedgp.data.source import SourceKind
@@ -37,8 +39,8 @@ def download(path: Path, folder: Path) -> None:
     """List the images at `path` and their depth maps in `folder`; ids are relative paths without the suffix."""
     tree = open_tree(path)
     files = list_pictures(tree, path)
-    depths = {file.path: file for file in files if file.path.endswith(DEPTH_SUFFIX)}
-    images = [file for file in files if file.path not in depths]
+    depths = {file.path[: -len(DEPTH_SUFFIX)]: file for file in files if file.path.lower().endswith(DEPTH_SUFFIX)}
+    images = [file for file in files if not file.path.lower().endswith(DEPTH_SUFFIX)]
     if not images:
         raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no images beside them.")
     class_names, labels, unlabeled = _labels(tree, path, [file.path for file in images])
@@ -46,7 +48,7 @@ def download(path: Path, folder: Path) -> None:
     maps = []
     for image in images:
         name = str(PurePosixPath(image.path).with_suffix(""))
-        depth = depths.get(name + DEPTH_SUFFIX)
+        depth = depths.get(name)
         problem = f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem
         if name in found:
             name, problem = image.path, f"another picture is called {name}"
@@ -71,8 +73,9 @@ def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[
         raise UserError(f"{where}: {place} has {files[0].size:,} bytes, too many for {len(paths):,} images.")
     try:
         pairs = json.loads(tree.load(files[0].path))["labels"]
-        labels = None if pairs is None else {str(place.parent / name): _class_number(value) for name, value in pairs}
-    except (ValueError, TypeError, KeyError, RecursionError):  # TypeError: the file cannot be read
+        found = {} if pairs is None else unique_labels(pairs, f"{where}: {place}")
+        labels = {str(place.parent / name): _class_number(value) for name, value in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # TypeError: the file cannot be read
         raise UserError(
             f'{where}: {place} is not of the form {{"labels": [["name.jpg", 3], ...]}} with class numbers from 0.'
         ) from None
