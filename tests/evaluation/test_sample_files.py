@@ -174,6 +174,32 @@ def test_archives_with_other_content(content, tmp_path):
         open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
 
 
+@pytest.mark.parametrize("member", ["arr_0", "arr_1"])
+@pytest.mark.parametrize(
+    "shape", ["(((", "(-2, -8, 8, 3)", "(2.0, 8, 8, 3)", "([],)", "(2**62, 8, 8, 3)", f"({2**63}, 8, 8, 3)", "(" * 2000]
+)
+def test_headers_of_arrays_that_lie(member, shape, tmp_path, recwarn):
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
+        for name in ("arr_0", "arr_1"):
+            header = (
+                f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape if name == member else (2, 8, 8, 3)}}}\n"
+            )
+            content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(384)
+            archive.writestr(f"{name}.npy", content)
+    with pytest.raises(UserError, match="not an archive of samples"):
+        open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
+    assert not recwarn.list
+
+
+def test_labels_that_unpack_to_more_than_the_images_need(tmp_path):
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in (("arr_0", np.zeros((2, 8, 8, 3), np.uint8)), ("arr_1", np.zeros((10**6, 2)))):
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+    with pytest.raises(UserError, match="not an archive of samples"):
+        open_samples(tmp_path / "samples.npz", None, None, 8, tmp_path / "scratch")
+
+
 def test_missing_and_unreadable_archives(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.npz: there is no such file"):
         open_samples(tmp_path / "nowhere.npz", None, None, 8, tmp_path / "scratch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -138,3 +139,13 @@ def test_a_higher_limit_of_rejects_goes_on_with_what_is_done(
     there = {file.name: file.stat().st_ino for file in OUT.glob("part-*.parquet")}
     written_once = [file for file in kept if file.parent.name == "prepared"]
     assert len(written_once) >= 5 and all(there[file.name] == kept[file] for file in written_once)
+
+
+def test_too_few_images_are_told_before_training(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in sorted(Path("pictures").rglob("*.png"))[7:]:
+        file.unlink()
+    stages.download.main(Path("params.yaml"))
+    with pytest.raises(SystemExit) as end:
+        stages.prepare.main(Path("params.yaml"))
+    assert end.value.code == 2
+    assert re.search(r"dataset\.path: pictures has \d usable images; add some, 8 are needed", capsys.readouterr().err)

@@ -56,6 +56,35 @@ def test_header_that_claims_a_negative_size(tmp_path: Path, kind: bytes) -> None
         list(islice(tar_members(tmp_path / "a.tar"), 10))
 
 
+def _block(kind: bytes, size: bytes, content: bytes = b"") -> bytes:
+    header = bytearray(tarfile.TarInfo("name").tobuf(tarfile.GNU_FORMAT))
+    header[124:136], header[156:157], header[148:156] = size, kind, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _block(b"Z", b"\x80" + (2**63).to_bytes(11, "big")),
+        _block(tarfile.GNUTYPE_LONGNAME, b"%011o\0" % 5, b"abcd".ljust(512, b"\0")) * 3000,
+        _block(tarfile.XHDTYPE, b"%011o\0" % 9, b"9 path=x\n".ljust(512, b"\0")) * 2000,
+    ],
+    ids=["a size of 64 bits", "long names of long names", "extended headers of extended headers"],
+)
+def test_headers_that_overflow(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(content + _block(b"0", b"%011o\0" % 0) + bytes(1024))
+    with pytest.raises(UserError, match=r"a\.tar: .*damaged \("):
+        list(tar_members(tmp_path / "a.tar"))
+
+
+def test_sizes_of_links_count_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(_block(b"2", b"\x80" + (2**70).to_bytes(11, "big")) + bytes(1024))
+    assert [(member.size, member.problem) for member in tar_members(tmp_path / "a.tar")] == [
+        (0, "a link is not followed")
+    ]
+
+
 def test_without_its_end(tmp_path: Path) -> None:
     data = write_tar(tmp_path / "in.tar", FILES)
     (tmp_path / "in.tar").write_bytes(data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512))

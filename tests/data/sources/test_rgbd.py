@@ -74,6 +74,45 @@ def test_labels(tmp_path: Path) -> None:
     assert "not in dataset.json" in read_all(source)["c"].error
 
 
+def test_two_labels_of_one_image_are_refused(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.jpg")
+    for pairs in ([["a.jpg", 1], ["a.jpg", 0]], [["sub/a.jpg", 1], ["sub\\a.jpg", 0]]):
+        (tmp_path / "in/dataset.json").write_text(json.dumps({"labels": pairs}))
+        with pytest.raises(UserError, match=r"dataset\.json gives (sub/)?a\.jpg two labels, 1 and 0; remove one"):
+            opened(tmp_path / "in", tmp_path / "raw")
+
+
+def test_backslashes_in_labels_are_slashes(tmp_path: Path) -> None:
+    put(tmp_path / "in", "sub/a.jpg")
+    (tmp_path / "in/dataset.json").write_text(json.dumps({"labels": [["sub\\a.jpg", 2]]}))
+    assert opened(tmp_path / "in", tmp_path / "raw").entries()["label"].to_pylist() == [2]
+
+
+def test_suffix_of_depth_maps_in_capitals(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.jpg")
+    (tmp_path / "in/a_depth.png").rename(tmp_path / "in/a_depth.PNG")
+    pictures = read_all(opened(tmp_path / "in", tmp_path / "raw"))
+    assert list(pictures) == ["a"] and pictures["a"].depth is not None
+
+
+def test_zero_is_the_nearest_depth(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.jpg")
+    with Image.open(tmp_path / "in/a_depth.png") as image:
+        depth = np.zeros(image.size[::-1], np.uint16)
+    depth[0] = 65535
+    Image.fromarray(depth).save(tmp_path / "in/a_depth.png")
+    found = read_all(opened(tmp_path / "in", tmp_path / "raw"))["a"]
+    assert found.error is None and found.depth.min() == 0 and found.depth.max() == 1
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path / "in", "a.jpg")
+    for name in ("b.HEIC", "c.heic", "d.jxl", "e"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    opened(tmp_path / "in", tmp_path / "raw")
+    assert "are left out: 2 .heic, 1 .jxl, 1 no suffix" in capsys.readouterr().out
+
+
 def test_null_labels_mean_one_class(tmp_path: Path) -> None:
     put(tmp_path / "in", "a.jpg")
     (tmp_path / "in/dataset.json").write_text('{"labels": null}')
