@@ -10,11 +10,8 @@ import json
 import math
 import os
 import pickle
-import resource
-import signal
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limits import limits
 from threedgp.commands.requirements import memory_problem
 from threedgp.config import Config, load_config, parse_config
 from threedgp.config.errors import _all_keys
@@ -37,11 +35,6 @@ from threedgp.models.initialization import initial_generator
 from threedgp.models.loading import load_model
 from threedgp.models.saving import CONFIG, write_model
 from threedgp.runtime.errors import UserError
-
-SECONDS = 300
-"""After which an example hangs; none takes more than a few."""
-MEMORY = 2**31
-"""Bytes that an example may allocate."""
 
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")), deadline=None, database=None, derandomize=True
@@ -61,24 +54,6 @@ TOKENS = st.sampled_from(
         "<<: ", "? ", "%YAML 1.1\n", "---\n", "\t", "\0", "\x85", "~", "=", "@", "`",
     ]
 )  # fmt: skip
-
-
-def _hangs(*_: Any) -> None:
-    raise TimeoutError(f"no answer within {SECONDS} s")
-
-
-@contextmanager
-def limits() -> Iterator[None]:
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    _, hard = before = resource.getrlimit(resource.RLIMIT_AS)
-    signal.signal(signal.SIGALRM, _hangs)
-    signal.alarm(SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.alarm(0)
 
 
 def answered(call: Callable[[], Any]) -> Any:
@@ -166,8 +141,8 @@ def snapshot() -> bytes:
     """A pickle in the layout of a published snapshot."""
     tensors = {"w": torch.arange(6.0).reshape(2, 3).t(), "h": torch.ones(4).half(), "empty": torch.zeros(0, 3)}
     state = {"_parameters": tensors, "_buffers": {}, "_modules": {"a": None}, "cfg": {"a": {"b": 1.5}}}
-    record = pickle.dumps({"state": state, "class_name": "G"}, protocol=2)[2:-1]
-    return b"\x80\2}U\5G_emacsrc.torch_utils.persistence\n_reconstruct_persistent_obj\n" + record + b"\x85Rs."
+    record = pickle.dumps({"state": state, "class_name": "G"}, protocol=3)[2:-1]
+    return b"\x80\3}U\5G_emacsrc.torch_utils.persistence\n_reconstruct_persistent_obj\n" + record + b"\x85Rs."
 
 
 CALLS = [

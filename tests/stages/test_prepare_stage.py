@@ -148,4 +148,6 @@ def test_too_few_images_are_told_before_training(project: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as end:
         stages.prepare.main(Path("params.yaml"))
     assert end.value.code == 2
-    assert re.search(r"dataset\.path: pictures has \d usable images; add some, 8 are needed", capsys.readouterr().err)
+    assert re.search(
+        r"dataset\.path: pictures has \d usable images; evaluation needs 8, so add some", capsys.readouterr().err
+    )

@@ -128,7 +128,7 @@ def list_pictures(tree: Tree, where: Path) -> list[FileEntry]:
     files = [_with_text_path(file) for file in tree.files()]
     found = [file for file in files if file.problem or _suffix(file) in SUFFIXES]
     others = Counter(_suffix(file) or "no suffix" for file in files if not file.problem)
-    kinds = [f"{count} {kind}" for kind, count in others.most_common() if kind not in SUFFIXES]
+    kinds = [f"{count} {kind}" for kind, count in sorted(others.items()) if kind not in SUFFIXES]
     if kinds:
         say(f"download: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}")
     if all(file.problem for file in found):
