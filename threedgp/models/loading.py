@@ -50,7 +50,7 @@ class _ModelFile(Section):
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """Content of a model folder's ``config.json``. Raises UserError if it is missing or damaged, or a value is wrong."""
+    """Content of a model folder's ``config.json``. Raises UserError if it is missing, damaged, or has wrong values."""
     path = folder / CONFIG
     try:
         with path.open("rb") as file:
