@@ -96,8 +96,8 @@ def convert_trusted(snapshot: Path, folder: Path) -> None:
     """Like `convert_snapshot`, in this process and without limits."""
     content = read_snapshot(snapshot)
     try:
-        generator, resolution = _build(content["G_ema"])
         kimg = _images(content) / 1000
+        generator, resolution = _build(content["G_ema"])
     except UserError as error:
         raise UserError(f"{snapshot}: {error}") from None
     except Exception as error:  # other files than the published ones raise nearly everything

@@ -26,8 +26,8 @@ MANIFEST = "manifest.json"
 PART_NAME = "part-{:05d}.parquet"
 FOOTERS = 8
 """Parsed footers that are cached; those of all shards of a large set would take hundreds of MB."""
-PIECE_ROWS = 16
-"""Rows of a piece: images have at most 4096 x 4096 pixels, and a piece less than 2 GiB."""
+PIECE_ROWS = 4
+"""Rows of a piece, which has less than 2 GiB: an image file has at most 256 MiB (`pictures.MAX_FILE_BYTES`)."""
 STAGES = {"raw": "download", "prepared": "prepare", "selected": "select"}
 """The stage that writes a kind of folder, if it has another name."""
 

@@ -61,10 +61,9 @@ def test_groups_that_arrow_cannot_read_at_once_are_read_in_pieces(
 def test_group_of_more_than_two_gib(tmp_path: Path) -> None:
     count, size = 17, 2**27
     schema = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])
-    with pq.ParquetWriter(tmp_path / "a.parquet", schema, compression="zstd") as writer:
-        for number in range(count):  # batches are collected in one row group
-            image = {"image": {"bytes": bytes([number]) * size}}
-            writer.write_batch(pa.RecordBatch.from_pylist([image], schema), row_group_size=count)
+    images = ({"image": {"bytes": bytes([number]) * size}} for number in range(count))
+    table = pa.Table.from_batches(pa.RecordBatch.from_pylist([image], schema) for image in images)
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
     assert pq.ParquetFile(tmp_path / "a.parquet").metadata.num_row_groups == 1
     entries, store = listed(tmp_path, tmp_path / "raw")
     for number, data in enumerate(store.load(entries)):
