@@ -121,6 +121,7 @@ def test_wrong_values_in_config(refused, copy, key, value, message):
         ("generator.coarse_samples", 10**18, "coarse_samples: input should be less than or equal to 1024"),
         ("generator.coarse_samples", 1024, "coarse_samples: .* are too many"),
         ("generator.plane_channels", 8192, "plane_resolution: .* are too many"),
+        ("generator.channel_base", 1, "channel_base: 1 leaves layers without channels"),
         ("generator.w_dim", 8192, "model.safetensors: not the weights of"),
         ("generator.mapping_layers", 32, "model.safetensors: not the weights of"),
     ],

@@ -126,8 +126,13 @@ class GeneratorConfig(Section):
     """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
 
     @model_validator(mode="after")
-    def _memory_is_bounded(self) -> GeneratorConfig:
+    def _layers_are_possible(self) -> GeneratorConfig:
         side, samples = self.plane_resolution, self.coarse_samples + self.fine_samples
+        if self.channel_base < side:
+            raise ValueError(
+                f"channel_base: {self.channel_base} leaves layers without channels; set it to {side} or more "
+                "(model.generator.plane_resolution)"
+            )
         channels = max(3 * self.plane_channels, min(self.channel_base // side, self.channel_max))
         if side**2 * channels > MAX_PLANE_VALUES:
             raise ValueError(f"plane_resolution: {side}x{side} values in {channels} channels are too many; lower it")

@@ -87,16 +87,12 @@ class Config(Section):
             )
         if problem := self.model.samples_problem(image):
             raise ValueError(problem)
-        planes = self.model.generator.plane_resolution
-        for key, base, side, resolution in (
-            ("generator", self.model.generator.channel_base, planes, "model.generator.plane_resolution"),
-            ("discriminator", self.model.discriminator.channel_base, image, "dataset.resolution"),
-        ):
-            if base < side:  # the layer of this resolution has base // side channels
-                raise ValueError(
-                    f"model.{key}.channel_base: {base} leaves layers without channels; set it to {side} "
-                    f"or more ({resolution})"
-                )
+        base = self.model.discriminator.channel_base
+        if base < image:  # the layer of this resolution has base // image channels
+            raise ValueError(
+                f"model.discriminator.channel_base: {base} leaves layers without channels; set it to {image} or more "
+                "(dataset.resolution)"
+            )
         return self
 
     @model_validator(mode="after")
