@@ -38,6 +38,12 @@ def test_no_such_model(refused, tmp_path, command):
     assert "config.json: no such file; train a model first" in refused(command, tmp_path / "empty")
 
 
+def test_both_files_are_readable_as_the_umask_says(model_folder, tmp_path):
+    (tmp_path / "any").touch()
+    modes = {file.stat().st_mode for file in [*model_folder.iterdir(), tmp_path / "any"]}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize("size", [0, 4, 100, -1])
 def test_truncated_weights(refused, copy, size):
     file = copy / "model.safetensors"

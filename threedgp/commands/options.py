@@ -11,6 +11,8 @@ import typer
 from threedgp.runtime.errors import UserError
 
 MODEL = Path("results/model")
+DEMO = Path(__file__).parents[1] / "demo"
+"""The model that comes with the package, see its README.md."""
 PARAMS = Path("params.yaml")
 MAX_SEEDS = 1_000_000
 MIN_SIZE, MAX_SIZE = 8, 4096
@@ -21,6 +23,10 @@ Device = Literal["auto", "cpu", "cuda"]
 Towards = Literal["all", "class"]
 
 
+def _model(path: Path) -> Path:
+    return DEMO if path == Path("demo") and not path.exists() else path
+
+
 def _truncation(value: float) -> float:
     if not 0 <= value <= 1:  # NaN fails this test too
         raise UserError(f"--truncation: expected a number from 0 to 1, got {value}.")
@@ -28,7 +34,13 @@ def _truncation(value: float) -> float:
 
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
-ModelArgument = Annotated[Path, typer.Argument(help="Folder with model.safetensors and config.json.")]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        callback=_model,
+        help="Folder with model.safetensors and config.json, or demo: the model that comes with the package.",
+    ),
+]
 SeedsOption = Annotated[
     str, typer.Option("--seeds", metavar="LIST", help="Seeds of the scenes, such as 0-15 or 3,7,20-29.")
 ]
