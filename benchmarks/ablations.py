@@ -1,4 +1,4 @@
-"""What each idea of 3DGP brings: five variants with three seeds each, at equal length, on procedural pictures.
+"""What each idea of 3DGP brings: five variants with three seeds each, at equal length, on procedural images.
 
     PYTHONPATH=. python benchmarks/ablations.py
     PYTHONPATH=. python benchmarks/ablations.py --jobs 1 --seeds 0 --variants full no_depth

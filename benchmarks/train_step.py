@@ -36,7 +36,7 @@ TOLERANCE = 1e-3
 
 
 def random_batch(config: Config) -> Batch:
-    """A batch of noise; what is in it takes no other time than pictures."""
+    """A batch of noise; what is in it takes no other time than images."""
     count, size = config.train.batch_size, config.dataset.resolution
     random = torch.Generator().manual_seed(0)
     return Batch(

@@ -31,7 +31,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def real_rgbd() -> Path:
-    """Folder of 24 real pictures with depth maps, which are not part of the project."""
+    """Folder of 24 real images with depth maps, which are not part of the project."""
     folder = ROOT.parent / "shared" / "real_rgbd"
     if not folder.is_dir():
         pytest.skip(f"needs ../shared: there is no {folder}")

@@ -21,7 +21,7 @@ WNIDS = ("n01440764", "n01443537", "n02129165")
 
 
 def picture(number: int, height: int = 40, width: int = 52) -> NDArray[np.uint8]:
-    """A smooth picture `[H, W, 3]` that no other number has."""
+    """A smooth image `[H, W, 3]` that no other number has."""
     rng = np.random.default_rng(number)
     small = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
@@ -124,7 +124,7 @@ def lsun_values(count: int = 6, side: int = 40) -> dict[bytes, bytes]:
 
 
 def read_all(source: Source) -> dict[str, RawPicture]:
-    """All pictures of a source, by id; its entries are sorted by id and unique."""
+    """All images of a source, by id; its entries are sorted by id and unique."""
     entries = source.entries()
     names = entries["id"].to_pylist()
     assert names == sorted(set(names))

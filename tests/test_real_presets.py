@@ -100,7 +100,7 @@ def lsun_horses(place: Path) -> dict[str, Any]:
 
 
 DATA = {
-    # preset: what makes its data, pictures that are kept, classes
+    # preset: what makes its data, images that are kept, classes
     "imagenet": (imagenet, 9, ["n01440764", "n01443537", "n02129165"]),
     "imagenet_stable": (imagenet_stable, 9, ["tench", "goldfish", "stork"]),
     "sdip_dogs": (sdip("rmokady/SDIP_dog"), 20, ["dogs"]),

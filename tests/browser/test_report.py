@@ -38,7 +38,7 @@ COMPARISONS = [
 
 @pytest.fixture
 def page_file(tmp_path) -> Path:
-    """A report of wide pictures, long names, films and every kind of chart."""
+    """A report of wide images, long names, films and every kind of chart."""
     rng = np.random.default_rng(0)
     renders, evaluation, training = (tmp_path / name for name in ("renders", "evaluation", "training"))
     for name in ("samples", "depth", "normals", "real", "views", "truncation"):

@@ -21,9 +21,9 @@ SIZE = 96
 FINISHED = f"{SIZE} × {SIZE} pixels"
 CLASSES = ["box", "<b>ball"]
 CHANGED = 1.0
-"""Mean difference of two pictures, in levels, that is more than noise."""
+"""Mean difference of two images, in levels, that is more than noise."""
 PATIENCE = 90.0
-"""Seconds for a picture that the page has and has not drawn yet."""
+"""Seconds for an image that the page has and has not drawn yet."""
 
 
 class Open(NamedTuple):
@@ -45,7 +45,7 @@ def opened(tiny_generator) -> Iterator[Open]:
 
 @pytest.fixture
 def watched(open_page, opened):
-    """The page, once its first picture is finished."""
+    """The page, once its first image is finished."""
     one = open_page(1280)
     one.page.goto(opened.address)
     one.page.get_by_text(FINISHED).wait_for()
@@ -53,7 +53,7 @@ def watched(open_page, opened):
 
 
 def screen(page) -> np.ndarray:
-    """The square in the middle of the canvas, which shows the picture, at `SIZE` pixels."""
+    """The square in the middle of the canvas, which shows the image, at `SIZE` pixels."""
     box = page.locator("canvas").first.bounding_box()
     canvas = decode_image(page.screenshot(clip=box))
     height, width = canvas.shape[:2]
@@ -75,7 +75,7 @@ def wait_until(page, condition: Callable[[], bool]) -> None:
 
 
 def settled(page, session: Session, renderer: SceneRenderer) -> np.ndarray:
-    """The screen, once it shows the finished picture of what the page asks for by now."""
+    """The screen, once it shows the finished image of what the page asks for by now."""
     seen = np.zeros(0)
 
     def shows_it() -> bool:
@@ -93,12 +93,12 @@ def only(sessions: dict[int, Session]) -> Session:
 
 
 def close_notices(page) -> None:
-    """viser warns of WebGL without a GPU, over the picture."""
+    """viser warns of WebGL without a GPU, over the image."""
     for button in page.locator(".mantine-Notification-closeButton").all():
         button.click()
 
 
-def test_picture_mouse_sliders_and_views(watched, opened):
+def test_image_mouse_sliders_and_views(watched, opened):
     """One page for all of it: opening one takes longest."""
     page, renderer, session = watched.page, opened.renderer, only(opened.sessions)
     close_notices(page)
@@ -142,7 +142,7 @@ def test_picture_mouse_sliders_and_views(watched, opened):
     assert watched.errors == []
 
 
-def test_saves_picture_and_mesh(watched, opened, tmp_path, monkeypatch):
+def test_saves_image_and_mesh(watched, opened, tmp_path, monkeypatch):
     monkeypatch.setattr("threedgp.visual.viewer_scenes.MESH_RESOLUTION", 16)
     page, renderer, session = watched.page, opened.renderer, only(opened.sessions)
     label = renderer.label(SceneKey(0, None, 1.0))

@@ -84,7 +84,7 @@ def test_central_ray_hits_the_look_at_point() -> None:
     assert torch.allclose(directions[0, 4], to_target / to_target.norm())
 
 
-def test_roll_turns_the_picture_about_its_centre() -> None:
+def test_roll_turns_the_image_about_its_centre() -> None:
     _, straight = rays(_camera(), 3)
     _, turned = rays(_camera(roll=math.pi / 2), 3)
     # A quarter turn counter-clockwise of the camera moves what its top row (y = 1) sees to the left (x = -1).

@@ -97,7 +97,7 @@ def test_if_one_of_file_and_table_fails_the_other_is_kept(fails, tmp_path, monke
     assert ("mean of 1" in result.out) == ("json" in fails) and (tmp_path / "out.json").exists() == ("print" in fails)
 
 
-def test_leres_on_a_real_picture(real_rgbd, tmp_path, monkeypatch, threedgp) -> None:
+def test_leres_on_a_real_image(real_rgbd, tmp_path, monkeypatch, threedgp) -> None:
     """The whole command, with random weights of LeReS in the published format."""
     monkeypatch.setattr(leres, "INPUT_SIZE", 64)  # 50 times faster
     torch.manual_seed(0)

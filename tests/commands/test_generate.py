@@ -21,7 +21,7 @@ def read(file) -> np.ndarray:
 
 
 def expected(generator, label: int, seed: int, truncation: float, towards: str = "all", size: int = 16, own=True):
-    """Picture and depth by the generator's own methods."""
+    """Image and depth by the generator's own methods."""
     scenes = sample_scenes(generator, 1, 0, start=seed, labels=[label])
     planes = generator.make_planes(scene_styles(generator, scenes, truncation, towards))
     camera = posterior_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
@@ -30,7 +30,7 @@ def expected(generator, label: int, seed: int, truncation: float, towards: str =
     return rgb, seen.depth[0, 0].numpy()
 
 
-def test_pictures_depth_normals_and_grid(threedgp, model_folder, tiny_generator, tmp_path):
+def test_images_depth_normals_and_grid(threedgp, model_folder, tiny_generator, tmp_path):
     options = ("--seeds", "2-3", "--classes", "ball,0", "--truncation", "0.7", "--depth", "--normals", "--grid")
     outcome = threedgp("generate", model_folder, *options, "--out", tmp_path)
     assert outcome.code == 0, outcome.err
@@ -69,7 +69,7 @@ def test_normals_are_those_of_the_depth(threedgp, model_folder, tiny_generator, 
     assert np.abs(read(tmp_path / "seed0003_class001_normals.png") - (normals + 1) * 127.5).mean() < 1
 
 
-def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model_folder, tmp_path):
+def test_an_image_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model_folder, tmp_path):
     threedgp("generate", model_folder, "--seeds", "0-3", "--out", tmp_path / "all")
     pictures = {file.name: file.read_bytes() for file in (tmp_path / "all").glob("*.png")}
     assert len(pictures) == 4
@@ -97,7 +97,7 @@ def test_a_picture_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model
 @pytest.mark.parametrize(
     "content", [b"", b"no picture", cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()]
 )
-def test_a_picture_that_somebody_spoilt_is_named(threedgp, refused, model_folder, tmp_path, kind, content):
+def test_an_image_that_somebody_spoilt_is_named(threedgp, refused, model_folder, tmp_path, kind, content):
     command = ("generate", model_folder, "--seeds", "0-1", "--classes", 0, "--depth", "--normals", "--out", tmp_path)
     threedgp(*command)
     spoilt = tmp_path / f"seed0001_class000{kind}.png"

@@ -18,7 +18,7 @@ MakeShards = Callable[..., Path]
 
 @pytest.fixture
 def training_shards(tmp_path: Path) -> MakeShards:
-    """Writes training shards whose rows tell their number by every column: label, picture, depth and embedding."""
+    """Writes training shards whose rows tell their number by every column: label, image, depth and embedding."""
 
     def make(shard_rows: list[int], *, group_rows: int = 4, dim: int = 3, resolution: int = 8) -> Path:
         meta = {

@@ -26,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 
 class Pictures:
-    """A source of random pictures, some of them bad."""
+    """A source of random images, some of them bad."""
 
     name = "random"
     class_names = ("even", "odd")
@@ -65,7 +65,7 @@ def test_square_is_what_pillow_makes_of_the_crop(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("side", [96, 160, 256])
-def test_large_pictures_are_as_pillow_makes_them(side: int) -> None:
+def test_large_images_are_as_pillow_makes_them(side: int) -> None:
     """From 6 times the resolution on area averages come first: 50 dB, a tenth of the error of JPEG 95, is no loss.
 
     Octaves of noise with the spectrum of photographs, amplitude 1 / frequency.
@@ -82,7 +82,7 @@ def test_large_pictures_are_as_pillow_makes_them(side: int) -> None:
 
 def test_square_does_not_alias() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255  # finer than the small picture can show: it has to turn gray
+    stripes[:, ::2] = 255  # finer than the small image can show: it has to turn gray
     image, _ = square(RawPicture("a", 0, stripes), 16)
     assert np.abs(image[:, 2:-2].astype(int) - 127).max() <= 3  # at the border the filter is cut off
 
@@ -155,7 +155,7 @@ def test_processes_share_the_shards(tmp_path: Path) -> None:
     assert ShardFolder(place).manifest == whole.manifest
 
 
-def test_shard_without_a_good_picture(tmp_path: Path) -> None:
+def test_shard_without_a_good_image(tmp_path: Path) -> None:
     folder = prepared(tmp_path / "prepared", Pictures(6, bad=(2, 3)), shard_rows=2, most=0.5)
     assert [file.rows for file in folder.manifest.files] == [2, 0, 2]
 
@@ -169,7 +169,7 @@ def test_too_many_rejects(tmp_path: Path) -> None:
         prepared(tmp_path / "none", Pictures(2, bad=(0, 1)), most=1)
 
 
-def test_tiny_pictures_are_rejects(tmp_path: Path) -> None:
+def test_tiny_images_are_rejects(tmp_path: Path) -> None:
     class Tiny(Pictures):
         def read(self, entries: pa.Table) -> Iterator[RawPicture]:
             for picture in super().read(entries):

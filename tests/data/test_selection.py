@@ -1,4 +1,4 @@
-"""Instance selection against scikit-learn, in any order of the pictures, within bounds of memory."""
+"""Instance selection against scikit-learn, in any order of the images, within bounds of memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_likelihoods_are_those_of_scikit_learn(count: int, regularizer: float, m
 
 
 def test_keeps_what_scikit_learn_finds_likely() -> None:
-    """A class of more and one of fewer pictures than dimensions, at the published regularizer and fraction."""
+    """A class of more and one of fewer images than dimensions, at the published regularizer and fraction."""
     for members in (FEATURES[:200], RNG.normal(size=(9, 12)).astype(np.float32)):
         fitted = GaussianMixture(1, reg_covar=1e-5).fit(members.astype(np.float64))
         likely = np.argsort(-fitted.score_samples(members.astype(np.float64)))[: round(len(members) / 3)]
@@ -61,7 +61,7 @@ def test_choice(fraction: float, count: int | None, kept: list[int]) -> None:
     assert np.flatnonzero(choose(LIKELIHOODS, CLASSES, fraction, count)).tolist() == kept
 
 
-def test_equal_pictures_keep_the_first() -> None:
+def test_equal_images_keep_the_first() -> None:
     likelihoods = log_likelihoods(np.ones((4, 3), np.float32), 1e-5)
     assert choose(likelihoods, [slice(0, 4)], 0.5, None).tolist() == [True, True, False, False]
 
@@ -165,7 +165,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.M
         select_set(features, tmp_path / f"out{count}/selected", SelectConfig())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # float64 features would be 8000 x 64 x 8 bytes = 4.1 MB; a picture's likelihood, order, place and id take 60 bytes.
+    # float64 features would be 8000 x 64 x 8 bytes = 4.1 MB; an image's likelihood, order, place and id take 60 bytes.
     assert peaks[1] - peaks[0] < 6_000 * 100
 
 

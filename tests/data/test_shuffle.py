@@ -18,7 +18,7 @@ from threedgp.runtime.errors import UserError
 COUNT, DIM, RESOLUTION = 100, 3, 4
 SELECTED = [n for n in range(COUNT) if n % 5]
 DEEP = [n for n in SELECTED if n % 7]
-"""Pictures with usable depth; the other selected ones are rejects."""
+"""Images with usable depth; the other selected ones are rejects."""
 
 
 def name(number: int) -> str:
@@ -141,7 +141,7 @@ def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:
             JoinedShards(**{**parts, kind: ShardFolder(tmp_path / "b" / kind)})
 
 
-def test_picture_without_embedding(tmp_path: Path) -> None:
+def test_image_without_embedding(tmp_path: Path) -> None:
     write_inputs(tmp_path, 50)
     embed = ShardWriter(
         tmp_path / "other/embed", schemas.embed(DIM), "embed", {"embedder": "net", "embedding_dim": DIM}

@@ -428,10 +428,10 @@ def test_all_classes_are_equally_likely(scenes: list[Scene]) -> None:
 
 
 def test_edges_are_smooth(scenes: list[Scene]) -> None:
-    """A picture is close to the average of one with twice the pixels: its edges hold mixed colors."""
+    """An image is close to the average of one with twice the pixels: its edges hold mixed colors."""
     scene = scenes[0]
     small, large = render_picture(scene, 33).rgb.astype(float), render_picture(scene, 65).rgb.astype(float)
-    # Corners are aligned: pixel i of the small picture is pixel 2 i of the large one, its neighbors half a pixel off.
+    # Corners are aligned: pixel i of the small image is pixel 2 i of the large one, its neighbors half a pixel off.
     rows = (large[1:-1:2][:-1] + 2 * large[2:-1:2] + large[3::2]) / 4
     averaged = (rows[:, 1:-1:2][:, :-1] + 2 * rows[:, 2:-1:2] + rows[:, 3::2]) / 4
     assert abs(small[1:-1, 1:-1] - averaged).mean() < 4

@@ -25,7 +25,7 @@ from threedgp.models.saving import write_model
 
 
 class World(NamedTuple):
-    """24 procedural pictures of 16x16, in shards of seven."""
+    """24 procedural images of 16x16, in shards of seven."""
 
     raw: Path
     source: Source

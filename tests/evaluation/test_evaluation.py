@@ -126,7 +126,7 @@ def test_real_features_are_cached_for_the_next_model(evaluation, open_evaluation
     again = open_evaluation(evaluation_config(), "next", {"main": Means(), "neighbor": corners})
     (tmp_path / "scratch-cache").rename(tmp_path / "next-cache")
     again.make()
-    assert corners.seen == 2 * 12  # two sets of fakes, and no real picture
+    assert corners.seen == 2 * 12  # two sets of fakes, and no real image
 
 
 def test_model_without_classes_has_no_class_metrics(open_evaluation, monkeypatch, tmp_path):

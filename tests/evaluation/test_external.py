@@ -46,7 +46,7 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
     found = scored(real, samples, tmp_path / "scratch")
     assert found["fd_means"] == pytest.approx(0, abs=1e-5 * np.trace(real.statistics.covariance))
     assert found["precision"] == found["recall"] == 1
-    # Unbiased, so below 0: the definition leaves out pairs of a picture with itself within a set, not between sets.
+    # Unbiased, so below 0: the definition leaves out pairs of an image with itself within a set, not between sets.
     assert found["kd_means"] < 0
     assert found["swd"] < 0.2
     assert "nfs" not in found

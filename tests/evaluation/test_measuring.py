@@ -104,7 +104,7 @@ def test_neighbors_are_training_images(evaluation, measured, shown):
     fresh, _ = closeness(training, training, own=np.arange(len(TRAINING)))
     assert measured["authenticity_means_real"] == np.mean(fresh > 1)
     assert measured["closest_copy_real"] == pytest.approx(fresh.min(), rel=1e-5)
-    # The picture: the most copy-like first, and beside each the training pictures nearest to it.
+    # The image: the most copy-like first, and beside each the training images nearest to it.
     rows = [
         np.concatenate([made[index], *pictures[TRAINING][nearest[index]]], axis=-1) for index in ratios.argsort()[:8]
     ]

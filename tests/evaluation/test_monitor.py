@@ -76,7 +76,7 @@ def _pictures(generator: Generator) -> np.ndarray:
 
 
 def test_distance_from_its_own_images_is_zero(tiny_generator: Generator) -> None:
-    # Statistics and pictures that are the generator's own are at distance 0, and 1e-6 of rounding.
+    # Statistics and images that are the generator's own are at distance 0, and 1e-6 of rounding.
     own = _pictures(tiny_generator)
     statistics = Moments.of(Averages()(torch.from_numpy(own)).pooled.numpy())
     found = _monitor(own, statistics)(tiny_generator, RESOLUTION, Alone())
@@ -100,7 +100,7 @@ def test_several_processes_agree_with_one(tiny_generator: Generator, reals: np.n
 def test_every_process_calls_meanwhile_equally_often(tiny_generator: Generator, reals: np.ndarray) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     asked = [0, 0, 0]
-    for rank in range(3):  # shares of 3, 3 and 4 pictures: one batch, or two
+    for rank in range(3):  # shares of 3, 3 and 4 images: one batch, or two
 
         def ask(rank: int = rank) -> None:
             asked[rank] += 1

@@ -49,7 +49,7 @@ def test_labels_and_depth(folder, tmp_path):
     labels.write_text(json.dumps({"labels": [[name, number] for number, name in enumerate(NAMES)]}))
     depth = tmp_path / "depth"
     (depth / "a").mkdir(parents=True)
-    maps = np.linspace(0, 65535, 8 * 11).reshape(8, 11).astype(np.uint16)  # 3:4 like the pictures, up to rounding
+    maps = np.linspace(0, 65535, 8 * 11).reshape(8, 11).astype(np.uint16)  # 3:4 like the images, up to rounding
     Image.fromarray(maps).save(depth / "a" / "0_depth.png")
     np.save(depth / "a" / "1.npy", maps.astype(np.float32) + 2)
     Image.fromarray(maps).save(depth / "b.png")

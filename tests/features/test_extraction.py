@@ -40,7 +40,7 @@ IDS = [f"picture-{number}" for number in range(7)]
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> ShardFolder:
-    """Seven pictures in shards of three."""
+    """Seven images in shards of three."""
     writer = ShardWriter(tmp_path / "prepared", schemas.PREPARED, "prepared", {"num_classes": 2})
     for part, start in enumerate((0, 3, 6)):
         rows = [

@@ -56,10 +56,10 @@ def test_collapsed_class_lowers_its_own_scores_only():
     fakes[LABELS == 1] = REALS[30]
     scores = class_scores(fakes, LABELS, REALS, LABELS)
     assert scores[1].diversity == 0
-    assert scores[1].recall < 1.5 / 30  # the picture that all are copies of
+    assert scores[1].recall < 1.5 / 30  # the image that all are copies of
     for score in (scores[0], scores[2]):
         assert score.recall > 0.5
-        assert score.diversity == pytest.approx(1, abs=0.2)  # 30 pictures
+        assert score.diversity == pytest.approx(1, abs=0.2)  # 30 images
     mine = LABELS == 0
     assert scores[0].recall == precision_recall(fakes[mine], REALS[mine])[1]
 

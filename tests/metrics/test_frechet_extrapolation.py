@@ -1,4 +1,4 @@
-"""Extrapolation to infinitely many pictures, against the closed form for two Gaussians."""
+"""Extrapolation to infinitely many images, against the closed form for two Gaussians."""
 
 from __future__ import annotations
 

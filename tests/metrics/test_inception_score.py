@@ -11,7 +11,7 @@ from threedgp.metrics.inception_score import inception_score
 
 
 def test_closed_forms():
-    """One class each, all equally often: the number of classes. The same guess for every picture: 1."""
+    """One class each, all equally often: the number of classes. The same guess for every image: 1."""
     sure = np.tile(100 * np.eye(5, dtype=np.float32), (20, 1))
     assert inception_score(sure, splits=1)[0] == pytest.approx(5, rel=1e-6)
     assert inception_score(np.tile(sure[:1], (40, 1)))[0] == pytest.approx(1, rel=1e-6)

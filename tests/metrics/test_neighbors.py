@@ -1,4 +1,4 @@
-"""Nearest training pictures against all distances written out; copies have authenticity 0."""
+"""Nearest training images against all distances written out; copies have authenticity 0."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_known_cases():
     assert precision_recall(reals + 100, reals) == (0, 0)
     collapsed = reals[:1] + 1e-3 * features(50, 5)
     found = precision_recall(collapsed, reals)
-    assert found[0] == 1  # every picture looks real
+    assert found[0] == 1  # every image looks real
     assert found[1] <= 2 / 50  # and they are all the same one
 
 

@@ -26,7 +26,7 @@ def test_levels_go_down_to_16_pixels():
     assert swd.levels(8) == [8]
 
 
-def test_flat_pictures_against_white_noise():
+def test_flat_images_against_white_noise():
     """Normalized white noise projects to N(0, 1) and a flat image to 0: the distance is E|N(0, 1)|."""
     found = sliced_wasserstein([noise(64, resolution=16)], {"flat": [np.full((64, 3, 16, 16), 0.3)]}, count=64)["flat"]
     # 64 * 256 distinct pixels: relative error about 1 / 128.

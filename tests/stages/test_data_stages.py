@@ -163,7 +163,7 @@ def test_damaged_and_missing_shards(
 
 @pytest.fixture
 def rgbd(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a project on a folder of ten pictures with depth maps."""
+    """Makes a project on a folder of ten images with depth maps."""
 
     def make(more: str = "") -> Path:
         settings = SETTINGS.replace("procedural", "rgbd, path: pictures").replace("simulated", "sidecar")
@@ -179,7 +179,7 @@ def rgbd(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return make
 
 
-def test_broken_picture_among_good_ones(rgbd: Callable[[str], Path]) -> None:
+def test_broken_image_among_good_ones(rgbd: Callable[[str], Path]) -> None:
     (rgbd("") / "3.jpg").write_bytes(b"broken")
     run(stages.download, stages.prepare)
     assert ShardFolder(DATA / "prepared").manifest.rows == 9
@@ -194,7 +194,7 @@ def test_missing_and_empty_folder(rgbd: Callable[[str], Path], capsys: pytest.Ca
     assert "pictures holds no images" in fails(stages.download, capsys)
 
 
-def test_too_many_broken_pictures(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_many_broken_images(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     pictures = rgbd("")
     for number in range(3):
         (pictures / f"{number}.jpg").write_bytes(b"broken")
@@ -203,7 +203,7 @@ def test_too_many_broken_pictures(rgbd: Callable[[str], Path], capsys: pytest.Ca
     assert "3 of 10 images cannot be used" in fails(stages.prepare, capsys)
 
 
-def test_picture_that_changed(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_that_changed(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     pictures = rgbd("")
     run(stages.download)
     capsys.readouterr()

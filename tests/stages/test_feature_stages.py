@@ -37,7 +37,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend
 
 
 def write_inputs(data: Path) -> None:
-    """Random pictures, every other one selected."""
+    """Random images, every other one selected."""
     random = np.random.default_rng(0)
     prepared = ShardWriter(data / "prepared", schemas.PREPARED, "prepared", {"resolution": 16})
     for shard in range(SHARDS):

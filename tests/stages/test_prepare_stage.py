@@ -36,7 +36,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend
 
 @pytest.fixture
 def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh project with pictures that stage download has listed, three of them broken; the working directory."""
+    """A fresh project with images that stage download has listed, three of them broken; the working directory."""
     place = tmp_path / "a project"
     place.mkdir()
     shutil.copy(root / "dvc.yaml", place)
@@ -132,7 +132,7 @@ def test_a_higher_limit_of_rejects_goes_on_with_what_is_done(
         capsys.readouterr().err
     )
     kept = {file: file.stat().st_ino for file in Path(".scratch/prepare").rglob("part-*.parquet")}
-    assert len(kept) >= 2 * 5  # pictures and rejects; the third broken one is in shard 4
+    assert len(kept) >= 2 * 5  # images and rejects; the third broken one is in shard 4
     settings(max_reject_fraction=0.2)
     stages.prepare.main(Path("params.yaml"))
     assert contents(OUT) == alone

@@ -89,7 +89,7 @@ def test_bf16_follows_fp32() -> None:
 
 
 def test_cameras_and_r1_do_not_change_by_a_bit() -> None:
-    # Before the discriminator's first update R1 depends on the real pictures alone, the cameras on no convolution.
+    # Before the discriminator's first update R1 depends on the real images alone, the cameras on no convolution.
     expected, stats = (_trainer(precision).step(make_batch(0)) for precision in ("fp32", "bf16"))
     for name in expected:
         if name.startswith("camera/") or name == "discriminator/r1":

@@ -291,7 +291,7 @@ def test_relativistic_pairs_share_class_and_position(monkeypatch: pytest.MonkeyP
     assert all(torch.equal(column[:4], column[4:]) for column in both.patches)
 
 
-def test_flips_mirror_picture_and_depth_together() -> None:
+def test_flips_mirror_image_and_depth_together() -> None:
     trainer = make_trainer(tiny_config(train={"patch_scale_min": 1.0}))
     batch = make_batch(0, 4)
     draws = trainer._draws("real", 0, 4)

@@ -1,4 +1,4 @@
-"""Shards of training pictures."""
+"""Shards of training images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESOLUTION = 16
 
 @pytest.fixture
 def training_shards(tmp_path: Path) -> ShardFolder:
-    """Six pictures whose depth rises from left to right."""
+    """Six images whose depth rises from left to right."""
     rng = np.random.default_rng(0)
     depth = np.broadcast_to(np.linspace(0, 65535, RESOLUTION).astype(np.uint16), (RESOLUTION, RESOLUTION))
     rows = [

@@ -43,7 +43,7 @@ def test_words_and_numbers_are_text():
 
 
 def picture_in(svg: str) -> np.ndarray:
-    """The one picture inside of a chart, uint8 `[H, W, 4]`."""
+    """The one image inside of a chart, uint8 `[H, W, 4]`."""
     (data,) = re.findall(r'href="data:image/png;base64,([^"]+)"', svg)
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
 

@@ -64,7 +64,7 @@ def dvc(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_plots_show_curves_cameras_and_pictures(project):
+def test_plots_show_curves_cameras_and_images(project):
     found = json.loads(dvc(project, "plots", "show", "--json"))
     assert not found.get("errors")
     kinds = {Path(name).stem: plots[0]["type"] for name, plots in found["data"].items()}

@@ -69,7 +69,7 @@ def picture(folder, name) -> np.ndarray:
 
 
 def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
-    """A picture of 16 pixels from a sheet of pictures that were enlarged to 96."""
+    """An image of 16 pixels from a sheet of images that were enlarged to 96."""
     factor = 96 // 16
     top, left = (place * factor * (16 + GAP) + factor * GAP for place in (row, column))
     return sheet[top : top + 96 : factor, left : left + 96 : factor]
@@ -155,7 +155,7 @@ def test_sweep_ends_at_the_samples(gallery):
     assert np.abs(first.astype(int) - last).max() <= 1  # the same to rounding: batches of another size
 
 
-def test_shards_without_depth_show_their_pictures(tmp_path, tiny_generator, training_shards):
+def test_shards_without_depth_show_their_images(tmp_path, tiny_generator, training_shards):
     meta = training_shards.meta | {"estimator": "none"}
     writer = ShardWriter(tmp_path / "bare", training_shards.schema, "shards", meta)
     rows = [row | {"depth": b""} for row in training_shards.read(0).to_pylist()]
@@ -168,7 +168,7 @@ def test_shards_without_depth_show_their_pictures(tmp_path, tiny_generator, trai
     assert cv2.imread(str(tmp_path / "renders" / "real.png")).shape[1] == factor * (2 * (16 + GAP) + GAP)
 
 
-def test_real_pictures(training_shards):
+def test_real_images(training_shards):
     pictures, depth = real_images(training_shards, 4)
     assert pictures.shape == (4, 16, 16, 3)
     np.testing.assert_allclose(depth[0, 0], np.linspace(0, 1, 16), atol=1e-4)

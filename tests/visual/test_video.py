@@ -11,7 +11,7 @@ from films import decode
 from threedgp.runtime.errors import UserError
 from threedgp.visual.video import write_video
 
-HEIGHT, WIDTH = 45, 71  # odd, as pictures may be
+HEIGHT, WIDTH = 45, 71  # odd, as images may be
 MIN_PSNR = 35
 """Decibels at the default quality, which reaches 36.5 here; color at half the resolution alone allows 48. A frame out
 of its place reaches 13, the wrong color matrix 28."""
@@ -40,7 +40,7 @@ def test_decodes_to_the_frames(tmp_path, frames):
     for found, frame in zip(decoded, frames, strict=True):
         assert found.shape == (HEIGHT + 1, WIDTH + 1, 3)
         assert psnr(found[:HEIGHT, :WIDTH], frame) > MIN_PSNR
-        # What was added continues the picture.
+        # What was added continues the image.
         assert psnr(found[HEIGHT, :WIDTH], frame[-1]) > MIN_PSNR - 5
     assert psnr(decoded[0][:HEIGHT, :WIDTH], frames[1]) < 20
 

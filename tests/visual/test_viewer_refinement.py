@@ -72,7 +72,7 @@ class Studio:
         self.frames: queue.Queue[Frame] = queue.Queue()
         self.errors: queue.Queue[Exception] = queue.Queue()
         speed = RenderSpeed()
-        speed.measured(1, 1.0)  # so slow that every picture begins with the smallest
+        speed.measured(1, 1.0)  # so slow that every image begins with the smallest
         self.progressive = ProgressiveRenderer(self.draw, speed, self.frames.put, self.errors.put)
 
     def draw(self, settings: ViewSettings, size: int, is_stale: Callable[[], bool]) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Views are the generator's own pictures, in their places."""
+"""Views are the generator's own images, in their places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from threedgp.visual import views
 from threedgp.visual.styles import scene_planes, scene_styles
 
 
-def test_every_view_is_the_picture_of_its_scene_and_camera(tiny_generator, monkeypatch):
+def test_every_view_is_the_image_of_its_scene_and_camera(tiny_generator, monkeypatch):
     monkeypatch.setattr(views, "MAX_SCENES", 2)  # three scenes take two rounds
     scenes = sample_scenes(tiny_generator, 3, seed=1)
     cameras = torch.stack(

@@ -55,7 +55,7 @@ class EstimatorKind:
     """An estimator that needs no network, and does not look at pixels: it would give generated images the same maps."""
 
     depth_of: Callable[[RawPicture, DepthConfig], NDArray[np.float32] | None]
-    """Depth of a picture, as in `DepthEstimator.estimate`, by the settings of section `depth`; None = it has none."""
+    """Depth of an image, as in `DepthEstimator.estimate`, by the settings of section `depth`; None = it has none."""
     output: str
     """What its maps hold, as in docs/depth.md."""
     source_depth: tuple[str, ...] = ("none", "sidecar", "true")

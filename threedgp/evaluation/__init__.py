@@ -1,1 +1,1 @@
-"""How a model is measured: sets of pictures, their features, the metrics on them, and the controls beside them."""
+"""How a model is measured: sets of images, their features, the metrics on them, and the controls beside them."""

@@ -107,7 +107,7 @@ def measure(
     seed: int,
     device: torch.device | str,
 ) -> Measured:
-    """Authenticity and smallest closeness of generated and of training images, and a picture of the closest ones."""
+    """Authenticity and smallest closeness of generated and of training images, and an image of the closest ones."""
     num_training = len(training_features)
     k = min(NUM_NEIGHBORS_SHOWN, num_training - 3)
     if k < 1:

@@ -1,4 +1,4 @@
-"""Boxes cut what the authors' slices cut, also where EXIF turns the picture."""
+"""Boxes cut what the authors' slices cut, also where EXIF turns the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stored(pixels: np.ndarray, orientation: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_box_is_meant_before_the_picture_is_turned(orientation: int) -> None:
+def test_box_is_meant_before_the_image_is_turned(orientation: int) -> None:
     top, bottom, left, right = box = [2, 9, 3, 17]
     # Pillow turns the slice of the stored pixels as it turns the whole.
     expected = np.asarray(ImageOps.exif_transpose(stored(PIXELS[top:bottom, left:right].copy(), orientation)))
@@ -38,7 +38,7 @@ def test_edges() -> None:
 
 
 @pytest.mark.parametrize("box", [[0, 300, 0, 200], [5, 5, 0, 9], [9, 5, 9, 0], [40, 50, 0, 10], [-9, -1, -9, -1]])
-def test_box_of_another_picture(box: list[int]) -> None:
+def test_box_of_another_image(box: list[int]) -> None:
     with pytest.raises(BadPicture, match="does not belong to a picture of 20x12 pixels"):
         cut_out(stored(PIXELS, 1).fp.getvalue(), box)
 
@@ -50,6 +50,6 @@ def test_no_box(box: list[int]) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>gone</html>", b"\xff\xd8\xff\xe1"])
-def test_no_picture(data: bytes) -> None:
+def test_no_image(data: bytes) -> None:
     with pytest.raises(BadPicture, match=r"no known picture format|the file is empty"):
         cut_out(data, [0, 1, 0, 1])

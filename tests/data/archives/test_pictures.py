@@ -1,4 +1,4 @@
-"""Pictures of all kinds come out as Pillow, asked kind by kind, says they should."""
+"""Images of all kinds come out as Pillow, asked kind by kind, says they should."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reopened(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG", "WEBP"])
-def test_plain_pictures(kind: str) -> None:
+def test_plain_images(kind: str) -> None:
     data = saved(RGB, kind)
     picture = decode_picture(data)
     np.testing.assert_array_equal(picture, np.asarray(reopened(data)))
@@ -166,13 +166,13 @@ def test_exif_orientation_of_other_formats(kind: str) -> None:
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x04abc\0\0\0\0\0",  # orientation "abc"
     ],
 )
-def test_broken_exif_costs_no_picture(exif: bytes) -> None:
+def test_broken_exif_costs_no_image(exif: bytes) -> None:
     np.testing.assert_array_equal(decode_picture(saved(RGB, "JPEG", exif=exif)), decode_picture(saved(RGB, "JPEG")))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_thin_pictures(kind: str, size: tuple[int, int]) -> None:
+def test_thin_images(kind: str, size: tuple[int, int]) -> None:
     picture = decode_picture(saved(Image.new("RGB", size, (200, 200, 200)), kind))
     assert picture.shape == (size[1], size[0], 3) and np.abs(picture.astype(int) - 200).max() <= 1
 
@@ -215,7 +215,7 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("name", bad_pictures())
-def test_bad_pictures_have_a_reason(name: str) -> None:
+def test_bad_images_have_a_reason(name: str) -> None:
     data, reason = bad_pictures()[name]
     with pytest.raises(BadPicture, match=reason) as caught:
         decode_picture(data)
@@ -224,7 +224,7 @@ def test_bad_pictures_have_a_reason(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF"])
 def test_cut_off_anywhere(kind: str) -> None:
-    """Every beginning of a file is rejected with a reason, or lacks nothing of the picture."""
+    """Every beginning of a file is rejected with a reason, or lacks nothing of the image."""
     data = saved(RGB, kind)
     whole = decode_picture(data)
     for length in {*range(0, len(data), len(data) // 24), *range(len(data) - 12, len(data))}:

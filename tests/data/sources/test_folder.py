@@ -22,7 +22,7 @@ def put(path: Path, value: int = 0, size: tuple[int, int] = (20, 16)) -> None:
 
 
 def opened(path: Path, raw: Path) -> Source:
-    # No estimator of this issue can serve pictures without depth, so a whole configuration would be refused.
+    # No estimator of this issue can serve images without depth, so a whole configuration would be refused.
     config = Config.model_construct(dataset=DatasetConfig(name="x", source="folder", path=str(path)))
     download_source(config, raw)
     return open_source(config.dataset, raw)

@@ -158,7 +158,7 @@ def test_truncated_tar_is_found_when_it_is_listed(opened: Opened, tmp_path: Path
         opened("imagenet", file)
 
 
-def test_damaged_header_between_pictures_is_found(opened: Opened, tmp_path: Path) -> None:
+def test_damaged_header_between_images_is_found(opened: Opened, tmp_path: Path) -> None:
     file = tmp_path / "train.tar"
     write_imagenet_tar(file, FILES)
     data = bytearray(file.read_bytes())
@@ -251,7 +251,7 @@ def test_labels_that_are_names_are_named(opened: Opened, tmp_path: Path) -> None
         opened("imagenet", tmp_path / "in")
 
 
-def test_class_tars_without_pictures(opened: Opened, tmp_path: Path) -> None:
+def test_class_tars_without_images(opened: Opened, tmp_path: Path) -> None:
     write_tar(tmp_path / "outer.tar", {f"{wnid}.tar": write_tar(tmp_path / "inner.tar", {}) for wnid in WNIDS})
     with pytest.raises(UserError, match="holds no images"):
         opened("imagenet", tmp_path / "outer.tar")

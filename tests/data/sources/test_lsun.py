@@ -1,4 +1,4 @@
-"""Source `lsun`: an LMDB of WebP pictures, by itself and in its zip."""
+"""Source `lsun`: an LMDB of WebP images, by itself and in its zip."""
 
 from __future__ import annotations
 

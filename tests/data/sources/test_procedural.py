@@ -23,7 +23,7 @@ def world(folder: Path, count: int = 80, workers: int = 2, seed: int = 3) -> Sou
     return open_source(DatasetConfig(name="toy", source="procedural", resolution=16), folder)
 
 
-def test_reads_pictures_with_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_images_with_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procedural, "SHARD_ROWS", 50)
     source = world(tmp_path / "raw")
     entries = source.entries()
@@ -54,7 +54,7 @@ def test_raw_images_are_read_without_the_world(tmp_path: Path, monkeypatch: pyte
     assert len(list(source.read(source.entries()))) == 4
 
 
-def test_workers_and_count_change_no_picture(tmp_path: Path) -> None:
+def test_workers_and_count_change_no_image(tmp_path: Path) -> None:
     world(tmp_path / "one", workers=1)
     world(tmp_path / "three", workers=3)
     one, three = (tmp_path / name / "part-00000.parquet" for name in ("one", "three"))
@@ -86,7 +86,7 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert file.read_bytes() == (tmp_path / "stopped" / file.name).read_bytes()
 
 
-def test_backgrounds_are_those_of_the_pictures(tmp_path: Path) -> None:
+def test_backgrounds_are_those_of_the_images(tmp_path: Path) -> None:
     source = world(tmp_path / "raw")
     entries = source.entries().take([4, 70, 9])
     backgrounds = source.read_backgrounds(entries["id"].to_pylist())

@@ -1,4 +1,4 @@
-"""Source `rgbd`: pictures meet their depth maps and labels; the 24 real pictures."""
+"""Source `rgbd`: images meet their depth maps and labels; the 24 real images."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_zip_equals_folder(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.depth, other.depth)
 
 
-def test_real_pictures(real_rgbd: Path, tmp_path: Path) -> None:
+def test_real_images(real_rgbd: Path, tmp_path: Path) -> None:
     pictures = read_all(opened(real_rgbd, tmp_path / "raw"))
     assert len(pictures) == 24 and all(picture.error is None for picture in pictures.values())
     arch = pictures["11543"]

@@ -101,7 +101,7 @@ def test_no_rows(opened: Opened, tmp_path: Path) -> None:
         opened("sdip", tmp_path / "in", subset="dogs")
 
 
-def test_rows_without_pictures_are_rejects(opened: Opened, tmp_path: Path) -> None:
+def test_rows_without_images_are_rejects(opened: Opened, tmp_path: Path) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rows = [{"bytes": PICTURES[0], "path": None}, {"bytes": None, "path": "elsewhere.jpg"}, None, {"bytes": b"?"}]
     pq.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "a.parquet")

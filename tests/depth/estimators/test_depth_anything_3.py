@@ -66,7 +66,7 @@ def scene(side: int) -> RawPicture:
     return RawPicture("a", 0, rgb)
 
 
-def test_sky_is_farthest_and_maps_have_the_size_of_the_picture(weights: Path) -> None:
+def test_sky_is_farthest_and_maps_have_the_size_of_the_image(weights: Path) -> None:
     for depth, side in zip(build(weights).estimate([scene(28), scene(112)]), (28, 112), strict=True):
         assert depth.shape == (side, side) and depth.dtype == np.float32
         # Half a pixel of the map is lost to the resize at each of its borders.

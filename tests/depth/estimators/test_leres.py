@@ -72,7 +72,7 @@ def test_input_is_resized_and_normalised() -> None:
     np.testing.assert_array_equal(found.depth, recorder.seen[0, 0].numpy())  # neither turned nor negated
 
 
-def test_large_pictures_are_sampled_not_smoothed() -> None:
+def test_large_images_are_sampled_not_smoothed() -> None:
     """The published inference aliases, and so do we."""
     stripes = np.zeros((1344, 1344, 3), np.uint8)
     stripes[:, 1::3] = 255  # of three columns the middle one, where a plain bilinear resize by 3 looks

@@ -1,4 +1,4 @@
-"""Networks as estimators: batches, bad pictures, pixels without depth, the size of the maps."""
+"""Networks as estimators: batches, bad images, pixels without depth, the size of the maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from threedgp.depth.estimators._network import DepthMap, NetworkDepth
 from threedgp.runtime.errors import UserError
 
 BAD = 255
-"""A picture whose first value is this makes the network fail."""
+"""An image whose first value is this makes the network fail."""
 
 
 def picture(number: int, size: int = 8) -> RawPicture:
@@ -26,7 +26,7 @@ def picture(number: int, size: int = 8) -> RawPicture:
 
 
 class Ramp:
-    """Depth that rises to the right, and says which picture it was made of; keeps the sizes of the batches."""
+    """Depth that rises to the right, and says which image it was made of; keeps the sizes of the batches."""
 
     def __init__(self, size: int = 8, batches: bool = True, known: NDArray[np.bool_] | None = None) -> None:
         self.size, self.batches, self.known = size, batches, known
@@ -52,7 +52,7 @@ def test_batches(batches: bool, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
-def test_a_bad_picture_goes_alone(size: int) -> None:
+def test_a_bad_image_goes_alone(size: int) -> None:
     numbers = [1, 2, BAD, 4, 5, BAD]
     maps = NetworkDepth("ramp", Ramp(), size).estimate([picture(number) for number in numbers])
     for number, found in zip(numbers, maps, strict=True):
@@ -138,7 +138,7 @@ def test_too_little_depth(known_pixels: int, fine: bool) -> None:
 
 
 @pytest.mark.parametrize(("size", "picture_size"), [(16, 8), (8, 16), (8, 8)])
-def test_maps_get_the_size_of_the_picture(size: int, picture_size: int) -> None:
+def test_maps_get_the_size_of_the_image(size: int, picture_size: int) -> None:
     (depth,) = NetworkDepth("ramp", Ramp(size), 1).estimate([picture(0, picture_size)])
     centers = (np.arange(picture_size) + 0.5) * size / picture_size - 0.5  # where linear interpolation looks
     np.testing.assert_allclose(depth[0], centers.clip(0, size - 1))

@@ -51,7 +51,7 @@ def estimate(pictures: list[RawPicture], strength: float = 1.0, seed: int = 0) -
 
 
 def ramps(count: int) -> list[RawPicture]:
-    """Pictures with depth from 0 at the left to 1 at the right, the same in each row."""
+    """Images with depth from 0 at the left to 1 at the right, the same in each row."""
     depth = np.broadcast_to(np.linspace(0, 1, 101, dtype=np.float32), (101, 101))
     return [RawPicture(str(index), 0, np.zeros((101, 101, 3), np.uint8), depth) for index in range(count)]
 

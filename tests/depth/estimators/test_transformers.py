@@ -104,7 +104,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model, processor = make()
         with torch.no_grad():
             for name, weights in model.named_parameters():
-                # The initial weights of transformers are so small that every picture gives the same depth.
+                # The initial weights of transformers are so small that every image gives the same depth.
                 if weights.ndim > 1:
                     weights.normal_(0, (2 / weights[0].numel()) ** 0.5)
                 if kind == "depth_pro" and name in ("head.layers.4.bias", "fov_model.head.layers.4.bias"):
@@ -135,7 +135,7 @@ def through_registry(kind: str, models: Path) -> DepthEstimator:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_depth_is_that_of_the_documented_pipeline(kind: str, models: Path) -> None:
-    """transformers' own pipeline for depth, picture by picture; larger is farther with us."""
+    """transformers' own pipeline for depth, image by image; larger is farther with us."""
     pipeline = transformers.pipeline("depth-estimation", model=str(models / kind), device=CPU)
     maps = through_registry(kind, models).estimate([RawPicture("a", 0, picture) for picture in pictures()])
     spread = []

@@ -53,7 +53,7 @@ def test_features_are_those_of_the_plain_pipeline(name, dim, tmp_path):
     assert ours.feature_dim == dim and ours.name == name
     assert features.pooled.shape == theirs.shape == (3, dim)
     assert features.logits.shape == (3, 0)
-    # Single bytes of the resized pictures differ by 1 (see test_preprocessing): some 1e-3 of what pictures differ in.
+    # Single bytes of the resized images differ by 1 (see test_preprocessing): some 1e-3 of what images differ in.
     scale = (theirs - theirs.mean(dim=0)).norm()
     assert (features.pooled - theirs).norm() < 1e-2 * scale
 

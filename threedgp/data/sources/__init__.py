@@ -1,1 +1,1 @@
-"""Where pictures come from: one file a source, all behind `base.Source`."""
+"""Where images come from: one file a source, all behind `base.Source`."""

@@ -20,14 +20,14 @@ MAX_NEAR_CUT = 0.15
 FLAT_BEYOND, MAX_LOG_FLATTENING = 0.6, 1.5
 """Depth beyond the first is compressed towards it, by at most exp(-second)."""
 THIN_SHARE = 0.06
-"""Parts narrower than this share of the picture's side sink into what is behind them, mostly far ones."""
+"""Parts narrower than this share of the image's side sink into what is behind them, mostly far ones."""
 BLUR_RANGE = (0.005, 0.02)
-"""Deviation of the blur as a share of the picture's side."""
+"""Deviation of the blur as a share of the image's side."""
 BIAS_STD, NOISE_STD = 0.05, 0.01
 FIELD_CELLS = 4
 """Smooth random fields are drawn on a grid of this many cells a side and enlarged."""
 FAILURE_SHARE = 0.04
-"""Share of pictures whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
+"""Share of images whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
 
 
 def depth_of(picture: RawPicture, config: DepthConfig) -> NDArray[np.float32] | None:
