@@ -151,7 +151,9 @@ def test_shapes_of_model_and_controls(evaluation, measured):
 
 def test_too_few_real_images_are_reported_first(open_evaluation):
     for number in (1, 3):
-        with pytest.raises(UserError, match=rf"evaluate\.real_samples: {number} are too few"):
+        with pytest.raises(
+            UserError, match=rf"evaluate\.real_samples: .* greater than or equal to 4, but it is {number}"
+        ):
             open_evaluation(evaluation_config(real_samples=number))
     evaluation = open_evaluation(evaluation_config(real_samples=4, samples=10))
     evaluation.make()

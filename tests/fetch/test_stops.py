@@ -16,11 +16,12 @@ from fetch.payload import DATA, HALF, OTHER, Fetch, sha256
 from threedgp.runtime.errors import UserError
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
 from threedgp.fetch.download import download
 from threedgp.fetch.remote import Remote
 url, folder = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background disables
 try:
     download(Remote("a.bin", url), Path(folder), title="download")
 except KeyboardInterrupt:

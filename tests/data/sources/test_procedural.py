@@ -47,11 +47,11 @@ def test_reads_images_with_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_raw_images_are_read_without_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a change of the world's code alone re-runs only the stages that render (`ONLY_IN` of dependencies.py)."""
-    world(tmp_path / "raw", count=4)
+    world(tmp_path / "raw", count=8)
     for name in ("draw_scene", "render_picture", "render_background"):
         monkeypatch.delattr(procedural, name)
     source = open_source(DatasetConfig(name="toy", source="procedural", resolution=16), tmp_path / "raw")
-    assert len(list(source.read(source.entries()))) == 4
+    assert len(list(source.read(source.entries()))) == 8
 
 
 def test_workers_and_count_change_no_image(tmp_path: Path) -> None:
