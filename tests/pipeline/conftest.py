@@ -118,6 +118,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
             "deps": [str(dep).replace(data, "data/DATASET/") for dep in stage.deps],
             "outs": [str(out).replace(data, "data/DATASET/") for out in stage.outs],
         }
+    (place / "stages" / "__init__.py").touch()  # a folder without it would come after the installed package
     (place / "declared.json").write_text(json.dumps(declared))
     # Where no environment is activated, the `python` of the stages is that of the project's .venv.
     (place / ".venv").symlink_to(sys.prefix)
