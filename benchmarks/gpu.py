@@ -34,9 +34,9 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 BATCHES = (8, 4, 16, 32, 64)
-"""Of the training step; what does not fit fails alone."""
+"""Batch sizes of the training step; one that does not fit into memory fails alone."""
 RESERVE = 10.0
-"""Seconds to end in."""
+"""Seconds that are kept for the end."""
 
 
 class Step(NamedTuple):
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     name: str
     command: list[str]
     share: float
-    """Of the whole time that it may take."""
+    """Fraction of the whole time that it may take."""
     rows: str = ""
     """The file of its rows."""
     environment: dict[str, str] | None = None

@@ -12,7 +12,7 @@ from threedgp.metrics.frechet_extrapolation import extrapolated_distance
 DIMS, REPEATS = 32, 60
 STATISTICS = Moments(10**6, np.zeros(DIMS), (10**6 - 1) * np.eye(DIMS))
 TRUTH = DIMS * 0.3**2 + DIMS * (1.5 - 1) ** 2
-"""Of N(0, 1) and N(0.3, 1.5^2) in each dimension."""
+"""Distance between N(0, 1) and N(0.3, 1.5^2) in each dimension."""
 
 
 def sample(count: int, seed: int) -> np.ndarray:

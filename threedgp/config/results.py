@@ -22,7 +22,7 @@ class EvaluateConfig(Section):
     """Generated images; at least 10, the splits of the Inception score. The Frechet distance compares them with all
     images of the unfiltered set."""
     real_samples: Annotated[Count, Field(ge=4)] = 50000
-    """Real images, drawn at random, for metrics that compare images one by one."""
+    """Real images, drawn at random, for metrics that compare images one by one; each needs a third nearest neighbor."""
     batch_size: BatchSize = 32
     seed: Seed = 0
     neighbor_network: Literal["vgg16", "features"] = "vgg16"

@@ -29,8 +29,6 @@ from threedgp.runtime.processes import ProcessGroup
 
 Inputs = Mapping[str, Callable[[], Any]]
 """Inputs of metrics by name, see ``evaluation.py``, computed when they are called."""
-MIN_SAMPLE = 4
-"""Real images with features: each must have a third nearest neighbor."""
 MAX_HALF = 16384
 """Images of each half of the real set that are compared as images, as in Progressive GAN."""
 
@@ -77,11 +75,6 @@ class Reference:
             raise UserError(
                 f"{self.prepared.folder}: {num_rows} images are too few to compare with, at least {MIN_IMAGES} are "
                 "needed; give dataset.path a folder with more."
-            )
-        if networks and settings.real_samples < MIN_SAMPLE:
-            raise UserError(
-                f"evaluate.real_samples: {settings.real_samples} are too few to compare with; at least {MIN_SAMPLE} "
-                "are needed."
             )
         spare = num_rows // 2 if settings.controls else num_rows
         half = min(settings.samples, MAX_HALF, spare)

@@ -21,7 +21,7 @@ from threedgp.runtime.errors import UserError
 
 MISSING = "{}: no such file; train a model first (dvc repro train) or name its folder."
 MAX_CONFIG_BYTES = 2**24
-"""Of ``config.json``; 100,000 names of classes take a few MB."""
+"""Maximum size of ``config.json``; 100,000 names of classes take a few MB."""
 
 
 class _ModelFile(Section):

@@ -33,7 +33,7 @@ class Case(NamedTuple):
     """`field`, which includes importance sampling, or `compositing`."""
     device: str
     dtype: str = "float32"
-    """Of the planes."""
+    """Dtype of the planes."""
     channels: int = 0
     hidden: int = 0
 

@@ -45,7 +45,7 @@ BOX_COLUMNS = ("bounding_box", "box")
 CACHED_BYTES = 512 * 2**20
 """Row groups that are kept in memory, beyond the newest one; those of the hub hold 100 images."""
 MIN_ROW_BYTES = 8
-"""Of a file, for each row that it claims to have: no image is smaller, and a list of its rows must fit in memory."""
+"""Minimum size of a file for each row that it claims to have, since a list of its rows must fit in memory."""
 
 
 def find_parquet(folder: Path) -> list[str]:

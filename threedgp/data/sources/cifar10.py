@@ -36,7 +36,7 @@ SUBSETS = {
 IMAGES_PER_CLASS = 5000
 BATCH_ROWS, RECORD_BYTES, SIZE = 10_000, 3073, 32
 NUM_BYTES = 170_000_000
-"""Of the archive, about."""
+"""Approximate size of the archive."""
 PUBLISHED = {
     name: Published(ARCHIVE.url, IMAGES_PER_CLASS * len(classes), len(classes), NUM_BYTES)
     for name, classes in SUBSETS.items()
@@ -55,6 +55,7 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
 
 
 def instructions(subset: str) -> str:
+    """How to get the images by hand, and what to set `dataset.path` to."""
     return f"download {ARCHIVE.url} (170 MB) and set dataset.path to it, or set dataset.path to null"
 
 

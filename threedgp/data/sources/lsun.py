@@ -72,6 +72,7 @@ def open_lsun(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource
 
 
 def instructions(subset: str) -> str:
+    """How to get the images by hand, and what to set `dataset.path` to."""
     return (
         f"download {PUBLISHED[subset].url} (about 69 GB) and set dataset.path to it or to the folder that holds its "
         f"{DATA}, or set dataset.path to null to have it downloaded"

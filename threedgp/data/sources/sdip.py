@@ -71,6 +71,7 @@ def open_sdip(shards: ShardFolder, path: Path | None, raw: Path) -> ListedSource
 
 
 def instructions(subset: str) -> str:
+    """How to get the images by hand, and what to set `dataset.path` to."""
     return (
         f"set dataset.path to null to download {REPOS[subset]} from the Hugging Face hub, or to a folder with "
         "its Parquet files, or to the .json of the authors "

@@ -11,6 +11,7 @@ from threedgp.data.world.bodies import Body
 
 
 def dog(body: Body) -> None:
+    """Adds the parts of a dog."""
     body.limb("coat", (0, 0.93, 0.4, 0.27), (0, 0.97, -0.45, 0.2))
     body.legs((0.42, -0.48), 0.85, 0.16, (0.14, 0.085, 0.06), 0.22)
     body.limb("coat", (0, 1.05, 0.5, 0.2), (0, 1.36, 0.74, 0.15))
@@ -28,6 +29,7 @@ def dog(body: Body) -> None:
 
 
 def cat(body: Body) -> None:
+    """Adds the parts of a cat."""
     body.limb("coat", (0, 0.66, 0.34, 0.21), (0, 0.68, -0.4, 0.21))
     body.legs((0.36, -0.42), 0.6, 0.12, (0.11, 0.075, 0.06), 0.16)
     body.limb("coat", (0, 0.75, 0.4, 0.17), (0, 0.95, 0.58, 0.14))
@@ -44,6 +46,7 @@ def cat(body: Body) -> None:
 
 
 def horse(body: Body) -> None:
+    """Adds the parts of a horse."""
     body.limb("coat", (0, 1.25, 0.42, 0.29), (0, 1.25, -0.5, 0.28))
     body.legs((0.48, -0.58), 1.15, 0.17, (0.17, 0.09, 0.065), 0.3, "hoof")
     body.limb("coat", (0, 1.4, 0.58, 0.23), (0, 1.95, 0.95, 0.14))
@@ -58,6 +61,7 @@ def horse(body: Body) -> None:
 
 
 def elephant(body: Body) -> None:
+    """Adds the parts of an elephant."""
     body.ball("coat", (0, 1.25, 0), (0.5, 0.52, 0.78))
     body.legs((0.45, -0.5), 1.0, 0.27, (0.24, 0.19, 0.17), 0.16, "hoof")
     body.limb("coat", (0, 1.35, -0.74, 0.06), (0, 0.75, -0.9, 0.03))
@@ -72,6 +76,7 @@ def elephant(body: Body) -> None:
 
 
 def giraffe(body: Body) -> None:
+    """Adds the parts of a giraffe."""
     body.limb("coat", (0, 1.72, 0.32, 0.3), (0, 1.55, -0.4, 0.24))
     body.legs((0.38, -0.45), 1.5, 0.16, (0.15, 0.085, 0.065), 0.25, "hoof")
     body.limb("coat", (0, 1.85, 0.45, 0.23), (0, 3.0, 0.98, 0.13))
@@ -87,6 +92,7 @@ def giraffe(body: Body) -> None:
 
 
 def camel(body: Body) -> None:
+    """Adds the parts of a camel."""
     body.limb("coat", (0, 1.35, 0.42, 0.3), (0, 1.35, -0.45, 0.27))
     body.legs((0.46, -0.52), 1.2, 0.17, (0.16, 0.09, 0.07), 0.28, "hoof")
     humps = (0.24, -0.34) if body.vary(0, 1) < 0.6 else (-0.05,)
@@ -103,6 +109,7 @@ def camel(body: Body) -> None:
 
 
 def rabbit(body: Body) -> None:
+    """Adds the parts of a rabbit."""
     body.ball("coat", (0, 0.46, -0.12), (0.34, 0.38, 0.46))
     body.ball("coat", (0, 0.5, 0.24), (0.22, 0.28, 0.22))
     body.ball("coat", (0.25, 0.32, -0.2), (0.15, 0.26, 0.27), pair=True)
@@ -120,6 +127,7 @@ def rabbit(body: Body) -> None:
 
 
 def bird(body: Body) -> None:
+    """Adds the parts of a bird."""
     tall = body.vary(0.35, 0.6)  # length of the legs
     body.ball("coat", (0, tall + 0.36, 0), (0.33, 0.33, 0.5), (-25, 0, 0))
     body.ball("belly", (0, tall + 0.36, 0.16), (0.27, 0.29, 0.33), (-25, 0, 0))
@@ -134,6 +142,7 @@ def bird(body: Body) -> None:
 
 
 def fish(body: Body) -> None:
+    """Adds the parts of a fish."""
     body.ball("coat", (0, 0.85, 0.05), (0.19, 0.36, 0.56))
     body.limb("coat", (0, 0.85, -0.3, 0.16), (0, 0.85, -0.6, 0.07))
     bend = body.vary(-25, 25)  # of the tail, degrees
@@ -149,6 +158,7 @@ def fish(body: Body) -> None:
 
 
 def turtle(body: Body) -> None:
+    """Adds the parts of a turtle."""
     body.ball("shell", (0, 0.45, 0), (0.54, 0.42, 0.64))
     body.ball("rim", (0, 0.36, 0), (0.6, 0.13, 0.7))
     reach = body.vary(-0.12, 0.12)
