@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.config import DiscriminatorConfig
-from threedgp.models.layers import EqualizedConv, EqualizedLinear, scale_channels
+from threedgp.models.layers import EqualizedConv, EqualizedLinear, own_seed, scale_channels
 from threedgp.models.mapping import ConditionMapping, LabelEmbedding
 
 FREQUENCIES = 10
@@ -89,9 +89,10 @@ class Discriminator(nn.Module):
         super().__init__()
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
-        self.patch_encoding = PatchEncoding(lookup=config.conditioning == "published")
         style_width = config.patch_encoding_width
-        self.style_mapping = ConditionMapping(self.patch_encoding.width, style_width)
+        with own_seed("condition of the blocks"):
+            self.patch_encoding = PatchEncoding(lookup=config.conditioning == "published")
+            self.style_mapping = ConditionMapping(self.patch_encoding.width, style_width)
 
         def channels(resolution: int) -> int:
             return min(config.channel_base // resolution, config.channel_max)
@@ -99,7 +100,8 @@ class Discriminator(nn.Module):
         # As deep as a discriminator of whole images: the first blocks do not downsample.
         keep = int(math.log2(image_resolution // config.patch_resolution))
         resolutions = [2**power for power in range(int(math.log2(image_resolution)), 2, -1)]
-        self.from_rgb = EqualizedConv(3 + depth, channels(image_resolution), 1, activation="leaky_relu")
+        with own_seed("first layer"):
+            self.from_rgb = EqualizedConv(3 + depth, channels(image_resolution), 1, activation="leaky_relu")
         self.blocks = nn.ModuleList(
             ResidualBlock(channels(size), channels(size // 2), style_width, down=index >= keep)
             for index, size in enumerate(resolutions)
@@ -109,8 +111,9 @@ class Discriminator(nn.Module):
         self.hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
         self.output = EqualizedLinear(last, last)
         balanced = config.conditioning == "balanced" and num_classes > 0
-        self.embed_label = LabelEmbedding(num_classes, last) if balanced else None
-        self.head_mapping = ConditionMapping((0 if balanced else num_classes) + self.patch_encoding.width, last)
+        with own_seed("condition of the output"):
+            self.embed_label = LabelEmbedding(num_classes, last) if balanced else None
+            self.head_mapping = ConditionMapping((0 if balanced else num_classes) + self.patch_encoding.width, last)
         self.feature_head = None
         if num_features:
             hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")

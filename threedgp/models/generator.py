@@ -14,7 +14,7 @@ from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
-from threedgp.models.layers import EqualizedLinear
+from threedgp.models.layers import EqualizedLinear, own_seed
 from threedgp.models.mapping import GeneratorMapping
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
 
@@ -81,7 +81,8 @@ class Generator(nn.Module):
         self.mapping = GeneratorMapping(settings, num_classes)
         self.backbone = Backbone(settings)
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
-        self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
+        with own_seed("depth adaptor"):
+            self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
         self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
         self.ray_settings = RaySettings(
             near=near,

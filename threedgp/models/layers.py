@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -16,6 +19,19 @@ Activation = Literal["linear", "leaky_relu", "softplus"]
 GAINS: dict[Activation, float] = {"linear": 1.0, "leaky_relu": math.sqrt(2), "softplus": 1.0}
 """Gain of each activation; that of leaky ReLU keeps the variance. Leaky ReLU commutes with a positive factor, so layers
 apply the gain to their weights and biases, which are far smaller than activations."""
+
+
+@contextmanager
+def own_seed(part: str) -> Iterator[None]:
+    """Initialize a part of a network from a seed of its own: the seed in use and the name of the part.
+
+    Parts that depend on a switch are made in this context, so that the switch leaves the initial weights of all other
+    parts as they are.
+    """
+    seed = zlib.crc32(f"{torch.initial_seed()} {part}".encode())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
