@@ -7,11 +7,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from threedgp import __version__
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.models.sampler import sample_scenes
-from threedgp.visual.grids import GAP, read_depth
+from threedgp.visual.grids import GAP, LABEL_HEIGHT, read_depth
 from threedgp.visual.styles import scene_styles
 from threedgp.visual.views import posterior_cameras
 
@@ -34,20 +36,20 @@ def test_images_depth_normals_and_grid(threedgp, model_folder, tiny_generator, t
     options = ("--seeds", "2-3", "--classes", "ball,0", "--truncation", "0.7", "--depth", "--normals", "--grid")
     outcome = threedgp("generate", model_folder, *options, "--out", tmp_path)
     assert outcome.code == 0, outcome.err
-    names = [f"seed{seed:04d}_class{label:03d}" for label in (1, 0) for seed in (2, 3)]
+    names = [f"seed{seed:04d}_class{label:03d}_truncation0.7" for label in (1, 0) for seed in (2, 3)]
     files = {f"{name}{kind}.png" for name in [*names, "grid"] for kind in ("", "_depth", "_normals")}
     assert {file.name for file in tmp_path.iterdir()} == files | {"made.jsonl"}
-    assert f"{tmp_path} now holds 4 images, and all of them in grid.png." in outcome.out
+    assert f"{tmp_path}: 4 images, and all of them in grid.png; 15 files written.\n" in outcome.out
     rgb, depth = expected(tiny_generator, 1, 3, 0.7)
     # Rounding of a value and of color, and what the last 0.01 % of the light adds.
-    assert np.abs(read(tmp_path / "seed0003_class001.png") - rgb).max() <= 0.6
+    assert np.abs(read(tmp_path / "seed0003_class001_truncation0.7.png") - rgb).max() <= 0.6
     near, far = tiny_generator.camera_config.ray_start, tiny_generator.camera_config.ray_end
-    found = read_depth(tmp_path / "seed0003_class001_depth.png", (near, far))
+    found = read_depth(tmp_path / "seed0003_class001_truncation0.7_depth.png", (near, far))
     np.testing.assert_allclose(found, depth.clip(near, far), atol=1e-4)
     sheet, factor = read(tmp_path / "grid.png"), 96 // 16
     assert sheet.shape[:2] == (factor * (2 * (16 + GAP) + GAP),) * 2  # a row for each class
     place = slice(factor * (16 + 2 * GAP), factor * (16 + 2 * GAP) + 96)
-    tile = read(tmp_path / "seed0003_class000.png").repeat(factor, 0).repeat(factor, 1)
+    tile = read(tmp_path / "seed0003_class000_truncation0.7.png").repeat(factor, 0).repeat(factor, 1)
     np.testing.assert_array_equal(sheet[place, place], tile)
 
 
@@ -88,9 +90,42 @@ def test_an_image_depends_on_its_seed_alone_and_the_run_goes_on(threedgp, model_
     assert {file.name: file.read_bytes() for file in (tmp_path / "some").glob("*.png")} == pictures
     before = times()
     threedgp("generate", model_folder, "--seeds", "0", "--truncation", "0.5", "--out", tmp_path / "some")
-    assert drawn_since(before) == ["seed0000"]  # other settings: drawn anew
+    (added,) = set(times()) - set(before)
+    assert added.startswith("seed0000_class") and added.endswith("_truncation0.5.png")
+    assert {name: times()[name] for name in before} == before, "an image of another truncation stays"
     records = [json.loads(line) for line in (tmp_path / "some" / "made.jsonl").read_text().splitlines()]
     assert records[-1]["truncation"] == 0.5 and len(records[-1]["model"]) == 64
+
+
+def test_an_image_says_what_it_shows(threedgp, model_folder, tmp_path):
+    outcome = threedgp("generate", model_folder, "--seeds", 3, "--classes", "ball", "--depth", "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    (record, _) = map(json.loads, (tmp_path / "made.jsonl").read_text().splitlines())
+    for kind in ("", "_depth"):
+        assert Image.open(tmp_path / f"seed0003_class001{kind}.png").text == {
+            "Software": f"threedgp {__version__}",
+            "model sha256": record["model"],
+            "seed": "3",
+            "class": "1 ball",
+            "truncation": "1",
+        }
+
+
+def test_labels_stand_above_the_images(threedgp, refused, model_folder, tmp_path):
+    command = ("generate", model_folder, "--seeds", "0-1", "--classes", "0,1", "--grid", "--out", tmp_path)
+    assert threedgp(*command).code == 0
+    plain = read(tmp_path / "grid.png")
+    assert "1 file written, 4 there already, 1 of the written ones replaced" in threedgp(*command, "--labels").out
+    labeled, row = read(tmp_path / "grid.png"), 96 // 16 * (16 + GAP)
+    assert labeled.shape[0] == plain.shape[0] + 2 * LABEL_HEIGHT
+    for number in range(2):
+        place = slice(number * row, (number + 1) * row)
+        moved = slice(place.start + (number + 1) * LABEL_HEIGHT, place.stop + (number + 1) * LABEL_HEIGHT)
+        np.testing.assert_array_equal(labeled[moved], plain[place])
+        strip = labeled[moved.start - LABEL_HEIGHT : moved.start]
+        for column in (slice(0, row), slice(row, 2 * row)):
+            assert strip[:, column].min() < 40, "dark letters"
+    assert refused(*command[:-3], "--labels", "--out", tmp_path) == "--labels: needs --grid, whose images they name."
 
 
 @pytest.mark.parametrize("kind", ["", "_depth", "_normals"])

@@ -23,7 +23,7 @@ def test_formats_read_back_closed_and_colored(threedgp, model_folder, tmp_path):
     options = ("--seeds", "0-1", "--classes", "1", "--format", "glb, PLY,obj", "--resolution", 16)
     outcome = threedgp("mesh", model_folder, *options, "--out", tmp_path)
     assert outcome.code == 0, outcome.err
-    assert "now holds 2 scenes as glb, ply, obj." in outcome.out
+    assert f"{tmp_path}: 2 scenes as glb, ply, obj; 6 files written." in outcome.out
     names = {f"seed000{seed}_class001.{suffix}" for seed in (0, 1) for suffix in ("glb", "ply", "obj")}
     assert {file.name for file in tmp_path.iterdir()} == names | {"made.jsonl"}
     meshes = [trimesh.load(tmp_path / f"seed0001_class001.{suffix}", force="mesh") for suffix in ("glb", "ply", "obj")]
@@ -56,7 +56,7 @@ def test_options_are_those_of_the_mesh(threedgp, model_folder, tmp_path):
         out = tmp_path / str(number)
         outcome = threedgp("mesh", model_folder, *options, "--towards", "class", *extra, "--out", out)
         assert outcome.code == 0, outcome.err
-        found = trimesh.load(out / "seed0001_class001.ply", process=False)
+        found = trimesh.load(out / "seed0001_class001_truncation0.5.ply", process=False)
         wanted = scene_mesh(generator, planes, around, 16, Progress(), **way)
         np.testing.assert_allclose(found.vertices, wanted.vertices, atol=1e-4)
         colors = [mesh.visual.vertex_colors.astype(int) for mesh in (found, wanted)]

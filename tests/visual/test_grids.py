@@ -59,7 +59,8 @@ def test_flat_depth_has_one_color():
 
 def test_png_keeps_every_pixel(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    write_png(tmp_path / "a.png", picture)
+    write_png(tmp_path / "a.png", picture, {"class": "3 Bär"})
+    assert Image.open(tmp_path / "a.png").text == {"class": "3 Bär"}
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], picture)
 
 

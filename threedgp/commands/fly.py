@@ -47,8 +47,9 @@ def fly(
     device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the videos.")] = Path("results/flights"),
 ) -> None:
-    """Render videos of scenes, named like seed0003_class005_front_circle.mp4 (H.264, which every browser plays). The
-    same command run again renders only what is missing. docs/seeing.md describes files of cameras.
+    """Render videos of scenes, named like seed0003_class005_front_circle.mp4, with the truncation before the path where
+    it is not 1 (H.264, which every browser plays). The same command run again renders only what is missing.
+    docs/seeing.md describes files of cameras.
 
     \b
     Examples:
@@ -90,7 +91,7 @@ def fly(
     with progress("fly", len(videos) * count, unit="frames") as bar:
         for seeds_and_labels in videos:
             scenes = [make_scene(opened, *scene) for scene in seeds_and_labels]
-            stem = f"{scenes[0].name}_to_{scenes[-1].name}" if interpolate else scenes[0].name
+            stem = (f"{scenes[0].name()}_to_" if interpolate else "") + scenes[-1].name(truncation)
             file = f"{stem}_{name}{SUFFIX}"
             origin = {"model": opened.sha256, "scenes": [[one.seed, one.label] for one in scenes], **settings}
             bar.note(file)
@@ -118,4 +119,4 @@ def fly(
             rows = zip(*(tile.reshape(-1, *tile.shape[2:]) for tile in tiles), strict=True)
             with folder.adding(file, origin) as target:
                 write_video(target, (np.concatenate(row, axis=1) for row in rows), fps, crf)
-    print(f"{out} now holds {count_of(len(videos), 'video')}.")
+    print(f"{out}: {count_of(len(videos), 'video')}; {folder.summary(len(videos))}.")

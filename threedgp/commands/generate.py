@@ -37,10 +37,14 @@ def generate(
     grid: Annotated[
         bool, typer.Option("--grid", help="Also write a grid of all images, one row per truncation and class.")
     ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Show seed, class and truncation above each image of the grid.")
+    ] = False,
     device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("results/generated"),
 ) -> None:
-    """Generate images, named like seed0003_class005.png. The same command run again generates only what is missing.
+    """Generate images, named like seed0003_class005_truncation0.7.png. Their metadata name seed, class, truncation,
+    model and version. The same command run again generates only what is missing.
 
     \b
     Example:
@@ -48,6 +52,7 @@ def generate(
     """
     import numpy as np
 
+    from threedgp import __version__
     from threedgp.camera.priors import frontal_cameras
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
@@ -63,17 +68,25 @@ def generate(
     bounds = (config.ray_start, config.ray_end)
     chosen = choose_scenes(opened, seeds, classes)
     count = len(chosen) * len(truncations)
+    if labels and not grid:
+        raise UserError("--labels: needs --grid, whose images they name.")
     if grid and count > MAX_TILES:
         raise UserError(f"--grid: {count:,} images are too many for one grid; the maximum is {MAX_TILES:,}.")
     folder = OutputFolder(out)
     kinds = ["", *["_depth"] * depth, *["_normals"] * normals]
-    names = []
+    names, titles = [], []
     with progress("generate", count) as bar:
         # One scene at a time, since an image must not depend on which others are requested.
         for share, (seed, label) in product(truncations, chosen):
             scene = make_scene(opened, seed, label)
-            name = scene.name + (f"_truncation{share:g}" if len(truncations) > 1 else "")
+            name = scene.name(share)
             names.append(name)
+            class_name = "" if scene.label is None else opened.class_names[scene.label]
+            title = [f"seed {seed}", class_name, f"truncation {share:g}" if len(truncations) > 1 else ""]
+            titles.append(", ".join(filter(None, title)))
+            text = {"Software": f"threedgp {__version__}", "model sha256": opened.sha256, "seed": str(seed)}
+            text |= {"class": f"{scene.label} {class_name}"} if class_name else {}
+            text |= {"truncation": f"{share:g}"}
             origin = {"model": opened.sha256, "seed": seed, "label": scene.label, "truncation": share}
             origin |= {"towards": towards, "camera": camera, "size": size or opened.resolution}
             if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):
@@ -86,9 +99,9 @@ def generate(
             for kind in kinds:
                 with folder.adding(f"{name}{kind}.png", origin) as path:
                     if kind == "_depth":
-                        write_depth(path, views.depth[0, 0], bounds)
+                        write_depth(path, views.depth[0, 0], bounds, text)
                     else:
-                        write_png(path, normal_colors(views.normals[0, 0]) if kind else views.images[0, 0])
+                        write_png(path, normal_colors(views.normals[0, 0]) if kind else views.images[0, 0], text)
     if grid:
         rows = len(truncations) * len({label for _, label in chosen})
         columns = count // rows if rows > 1 else min(count, NUM_COLUMNS)
@@ -104,6 +117,7 @@ def generate(
                     raise UserError(f"{path}: {reason}")
                 tiles.append(tile)
             images = depth_colors(np.stack(tiles)) if kind == "_depth" else np.stack(tiles)
-            with folder.adding(f"grid{kind}.png", {"of": files}) as path:
-                write_grid(path, images, columns, TILE)
-    print(f"{out} now holds {count_of(count, 'image')}{', and all of them in grid.png' if grid else ''}.")
+            with folder.adding(f"grid{kind}.png", {"of": files, "labels": labels}) as path:
+                write_grid(path, images, columns, TILE, titles if labels else None)
+    summary = folder.summary((count + grid) * len(kinds))
+    print(f"{out}: {count_of(count, 'image')}{', and all of them in grid.png' if grid else ''}; {summary}.")

@@ -29,8 +29,9 @@ def mesh(
     device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the meshes.")] = Path("results/meshes"),
 ) -> None:
-    """Write watertight meshes with vertex colors, named like seed0003_class005.glb. The same command run again writes
-    only what is missing. +y is up, the frontal camera is on +z; one scene unit is one meter.
+    """Write watertight meshes with vertex colors, named like seed0003_class005.glb, with the truncation behind where it
+    is not 1. The same command run again writes only what is missing. +y is up, the frontal camera is on +z; one scene
+    unit is one meter.
 
     \b
     Example:
@@ -59,9 +60,9 @@ def mesh(
     with progress("mesh", len(chosen) * resolution, unit="planes") as bar:
         for seed, label in chosen:
             scene = make_scene(opened, seed, label)
-            bar.note(scene.name)
+            bar.note(scene.name())
             origin = {"model": opened.sha256, "seed": scene.seed, "label": scene.label, **settings}
-            files = [f"{scene.name}.{suffix}" for suffix in suffixes]
+            files = [f"{scene.name(truncation)}.{suffix}" for suffix in suffixes]
             missing = [file for file in files if not folder.holds(file, origin)]
             if not missing:
                 bar.advance(resolution)
@@ -71,7 +72,7 @@ def mesh(
             try:
                 surface = scene_mesh(generator, planes, cameras, resolution, bar, level=level, whole_cube=whole_cube)
             except NoSurface as reason:  # the other scenes may have one
-                without_surface.append(f"{scene.name}: {reason}")
+                without_surface.append(f"{scene.name()}: {reason}")
                 continue
             for file in missing:
                 with folder.adding(file, origin) as target:
@@ -79,4 +80,5 @@ def mesh(
     if without_surface:
         rest = f" ({len(without_surface)} of {len(chosen)} scenes have none.)" if len(chosen) > 1 else ""
         raise UserError(f"{without_surface[0]}{rest}")
-    print(f"{out} now holds {count_of(len(chosen), 'scene')} as {', '.join(suffixes)}.")
+    summary = folder.summary(len(chosen) * len(suffixes))
+    print(f"{out}: {count_of(len(chosen), 'scene')} as {', '.join(suffixes)}; {summary}.")

@@ -40,10 +40,14 @@ class Scene(NamedTuple):
     inputs: Scenes
     """The random inputs, a batch of one."""
 
-    @property
-    def name(self) -> str:
-        """Stem of file names, such as ``seed0003_class005``."""
-        return f"seed{self.seed:04d}" + ("" if self.label is None else f"_class{self.label:03d}")
+    def name(self, truncation: float = 1.0) -> str:
+        """Stem of file names, such as ``seed0003_class005_truncation0.7``; a truncation of 1 is not named."""
+        parts = [f"seed{self.seed:04d}"]
+        if self.label is not None:
+            parts.append(f"class{self.label:03d}")
+        if truncation != 1:
+            parts.append(f"truncation{truncation:g}")
+        return "_".join(parts)
 
 
 def open_model(folder: Path, device: Device) -> Model:

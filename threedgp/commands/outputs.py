@@ -21,6 +21,7 @@ class OutputFolder:
     def __init__(self, folder: Path) -> None:
         """Create `folder` if it is missing. Raises UserError if it cannot be created or written to."""
         self.folder = folder
+        self.num_written = self.num_replaced = 0
         self._origins: dict[str, Any] = {}
         with writing(folder, "--out"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,22 @@ class OutputFolder:
     def adding(self, name: str, origin: Mapping[str, Any]) -> Iterator[Path]:
         """Yield the path to write the file `name` to, and record its settings once it is written. Raises UserError if
         it cannot be written."""
+        self.num_written += 1
+        self.num_replaced += self._origins.get(name) != dict(origin) and (self.folder / name).exists()
         with writing(self.folder, "--out"):
             yield self.folder / name
             with (self.folder / RECORD).open("a", encoding="utf-8") as record:
                 record.write(json.dumps({"file": name, **origin}, ensure_ascii=False) + "\n")
         self._origins[name] = dict(origin)
+
+    def summary(self, num_files: int) -> str:
+        """How many of the `num_files` files of a command were written, were there before, or replaced others."""
+        parts = [f"{count_of(self.num_written, 'file')} written"]
+        if num_files > self.num_written:
+            parts.append(f"{num_files - self.num_written} there already")
+        if self.num_replaced:
+            parts.append(f"{self.num_replaced} of the written ones replaced others, made with other settings")
+        return ", ".join(parts)
 
 
 def count_of(count: int, noun: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from threedgp.data.images import encode_image
 from threedgp.runtime.atomic import write_bytes
@@ -13,6 +17,8 @@ from threedgp.runtime.atomic import write_bytes
 GAP = 2
 """Pixels between tiles, before any enlargement. Even, so that a video frame keeps even sides."""
 GAP_COLOR = 128
+LABEL_HEIGHT, FONT_SIZE = 18, 13
+"""Pixels. The font comes with Pillow; it has the letters of European languages."""
 DEPTH_CUT = 1
 """Percent of depth values beyond each end of the color scale, since one far pixel would darken all others."""
 MAX_DEPTH_VALUE = 65535
@@ -64,21 +70,60 @@ def normal_colors(normals: np.ndarray) -> np.ndarray:
     return ((normals + 1) * 127.5).round().astype(np.uint8)
 
 
-def write_png(target: Path, image: np.ndarray) -> None:
-    """Write an image `[H, W, 3]` atomically."""
-    write_bytes(target, encode_image(np.ascontiguousarray(image), "png"))
+def _labeled(sheet: np.ndarray, labels: Sequence[str], columns: int, cell: tuple[int, int]) -> np.ndarray:
+    """A sheet of `grid` with a label above each tile, cut to the width of the tile; `cell` is the size of a tile with
+    its gap, height first."""
+    rows, font = -(-len(labels) // columns), ImageFont.load_default(FONT_SIZE)
+    background = (GAP_COLOR,) * 3
+    page = Image.new("RGB", (sheet.shape[1], len(sheet) + rows * LABEL_HEIGHT), background)
+    for row in range(rows):
+        page.paste(Image.fromarray(sheet[row * cell[0] :]), (0, row * cell[0] + (row + 1) * LABEL_HEIGHT))
+    draw = ImageDraw.Draw(page)
+    for index, label in enumerate(labels):
+        row, column = divmod(index, columns)
+        left, top = column * cell[1], row * (cell[0] + LABEL_HEIGHT)
+        draw.rectangle((left, top, page.width, top + LABEL_HEIGHT - 1), background)  # ends the label before
+        draw.text((left + 4, top + 1), label, "black", font)
+    return np.asarray(page)
 
 
-def write_grid(target: Path, tiles: np.ndarray, columns: int, tile_size: int) -> None:
-    """Write tiles `[N, h, w, 3]` in rows of `columns`, small ones enlarged to about `tile_size` pixels in height."""
-    write_png(target, enlarge(grid(tiles, columns), enlargement(tiles.shape[1], tile_size)))
+def png_with_text(png: bytes, text: Mapping[str, str]) -> bytes:
+    """A PNG file with metadata, as international textual data (PNG, section 11.3.3.4) behind its header."""
+    chunks = []
+    for key, value in text.items():
+        data = b"iTXt" + key.encode("latin-1") + bytes(5) + value.encode()
+        chunks.append(struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data)))
+    header = 33  # bytes of the signature and of the chunk IHDR
+    return png[:header] + b"".join(chunks) + png[header:]
 
 
-def write_depth(target: Path, depth: np.ndarray, bounds: tuple[float, float]) -> None:
-    """Write a depth map `[R, R]` in scene units as 16-bit PNG, atomically; 0 and 65535 are the near and far bound."""
+def write_png(target: Path, image: np.ndarray, text: Mapping[str, str] | None = None) -> None:
+    """Write an image `[H, W, 3]` with metadata `text`, atomically."""
+    write_bytes(target, png_with_text(encode_image(np.ascontiguousarray(image), "png"), text or {}))
+
+
+def write_grid(
+    target: Path, tiles: np.ndarray, columns: int, tile_size: int, labels: Sequence[str] | None = None
+) -> None:
+    """Write tiles `[N, h, w, 3]` in rows of `columns`, small ones enlarged to about `tile_size` pixels in height, each
+    below its label."""
+    factor = enlargement(tiles.shape[1], tile_size)
+    sheet = enlarge(grid(tiles, columns), factor)
+    if labels:
+        height, width = tiles.shape[1:3]
+        sheet = _labeled(sheet, labels, columns, (factor * (height + GAP), factor * (width + GAP)))
+    write_png(target, sheet)
+
+
+def write_depth(
+    target: Path, depth: np.ndarray, bounds: tuple[float, float], text: Mapping[str, str] | None = None
+) -> None:
+    """Write a depth map `[R, R]` in scene units as 16-bit PNG with metadata `text`, atomically; 0 and 65535 are the
+    near and far bound."""
     near, far = bounds
     values = (depth.astype(np.float64) - near) / (far - near) * MAX_DEPTH_VALUE
-    write_bytes(target, cv2.imencode(".png", values.round().clip(0, MAX_DEPTH_VALUE).astype(np.uint16))[1].tobytes())
+    png = cv2.imencode(".png", values.round().clip(0, MAX_DEPTH_VALUE).astype(np.uint16))[1].tobytes()
+    write_bytes(target, png_with_text(png, text or {}))
 
 
 def read_depth(file: Path, bounds: tuple[float, float]) -> np.ndarray:
