@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import cache
 from operator import index
 from types import ModuleType
@@ -35,6 +37,20 @@ _MODULES = {
     ("triton", "field"): "threedgp.render.triton.field",
     ("triton", "compositing"): "threedgp.render.triton.compositing",
 }
+
+
+_ASSUMED: ContextVar[str] = ContextVar("backend of tensors without data", default="torch")
+
+
+@contextmanager
+def assume(backend: Literal["torch", "native", "triton"]) -> Iterator[None]:
+    """Within the context, `auto` selects `backend` for tensors on the meta device, whose sizes are known and nothing
+    else, where it takes their dtypes and sizes."""
+    token = _ASSUMED.set(backend)
+    try:
+        yield
+    finally:
+        _ASSUMED.reset(token)
 
 
 @cache
@@ -87,6 +103,9 @@ def _select(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend: expected one of {list(get_args(Backend))}, got '{backend}'")
+    if backend == "auto" and device.type == "meta":
+        assumed = _ASSUMED.get()
+        return "torch" if unsupported.get(assumed) else assumed
     name = {"cuda": "triton", "cpu": "native"}.get(device.type, "torch") if backend == "auto" else backend
     reason = None
     if name == "native":

@@ -67,7 +67,9 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _adam(parameters: Iterable[nn.Parameter], lr: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
     """Adam of StyleGAN2. A network that gets r1_interval + 1 gradients in r1_interval steps has the `lazy_ratio`
     r1_interval / (r1_interval + 1), which corrects learning rate and betas (Karras et al. 2020, appendix B)."""
-    return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, 0.99**lazy_ratio), eps=1e-8, fused=True)
+    parameters = list(parameters)
+    fused = parameters[0].device.type != "meta"  # it has no fused operators
+    return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, 0.99**lazy_ratio), eps=1e-8, fused=fused)
 
 
 class Trainer:

@@ -1,0 +1,162 @@
+"""Memory and work of a training step, counted without computing it.
+
+The trainer itself takes steps with tensors on PyTorch's meta device, which have sizes and no data. Every allocation and
+every operator is counted, so that the numbers follow the code. A step takes seconds, whatever its size.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from threedgp.config import Config
+from threedgp.data.loader import Batch
+from threedgp.models.initialization import initial_networks
+from threedgp.render.backends import assume
+from threedgp.training.step import Trainer
+
+META = torch.device("meta")
+TEXELS = 12
+"""Texels that a sample of the field reads: four of each of three planes."""
+FREE = ("empty", "empty_strided", "empty_like", "new_empty", "detach", "new_empty_strided")
+"""Operators that do no work."""
+
+
+class Operation(NamedTuple):
+    """An operator as it was called."""
+
+    precision: Literal["fp32", "tf32", "bf16"]
+    flops: int
+    """Of convolutions and matrix products; 0 for all others."""
+    traffic: int
+    """Bytes of its arguments and results."""
+
+
+class StepCount(NamedTuple):
+    """What a training step needs on one device."""
+
+    state_bytes: int
+    """Weights, their average, moments of Adam and gradients: what is in memory between two steps."""
+    peak_bytes: int
+    """Most bytes of tensors at once, in the first two steps; the first one has the gradient penalty."""
+    first_step: list[Operation]
+    """Operators of the first step, with the gradient penalty of every `train.r1_interval`-th one, noise and blur."""
+    usual_step: list[Operation]
+    """Operators of a step halfway through the run, without that penalty."""
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the operators of its body, and the bytes of tensors that are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.operations: list[Operation] = []
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        results, arguments = _tensors(out), _tensors((args, kwargs))
+        fresh = [tensor for tensor in results if self._allocate(tensor)]
+        if (fresh or func._schema.is_mutable) and func._schema.name.split("::")[1] not in FREE:
+            self.operations.append(_operation(func, args, kwargs, out, [*arguments, *results]))
+        return out
+
+    def _allocate(self, tensor: Tensor) -> bool:
+        """Count the storage of `tensor` if it is new."""
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return False
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, size)
+        return True
+
+    def _release(self, size: int) -> None:
+        self.live -= size
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _operation(func: Any, args: Any, kwargs: Any, out: Any, tensors: list[Tensor]) -> Operation:
+    packet = func._overloadpacket
+    traffic = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    dtype = tensors[0].dtype if tensors else torch.float32
+    is_convolution = "convolution" in func._schema.name
+    tf32 = torch.backends.cudnn.allow_tf32 if is_convolution else torch.backends.cuda.matmul.allow_tf32
+    precision = "bf16" if dtype is torch.bfloat16 else "tf32" if tf32 else "fp32"
+    if func._schema.name in ("threedgp::field", "threedgp::field_backward"):
+        planes, hidden = args[0][0], args[0][2].shape[0]
+        samples = sum(result.numel() for result in _tensors(out if "back" not in func._schema.name else args[2])) // 4
+        times = 1 if func._schema.name == "threedgp::field" else 3  # the field again, and both gradients
+        channels = planes.shape[-1]
+        flops = times * 2 * samples * hidden * (channels + 4)
+        return Operation(precision, flops, traffic + times * samples * TEXELS * channels * planes.element_size())
+    flops = flop_registry[packet](*args, **kwargs, out_val=out) if packet in flop_registry else 0
+    return Operation(precision, flops, traffic)
+
+
+def count_step(config: Config, backend: str = "triton", num_classes: int = 1, num_features: int = 2048) -> StepCount:
+    """Count a training step of one process of `machine.processes`.
+
+    Args:
+        config: settings; only the batch of one process is counted.
+        backend: code of the renderer, as `render.Backend`: `triton` on GPUs, `native` on CPUs, `torch` where these do
+            not run.
+        num_classes, num_features: of the data.
+
+    Raises:
+        UserError: the batch cannot be divided among the processes.
+    """
+    share = config.train.batch_size // config.machine.processes
+    train = config.train.model_copy(update={"batch_size": share})
+    config = config.model_copy(update={"train": train})
+    period = config.train.r1_interval * share
+    with _same_precision(), assume(backend), _Counter() as counter:
+        with META:
+            networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
+        trainer = Trainer(config, networks, META)
+        del networks
+        steps = []
+        for images in (0, int(config.train.kimg * 500) // period * period + share):
+            trainer.images = images
+            counter.operations.clear()
+            trainer.step(_batch(config, num_features))
+            steps.append(list(counter.operations))
+        state, peak = counter.live, counter.peak
+    return StepCount(state, peak, steps[0], steps[1])
+
+
+def _batch(config: Config, num_features: int) -> Batch:
+    count, size = config.train.batch_size, config.dataset.resolution
+    kind = dict(device=META)
+    return Batch(
+        image=torch.empty((count, 3, size, size), dtype=torch.uint8, **kind),
+        depth=torch.empty((count, 1, size, size), dtype=torch.int16, **kind),
+        embedding=torch.empty((count, num_features), **kind),
+        label=torch.empty(count, dtype=torch.int64, **kind),
+        index=torch.empty(count, dtype=torch.int64, **kind),
+    )
+
+
+@contextmanager
+def _same_precision() -> Iterator[None]:
+    """Restore the precision of the process, which a trainer sets."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
