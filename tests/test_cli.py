@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from threedgp import __version__ as package_version
+
 
 @pytest.fixture
 def project(tmp_path: Path, root: Path) -> Path:
@@ -110,3 +112,11 @@ def test_check_accepts_what_will_be_fetched(project: Path, root: Path) -> None:
 def test_check_and_preset_do_not_import_torch(root: Path) -> None:
     code = "import sys, threedgp.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=300).returncode == 0
+
+
+def test_version_and_short_help(project: Path, root: Path) -> None:
+    version = threedgp(project, root, "--version")
+    assert (version.returncode, version.stdout) == (0, f"threedgp {package_version}\n")
+    for command in ((), ("generate",)):
+        short, long = (threedgp(project, root, *command, option) for option in ("-h", "--help"))
+        assert short.returncode == 0 and short.stdout == long.stdout and "Usage: " in short.stdout

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from threedgp import __version__
 from threedgp.commands.check import check
 from threedgp.commands.convert import convert
 from threedgp.commands.depth_eval import depth_eval
@@ -22,11 +24,26 @@ from threedgp.runtime.progress import CONTROL, print_all_characters
 MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "mesh": "--resolution"}
 """Options that determine how much memory a command needs."""
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"threedgp {__version__}")
+        raise typer.Exit()
 
 
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """3D-aware image generation as a DVC pipeline. `dvc repro` runs the pipeline; these commands complement it."""
 
 

@@ -43,11 +43,12 @@ WITHOUT_EFFECT = (
 )
 """Code that changes no result: it validates, guards, reports progress and places files."""
 OPTIONAL = (
+    "threedgp/api.py",
     "threedgp/commands",
     "threedgp/depth/evaluation.py",
     "threedgp/depth/preview.py",
 )
-"""Code that a stage runs only with an option such as --preview, which writes no output."""
+"""Code that no stage runs, or only with an option such as --preview, which writes no output."""
 ONLY_IN = {"threedgp/data/world": ("download", "evaluate")}
 """Code that only these stages run: the world is rendered once, and its images are read from raw shards."""
 

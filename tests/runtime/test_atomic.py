@@ -3,12 +3,15 @@ import math
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from threedgp.runtime import atomic
 from threedgp.runtime.errors import UserError
@@ -51,6 +54,26 @@ def test_kill_keeps_the_old_content_and_the_next_write_cleans_up(tmp_path: Path,
     atomic.write_bytes(target, b"new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_determines_who_can_read(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic.atomic_path(tmp_path / "model.safetensors") as temporary:
+            save_file({"x": torch.zeros(2)}, temporary)
+        assert stat.S_IMODE((tmp_path / "model.safetensors").stat().st_mode) == mode
+    finally:
+        os.umask(before)
+
+
+def test_links_keep_the_permissions_of_their_file(tmp_path: Path) -> None:
+    source = tmp_path / "secret"
+    source.write_text("x")
+    source.chmod(0o400)
+    with atomic.atomic_path(tmp_path / "link") as temporary:
+        os.link(source, temporary)
+    assert stat.S_IMODE(source.stat().st_mode) == 0o400
 
 
 def test_json_is_readable_and_strict(tmp_path: Path) -> None:

@@ -23,7 +23,14 @@ Device = Literal["auto", "cpu", "cuda"]
 Towards = Literal["all", "class"]
 
 
-def _model(path: Path) -> Path:
+def find_model(given: str | Path) -> Path:
+    """Folder of the model that `given` names: the folder itself, `demo` (unless there is a folder of that name), or a
+    download, see `download_model_folder`."""
+    if re.match(r"hf:|https?:", str(given), re.IGNORECASE):
+        from threedgp.fetch.models import download_model_folder
+
+        return download_model_folder(str(given))
+    path = Path(given).expanduser()
     return DEMO if path == Path("demo") and not path.exists() else path
 
 
@@ -37,8 +44,10 @@ ParamsOption = Annotated[Path, typer.Option("--params", help="File with the sett
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        callback=_model,
-        help="Folder with model.safetensors and config.json, or demo: the model that comes with the package.",
+        parser=find_model,
+        metavar="MODEL",
+        help="Folder with model.safetensors and config.json; demo, the model that comes with the package; "
+        "hf://owner/name of the Hugging Face hub; or https://.../model.safetensors#sha256=...",
     ),
 ]
 SeedsOption = Annotated[
@@ -99,14 +108,15 @@ def class_list(text: str, names: list[str]) -> list[int]:
         elif piece.casefold() in known:
             chosen = [known[piece.casefold()]]
         else:
-            raise UserError(f"--classes: there is no class '{piece}'; {_describe(names)}.")
+            raise UserError(f"--classes: there is no class '{piece}'; {describe_classes(names)}.")
         if chosen[-1] >= len(names):
-            raise UserError(f"--classes: there is no class {chosen[-1]}; {_describe(names)}.")
+            raise UserError(f"--classes: there is no class {chosen[-1]}; {describe_classes(names)}.")
         labels |= dict.fromkeys(chosen)
     return list(labels)
 
 
-def _describe(names: list[str]) -> str:
+def describe_classes(names: list[str]) -> str:
+    """The classes of a model for an error message."""
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f"the model has 0 to {len(names) - 1} ({shown})"
 

@@ -96,13 +96,15 @@ def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
         return Path(huggingface_hub.hf_hub_download(repo, name, endpoint=endpoint()))
 
 
-def download_model(repo: str, *, mirror: str | None = None) -> Path:
-    """Folder with the files of a model repository that `from_pretrained` reads."""
+def download_model(repo: str, *, revision: str | None = None, mirror: str | None = None) -> Path:
+    """Folder with the files of a model repository that `from_pretrained` reads. `revision` is a branch, tag or commit;
+    None = the newest."""
     folder = _mirrored(repo, mirror)
     if folder is None:
         options = {"allow_patterns": MODEL_FILES, "ignore_patterns": ["*/*"], "endpoint": endpoint()}
+        disable_progress_bars()
         with _clear_errors(repo, f"{HUB}/{repo}"):
-            folder = Path(huggingface_hub.snapshot_download(repo, **options))
+            folder = Path(huggingface_hub.snapshot_download(repo, revision=revision, **options))
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UserError(f"{repo} has no config.json with safetensors beside it; name another model.")
     return folder
@@ -145,6 +147,7 @@ def _clear_errors(repo: str, page: str) -> Iterator[None]:
     advice = {
         errors.HFValidationError: "is not the name of a repository of the hub, which is owner/name",
         errors.GatedRepoError: f"its terms were not accepted: {accept}",
+        errors.RevisionNotFoundError: "the repository has no such revision; name a branch, a tag or a commit of it",
         errors.RepositoryNotFoundError: f"the hub has no such repository, or it is private: {accept}",
         errors.OfflineModeIsEnabled: "cannot be downloaded while HF_HUB_OFFLINE is set",
         errors.RemoteEntryNotFoundError: f"the repository has no such file; name one of its files, as {repo}:FILE",

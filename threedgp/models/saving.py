@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from threedgp.config import Config
 from threedgp.models.generator import Generator
-from threedgp.runtime.atomic import write_bytes, write_json
+from threedgp.runtime.atomic import atomic_path, write_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -35,7 +35,8 @@ def write_model(
     names of the classes by label, the seed of the initialization, thousands of images shown, and the data set (None =
     unknown)."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    write_bytes(folder / WEIGHTS, save(state))  # `save_file` would make the file unreadable for other users
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
     write_json(
         folder / CONFIG,
         {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,24 @@ def _sibling(target: Path, mark: str) -> Path:
     return target.with_name(f".{target.stem}.{mark}{target.suffix}")
 
 
+def _umask() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.search(r"^Umask:\s*(\d+)", status, re.MULTILINE)[1], 8)
+    except (OSError, TypeError):  # not Linux: setting it is the only way to read it
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+
+
+def _set_mode(path: Path) -> None:
+    """Give a file the permissions that `open` would: safetensors and `tempfile` make files that only their owner reads.
+    Hard links keep theirs, which they share with another file."""
+    status = path.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        path.chmod(0o666 & ~_umask())
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -39,13 +59,15 @@ def _remove(path: Path) -> None:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; the file written there becomes `target` on success.
 
-    Creates the parents of `target`. On an error the temporary file is removed and `target` stays unchanged.
+    Creates the parents of `target`. The umask determines the permissions of the file, whatever wrote it. On an error
+    the temporary file is removed and `target` stays unchanged.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "partial")
     try:
         yield temporary
+        _set_mode(temporary)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)

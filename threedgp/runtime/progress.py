@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines on a pipe."""
+_is_hidden = ContextVar("is_hidden", default=False)
 
 
 class Progress:
@@ -123,11 +125,21 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
 
 
 @contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Show no progress within the context."""
+    token = _is_hidden.set(True)
+    try:
+        yield
+    finally:
+        _is_hidden.reset(token)
+
+
+@contextmanager
 def progress(label: str, total: int, unit: str = "images", done: int = 0, visible: bool = True) -> Iterator[Progress]:
     """Show the progress of the work `label`, its rate and the remaining time. `done` units of `total`, which an earlier
     run has finished, do not count for the rate. It is not `visible` in processes of which another one shows the
     progress."""
-    if not visible:
+    if not visible or _is_hidden.get():
         yield Progress()
     elif sys.stdout.isatty():
         with _bar(label, total, unit, done) as bar:
