@@ -175,7 +175,7 @@ def test_scene_depends_on_its_seed_only(model_folder):
         scene = make_scene(model, index, None)
         torch.testing.assert_close(scene.inputs.z[0], together.z[index], rtol=0, atol=0)
         assert scene.label == together.labels[index]
-        assert scene.name == f"seed{index:04d}_class{scene.label:03d}"
+        assert scene.name() == f"seed{index:04d}_class{scene.label:03d}"
 
 
 def test_every_seed_in_every_class(model_folder):
