@@ -50,8 +50,17 @@ def test_missing_or_empty_path_tells_how_to_get_the_images(
         assert problem is not None and problem.startswith("dataset.path: ") and "'images'" in problem
         assert "\n" not in problem and all(part in problem for part in advice)
         Path("images").mkdir(exist_ok=True)
-    Path("images/a.jpg").touch()
+    for number in range(16):  # of an RGB-D source, half of them count as depth maps
+        Path(f"images/{number}.jpg").touch()
     assert images_problem(config) is None
+
+
+def test_too_few_images_in_a_folder(settings: Settings) -> None:
+    Path("images").mkdir()
+    for number in range(7):
+        Path(f"images/{number}.jpg").touch()
+    config = settings(dataset={"source": "folder", "path": "images"})
+    assert images_problem(config) == "dataset.path: 'images' holds 7 images; add some, 8 are needed"
 
 
 @pytest.mark.parametrize(

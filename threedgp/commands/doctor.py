@@ -171,6 +171,8 @@ def _images(config: Config) -> Finding:
     if problem:
         return Finding(name, "missing", problem)
     source = get_source(data.source)
+    if data.path is not None and source.is_address(data.path):
+        return Finding(name, f"will be downloaded from {HUB}/datasets/{data.path}")
     if data.path is not None:
         try:
             contents = source.contents(expanded(data.path), data.subset)

@@ -34,7 +34,7 @@ def images_problem(config: Config) -> str | None:
     """Why section `dataset` cannot be used, alone or with `depth.estimator`, and what to do; None if it can."""
     data = config.dataset
     problem = dataset_problem(data) or estimator_problem(config.depth.estimator, data.source)
-    if problem or data.path is None:
+    if problem or data.path is None or get_source(data.source).is_address(data.path):
         return problem
     path = expanded(data.path)
     if not path.exists():

@@ -91,6 +91,8 @@ class SourceKind:
     """Published data sets by `dataset.subset`; the key is None where the source has no subsets."""
     needs_path: bool = False
     """Whether `dataset.path` must be set."""
+    is_address: Callable[[str], bool] = lambda path: False
+    """Whether a value of `dataset.path` names a data set that is downloaded."""
     depth: Literal["none", "sidecar", "true"] = "none"
     """Depth maps that come with the images: none, maps of another estimator, or true depth."""
     instructions: Callable[[str | None], str] | None = None

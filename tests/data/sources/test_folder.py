@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def opened(path: Path, raw: Path) -> Source:
     return open_source(config.dataset, raw)
 
 
+def source_again(path: Path, raw: Path) -> Source:
+    return open_source(DatasetConfig(name="x", source="folder", path=str(path)), raw)
+
+
 def read_all(source: Source) -> dict[str, RawPicture]:
     return {picture.id: picture for picture in source.read(source.entries())}
 
@@ -49,6 +54,32 @@ def test_first_folder_is_the_class(tmp_path: Path) -> None:
     pictures = read_all(source)
     assert pictures["dog/b.png"].rgb.shape == (16, 20, 3) and (pictures["dog/b.png"].rgb[0, 0] == [1, 10, 20]).all()
     assert next(source.read(source.entries().slice(1, 1))).id == "dog/a.png"
+
+
+def test_tar_is_read_in_place(tmp_path: Path) -> None:
+    put(tmp_path / "in/dog/b.png", 1)
+    put(tmp_path / "in/cat/a.jpg", 2)
+    put(tmp_path / "in/dog/.thumb.png")
+    (tmp_path / "in/dog/link.png").symlink_to("b.png")
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        archive.add(tmp_path / "in", arcname=".")
+        escaping = tarfile.TarInfo("../out.png")
+        archive.addfile(escaping)
+    source = opened(tmp_path / "in.tar", tmp_path / "raw")
+    pictures = read_all(source)
+    assert source.class_names == ["..", "cat", "dog"]
+    assert list(pictures) == ["../out.png", "cat/a.jpg", "dog/b.png", "dog/link.png"]
+    assert (pictures["dog/b.png"].rgb[0, 0] == [1, 10, 20]).all() and pictures["dog/b.png"].label == 2
+    assert "unsafe name" in pictures["../out.png"].error and "link" in pictures["dog/link.png"].error
+    os.utime(tmp_path / "in.tar", ns=(1, 1))
+    with pytest.raises(UserError, match="changed since stage download listed it"):
+        read_all(source_again(tmp_path / "in.tar", tmp_path / "raw"))
+
+
+def test_compressed_tar_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.tar.gz").touch()
+    with pytest.raises(UserError, match=r"in\.tar\.gz is compressed.*unpack it"):
+        opened(tmp_path / "in.tar.gz", tmp_path / "raw")
 
 
 def test_without_folders_there_is_one_class(tmp_path: Path) -> None:

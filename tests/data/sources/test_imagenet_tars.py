@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genuine_formats import write_tar
-from threedgp.data.sources.imagenet import MAX_HEADER, Member, tar_members
+from threedgp.data.archives.tars import MAX_HEADER, Member, tar_members
 from threedgp.runtime.errors import UserError
 
 FILES = {"a": b"", "folder/b.bin": bytes(range(256)) * 5, "long/" + "x" * 200: b"1", "caf\u00e9": b"22"}

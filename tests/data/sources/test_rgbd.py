@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -48,6 +49,23 @@ def test_pairs(tmp_path: Path) -> None:
         np.testing.assert_allclose(pictures[name].depth, value / 65535, rtol=1e-6)
 
 
+def test_folders_of_images_and_depth(tmp_path: Path) -> None:
+    for name in ("cow/a", "horse/b"):
+        put(tmp_path / "in", f"images/{name}.jpg", depth=None)
+        (tmp_path / f"in/depth/{name}.png").parent.mkdir(parents=True)
+        Image.fromarray(np.full((8, 12), 500, np.uint16)).save(tmp_path / f"in/depth/{name}.png")
+    put(tmp_path / "in", "images/horse/alone.jpg", depth=None)
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        archive.add(tmp_path / "in", arcname=".")
+    for place in ("in", "in.tar"):
+        source = opened(tmp_path / place, tmp_path / f"raw of {place}")
+        pictures = read_all(source)
+        assert source.class_names == ["cow", "horse"] and list(pictures) == ["cow/a", "horse/alone", "horse/b"]
+        assert pictures["horse/b"].label == 1 and pictures["horse/b"].depth.shape == (8, 12)
+        assert "no depth map of horse/alone" in pictures["horse/alone"].error
+        assert rgbd.SOURCE.contents(tmp_path / place, None).num_images == 2
+
+
 def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     put(tmp_path / "in", "good.jpg")
     put(tmp_path / "in", "alone.jpg", depth=None)
@@ -58,7 +76,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     put(tmp_path / "in", "twice.png", depth=None)
     pictures = read_all(opened(tmp_path / "in", tmp_path / "raw"))
     assert pictures["good"].error is None and pictures["twice"].error is None
-    assert "no depth map alone_depth.png" in pictures["alone"].error
+    assert "no depth map of alone" in pictures["alone"].error
     assert "8x12 pixels, the picture 12x8" in pictures["shape"].error
     assert "16 bits" in pictures["eight"].error
     assert "called twice" in pictures["twice.png"].error

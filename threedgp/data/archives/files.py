@@ -1,4 +1,4 @@
-"""Files below a folder or inside a zip, read in place; nothing is ever extracted."""
+"""Files below a folder or inside a zip or tar, read in place; nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import changed
+from threedgp.data.archives.tars import Member, tar_members
 from threedgp.runtime.errors import UserError
 
 DAMAGE = (
@@ -29,6 +30,7 @@ DAMAGE = (
     OSError,
 )
 """Exceptions of the standard library for damaged zips."""
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class FileEntry:
 
     path: str
     size: int = 0
-    stamp: int = 0  # changes when the content does: modification time in nanoseconds, or the CRC in a zip
+    stamp: int = (
+        0  # changes when the content does: modification time in nanoseconds (of a tar, the tar's), or a zip's CRC
+    )
     problem: str | None = None  # why it must not be read
 
 
@@ -58,20 +62,22 @@ class Tree(Protocol):
 
 
 def open_tree(path: Path) -> Tree:
-    """Open the folder or zip file at `path`.
+    """Open the folder, zip or uncompressed tar at `path`.
 
     Raises:
-        UserError: it does not exist, or is not a zip file.
+        UserError: it does not exist, or is neither of them.
     """
     if path.is_dir():
         return Folder(path)
     if not path.exists():
-        raise UserError(f"dataset.path: {path} does not exist; name the folder or zip file that holds the images.")
-    return Zip(path)
+        raise UserError(f"dataset.path: {path} does not exist; name the folder, zip or tar that holds the images.")
+    if path.name.lower().endswith(COMPRESSED_TARS):
+        raise UserError(f"dataset.path: {path} is compressed, so that nothing in it can be found; unpack it.")
+    return Tar(path) if path.suffix.lower() == ".tar" else Zip(path)
 
 
 class TreeStore:
-    """Files below a folder or inside a zip, found by the columns `path`, `size` and `stamp`, with a prefix if given."""
+    """Files below a folder or in an archive, found by the columns `path`, `size` and `stamp`, with a prefix."""
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self._tree, self._columns = open_tree(path), [f"{prefix}{name}" for name in ("path", "size", "stamp")]
@@ -164,3 +170,31 @@ class Zip:
         unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
         return FileEntry(member.filename, member.file_size, member.CRC, problem)
+
+
+class Tar:
+    """An uncompressed tar. Links in it are not followed. Of members with the same name the last counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._stamp = path.stat().st_mtime_ns
+        self._members = {member.name.removeprefix("./"): member for member in tar_members(path)}
+
+    def files(self) -> Iterator[FileEntry]:
+        for path, member in self._members.items():
+            if not any(part.startswith(".") for part in PurePosixPath(path).parts if part != ".."):
+                yield self._entry(path, member)
+
+    def stat(self, path: str) -> FileEntry | None:
+        member = self._members.get(path)
+        return member and self._entry(path, member)
+
+    def load(self, path: str) -> bytes | BadPicture:
+        member = self._members[path]
+        try:  # by position, because threads share the descriptor
+            return os.pread(self._file.fileno(), member.size, member.offset)
+        except OSError as error:
+            return BadPicture(f"cannot be read from the tar: {error.strerror}")
+
+    def _entry(self, path: str, member: Member) -> FileEntry:
+        return FileEntry(path, member.size, self._stamp, member.problem)

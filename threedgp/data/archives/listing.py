@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from threedgp.data.archives.boxes import cut_out
-from threedgp.data.archives.files import FileEntry, Tree
+from threedgp.data.archives.files import FileEntry, Tree, open_tree
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth
 from threedgp.data.archives.references import start_over_if_changed
 from threedgp.data.images import resize_map, same_aspect
 from threedgp.data.shards import MANIFEST, ShardFolder, ShardWriter
-from threedgp.data.source import RawPicture
+from threedgp.data.source import Contents, RawPicture
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.progress import progress, say
@@ -119,8 +119,8 @@ def _depth_of(rgb: NDArray[np.uint8], data: bytes | BadPicture) -> NDArray[np.fl
     return depth if depth.shape == size else resize_map(depth, *size)
 
 
-def list_pictures(tree: Tree, where: Path) -> list[FileEntry]:
-    """All files of `tree` whose name is that of an image, sorted by path.
+def list_pictures(tree: Tree, where: Path, label: str = "download") -> list[FileEntry]:
+    """All files of `tree` whose name is that of an image, sorted by path; prints after `label` what is left out.
 
     Raises:
         UserError: there is none; `where` names the place.
@@ -130,11 +130,21 @@ def list_pictures(tree: Tree, where: Path) -> list[FileEntry]:
     others = Counter(_suffix(file) or "no suffix" for file in files if not file.problem)
     kinds = [f"{count} {kind}" for kind, count in sorted(others.items()) if kind not in SUFFIXES]
     if kinds:
-        say(f"download: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}")
+        say(f"{label}: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}")
     if all(file.problem for file in found):
         reason = f"; {found[0].path}: {found[0].problem}" if found else ""
         raise UserError(f"dataset.path: {where} holds no images (.jpg, .png, .webp, ...){reason}.")
     return sorted(found, key=lambda file: file.path)
+
+
+def count_pictures(path: Path, limit: int = 100_000) -> Contents | None:
+    """Size and number of the files in the tree at `path` whose name is that of an image; None if there are more than
+    `limit`, as counting them takes seconds."""
+    files = list(islice(open_tree(path).files(), limit + 1))
+    if len(files) > limit:
+        return None
+    found = [file for file in files if not file.problem and _suffix(file) in SUFFIXES]
+    return Contents(sum(file.size for file in found), len(found))
 
 
 def _suffix(file: FileEntry) -> str:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from threedgp.config.fields import MAX_CLASSES
 from threedgp.data.archives.boxes import Box, parse_box
-from threedgp.data.archives.listing import list_parts
+from threedgp.data.archives.listing import SINGLE_CLASS, list_parts
 from threedgp.data.archives.pictures import BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged
 from threedgp.data.shards import ShardFolder, ShardWriter, read_groups
@@ -144,6 +144,19 @@ def list_files(
         return _list_rows(root / names[number], _stem(names[number]), number, labelled)
 
     return list_parts(folder, len(names), list_file, ROWS, meta, unit="files", workers=workers)
+
+
+def list_labelled(root: Path, files: list[Reference], folder: Path, meta: dict[str, Any], workers: int) -> None:
+    """List the rows of `files` in `folder` with their classes, and write the manifest; arguments as in `list_files`.
+
+    Classes are named by the metadata of the files, or else by their numbers; a single one is called `all`.
+    """
+    writer = list_files(root, files, folder, meta, workers)
+    labels = (pq.read_table(part, columns=["label"])["label"] for part in folder.glob("part-*.parquet"))
+    numbers = [str(label) for label in range(1 + max(pc.max(column).as_py() or 0 for column in labels))]
+    known = class_names(root / str(files[0]["name"]))
+    fallback = numbers if len(numbers) > 1 else [SINGLE_CLASS]
+    writer.finish(class_names=known if len(known) >= len(numbers) else fallback)
 
 
 def open_listed(shards: ShardFolder, path: Path | None, raw: Path) -> ParquetStore:

@@ -1,11 +1,18 @@
-"""Source `folder`: any tree of images in a folder or zip; the first folder of a path is the class."""
+"""Source `folder`: any tree of images in a folder, zip or tar; the first folder of a path is the class."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from threedgp.data.archives.files import TreeStore, open_tree
-from threedgp.data.archives.listing import ListedSource, first_folders, list_pictures, tabulate, write_listing
+from threedgp.data.archives.listing import (
+    ListedSource,
+    count_pictures,
+    first_folders,
+    list_pictures,
+    tabulate,
+    write_listing,
+)
 from threedgp.data.source import SourceKind
 
 
@@ -21,4 +28,5 @@ SOURCE = SourceKind(
     download=lambda config, path, folder: download(path, folder),
     open=lambda shards, path, raw: ListedSource("folder", shards, TreeStore(path)),
     needs_path=True,
+    contents=lambda path, subset: count_pictures(path),
 )

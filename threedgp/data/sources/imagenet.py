@@ -6,18 +6,14 @@ WordNet ids, which is the order of the labels on the Hugging Face hub.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
-import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from threedgp.config import Config, MachineConfig
 from threedgp.data.archives import parquet_files
@@ -25,6 +21,7 @@ from threedgp.data.archives.files import Folder, TreeStore
 from threedgp.data.archives.listing import LISTING, ListedSource, list_parts, list_pictures, tabulate
 from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size
 from threedgp.data.archives.references import Reference, check_unchanged, refer
+from threedgp.data.archives.tars import Member, tar_members
 from threedgp.data.shards import ShardFolder, read_manifest
 from threedgp.data.source import Contents, Published, SourceKind
 from threedgp.fetch.hub import HUB
@@ -51,8 +48,8 @@ INSTRUCTIONS = (
 MAX_COUNTED_TAR = 2**31
 """Bytes; the images in a larger tar are not counted before stage `download` lists them, which takes a minute."""
 
-MAX_HEADER = 2**20
-"""Maximum bytes read at once; tarfile reads headers only, of which a hostile one claims any size."""
+PARQUET = {"source": "imagenet", "layout": "parquet"}
+"""About the listing of Parquet files."""
 
 TREE_ROOTS = ("", "train", "CLS-LOC/train", "Data/CLS-LOC/train", "ILSVRC/Data/CLS-LOC/train")
 MEMBERS = pa.schema(
@@ -71,13 +68,13 @@ def download(config: Config, path: Path | None, folder: Path) -> None:
     machine = config.machine
     if path is None:
         root, files = parquet_files.download_parquet(REPO, folder, machine.mirror)
-        _list_parquet(root, files, folder, machine.workers)
+        parquet_files.list_labelled(root, files, folder, PARQUET, machine.workers)
     elif not path.exists():
         raise UserError(f"dataset.path: {path} does not exist; {INSTRUCTIONS}.")
     elif (tar := _tar_at(path)).is_file():
         _list_tar(tar, folder, machine)
     elif names := parquet_files.find_parquet(path):
-        _list_parquet(path, refer(path, names), folder, machine.workers)
+        parquet_files.list_labelled(path, refer(path, names), folder, PARQUET, machine.workers)
     else:
         _list_tree(path, folder, machine.workers)
     manifest = read_manifest(folder)
@@ -182,15 +179,7 @@ def _verify_md5(path: Path, record: Path, file: Reference) -> None:
     write_json(record, file)
 
 
-# ---- Parquet files of the hub, and trees of class folders ------------------------------------------------------------
-
-
-def _list_parquet(root: Path, files: list[Reference], folder: Path, workers: int) -> None:
-    writer = parquet_files.list_files(root, files, folder, {"source": "imagenet", "layout": "parquet"}, workers)
-    labels = (pq.read_table(part, columns=["label"])["label"] for part in folder.glob("part-*.parquet"))
-    numbers = [str(label) for label in range(1 + max(pc.max(column).as_py() or 0 for column in labels))]
-    known = parquet_files.class_names(root / str(files[0]["name"]))
-    writer.finish(class_names=known if len(known) >= len(numbers) else numbers)
+# ---- Trees of class folders ------------------------------------------------------------------------------------------
 
 
 def _list_tree(path: Path, folder: Path, workers: int) -> None:
@@ -216,74 +205,6 @@ def _class_folders(path: Path) -> Iterator[tuple[str, list[str]]]:
             classes = sorted(entry.name for entry in entries if WNID.fullmatch(entry.name) and entry.is_dir())
             if classes:
                 yield root, classes
-
-
-# ---- Members of uncompressed tars, found by their headers; nothing is unpacked ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in a tar."""
-
-    name: str
-    offset: int  # position of its first byte in the outermost file
-    size: int
-    problem: str | None = None  # why it must not be read
-
-
-class _Headers(io.FileIO):
-    """A file of which tarfile cannot read more than a header."""
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return super().read(size)
-
-
-def tar_members(path: Path, inner: Member | None = None) -> Iterator[Member]:
-    """Yield the files, not the folders, in the tar at `path`, or in its member `inner` that is a tar itself.
-
-    Raises:
-        UserError: it is not an uncompressed tar, is damaged, or is truncated.
-    """
-    where = f"{path} ({inner.name})" if inner else str(path)
-    with _Headers(path) as file:
-        start = file.seek(inner.offset if inner else 0)
-        end = start + inner.size if inner else path.stat().st_size
-        try:
-            with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members.clear()  # or the list would grow with every member
-                    if member.size < 0:  # tarfile before Python 3.11.14 would read this header again and again
-                        raise tarfile.ReadError(f"{member.name!r} claims {member.size} bytes")
-                    if member.offset_data + member.size > end and member.isreg():
-                        raise UserError(f"{where}: truncated within {member.name!r}; download it again.")
-                    if not member.isdir():
-                        yield _described(member)
-                place = archive.offset
-        except UserError:
-            raise
-        except Exception as error:  # tarfile raises many kinds: sizes overflow, chains of long names recurse
-            raise UserError(f"{where}: is not a plain tar file, or is damaged ({error}); download it again.") from None
-        # tarfile takes an invalid header for the end.
-        file.seek(place)
-        if place >= end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            what = "truncated" if place >= end else "damaged"
-            raise UserError(f"{where}: {what} at byte {place - start}, where a header should be; download it again.")
-
-
-def _described(member: tarfile.TarInfo) -> Member:
-    name = member.name.encode("utf-8", "backslashreplace").decode()
-    problem = None
-    if name != member.name:
-        problem = "the file name is not UTF-8"
-    elif member.name.startswith("/") or ".." in member.name.split("/"):
-        problem = "an unsafe name (absolute, or with '..')"
-    elif member.issym() or member.islnk():
-        problem = "a link is not followed"
-    elif member.issparse() or not member.isreg():
-        problem = "neither a plain file nor a folder"
-    return Member(name, member.offset_data, 0 if problem else member.size, problem)
 
 
 SOURCE = SourceKind(

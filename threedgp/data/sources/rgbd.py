@@ -1,4 +1,6 @@
-"""Source `rgbd`: `<id>.jpg` with `<id>_depth.png` beside it, in a folder or a zip.
+"""Source `rgbd`: `<id>.jpg` with `<id>_depth.png` beside it, or `images/<id>.jpg` with `depth/<id>.png`.
+
+They lie in a folder, zip or tar.
 
 An optional `dataset.json` holds labels: `{"labels": [["name.jpg", 3], ...]}`, with names relative to its own folder.
 Without it, the first folder is the class. This is the layout of the data that the authors of 3DGP released. Its depth
@@ -8,6 +10,7 @@ maps are scaled from 0, the nearest, to 65535: a map of a sensor, in which 0 is 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -20,16 +23,18 @@ from threedgp.data.archives.listing import (
     OUTSIDE,
     SINGLE_CLASS,
     ListedSource,
+    count_pictures,
     first_folders,
     list_pictures,
     tabulate,
     unique_labels,
     write_listing,
 )
-from threedgp.data.source import SourceKind
+from threedgp.data.source import Contents, SourceKind
 from threedgp.runtime.errors import UserError
 
 DEPTH_SUFFIX = "_depth.png"
+IMAGES, DEPTH = "images/", "depth/"
 LABELS = "dataset.json"
 MAX_LABEL_BYTES = 1000
 """Size of `LABELS` per image; a zip may hold gigabytes of zeros in a few megabytes."""
@@ -38,20 +43,18 @@ MAX_LABEL_BYTES = 1000
 def download(path: Path, folder: Path) -> None:
     """List the images at `path` and their depth maps in `folder`; ids are relative paths without the suffix."""
     tree = open_tree(path)
-    files = list_pictures(tree, path)
-    depths = {file.path[: -len(DEPTH_SUFFIX)]: file for file in files if file.path.lower().endswith(DEPTH_SUFFIX)}
-    images = [file for file in files if not file.path.lower().endswith(DEPTH_SUFFIX)]
+    images, depths = pair(list_pictures(tree, path))
     if not images:
         raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no images beside them.")
-    class_names, labels, unlabeled = _labels(tree, path, [file.path for file in images])
+    class_names, labels, unlabeled = _labels(tree, path, list(images), [file.path for file in images.values()])
     found: dict[str, FileEntry] = {}
     maps = []
-    for image in images:
-        name = str(PurePosixPath(image.path).with_suffix(""))
+    for image_path, image in images.items():
+        name = str(PurePosixPath(image_path).with_suffix(""))
         depth = depths.get(name)
-        problem = f"no depth map {name}{DEPTH_SUFFIX}" if depth is None else depth.problem
+        problem = f"no depth map of {name}" if depth is None else depth.problem
         if name in found:
-            name, problem = image.path, f"another picture is called {name}"
+            name, problem = image_path, f"another picture is called {name}"
         found[name] = replace(image, problem=image.problem or problem)
         maps.append(depth or FileEntry(""))
     rows = tabulate(list(found.values()), list(found), labels, unlabeled)
@@ -61,11 +64,24 @@ def download(path: Path, folder: Path) -> None:
     write_listing(folder, rows, {"source": "rgbd", "class_names": class_names})
 
 
-def _labels(tree: Tree, where: Path, paths: list[str]) -> tuple[list[str], list[int | None], str]:
-    """Class names, the label of each path or None, and the reason for None."""
+def pair(files: Sequence[FileEntry]) -> tuple[dict[str, FileEntry], dict[str, FileEntry]]:
+    """Images by their paths, and depth maps by the paths of their images without suffix.
+
+    With a folder `depth` beside the folder `images`, paths are relative to these.
+    """
+    maps = {file.path[: -len(DEPTH_SUFFIX)]: file for file in files if file.path.lower().endswith(DEPTH_SUFFIX)}
+    if not maps and all(file.path.startswith((IMAGES, DEPTH)) for file in files):
+        maps = {file.path[len(DEPTH) :].rpartition(".")[0]: file for file in files if file.path.startswith(DEPTH)}
+        return {file.path[len(IMAGES) :]: file for file in files if file.path.startswith(IMAGES)}, maps
+    return {file.path: file for file in files if not file.path.lower().endswith(DEPTH_SUFFIX)}, maps
+
+
+def _labels(tree: Tree, where: Path, relative: list[str], paths: list[str]) -> tuple[list[str], list[int | None], str]:
+    """Class names, the label of each path or None, and the reason for None. `relative` are paths that begin with the
+    class."""
     files = [file for file in tree.files() if PurePosixPath(file.path).name == LABELS and not file.problem]
     if not files:
-        return *first_folders(paths), OUTSIDE
+        return *first_folders(relative), OUTSIDE
     if len(files) > 1:
         raise UserError(f"dataset.path: {where} holds more than one {LABELS}: {files[0].path} and {files[1].path}.")
     place = PurePosixPath(files[0].path)
@@ -90,9 +106,16 @@ def _class_number(value: object) -> int:
     return value
 
 
+def _contents(path: Path, subset: str | None) -> Contents | None:
+    """Half of the files are depth maps."""
+    found = count_pictures(path)
+    return found and Contents(found.num_bytes, found.num_images // 2)
+
+
 SOURCE = SourceKind(
     download=lambda config, path, folder: download(path, folder),
     open=lambda shards, path, raw: ListedSource("rgbd", shards, TreeStore(path), TreeStore(path, "depth_")),
     needs_path=True,
     depth="sidecar",
+    contents=_contents,
 )
