@@ -232,9 +232,11 @@ def test_average_follows_by_its_decay() -> None:
 
 
 def test_lazy_regularization_corrects_the_optimizer() -> None:
-    group = make_trainer(tiny_config()).discriminator_optimizer.param_groups[0]
+    trainer = make_trainer(tiny_config(train={"adam_beta2": 0.9}))
+    group = trainer.discriminator_optimizer.param_groups[0]
     assert group["lr"] == pytest.approx(0.002 * 3 / 4)
-    assert group["betas"] == pytest.approx((0.0, 0.99**0.75))
+    assert group["betas"] == pytest.approx((0.0, 0.9**0.75))
+    assert trainer.generator_optimizer.param_groups[0]["betas"] == (0.0, 0.9)
 
 
 def test_learning_rates_decay_linearly_to_zero() -> None:

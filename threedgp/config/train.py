@@ -56,6 +56,9 @@ class TrainConfig(Section):
     discriminator_lr: Positive = 0.002
     lr_decay: Duration = "0"
     """Length of the linear decay of both learning rates to 0 at the end of the run."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay per step of Adam's second moments. Short runs learn faster with 0.9, whose moments follow the gradients
+    sooner."""
     loss: Literal["logistic", "relativistic"] = "logistic"
     """`logistic`: non-saturating loss and R1, as published. `relativistic`: pairs of a real and a generated patch of
     the same class and position are compared, with R1 and R2 (R3GAN); `fake_labels` then has no effect."""

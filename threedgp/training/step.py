@@ -64,12 +64,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return optimizer.param_groups[0]["params"]
 
 
-def _adam(parameters: Iterable[nn.Parameter], lr: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
+def _adam(parameters: Iterable[nn.Parameter], lr: float, beta2: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
     """Adam of StyleGAN2. A network that gets r1_interval + 1 gradients in r1_interval steps has the `lazy_ratio`
     r1_interval / (r1_interval + 1), which corrects learning rate and betas (Karras et al. 2020, appendix B)."""
     parameters = list(parameters)
     fused = parameters[0].device.type != "meta"  # it has no fused operators
-    return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, 0.99**lazy_ratio), eps=1e-8, fused=fused)
+    return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, beta2**lazy_ratio), eps=1e-8, fused=fused)
 
 
 class Trainer:
@@ -105,9 +105,11 @@ class Trainer:
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self._moving_average = MovingAverage(self.average, self.generator)
         train = config.train
-        self.generator_optimizer = _adam(self.generator.parameters(), train.generator_lr)
+        self.generator_optimizer = _adam(self.generator.parameters(), train.generator_lr, train.adam_beta2)
         lazy_ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
-        self.discriminator_optimizer = _adam(self.discriminator.parameters(), train.discriminator_lr, lazy_ratio)
+        self.discriminator_optimizer = _adam(
+            self.discriminator.parameters(), train.discriminator_lr, train.adam_beta2, lazy_ratio
+        )
         self.camera_histograms = CameraHistograms(config.camera, device)
         self.images = 0
         """Real images shown so far."""
