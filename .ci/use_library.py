@@ -48,7 +48,7 @@ def train(folder: Path) -> Generator:
 def render(generator: Generator, available: list[str]) -> None:
     """Render a scene by every backend, and compare it with the plain composition."""
     scenes = sample_scenes(generator, 1, 0)
-    planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+    planes = generator.make_content(generator.map(scenes.z, scenes.labels))
     origins, directions = rays(generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels), 16)
     randomness = midpoint_randomness(1, origins.shape[1], 8, 8, origins)
     arguments = (planes, generator.decoder.effective(), origins, directions, randomness, generator.ray_settings)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import rays
 from threedgp.models.backbone import OutputLayer, SynthesisBlock, SynthesisLayer
 from threedgp.models.discriminator import Discriminator
-from threedgp.models.generator import Generator, Synthesis
 from threedgp.models.layers import EqualizedConv, activate
+from threedgp.models.triplane import Synthesis, TriplaneGenerator
 from threedgp.render import RayRandomness
 from threedgp.training.step import Trainer
 
@@ -95,7 +95,7 @@ class NaiveConv(EqualizedConv):
         return activate(x, self.activation) * self.bias_gain
 
 
-class NaiveGenerator(Generator):
+class NaiveGenerator(TriplaneGenerator):
     """Renders NCHW planes with `grid_sample`."""
 
     def forward(
@@ -142,7 +142,7 @@ _NAIVE = {
     OutputLayer: NaiveOutputLayer,
     SynthesisBlock: NaiveSynthesisBlock,
     EqualizedConv: NaiveConv,
-    Generator: NaiveGenerator,
+    TriplaneGenerator: NaiveGenerator,
     Discriminator: NaiveDiscriminator,
 }
 

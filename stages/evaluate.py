@@ -132,10 +132,13 @@ def conclude(stage: Stage) -> None:
     from threedgp.features.network import same_network
     from threedgp.models.loading import read_model_config
     from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.progress import say
 
     config, layout = stage.config, stage.layout
     folder = stage.scratch / "evaluation"
     evaluation = _open(config, layout, stage.scratch)
+    if left_out := evaluation.without_density():
+        say(f"evaluate: {', '.join(left_out)}: left out, since the model makes images without density or cameras")
     reference, scenes = evaluation.reference, evaluation.scenes["model"]
     exhibits.write_strips(folder, {"real": reference.half.images(), **evaluation.images})
     rows = measuring.measure(
@@ -145,10 +148,11 @@ def conclude(stage: Stage) -> None:
         reference.networks,
         folder,
     )
-    cameras = {"learned": scenes.whole("camera"), "prior": scenes.whole("prior")}
-    exhibits.write_cameras(
-        folder / "cameras.tsv", cameras | ({"true": reference.half.cameras()} if reference.has_truth else {})
-    )
+    if evaluation.has_density:
+        cameras = {"learned": scenes.whole("camera"), "prior": scenes.whole("prior")}
+        exhibits.write_cameras(
+            folder / "cameras.tsv", cameras | ({"true": reference.half.cameras()} if reference.has_truth else {})
+        )
     facts = {"samples": config.evaluate.samples, "kimg": read_model_config(layout.model)["kimg"]}
     head, details = measuring.split(rows, facts | exhibits.training_cost(layout.training / "curves.jsonl"))
     main = reference.networks.get("main")

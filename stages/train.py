@@ -1,4 +1,4 @@
-"""Stage `train`: 3DGP from shards to a model."""
+"""Stage `train`: from shards to a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 GRID = (4, 4)
-"""Rows and columns of the grid of samples, each beside its depth, drawn during training."""
+"""Rows and columns of the grid of samples, each beside its depth if there is any, drawn during training."""
 
 
 def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
@@ -74,9 +74,11 @@ def _draw(trainer: Trainer, folder: Path) -> None:
         scenes = sample_scenes(generator, min(trainer.piece, count - start), config.train.seed, start=start)
         samples = render_scenes(generator, scenes, config.dataset.resolution)
         pictures.append(samples.images.cpu())
-        depths.append(samples.depth[:, 0].cpu())
-    rgb = torch.cat(pictures).permute(0, 2, 3, 1)
-    tiles = beside(rgb.numpy(), depth_colors(torch.cat(depths).numpy()))
+        if generator.has_density:
+            depths.append(samples.depth[:, 0].cpu())
+    tiles = torch.cat(pictures).permute(0, 2, 3, 1).numpy()
+    if depths:
+        tiles = beside(tiles, depth_colors(torch.cat(depths).numpy()))
     write_png(folder / f"kimg-{trainer.images / 1000:09.3f}.png", grid(tiles, GRID[1]))
 
 
@@ -164,7 +166,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
 @app.command()
 def main(params: ParamsOption = Path("params.yaml")) -> None:
-    """Train 3DGP on the shards, and write the averaged generator, the curves and samples during training.
+    """Train `model.kind` on the shards, and write the averaged generator, the curves and samples during training.
 
     States are saved in scratch every train.save_kimg and when the run is stopped (Ctrl-C, SIGTERM); the same command
     goes on from the newest one, also with another number of processes. With one process on a CPU the final model is

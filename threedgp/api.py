@@ -31,7 +31,7 @@ from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress, hidden_progress
 from threedgp.runtime.progress import progress as show_progress
-from threedgp.visual.styles import TruncateTowards, scene_planes, scene_styles
+from threedgp.visual.styles import TruncateTowards, scene_content, scene_styles
 from threedgp.visual.views import Views, posterior_cameras, render_views
 
 if TYPE_CHECKING:
@@ -70,6 +70,15 @@ class Model(NamedTuple):
     """By label; empty for a model without classes."""
     sha256: str
     """Checksum of the weights file."""
+
+    def require_density(self, purpose: str) -> None:
+        """Raise UserError if the model makes images without a scene behind them; `purpose` says what needs one."""
+        if not self.generator.has_density:
+            kind = self.generator.model_config.kind
+            raise UserError(
+                f"{self.folder}: a model of kind '{kind}' makes images without a scene behind them, which {purpose} "
+                "would need; only its images can be used."
+            )
 
     def sample(
         self,
@@ -176,6 +185,7 @@ class SceneSet:
     def depth(self, size: int | None = None, *, progress: bool = False) -> np.ndarray:
         """Depth of the scenes from the same cameras: distance along the ray in scene units, float32 `[N, size, size]`.
         Argument as in `render`."""
+        self.model.require_density("depth")
         return self.views(size=size, progress=progress).depth[:, 0]
 
     def views(
@@ -200,6 +210,8 @@ class SceneSet:
             raise UserError(f"size: an image has at least 2 pixels a side, got {size}.")
         if path is not None and path not in PATHS:
             raise UserError(f"path: there is no path '{path}'; choose from {', '.join(PATHS)}.")
+        if path is not None or cameras is not None:
+            self.model.require_density("other cameras")
         parts = []
         with show_progress("render", len(self), "scenes", visible=progress) as bar:
             for scene in self.scenes:
@@ -211,7 +223,7 @@ class SceneSet:
                 w = scene_styles(self.model.generator, scene.inputs, self.truncation, self.towards)
                 parts.append(render_views(self.model.generator, w, way[None], size, Progress()))
                 bar.advance()
-        return Views(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        return Views(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def meshes(
         self,
@@ -232,13 +244,14 @@ class SceneSet:
         """
         from threedgp.visual.meshes import CAMERAS, scene_mesh
 
+        self.model.require_density("a mesh")
         generator, found = self.model.generator, []
         with show_progress("mesh", len(self) * resolution, "planes", visible=progress) as bar:
             for scene in self.scenes:
-                planes = scene_planes(generator, scene.inputs, self.truncation, self.towards)
+                content = scene_content(generator, scene.inputs, self.truncation, self.towards)
                 around = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scene.inputs)[0])
                 options = dict(level=level, whole_cube=whole_cube)
-                found.append(scene_mesh(generator, planes, around, resolution, bar, **options))
+                found.append(scene_mesh(generator, content, around, resolution, bar, **options))
         return found
 
 

@@ -25,7 +25,7 @@ def read(file) -> np.ndarray:
 def expected(generator, label: int, seed: int, truncation: float, towards: str = "all", size: int = 16, own=True):
     """Image and depth by the generator's own methods."""
     scenes = sample_scenes(generator, 1, 0, start=seed, labels=[label])
-    planes = generator.make_planes(scene_styles(generator, scenes, truncation, towards))
+    planes = generator.make_content(scene_styles(generator, scenes, truncation, towards))
     camera = posterior_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
     seen = generator.render(planes, camera, size)
     rgb = (seen.rgb[0].permute(1, 2, 0).numpy() * 127.5 + 127.5).clip(0, 255)

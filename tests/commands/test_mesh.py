@@ -15,7 +15,7 @@ from threedgp.models.saving import write_model
 from threedgp.runtime.progress import Progress
 from threedgp.visual import meshes
 from threedgp.visual.meshes import CAMERAS, scene_mesh
-from threedgp.visual.styles import scene_planes
+from threedgp.visual.styles import scene_content
 from threedgp.visual.views import posterior_cameras
 
 
@@ -48,7 +48,7 @@ def test_run_again_makes_what_is_missing_only(threedgp, model_folder, tmp_path):
 def test_options_are_those_of_the_mesh(threedgp, model_folder, tmp_path):
     generator = load_model(model_folder)  # `tiny_generator` lies otherwise in memory, and its last bits differ
     scenes = sample_scenes(generator, 1, 0, start=1, labels=[1])
-    planes = scene_planes(generator, scenes, 0.5, "class")
+    planes = scene_content(generator, scenes, 0.5, "class")
     around = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scenes)[0])
     options = ("--seeds", 1, "--classes", 1, "--resolution", 16, "--format", "ply", "--truncation", 0.5)
     ways = ({}, {"whole_cube": True}, {"level": 0.6})

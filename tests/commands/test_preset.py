@@ -14,6 +14,8 @@ NAMES = [
     "ablations",
     "animals",
     "cifar10",
+    "epigraf",
+    "epigraf_wide",
     "imagenet",
     "imagenet_stable",
     "lsun_horses",
@@ -21,10 +23,16 @@ NAMES = [
     "sdip_dogs",
     "sdip_elephants",
     "smoke",
+    "stylegan2",
     "toy",
+    "toy_epigraf",
+    "toy_epigraf_wide",
     "toy_gpu",
+    "toy_stylegan2",
 ]
 SAME_DATA = {"ablations": "toy", "imagenet_stable": "imagenet"}
+SAME_DATA |= {name: "imagenet" for name in ("epigraf", "epigraf_wide", "stylegan2")}
+SAME_DATA |= {f"toy_{name}": "toy" for name in ("epigraf", "epigraf_wide", "stylegan2")}
 """Presets that use the data of another one, and what was computed from them."""
 DATA_SECTIONS = ("dataset", "download", "prepare", "features", "select", "depth", "embed", "shards")
 

@@ -135,7 +135,7 @@ def test_epigraf_has_neither_camera_generator_nor_depth(
     assert cameras[:, 1].std().item() == pytest.approx(0.155, abs=0.01)
     assert (cameras[:, 3] == 12).all() and (cameras[:, 7] == 0).all()
     with torch.no_grad():
-        planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
+        planes = generator.make_content(generator.map(scenes.z, scenes.labels))
     assert torch.isfinite(generator.render(planes, scenes.prior_cameras, 8).rgb).all()
 
 

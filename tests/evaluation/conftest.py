@@ -93,11 +93,13 @@ def open_reference(world, studio, tmp_path) -> Callable[..., Reference]:
 
 @pytest.fixture
 def open_evaluation(open_reference, studio, tmp_path) -> Callable[..., Evaluation]:
-    """Opens an evaluation of the studio's model, in folders of a name."""
+    """Opens an evaluation of a model, by default the studio's, in folders of a name."""
 
-    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Evaluation:
+    def opened(
+        config: Config, name: str = "scratch", networks: Networks = NETWORKS, model: Path = studio.model
+    ) -> Evaluation:
         reference = open_reference(config, name, networks)
-        return Evaluation(reference, load_metrics(config.evaluate.metrics), studio.model, tmp_path / name)
+        return Evaluation(reference, load_metrics(config.evaluate.metrics), model, tmp_path / name)
 
     return opened
 

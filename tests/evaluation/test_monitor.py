@@ -71,7 +71,7 @@ def _monitor(reals: np.ndarray | None, statistics: Moments, batch_size: int = 4)
 def _pictures(generator: Generator) -> np.ndarray:
     scenes = sample_scenes(generator, COUNT, 3)
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    rgb = generator.render(generator.make_planes(generator.map(scenes.z, scenes.labels)), cameras, RESOLUTION).rgb
+    rgb = generator.render(generator.make_content(generator.map(scenes.z, scenes.labels)), cameras, RESOLUTION).rgb
     return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 

@@ -42,7 +42,7 @@ def test_scenes_depend_on_the_seed_alone(tiny_generator, tmp_path, small_chunks)
     np.testing.assert_allclose(made.whole("prior"), scenes.prior_cameras, rtol=1e-6)
     posterior = tiny_generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
     np.testing.assert_allclose(made.whole("camera"), posterior, rtol=1e-4, atol=1e-5)
-    planes = tiny_generator.make_planes(tiny_generator.map(scenes.z, scenes.labels))
+    planes = tiny_generator.make_content(tiny_generator.map(scenes.z, scenes.labels))
     rgb = (tiny_generator.render(planes, posterior, 8).rgb.clamp(-1, 1) + 1) * 127.5
     assert np.abs(images - rgb.numpy()).max() <= 0.51  # rounded
 
@@ -97,7 +97,7 @@ def test_frontal_depth_takes_the_frontal_camera_through_the_camera_generator(tin
     assert depth.shape == (3, 8, 8)
     scenes = sample_scenes(tiny_generator, 3, 0)
     cameras = tiny_generator.posterior(frontal_cameras(tiny_generator.camera_config, 3), scenes.z, scenes.labels)
-    planes = tiny_generator.make_planes(tiny_generator.map(scenes.z, scenes.labels))
+    planes = tiny_generator.make_content(tiny_generator.map(scenes.z, scenes.labels))
     expected = tiny_generator.render(planes, cameras, 8, cut_quantile=0.5).depth[:, 0]
     np.testing.assert_allclose(depth, expected, rtol=1e-4)
     assert not torch.allclose(expected, tiny_generator.render(planes, cameras, 8).depth[:, 0])

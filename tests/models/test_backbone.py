@@ -47,7 +47,7 @@ def test_output_layer_is_not_demodulated() -> None:
 def test_noise_inputs_are_taken_in_the_stated_order() -> None:
     torch.manual_seed(0)
     config = GeneratorConfig(w_dim=4, plane_resolution=16, plane_channels=2, channel_base=64, channel_max=8)
-    backbone = Backbone(config)
+    backbone = Backbone(config, 3 * config.plane_channels)
     for block in backbone.blocks:
         for layer in (block.conv1,) if block.first else (block.conv0, block.conv1):
             layer.noise_strength.data.fill_(0.1)

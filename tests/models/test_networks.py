@@ -12,7 +12,7 @@ from golden_arrays import assert_matches, discriminator_names, load
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.conversion.names import convert_names
 from threedgp.models.discriminator import Discriminator
-from threedgp.models.generator import Generator, Synthesis
+from threedgp.models.triplane import Synthesis, TriplaneGenerator
 from threedgp.render import RayRandomness
 from threedgp.runtime.errors import UserError
 
@@ -25,7 +25,7 @@ def arrays(golden: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def networks(arrays: dict[str, Tensor]) -> tuple[Generator, Discriminator]:
+def networks(arrays: dict[str, Tensor]) -> tuple[TriplaneGenerator, Discriminator]:
     camera = CameraConfig(yaw=(-1.57, 1.57), pitch=(0.785398163, 2.35619449), hidden=16, embedding=4)
     model = ModelConfig.model_validate(
         {
@@ -37,7 +37,7 @@ def networks(arrays: dict[str, Tensor]) -> tuple[Generator, Discriminator]:
             "discriminator": {"patch_resolution": PATCH, "channel_base": 1024, "channel_max": 32},
         }
     )  # fmt: skip
-    generator = Generator(camera, model, CLASSES)
+    generator = TriplaneGenerator(camera, model, CLASSES)
     discriminator = Discriminator(model.discriminator, IMAGE, CLASSES, FEATURES)
     for network, prefix, rename in (
         (generator, "state/G.", convert_names),
@@ -48,7 +48,7 @@ def networks(arrays: dict[str, Tensor]) -> tuple[Generator, Discriminator]:
     return generator, discriminator
 
 
-def _synthesize(generator: Generator, arrays: dict[str, Tensor]) -> Synthesis:
+def _synthesize(generator: TriplaneGenerator, arrays: dict[str, Tensor]) -> Synthesis:
     randomness = RayRandomness(arrays["u_coarse"], arrays["u_fine"])
     labels = arrays["c"].argmax(dim=1)
     where = arrays["patch_scales"], arrays["patch_offsets"]
@@ -60,19 +60,19 @@ def _judge(discriminator: Discriminator, arrays: dict[str, Tensor], images: Tens
     return discriminator(images, patch, arrays["c"].argmax(dim=1))
 
 
-def test_generator_matches(networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]) -> None:
+def test_generator_matches(networks: tuple[TriplaneGenerator, Discriminator], arrays: dict[str, Tensor]) -> None:
     generator, _ = networks
     out = _synthesize(generator, arrays)
     assert_matches(out.w, arrays["w"])
     assert_matches(out.cameras, arrays["posterior"])
-    planes = generator.make_planes(out.w)
+    planes = generator.make_content(out.w)
     assert_matches(planes.permute(0, 1, 4, 2, 3).flatten(1, 2), arrays["planes"])
     assert_matches(out.rgb, arrays["rgb"])
     assert_matches(out.depth, arrays["depth"])
     assert_matches(out.candidates, arrays["depth_candidates"])
 
 
-def test_discriminator_matches(networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]) -> None:
+def test_discriminator_matches(networks: tuple[TriplaneGenerator, Discriminator], arrays: dict[str, Tensor]) -> None:
     images = torch.cat([arrays["rgb"], arrays["depth_candidates"][:, -1]], dim=1)
     logits, features = _judge(networks[1], arrays, images)
     assert_matches(logits, arrays["logits"])
@@ -80,7 +80,7 @@ def test_discriminator_matches(networks: tuple[Generator, Discriminator], arrays
 
 
 def test_gradient_of_every_parameter_matches(
-    networks: tuple[Generator, Discriminator], arrays: dict[str, Tensor]
+    networks: tuple[TriplaneGenerator, Discriminator], arrays: dict[str, Tensor]
 ) -> None:
     generator, discriminator = networks
     out = _synthesize(generator, arrays)
@@ -133,7 +133,7 @@ def _small(**changes: object) -> ModelConfig:
 def test_other_sizes_work_and_every_parameter_learns(classes: int, learned: bool, changes: dict) -> None:
     torch.manual_seed(0)
     model = _small(**changes)
-    generator = Generator(CameraConfig(learned=learned, hidden=8, embedding=3), model, classes)
+    generator = TriplaneGenerator(CameraConfig(learned=learned, hidden=8, embedding=3), model, classes)
     discriminator = Discriminator(model.discriminator, 16, classes, 4)
     settings = model.generator
     labels = torch.tensor([0, 1, 2, 1]) if classes else None
@@ -154,7 +154,7 @@ def test_other_sizes_work_and_every_parameter_learns(classes: int, learned: bool
 
 
 def test_truncation_moves_w_towards_the_average() -> None:
-    generator = Generator(CameraConfig(hidden=8, embedding=3), _small(), 0)
+    generator = TriplaneGenerator(CameraConfig(hidden=8, embedding=3), _small(), 0)
     with torch.no_grad():
         generator.mapping.w_average.fill_(3.0)
         z = torch.randn(2, 6)
@@ -165,16 +165,16 @@ def test_truncation_moves_w_towards_the_average() -> None:
 
 def test_rendering_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    generator = Generator(CameraConfig(learned=False), _small(), 0).eval()
+    generator = TriplaneGenerator(CameraConfig(learned=False), _small(), 0).eval()
     from threedgp.camera.priors import frontal_cameras
 
     with torch.no_grad():
-        planes = generator.make_planes(generator.map(torch.randn(2, 6)))
+        planes = generator.make_content(generator.map(torch.randn(2, 6)))
     cameras = frontal_cameras(generator.camera_config, 2)
     for quantile in (0.0, 0.5):
-        monkeypatch.setattr("threedgp.models.generator.RAY_CHUNK", 1 << 16)
+        monkeypatch.setattr("threedgp.models.triplane.RAY_CHUNK", 1 << 16)
         whole = generator.render(planes, cameras, 9, cut_quantile=quantile)
-        monkeypatch.setattr("threedgp.models.generator.RAY_CHUNK", 2 * 13)
+        monkeypatch.setattr("threedgp.models.triplane.RAY_CHUNK", 2 * 13)
         pieces = generator.render(planes, cameras, 9, cut_quantile=quantile)
         assert torch.allclose(whole.rgb, pieces.rgb, atol=1e-6) and torch.allclose(whole.depth, pieces.depth, atol=1e-6)
 
@@ -186,7 +186,7 @@ def _trainable(module: nn.Module) -> int:
 def test_published_imagenet_sizes() -> None:
     """Parameter counts of the backbone, worked out by hand from the layout of StyleGAN2."""
     with torch.device("meta"):
-        generator = Generator(CameraConfig(), ModelConfig(), 1000)
+        generator = TriplaneGenerator(CameraConfig(), ModelConfig(), 1000)
     channels = {2**k: min(65536 // 2**k, 1024) for k in range(2, 10)}
     expected = 1024 * 16
     for size, width in channels.items():
@@ -211,7 +211,7 @@ def test_depth_along_the_axis_is_that_along_the_ray_times_the_cosine() -> None:
     for axis in ("ray", "z"):
         torch.manual_seed(1)
         model = _small().model_copy(update={"depth_axis": axis})
-        generator = Generator(camera, model, 0)
+        generator = TriplaneGenerator(camera, model, 0)
         outs[axis] = generator(z, None, cameras, scales, offsets, 8, randomness)
     assert torch.equal(outs["ray"].depth, outs["z"].depth)  # what metrics and meshes use stays along the ray
     _, directions = rays(cameras, 8, scales, offsets)
@@ -229,9 +229,9 @@ def test_contraction_reaches_beyond_the_cube() -> None:
     points = torch.tensor([[[3.0, 4.0, 5.0], [-4.0, 5.0, 3.0]]])  # outside of every plane
     for model, differ in ((_small(), False), (changed, True)):
         torch.manual_seed(1)
-        generator = Generator(camera, model, 0)
+        generator = TriplaneGenerator(camera, model, 0)
         with torch.no_grad():
-            planes = generator.make_planes(generator.map(torch.randn(1, 6)))
+            planes = generator.make_content(generator.map(torch.randn(1, 6)))
         values = generator.color(planes, points)[0]
         # Outside of the cube all features are zero; contracted, every point of space has its own.
         assert torch.allclose(values[0], values[1]) != differ

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -59,6 +60,31 @@ def tiny_config(**changes: Any) -> Config:
     }  # fmt: skip
     _merge(values, changes)
     return Config.model_validate(values)
+
+
+WHOLE_IMAGES: dict[str, Any] = {
+    "model": {"depth": False, "discriminator": {"patch_resolution": RESOLUTION}},
+    "camera": {"learned": False},
+    "train": {"patch_scale_min": 1.0},
+}
+KIND_CHANGES: dict[str, dict[str, Any]] = {
+    "3dgp": {},
+    "epigraf": {
+        "model": {"depth": False},
+        "camera": {"learned": False, "prior": "normal"},
+        "train": {"distillation": {"loss": "none"}},
+    },
+    "stylegan2": WHOLE_IMAGES,
+}
+"""How the settings of each kind differ from `tiny_config`."""
+
+
+def kind_config(kind: str, **changes: Any) -> Config:
+    """The tiny configuration of a kind of model, with `changes`."""
+    merged = copy.deepcopy(KIND_CHANGES[kind])
+    _merge(merged, {"model": {"kind": kind}})
+    _merge(merged, changes)
+    return tiny_config(**merged)
 
 
 def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:

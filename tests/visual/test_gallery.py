@@ -19,7 +19,7 @@ from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_images
 from threedgp.visual.grids import GAP
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
-from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
+from threedgp.visual.styles import interpolate_styles, scene_content, scene_styles
 from threedgp.visual.views import posterior_cameras, render_views
 
 SETTINGS = RenderConfig(
@@ -115,7 +115,7 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
         assert np.abs(found[place, place].astype(int) - expected).max() <= 1
 
     for number in (0, 1):
-        planes = scene_planes(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
+        planes = scene_content(tiny_generator, sample_scenes(tiny_generator, 1, 5, start=number), 0.4, "class")
         around = front_circle(tiny_generator.camera_config, CAMERAS, cameras[number])
         solid = scene_mesh(tiny_generator, planes, around, 12, Progress())
         found = trimesh.load(tmp_path / f"mesh-00{number}.glb", force="mesh", process=False)

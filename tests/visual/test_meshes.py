@@ -15,7 +15,7 @@ from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress
 from threedgp.visual.meshes import NoSurface, extract_mesh, linear_colors, scene_mesh, seen_points, write_mesh
-from threedgp.visual.styles import scene_planes
+from threedgp.visual.styles import scene_content
 from threedgp.visual.views import posterior_cameras
 
 RADIUS, RESOLUTION = 0.3, 48
@@ -99,7 +99,7 @@ def test_a_level_beyond_single_precision_is_a_level(bar):
 
 def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
     scenes = sample_scenes(tiny_generator, 1, seed=0)
-    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
+    planes, cameras = scene_content(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     monkeypatch.setattr(tiny_generator, "density", lambda planes, points: torch.zeros(points.shape[:2]))
     with pytest.raises(NoSurface, match="the scene is empty"):
         scene_mesh(tiny_generator, planes, cameras, 8, bar)
@@ -108,7 +108,7 @@ def test_an_empty_scene_is_told(bar, tiny_generator, monkeypatch):
 def test_scene_mesh_is_the_scene(bar, tiny_generator):
     """Vertices have the chosen density and the field's own colors, and are seen; of the whole cube there is more."""
     scenes = sample_scenes(tiny_generator, 1, seed=0)
-    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
+    planes, cameras = scene_content(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     settings = tiny_generator.ray_settings
     middle = (
         tiny_generator.density(planes, torch.rand(1, 4096, 3, generator=torch.manual_seed(0)) - 0.5).median().item()
@@ -131,7 +131,7 @@ def test_scene_mesh_is_the_scene(bar, tiny_generator):
 
 def test_default_level_finds_a_surface(bar, tiny_generator):
     scenes = sample_scenes(tiny_generator, 1, seed=3)
-    planes, cameras = scene_planes(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
+    planes, cameras = scene_content(tiny_generator, scenes), posterior_cameras(tiny_generator, scenes)
     assert len(scene_mesh(tiny_generator, planes, cameras, 16, bar).faces)
 
 

@@ -63,7 +63,7 @@ def test_gives_up_between_pieces(renderer):
 
 def test_planes_of_recent_scenes_are_kept(renderer, monkeypatch):
     keys = [SceneKey(seed, None, 1.0) for seed in (1, 2, 1)]
-    first, other, again = (renderer.planes(key) for key in keys)
+    first, other, again = (renderer.content(key) for key in keys)
     assert again is first and not torch.equal(other, first)
 
 

@@ -11,7 +11,7 @@ from threedgp.camera.trajectories import line
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
 from threedgp.visual import views
-from threedgp.visual.styles import scene_planes, scene_styles
+from threedgp.visual.styles import scene_content, scene_styles
 
 
 def test_every_view_is_the_image_of_its_scene_and_camera(tiny_generator, monkeypatch):
@@ -25,7 +25,7 @@ def test_every_view_is_the_image_of_its_scene_and_camera(tiny_generator, monkeyp
     assert seen.images.shape == (3, 4, 8, 8, 3)
     assert seen.depth.shape == (3, 4, 8, 8)
 
-    planes = scene_planes(tiny_generator, scenes)
+    planes = scene_content(tiny_generator, scenes)
     alone = tiny_generator.render(planes[2:], cameras[2, 3:], 8)
     rgb = (alone.rgb[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5
     assert np.abs(seen.images[2, 3] - rgb.numpy()).max() <= 0.51  # rounded

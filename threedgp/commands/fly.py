@@ -73,6 +73,8 @@ def fly(
     if path and cameras:
         raise UserError("--path and --cameras: both set the camera; leave one out.")
     opened = open_model(model, device)
+    if depth or normals or not interpolate:
+        opened.require_density("depth, normals and a moving camera")
     generator, chosen = opened.generator, choose_scenes(opened, seeds, classes)
     given = None
     if cameras:

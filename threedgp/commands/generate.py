@@ -64,6 +64,8 @@ def generate(
 
     truncations = options.truncation_list(truncation)
     opened = open_model(model, device)
+    if depth or normals or camera != "own":
+        opened.require_density("depth, normals and a camera")
     generator, config = opened.generator, opened.generator.camera_config
     bounds = (config.ray_start, config.ray_end)
     chosen = choose_scenes(opened, seeds, classes)

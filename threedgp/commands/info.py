@@ -49,11 +49,12 @@ def info(
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
         "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",
-        "scenes": f"z {sizes.z_dim}, w {sizes.w_dim}, three planes of {sizes.plane_resolution} x "
-        f"{sizes.plane_resolution} x {sizes.plane_channels}, half-width {sizes.cube_half_width:g}",
+        "scenes": f"z {sizes.z_dim}, w {sizes.w_dim}, {generator.content_description}",
         "parameters": f"{sum(counts.values()):,} (" + ", ".join(f"{name} {n:,}" for name, n in counts.items()) + ")",
         "sha256": opened.sha256,
     }
+    if not generator.has_density:
+        del facts["cameras"], facts["rays"]
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         table.add_row(name, value.translate(CONTROL))

@@ -42,7 +42,7 @@ def mesh(
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
-    from threedgp.visual.styles import scene_planes
+    from threedgp.visual.styles import scene_content
     from threedgp.visual.views import posterior_cameras
 
     suffixes = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
@@ -52,6 +52,7 @@ def mesh(
     if level is not None and not 0 < level < float("inf"):
         raise UserError(f"--level: expected a density above 0, got {level}.")
     opened = open_model(model, device)
+    opened.require_density("a mesh")
     generator = opened.generator
     chosen = choose_scenes(opened, seeds, classes)
     settings = dict(resolution=resolution, level=level, whole_cube=whole_cube, truncation=truncation, towards=towards)
@@ -67,10 +68,10 @@ def mesh(
             if not missing:
                 bar.advance(resolution)
                 continue
-            planes = scene_planes(generator, scene.inputs, truncation, towards)
+            content = scene_content(generator, scene.inputs, truncation, towards)
             cameras = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scene.inputs)[0])
             try:
-                surface = scene_mesh(generator, planes, cameras, resolution, bar, level=level, whole_cube=whole_cube)
+                surface = scene_mesh(generator, content, cameras, resolution, bar, level=level, whole_cube=whole_cube)
             except NoSurface as reason:  # the other scenes may have one
                 without_surface.append(f"{scene.name()}: {reason}")
                 continue

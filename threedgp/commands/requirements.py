@@ -140,20 +140,19 @@ def memory_problem(config: Config) -> str | None:
     from threedgp.models.initialization import initial_networks
 
     with torch.device("meta"):  # counts without allocating
-        networks = initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
-    parameters = sum(parameter.numel() for network in networks for parameter in network.parameters())
+        generator, discriminator = initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
+    parameters = sum(one.numel() for network in (generator, discriminator) for one in network.parameters())
     image = 3 * config.dataset.resolution**2
     shown = 19 * config.dataset.resolution**2  # uint8 colors, float32 depth and normals
     train, evaluate, render = config.train, config.evaluate, config.render
-    sizes, discriminator = config.model.generator, config.model.discriminator
+    sizes = config.model.discriminator
     piece = train.batch_size // (config.machine.processes * train.accumulation)
-    patch = discriminator.patch_resolution
-    channels = min(discriminator.channel_base // config.dataset.resolution, discriminator.channel_max)
-    planes = 3 * sizes.plane_channels * sizes.plane_resolution**2
+    patch = sizes.patch_resolution
+    channels = min(sizes.channel_base // config.dataset.resolution, sizes.channel_max)
     scenes = render.grid[0] * render.grid[1]
     needs = {
         "model": 16 * parameters,  # weights, gradients, two moments of Adam
-        "train.batch_size": 4 * max(piece, 1) * (planes + channels * patch**2),
+        "train.batch_size": 4 * max(piece, 1) * (generator.content_values + channels * patch**2),
         "features.input_size": 12 * config.features.batch_size * config.features.input_size**2,
         "embed.input_size": 12 * config.embed.batch_size * config.embed.input_size**2,
         "depth.batch_size": 4 * config.depth.batch_size * image,

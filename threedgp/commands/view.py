@@ -34,6 +34,7 @@ def view(
     from threedgp.visual.viewer_scenes import SceneRenderer
 
     opened = open_model(model, device)
+    opened.require_density("a moving camera")
     server = open_server(host, port)
     try:
         title = str(opened.config.get("dataset") or model.resolve().name)

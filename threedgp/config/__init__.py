@@ -15,12 +15,14 @@ from threedgp.config.data import (
     SelectConfig,
     ShardsConfig,
 )
+from threedgp.config.kinds import KINDS
 from threedgp.config.model import CameraConfig, DepthAdaptorConfig, DiscriminatorConfig, GeneratorConfig, ModelConfig
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
 from threedgp.config.root import Config, MachineConfig, batch_problem, load_config, parse_config
 from threedgp.config.train import TrainConfig
 
 __all__ = [
+    "KINDS",
     "CameraConfig",
     "Config",
     "DatasetConfig",

@@ -21,6 +21,7 @@ from threedgp.config.fields import (
     Section,
     Width,
 )
+from threedgp.config.kinds import KINDS
 
 
 class CameraConfig(Section):
@@ -93,7 +94,7 @@ MAX_IMAGE_SAMPLES = 2**30
 
 
 class GeneratorConfig(Section):
-    """Tri-plane generator."""
+    """Backbone and renderer."""
 
     z_dim: Width = 512
     """Dimension of the latent code."""
@@ -102,7 +103,7 @@ class GeneratorConfig(Section):
     mapping_layers: Layers = 2
     mapping_lr_multiplier: Positive = 0.01
     plane_resolution: PowerOfTwo = 512
-    """Side of a feature plane."""
+    """Side of a feature plane; `stylegan2`: of the image."""
     plane_channels: Width = 32
     """Channels of each of the three planes."""
     channel_base: Count = 65536
@@ -142,10 +143,10 @@ class GeneratorConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    """Patch-wise discriminator with a second head that predicts classifier features."""
+    """Discriminator with a second head that predicts classifier features."""
 
     patch_resolution: PowerOfTwo = 64
-    """Side of the patches, at most `dataset.resolution`."""
+    """Side of the patches, at most `dataset.resolution`; kinds without patches: equal to it."""
     channel_base: Count = 65536
     """A layer has min(channel_base / resolution, channel_max) channels."""
     channel_max: Width = 1024
@@ -160,10 +161,10 @@ class DiscriminatorConfig(Section):
 
 
 class ModelConfig(Section):
-    """Networks of 3DGP."""
+    """Networks."""
 
-    kind: Literal["3dgp", "epigraf"] = "3dgp"
-    """`epigraf` requires that depth, learned cameras and distillation are off."""
+    kind: Literal[tuple(KINDS)] = "3dgp"
+    """System that is trained, see docs/kinds.md. Parts that it does not have must be switched off."""
     class_conditional: bool = True
     depth: bool = True
     """Whether the discriminator sees depth; otherwise geometry is learned from color alone, as in EpiGRAF."""

@@ -20,6 +20,7 @@ from threedgp.config.data import (
 )
 from threedgp.config.errors import explain
 from threedgp.config.fields import Few, Fraction, Positive, Section, Text
+from threedgp.config.kinds import kind_problem
 from threedgp.config.model import CameraConfig, ModelConfig
 from threedgp.config.reading import read_yaml
 from threedgp.config.results import EvaluateConfig, RenderConfig, ReportConfig
@@ -103,15 +104,9 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _epigraf_has_no_part_of_3dgp(self) -> Config:
-        if self.model.kind == "epigraf":
-            for key, is_on, off in (
-                ("model.depth", self.model.depth, "false"),
-                ("camera.learned", self.camera.learned, "false"),
-                ("train.distillation.loss", self.train.distillation.loss != "none", "none"),
-            ):
-                if is_on:
-                    raise ValueError(f"model.kind: 'epigraf' has no such part; set {key} to {off}")
+    def _kind_has_every_part(self) -> Config:
+        if problem := kind_problem(self):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")

@@ -23,8 +23,8 @@ from threedgp.config import CameraConfig, ModelConfig
 from threedgp.config.errors import shown
 from threedgp.conversion.names import convert_names
 from threedgp.conversion.snapshots import MAX_PARTS, Network, network_tensors, read_snapshot
-from threedgp.models.generator import Generator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
+from threedgp.models.triplane import TriplaneGenerator
 from threedgp.runtime.errors import UserError
 
 Settings = dict[str, Any]
@@ -116,7 +116,7 @@ def _images(content: Mapping[str, Any]) -> float:
     return float(images)
 
 
-def _build(network: Network) -> tuple[Generator, int]:
+def _build(network: Network) -> tuple[TriplaneGenerator, int]:
     """The generator, complete except for the buffers that are not saved, and its resolution."""
     settings = _flatten(network.get("cfg"))
     for key, expected in _REQUIRED.items():
@@ -136,7 +136,7 @@ def _build(network: Network) -> tuple[Generator, int]:
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
     # Shapes are compared before memory is allocated: the sizes of a damaged file may be anything.
     with torch.device("meta"):
-        generator = Generator(*sizes)
+        generator = TriplaneGenerator(*sizes)
     generator.load_state_dict({name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()})
     generator.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     return generator, resolution

@@ -30,7 +30,7 @@ Inputs that a metric can name in `needs`:
 | `distilled` | whether training learned from the network of `features` |
 | `seed`, `device`, `label` | seed of random choices, device of large products, label of a progress bar |
 
-A metric is skipped where the data set or the samples lack one of its inputs.
+A metric is skipped where the data set, the model or the samples lack one of its inputs.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ from threedgp.models.loading import load_model, load_untrained
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
+DENSITY_INPUTS = {"depth", "normals", "cameras", "prior_cameras", "frontal_depth", "view_pairs", "axis_depth"}
+"""Inputs that only scenes with a density have."""
 MAX_VIEW_PAIRS = 128
 """Scenes of which two views are compared."""
 
@@ -91,6 +93,17 @@ class Evaluation:
         """The model and, with controls, the untrained model."""
         load = {MODEL: load_model, UNTRAINED: load_untrained}
         return {name: load[name](self.model, self.device) for name in self.scenes}
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the model's scenes have a density, and with it depth and cameras."""
+        return self.generators[MODEL].has_density
+
+    def without_density(self) -> list[str]:
+        """Names of the metrics that are left out because the model's scenes have no density."""
+        if self.has_density:
+            return []
+        return [name for name, metric in self.metrics.items() if DENSITY_INPUTS & set(metric.needs)]
 
     @cached_property
     def images(self) -> dict[str, Stream]:
@@ -156,7 +169,12 @@ class Evaluation:
         settings, generator = self.settings, self.generators[name]
         rendering = settings.seed, self.config.dataset.resolution, settings.batch_size
         num_views = min(settings.nfs_samples, MAX_VIEW_PAIRS)
-        inputs: dict[str, Callable[[], Any]] = {
+        inputs: dict[str, Callable[[], Any]] = {}
+        if generator.num_classes:
+            inputs["labels"] = partial(scenes.whole, "label")
+        if not self.has_density:
+            return inputs
+        inputs |= {
             "depth": partial(scenes.column, "depth"),
             "normals": scenes.normals,
             "cameras": partial(scenes.whole, "camera"),
@@ -164,8 +182,6 @@ class Evaluation:
             "frontal_depth": partial(frontal_depth, generator, settings.nfs_samples, *rendering),
             "view_pairs": partial(view_pairs, generator, num_views, *rendering),
         }
-        if generator.num_classes:
-            inputs["labels"] = partial(scenes.whole, "label")
         if estimator:
             count, label = settings.depth_samples, f"evaluate: depth of {name}"
             inputs["axis_depth"] = partial(scenes.axis_depth, count)

@@ -36,8 +36,9 @@ VIEW_ANGLE = 0.2
 class Scenes:
     """Generated scenes in the files of a folder.
 
-    Columns: `image` uint8 `[n, 3, R, R]`; `depth` float32 `[n, 1, R, R]`, along the ray in scene units; `prior`
-    and `camera` float32 `[n, 8]`, before and after the camera generator; `label` int64 `[n]`, 0 without classes.
+    Columns: `image` uint8 `[n, 3, R, R]`; `label` int64 `[n]`, 0 without classes; and of scenes with a density, `depth`
+    float32 `[n, 1, R, R]`, along the ray in scene units; `prior` and `camera` float32 `[n, 8]`, before and after the
+    camera generator.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -113,13 +114,11 @@ def generate(
         start, end = piece
         scenes = sample_scenes(generator, end - start, seed, start=start)
         samples = render_scenes(generator, scenes, resolution)
-        return {
-            "image": samples.images.cpu().numpy(),
-            "depth": samples.depth.cpu().numpy(),
-            "prior": scenes.prior_cameras.cpu().numpy(),
-            "camera": samples.cameras.cpu().numpy(),
-            "label": np.zeros(len(scenes.z), np.int64) if scenes.labels is None else scenes.labels.cpu().numpy(),
-        }
+        labels = torch.zeros(len(scenes.z), dtype=torch.int64) if scenes.labels is None else scenes.labels
+        columns = {"image": samples.images, "label": labels}
+        if generator.has_density:
+            columns |= {"depth": samples.depth, "prior": scenes.prior_cameras, "camera": samples.cameras}
+        return {name: column.cpu().numpy() for name, column in columns.items()}
 
     with progress(label, total, "scenes", total - left, visible=group.is_main) as bar, one_thread_each():
         for file, (start, end) in missing:
@@ -171,8 +170,8 @@ def view_pairs(
             first = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
             second = first.clone()
             second[:, YAW] += VIEW_ANGLE * (1 - 2 * (torch.arange(start, end, device=first.device) % 2))
-            planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-            views = [generator.render(planes, cameras, resolution) for cameras in (first, second)]
+            content = generator.make_content(generator.map(scenes.z, scenes.labels))
+            views = [generator.render(content, cameras, resolution) for cameras in (first, second)]
             yield views[0].rgb, views[0].depth, first, views[1].rgb, views[1].depth, second
             bar.advance(end - start)
 

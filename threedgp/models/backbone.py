@@ -1,4 +1,4 @@
-"""StyleGAN2 synthesis network with skip outputs (Karras et al. 2020, figures 2c and 7), which makes the tri-planes.
+"""StyleGAN2 synthesis network with skip outputs (Karras et al. 2020, figures 2c and 7): tri-planes, or an image.
 
 Modulated convolutions scale activations instead of weights: `conv(x * style) * demodulation` equals the convolution
 with modulated and demodulated weights (Karras et al. 2020, section 2.2), and all samples share one convolution. Styles
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.config import GeneratorConfig
+from threedgp.models.generator import RandomNumbers
 from threedgp.models.layers import GAINS, EqualizedLinear, activate, scale_channels
 from threedgp.models.resample import smooth, upsample
 
@@ -110,20 +111,27 @@ class SynthesisBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """w to planes: one block per resolution, from 4x4 up."""
+    """w to an image of `out_channels`: one block per resolution, from 4x4 to `plane_resolution`."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, out_channels: int) -> None:
         super().__init__()
+        self.noise = config.noise
         self.resolutions = [2**power for power in range(2, int(math.log2(config.plane_resolution)) + 1)]
         widths = [0] + [min(config.channel_base // size, config.channel_max) for size in self.resolutions]
         self.blocks = nn.ModuleList(
-            SynthesisBlock(before, after, config.w_dim, size, 3 * config.plane_channels, noise=config.noise)
+            SynthesisBlock(before, after, config.w_dim, size, out_channels, noise=config.noise)
             for size, (before, after) in zip(self.resolutions, pairwise(widths), strict=True)
         )
 
     def noise_shapes(self) -> list[tuple[int, int]]:
         """Size of each noise input, in the order in which `forward` takes them."""
         return [(size, size) for size in self.resolutions for _ in range(1 if size == 4 else 2)]
+
+    def draw_noise(self, random: RandomNumbers) -> list[Tensor] | None:
+        """Noise inputs for training; None without them."""
+        if not self.noise:
+            return None
+        return [random.normal(f"noise {i}", 1, *shape) for i, shape in enumerate(self.noise_shapes())]
 
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.

@@ -39,7 +39,7 @@ class PatchEncoding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """StyleGAN2 residual block; the patch encoding scales the input channels of its second convolution.
+    """StyleGAN2 residual block; on patches, their encoding scales the input channels of its second convolution.
 
     The residual architecture is that of Karras et al. 2020, figure 7c; the modulation by the patch parameters that of
     EpiGRAF (Skorokhodov et al. 2022, section 3.2).
@@ -49,13 +49,14 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.skip = EqualizedConv(in_channels, out_channels, 1, bias=False, down=down)
         self.conv0 = EqualizedConv(in_channels, in_channels, 3, activation="leaky_relu")
-        self.affine = EqualizedLinear(style_width, in_channels)
+        self.affine = EqualizedLinear(style_width, in_channels) if style_width else None
         self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down)
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         """x `[B, in, H, W]` and style `[B, style_width]` to `[B, out, H, W]`, or half of that with `down`."""
         y = self.conv0(x)
-        y = scale_channels(y, 1 + torch.tanh(self.affine(style)))
+        if self.affine is not None:
+            y = scale_channels(y, 1 + torch.tanh(self.affine(style)))
         y = self.conv1(y)
         return (self.skip(x) + y) * math.sqrt(0.5)  # keeps the variance
 
@@ -75,7 +76,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Judges a patch of color and depth, given where it was cut and the class."""
+    """Judges a patch of color and depth, given where it was cut and the class; or whole images, given the class."""
 
     def __init__(
         self,
@@ -84,15 +85,20 @@ class Discriminator(nn.Module):
         num_classes: int,
         num_features: int,
         *,
-        depth: bool = True,
+        image_channels: int = 4,
+        patches: bool = True,
     ) -> None:
+        """`num_features` is the width of the classifier features to predict, 0 = none; `image_channels` are 3 of color
+        and those of depth; without `patches`, all images are whole, and their position is not encoded."""
         super().__init__()
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
-        style_width = config.patch_encoding_width
-        with own_seed("condition of the blocks"):
-            self.patch_encoding = PatchEncoding(lookup=config.conditioning == "published")
-            self.style_mapping = ConditionMapping(self.patch_encoding.width, style_width)
+        style_width = config.patch_encoding_width if patches else 0
+        self.patch_encoding = self.style_mapping = None
+        if patches:
+            with own_seed("condition of the blocks"):
+                self.patch_encoding = PatchEncoding(lookup=config.conditioning == "published")
+                self.style_mapping = ConditionMapping(self.patch_encoding.width, style_width)
 
         def channels(resolution: int) -> int:
             return min(config.channel_base // resolution, config.channel_max)
@@ -101,7 +107,7 @@ class Discriminator(nn.Module):
         keep = int(math.log2(image_resolution // config.patch_resolution))
         resolutions = [2**power for power in range(int(math.log2(image_resolution)), 2, -1)]
         with own_seed("first layer"):
-            self.from_rgb = EqualizedConv(3 + depth, channels(image_resolution), 1, activation="leaky_relu")
+            self.from_rgb = EqualizedConv(image_channels, channels(image_resolution), 1, activation="leaky_relu")
         self.blocks = nn.ModuleList(
             ResidualBlock(channels(size), channels(size // 2), style_width, down=index >= keep)
             for index, size in enumerate(resolutions)
@@ -109,11 +115,13 @@ class Discriminator(nn.Module):
         last = channels(4)
         self.conv = EqualizedConv(last + 1, last, 3, activation="leaky_relu")
         self.hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
-        self.output = EqualizedLinear(last, last)
-        balanced = config.conditioning == "balanced" and num_classes > 0
+        self.output = EqualizedLinear(last, last if patches or num_classes else 1)
+        # A class beside the position of a patch: see `DiscriminatorConfig.conditioning`.
+        balanced = config.conditioning == "balanced" and patches and num_classes > 0
+        conditions = (0 if balanced else num_classes) + (self.patch_encoding.width if patches else 0)
         with own_seed("condition of the output"):
             self.embed_label = LabelEmbedding(num_classes, last) if balanced else None
-            self.head_mapping = ConditionMapping((0 if balanced else num_classes) + self.patch_encoding.width, last)
+            self.head_mapping = ConditionMapping(conditions, last) if conditions else None
         self.feature_head = None
         if num_features:
             hidden = EqualizedLinear(last * 16, last, activation="leaky_relu")
@@ -126,22 +134,27 @@ class Discriminator(nn.Module):
 
         Args:
             images: color and depth in [-1, 1], `[B, 4, P, P]`, or color alone, `[B, 3, P, P]`.
-            patch: scale, x offset, y offset, `[B, 3]`.
+            patch: scale, x offset, y offset, `[B, 3]`; ignored without patches.
             labels: int64 `[B]`, None without classes.
             dtype: dtype of the activations of convolutions; None = that of the images.
         """
-        encoding = self.patch_encoding(patch)
-        style = self.style_mapping(encoding)
+        encoding = None if self.patch_encoding is None else self.patch_encoding(patch)
+        style = None if self.style_mapping is None else self.style_mapping(encoding)
         x = self.from_rgb(images.to(dtype or images.dtype).contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
             x = block(x, style)
-        x = self.conv(minibatch_std(x, self.group)).flatten(1).to(encoding.dtype)
+        x = self.conv(minibatch_std(x, self.group)).flatten(1).to(self.output.weight.dtype)
+        logits = self.output(self.hidden(x))
+        if self.head_mapping is not None:
+            projection = self._projection(encoding, labels)
+            logits = (logits * projection).sum(dim=1) / math.sqrt(projection.shape[1])
+        return logits.reshape(len(images)), None if self.feature_head is None else self.feature_head(x)
+
+    def _projection(self, encoding: Tensor | None, labels: Tensor | None) -> Tensor:
+        """The vector of a class and a position, `[B, C]`, whose product with features is the logit."""
         if self.embed_label is not None:
-            projection = self.head_mapping(encoding, self.embed_label(labels))
-        elif self.num_classes:
-            one_hot = F.one_hot(labels, self.num_classes).to(encoding.dtype)
-            projection = self.head_mapping(torch.cat([one_hot, encoding], dim=1))
-        else:
-            projection = self.head_mapping(encoding)
-        logits = (self.output(self.hidden(x)) * projection).sum(dim=1) / math.sqrt(projection.shape[1])
-        return logits, None if self.feature_head is None else self.feature_head(x)
+            return self.head_mapping(encoding, self.embed_label(labels))
+        conditions = [] if encoding is None else [encoding]
+        if self.num_classes:
+            conditions.insert(0, F.one_hot(labels, self.num_classes).to(self.output.weight.dtype))
+        return self.head_mapping(torch.cat(conditions, dim=1))

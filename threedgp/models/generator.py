@@ -1,25 +1,37 @@
-"""The generator of 3DGP: mapping, tri-plane backbone, camera generator, renderer and depth adaptor in one module."""
+"""What every generator offers to training, evaluation and commands, whatever its kind.
+
+A generator maps a latent vector and a class to a style `w`, makes the content of a scene from `w`, and shows it from a
+camera. Kinds differ in what they have: `has_density` may be False, `camera_generator` and `depth_adaptor` None.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
-from threedgp.models.backbone import Backbone
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
-from threedgp.models.layers import EqualizedLinear, own_seed
 from threedgp.models.mapping import GeneratorMapping
-from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
 
-RAY_CHUNK = 1 << 16
-"""Number of rays, over all images, that inference renders at once; limits its memory."""
+Content = Any
+"""What a kind makes from styles and shows from cameras, for a batch of scenes: tri-planes, an image and so on."""
+Schedule = Callable[[str], float]
+"""Current value of a schedule of `train`, by name."""
+
+
+class Scenes(NamedTuple):
+    """The random inputs of a batch of scenes."""
+
+    z: Tensor
+    """`[B, z_dim]`"""
+    labels: Tensor | None
+    """int64 `[B]`, None without classes."""
+    prior_cameras: Tensor
+    """`[B, 8]`"""
 
 
 class Rendering(NamedTuple):
@@ -27,41 +39,38 @@ class Rendering(NamedTuple):
 
     rgb: Tensor
     """`[B, 3, R, R]`, about [-1, 1] (not clamped)."""
-    depth: Tensor
-    """`[B, 1, R, R]`, distance along the ray in scene units."""
+    depth: Tensor | None
+    """`[B, 1, R, R]`, distance along the ray in scene units; None without density."""
 
 
-class Synthesis(NamedTuple):
-    """Output of the generator in training."""
+class Fakes(NamedTuple):
+    """Generated images or patches in training."""
 
-    rgb: Tensor
-    """`[B, 3, P, P]`"""
-    depth: Tensor
-    """`[B, 1, P, P]`, rendered."""
-    candidates: Tensor | None
-    """`[B, K, 1, P, P]`, scaled (first) and adapted depth along the ray or the optical axis, see `model.depth_axis`;
-    None without depth."""
+    images: Tensor
+    """`[B, channels, P, P]`, as the discriminator sees them."""
     w: Tensor
     """`[B, w_dim]`"""
-    cameras: Tensor
-    """`[B, 8]`, posterior."""
 
 
-class FieldDecoder(nn.Module):
-    """Two layers from tri-plane features to color and raw density; evaluated by the renderer."""
+class RandomNumbers(Protocol):
+    """Random numbers of a batch of B samples. Equal names give equal numbers."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = EqualizedLinear(channels, hidden)  # the renderer applies leaky ReLU and its gain
-        self.output = EqualizedLinear(hidden, 4)
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform numbers `[B, *shape]`."""
+        ...
 
-    def effective(self) -> Decoder:
-        """Weights and biases with their gains applied."""
-        return Decoder(*self.hidden.effective(), *self.output.effective())
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers `[B, *shape]`."""
+        ...
 
 
 class Generator(nn.Module):
-    """Maps latent vectors and classes to tri-planes, and renders them from learned cameras (3DGP, section 3)."""
+    """Base of all generators. A kind defines what raises NotImplementedError here, as far as it has it."""
+
+    has_density: ClassVar[bool] = True
+    """Whether scenes have a density in space, and with it cameras, depth and meshes."""
+    schedules: ClassVar[tuple[str, ...]] = ()
+    """Schedules of `train` that `fakes` asks for."""
 
     def __init__(
         self,
@@ -73,35 +82,26 @@ class Generator(nn.Module):
         """`class_probabilities` are the frequencies of the classes, for sampling; None = uniform. 0 classes =
         unconditional."""
         super().__init__()
-        settings = model.generator
         self.camera_config, self.model_config = camera, model
-        self.num_classes, self.z_dim = num_classes, settings.z_dim
+        self.num_classes, self.z_dim = num_classes, model.generator.z_dim
         self.class_probabilities = list(class_probabilities or [])
-        near, far = camera.ray_start, camera.ray_end
-        self.mapping = GeneratorMapping(settings, num_classes)
-        self.backbone = Backbone(settings)
-        self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
-        with own_seed("depth adaptor"):
-            self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
-        self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
-        self.ray_settings = RaySettings(
-            near=near,
-            far=far,
-            half_width=settings.cube_half_width,
-            contraction=settings.contraction,
-            infinite_last_interval=settings.infinite_last_interval,
-            last_back=settings.last_back,
-        )
+        self.mapping = GeneratorMapping(model.generator, num_classes)
+        self.camera_generator: CameraGenerator | None = None
+        self.depth_adaptor: DepthAdaptor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return self.mapping.w_average.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters."""
+        return self.mapping.w_average.dtype
 
     def map(self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
         """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`."""
         return self.mapping(z, labels, truncation)
-
-    def make_planes(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; noise and dtype as in `Backbone.forward`."""
-        image = self.backbone(w, noise, dtype)
-        planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
-        return planes.permute(0, 1, 3, 4, 2)
 
     def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Posterior cameras `[B, 8]` of prior cameras; the prior cameras themselves without a camera generator."""
@@ -109,87 +109,71 @@ class Generator(nn.Module):
             return prior_cameras
         return self.camera_generator(prior_cameras, z, labels)
 
-    @torch.no_grad()
+    def fakes(
+        self,
+        scenes: Scenes,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        random: RandomNumbers,
+        schedule: Schedule,
+        dtype: torch.dtype | None = None,
+    ) -> Fakes:
+        """Patches of P = `resolution` pixels along each side, for training.
+
+        Args:
+            scenes: B scenes.
+            scales, offsets: `[B, 2]`, position of each patch; kinds that have no patches ignore it.
+            resolution: P.
+            random: all other random numbers.
+            schedule: current values of `schedules`.
+            dtype: dtype of the activations of convolutions; None = that of w.
+        """
+        raise NotImplementedError
+
+    def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Content:
+        """Content of B scenes from w `[B, w_dim]`; noise and dtype as in `Backbone.forward`."""
+        raise NotImplementedError
+
+    @property
+    def content_values(self) -> int:
+        """Number of values of the content of one scene."""
+        raise NotImplementedError
+
+    @property
+    def content_description(self) -> str:
+        """The content of a scene and its sizes, in words."""
+        raise NotImplementedError
+
     def render(
         self,
-        planes: Tensor,
+        content: Content,
         cameras: Tensor,
         resolution: int,
         *,
         cut_quantile: float = 0.0,
         stop_when_opaque: bool = False,
     ) -> Rendering:
-        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, in chunks, without gradients.
+        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, without gradients.
 
         Args:
             cut_quantile: densities below this quantile of each image's samples are set to zero.
             stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes.
         """
-        settings = self.model_config.generator
-        origins, directions = rays(cameras, resolution)
-        batch, count = origins.shape[:2]
-        rendered = render_rays(
-            planes,
-            self.decoder.effective(),
-            origins,
-            directions,
-            midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins),
-            self.ray_settings._replace(cut_quantile=cut_quantile),
-            chunk=max(RAY_CHUNK // batch, 1),
-            stop_when_opaque=stop_when_opaque,
-        )
-        return _as_images(rendered.rgb, rendered.depth, resolution)
+        raise NotImplementedError
 
-    @torch.no_grad()
-    def _field(self, planes: Tensor, points: Tensor) -> Tensor:
-        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
-        return field_at_points(planes, self.decoder.effective(), points, **space)
+    def render_parts(self, content: Content, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
+        """Render images in parts, row by row, for a viewer that may stop after each of them.
 
-    def density(self, planes: Tensor, points: Tensor) -> Tensor:
+        Yields color and depth of successive pixels, `[B, n, 4]`, n being at most `chunk`; kinds that cannot divide an
+        image yield it whole."""
+        rendering = self.render(content, cameras, resolution, stop_when_opaque=True)
+        yield torch.cat(rendering, dim=1).flatten(2).mT
+
+    def density(self, content: Content, points: Tensor) -> Tensor:
         """Density `[B, N]` at points `[B, N, 3]` in scene units."""
-        return F.softplus(self._field(planes, points)[..., 3])
+        raise NotImplementedError
 
-    def color(self, planes: Tensor, points: Tensor) -> Tensor:
+    def color(self, content: Content, points: Tensor) -> Tensor:
         """Color `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
-        return self._field(planes, points)[..., :3]
-
-    def forward(
-        self,
-        z: Tensor,
-        labels: Tensor | None,
-        prior_cameras: Tensor,
-        scales: Tensor,
-        offsets: Tensor,
-        resolution: int,
-        randomness: RayRandomness,
-        noise: list[Tensor] | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Synthesis:
-        """Patches of P = `resolution` pixels along each side, for training.
-
-        Args:
-            z, labels, prior_cameras: `[B, z_dim]`, int64 `[B]` (None without classes), `[B, 8]`.
-            scales, offsets: `[B, 2]`, position of each patch.
-            randomness: random numbers of both sampling passes.
-            noise, dtype: as in `Backbone.forward`.
-        """
-        w = self.map(z, labels)
-        cameras = self.posterior(prior_cameras, z, labels)
-        origins, directions = rays(cameras, resolution, scales, offsets)
-        planes = self.make_planes(w, noise, dtype)
-        rendered = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
-        rgb, depth = _as_images(rendered.rgb, rendered.depth, resolution)
-        candidates = None
-        if self.depth_adaptor is not None:
-            cosines = 1.0
-            if self.model_config.depth_axis == "z":
-                cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
-            candidates = self.depth_adaptor(depth * cosines)
-        return Synthesis(rgb, depth, candidates, w, cameras)
-
-
-def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
-    batch = rgb.shape[0]
-    return Rendering(
-        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution), depth.reshape(batch, 1, resolution, resolution)
-    )
+        raise NotImplementedError

@@ -1,12 +1,21 @@
-"""Networks at the start of training, as functions of a seed."""
+"""Networks of every kind, and their initialization as a function of a seed."""
 
 from __future__ import annotations
 
 import torch
 
-from threedgp.config import CameraConfig, Config, ModelConfig
+from threedgp.config import KINDS, CameraConfig, Config, ModelConfig
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
+from threedgp.models.stylegan2 import ImageGenerator
+from threedgp.models.triplane import TriplaneGenerator
+
+GENERATORS: dict[str, type[Generator]] = {
+    "3dgp": TriplaneGenerator,
+    "epigraf": TriplaneGenerator,
+    "stylegan2": ImageGenerator,
+}
+"""The generator of each `model.kind`."""
 
 
 def initial_generator(
@@ -15,7 +24,7 @@ def initial_generator(
     """A generator at its initialization. PyTorch's global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Generator(camera, model, num_classes, class_probabilities)
+        return GENERATORS[model.kind](camera, model, num_classes, class_probabilities)
 
 
 def initial_networks(
@@ -35,6 +44,11 @@ def initial_networks(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         discriminator = Discriminator(
-            config.model.discriminator, config.dataset.resolution, num_classes, num_features, depth=config.model.depth
+            config.model.discriminator,
+            config.dataset.resolution,
+            num_classes,
+            num_features,
+            image_channels=3 + config.model.depth,
+            patches=KINDS[config.model.kind].patches,
         )
     return generator, discriminator

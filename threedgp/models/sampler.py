@@ -10,19 +10,8 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Generator, Scenes
 from threedgp.runtime.counter_rng import normal, uniform
-
-
-class Scenes(NamedTuple):
-    """The random inputs of a batch of scenes."""
-
-    z: Tensor
-    """`[B, z_dim]`"""
-    labels: Tensor | None
-    """int64 `[B]`, None without classes."""
-    prior_cameras: Tensor
-    """`[B, 8]`"""
 
 
 class Samples(NamedTuple):
@@ -30,8 +19,8 @@ class Samples(NamedTuple):
 
     images: Tensor
     """uint8 `[B, 3, R, R]`"""
-    depth: Tensor
-    """`[B, 1, R, R]`, distance along the ray in scene units."""
+    depth: Tensor | None
+    """`[B, 1, R, R]`, distance along the ray in scene units; None without density."""
     cameras: Tensor
     """`[B, 8]`, posterior."""
 
@@ -51,7 +40,7 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
     `name` separates uses of the same seed and index; `labels` are the classes, int64 `[B]`, None = drawn with the
     frequencies of the training data.
     """
-    count, dtype = len(index), generator.mapping.w_average.dtype
+    count, dtype = len(index), generator.dtype
     if generator.num_classes and labels is None:
         bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
         u = uniform((count,), seed, name, "label", index, dtype=dtype)
@@ -68,7 +57,7 @@ def sample_scenes(
 ) -> Scenes:
     """Scenes `start` to `start + count - 1` of the set `seed`; each depends on its seed and index only. `labels` as in
     `draw_scenes`."""
-    device = generator.mapping.w_average.device
+    device = generator.device
     index = torch.arange(start, start + count, device=device)
     if labels is not None:
         labels = torch.as_tensor(labels, dtype=torch.int64, device=device)
@@ -84,6 +73,6 @@ def to_uint8(rgb: Tensor) -> Tensor:
 def render_scenes(generator: Generator, scenes: Scenes, resolution: int, *, cut_quantile: float = 0.0) -> Samples:
     """Renders each scene from its posterior camera; `cut_quantile` as in `Generator.render`."""
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    planes = generator.make_planes(generator.map(scenes.z, scenes.labels))
-    rendering = generator.render(planes, cameras, resolution, cut_quantile=cut_quantile)
+    content = generator.make_content(generator.map(scenes.z, scenes.labels))
+    rendering = generator.render(content, cameras, resolution, cut_quantile=cut_quantile)
     return Samples(to_uint8(rendering.rgb), rendering.depth, cameras)

@@ -8,7 +8,6 @@ from torch import Tensor
 from threedgp.config import Config
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import Scenes, draw_scenes
-from threedgp.render import RayRandomness
 from threedgp.runtime.counter_rng import normal, uniform
 from threedgp.training.patches import Patches, draw_patches
 
@@ -50,22 +49,3 @@ class Draws:
             beta=beta,
             group=self.config.model.discriminator.minibatch_std_group,
         )
-
-    def rays(self, count: int, density_noise: float) -> RayRandomness:
-        """Numbers of both sampling passes for `count` rays per image; `density_noise` is a standard deviation."""
-        settings = self.config.model.generator
-        coarse, fine = settings.coarse_samples, settings.fine_samples
-        noises = (None, None)
-        if density_noise > 0:
-            noises = (
-                self.normal("coarse noise", count, coarse) * density_noise,
-                self.normal("fine noise", count, fine) * density_noise,
-            )
-        return RayRandomness(self.uniform("coarse", count, coarse), self.uniform("fine", count, fine), *noises)
-
-    def backbone_noise(self, generator: Generator) -> list[Tensor] | None:
-        """Noise inputs of the backbone; None without them."""
-        if not self.config.model.generator.noise:
-            return None
-        shapes = generator.backbone.noise_shapes()
-        return [self.normal(f"noise {i}", 1, *shape) for i, shape in enumerate(shapes)]

@@ -1,4 +1,4 @@
-"""One training step of 3DGP: generator phase, discriminator phase, averages."""
+"""One training step: generator phase, discriminator phase, averages."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Trainer:
         """Real images shown so far."""
         self.stream = 0
         """Number of the random stream: how often the run was rolled back to an earlier state."""
-        self.dtype = generator.mapping.w_average.dtype
+        self.dtype = generator.dtype
         self.activations = use_precision(config.train.precision)
         """Dtype of the activations of backbone and discriminator; None = that of their weights."""
 
@@ -168,15 +168,8 @@ class Trainer:
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         if pairs is not None:
             scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
-        rays = draws.rays(resolution**2, self._schedule("density_noise"))
-        noise = draws.backbone_noise(self.generator)
-        synthesis = self.generator(*scenes, *patches, resolution, rays, noise, self.activations)
-        images = synthesis.rgb
-        if synthesis.candidates is not None:
-            u, raw_probability = draws.uniform("depth candidate"), self._schedule("raw_depth_probability")
-            depth = self.generator.depth_adaptor.select(synthesis.candidates, u, raw_probability)
-            images = torch.cat([images, depth], dim=1)
-        return Seen(images, patches, scenes.labels), synthesis.w
+        fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
+        return Seen(fakes.images, patches, scenes.labels), fakes.w
 
     def _judge(self, seen: Seen, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
         images = blur(seen.images, self._schedule("blur_sigma"))
@@ -283,7 +276,7 @@ class Trainer:
 
     def schedules(self) -> dict[str, float]:
         """Current values of the schedules and of the learned near offset, for the log."""
-        names = ["density_noise", "blur_sigma", "patch_scale_beta", "raw_depth_probability"]
+        names = ["blur_sigma", "patch_scale_beta", *self.generator.schedules]
         if self.generator.camera_generator is not None and self.config.train.camera_regularizer.kind == "emd":
             names.append("camera_regularizer")
         if self.discriminator.feature_head is not None:

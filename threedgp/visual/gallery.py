@@ -17,7 +17,7 @@ from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress, progress, say
 from threedgp.visual.grids import beside, depth_colors, enlarge, enlargement, grid, normal_colors, write_grid
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh, write_mesh
-from threedgp.visual.styles import interpolate_styles, scene_planes, scene_styles
+from threedgp.visual.styles import interpolate_styles, scene_content, scene_styles
 from threedgp.visual.video import SUFFIX, write_video
 from threedgp.visual.views import Views, posterior_cameras, render_views
 
@@ -31,9 +31,10 @@ def draw_gallery(
 ) -> None:
     """Write images, videos and meshes to `folder`.
 
-    samples.png, depth.png, normals.png, pairs.png: the grid of scenes. real.png: training images. views.png: scenes
-    from several cameras. truncation.png: scenes at several truncations, one row each. flight.mp4: moving cameras.
-    interpolation.mp4: an interpolation between scenes. mesh-*.glb: scenes that have a surface.
+    samples.png: the grid of scenes. real.png: training images. truncation.png: scenes at several truncations, one row
+    each. interpolation.mp4: an interpolation between scenes. With density also depth.png, normals.png, pairs.png: the
+    grid of scenes. views.png: scenes from several cameras. flight.mp4: moving cameras. mesh-*.glb: scenes that have a
+    surface.
     """
     rows, columns = settings.grid
     num_scenes = rows * columns
@@ -41,10 +42,12 @@ def draw_gallery(
     scenes = sample_scenes(generator, num_scenes, settings.seed)
     cameras = posterior_cameras(generator, scenes).cpu()
     w = scene_styles(generator, scenes, settings.truncation, towards)
-    strips, flights, meshes, swept = (
-        min(count, num_scenes) for count in (rows, settings.flights, settings.meshes, columns)
+    from_several_cameras = rows, settings.flights, settings.meshes
+    if not generator.has_density:
+        from_several_cameras = 0, 0, 0
+    strips, flights, meshes, swept, anchors = (
+        min(count, num_scenes) for count in (*from_several_cameras, columns, settings.interpolation)
     )
-    anchors = min(settings.interpolation, num_scenes)
     num_images = num_scenes + strips * settings.views + swept * len(truncations)
     num_frames = flights * settings.flight_frames + anchors * settings.interpolation_frames
 
@@ -54,10 +57,11 @@ def draw_gallery(
             return render_views(generator, w, cameras, resolution, bar)
 
         _draw_samples(render(w, cameras[:, None]), real_images(shards, num_scenes // 2), settings.grid, folder)
-        arcs = [line(generator.camera_config, settings.views, camera) for camera in cameras[:strips]]
-        views = render(w[:strips], torch.stack(arcs))
-        tiles = np.stack([views.images, depth_colors(views.depth)], axis=1)  # [N, 2, F, R, R, 3]: depth below images
-        write_grid(folder / "views.png", tiles.reshape(-1, *tiles.shape[3:]), settings.views, TILE)
+        if strips:
+            arcs = [line(generator.camera_config, settings.views, camera) for camera in cameras[:strips]]
+            views = render(w[:strips], torch.stack(arcs))
+            tiles = np.stack([views.images, depth_colors(views.depth)], axis=1)  # [N, 2, F, R, R, 3]: depth below
+            write_grid(folder / "views.png", tiles.reshape(-1, *tiles.shape[3:]), settings.views, TILE)
         if truncations:
             some = sample_scenes(generator, swept, settings.seed)
             sweep = torch.cat([scene_styles(generator, some, truncation, towards) for truncation in truncations])
@@ -72,7 +76,7 @@ def draw_gallery(
             path = points(cameras[:anchors], count, closed=True)
             views = render(interpolate_styles(w[:anchors], count), path[:, None])
             # N scenes from one camera each become N frames of one scene.
-            as_frames = Views(*(values.swapaxes(0, 1) for values in views))
+            as_frames = Views(*(None if values is None else values.swapaxes(0, 1) for values in views))
             _draw_video("interpolation", as_frames, settings.crf, folder)
         for number in range(meshes):
             _draw_mesh(generator, number, cameras[number], settings, folder)
@@ -93,23 +97,26 @@ def real_images(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray
 def _draw_samples(
     views: Views, real: tuple[np.ndarray, np.ndarray | None], shape: tuple[int, int], folder: Path
 ) -> None:
-    images, depth = views.images[:, 0], depth_colors(views.depth[:, 0])
     rows, columns = shape
     pairs_across = max(columns // 2, 1)  # so that a grid of pairs is as wide as one of images
     count = pairs_across * rows
     real_rgb, real_depth = real
     if real_depth is not None:
         real_rgb = beside(real_rgb, depth_colors(real_depth, bounds=(0, 1)))
-    write_grid(folder / "samples.png", images, columns, TILE)
-    write_grid(folder / "depth.png", depth, columns, TILE)
-    write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE)
-    write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE)
     write_grid(folder / "real.png", real_rgb[:count], pairs_across, TILE)
+    images = views.images[:, 0]
+    write_grid(folder / "samples.png", images, columns, TILE)
+    if views.depth is not None:
+        depth = depth_colors(views.depth[:, 0])
+        write_grid(folder / "depth.png", depth, columns, TILE)
+        write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE)
+        write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE)
 
 
 def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:
     """All scenes side by side, images above depth."""
-    frames = np.concatenate([views.images, depth_colors(views.depth)]).swapaxes(0, 1)  # [F, 2 N, R, R, 3]
+    rows = [views.images] if views.depth is None else [views.images, depth_colors(views.depth)]
+    frames = np.concatenate(rows).swapaxes(0, 1)  # [F, 2 N, R, R, 3]
     factor = enlargement(frames.shape[2], FLIGHT_TILE)
     grids = (enlarge(grid(tiles, columns=len(views.images)), factor) for tiles in frames)
     write_video(folder / f"{name}{SUFFIX}", grids, FRAMES_PER_SECOND, crf)
@@ -117,11 +124,11 @@ def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:
 
 def _draw_mesh(generator: Generator, number: int, camera: Tensor, settings: RenderConfig, folder: Path) -> None:
     scene = sample_scenes(generator, 1, settings.seed, start=number)
-    planes = scene_planes(generator, scene, settings.truncation, settings.truncate_towards)
+    content = scene_content(generator, scene, settings.truncation, settings.truncate_towards)
     cameras = front_circle(generator.camera_config, CAMERAS, camera)
     name = f"mesh-{number:03d}.glb"
     try:
-        mesh = scene_mesh(generator, planes, cameras, settings.mesh_resolution, Progress())
+        mesh = scene_mesh(generator, content, cameras, settings.mesh_resolution, Progress())
     except NoSurface as reason:  # after little training; everything else can be shown
         say(f"{name} is left out: {reason}")
         return

@@ -14,7 +14,7 @@ import trimesh
 from torch import Tensor
 
 from threedgp.camera.geometry import FOV, cam2world
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Content, Generator
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import Progress
@@ -70,7 +70,7 @@ def extract_mesh(
 @torch.inference_mode()
 def scene_mesh(
     generator: Generator,
-    planes: Tensor,
+    content: Content,
     cameras: Tensor,
     resolution: int,
     bar: Progress,
@@ -78,7 +78,7 @@ def scene_mesh(
     level: float | None = None,
     whole_cube: bool = False,
 ) -> trimesh.Trimesh:
-    """The mesh of a scene, given its planes `[1, 3, H, W, C]`.
+    """The mesh of a scene, given its content.
 
     Args:
         cameras: `[F, 8]`; the level is chosen by what they see, and what no camera sees is left out.
@@ -89,28 +89,29 @@ def scene_mesh(
     Raises:
         NoSurface: the density is below the level everywhere, or the scene is empty.
     """
-    bounds, cameras = generator.ray_settings, cameras.to(planes.device)
+    camera, cameras = generator.camera_config, cameras.to(generator.device)
+    near, far, half_width = camera.ray_start, camera.ray_end, generator.model_config.generator.cube_half_width
 
     def everywhere(points: Tensor) -> Tensor:
-        return generator.density(planes, points[None])[0]
+        return generator.density(content, points[None])[0]
 
     def density(points: Tensor) -> Tensor:
-        seen = seen_points(cameras, points, bounds.near, bounds.far)
+        seen = seen_points(cameras, points, near, far)
         values = torch.zeros(len(points), dtype=points.dtype, device=points.device)
         if seen.any():
             values[seen] = everywhere(points[seen])
         return values
 
     def color(points: Tensor) -> Tensor:
-        return generator.color(planes, points[None])[0]
+        return generator.color(content, points[None])[0]
 
     if level is None:
-        level = surface_level(everywhere, cameras[::LEVEL_STRIDE], bounds.near, bounds.far)
+        level = surface_level(everywhere, cameras[::LEVEL_STRIDE], near, far)
         if level == 0:
             bar.advance(resolution)
             raise NoSurface("the scene is empty, so it has no surface.")
     chosen = everywhere if whole_cube else density
-    return extract_mesh(chosen, color, bounds.half_width, resolution, level, bar, device=str(planes.device))
+    return extract_mesh(chosen, color, half_width, resolution, level, bar, device=str(generator.device))
 
 
 def write_mesh(target: Path, mesh: trimesh.Trimesh) -> None:

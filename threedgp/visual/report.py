@@ -25,8 +25,9 @@ from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_ch
 from threedgp.visual.published import IMAGENET_256
 from threedgp.visual.video import MIME, SUFFIX
 
-IMAGES = ("samples", "depth", "real", "views")
-OPTIONAL_IMAGES = ("normals", "truncation")
+IMAGES = ("samples", "real")
+OPTIONAL_IMAGES = ("depth", "normals", "views", "truncation")
+"""Without density, a model has no depth and one view of a scene."""
 VIDEOS = ("flight", "interpolation")
 MAX_SNAPSHOTS = 6
 """Images of the scenes at several points of the training."""
@@ -159,7 +160,9 @@ UNITS = {"fov": "degrees", "look_at_radius": "scene units"}
 
 
 def _histograms(file: Path) -> list[Markup]:
-    """A chart for each camera parameter, with a histogram for each set."""
+    """A chart for each camera parameter, with a histogram for each set; none for a model without cameras."""
+    if not file.is_file():
+        return []
     rows = list(csv.DictReader(_read(file).decode().splitlines(), delimiter="\t"))
     charts = []
     for name in [name for name in rows[0] if name != "set"]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Content, Generator
 from threedgp.models.sampler import Scenes, draw_scenes
 
 CENTER_SAMPLES = 4096
@@ -20,9 +20,9 @@ class, so that strong truncation gives the typical scene of the class and not of
 @torch.inference_mode()
 def class_center(generator: Generator, label: int) -> Tensor:
     """Mean style `[w_dim]` of a class over `CENTER_SAMPLES` fixed latent vectors."""
-    index = torch.arange(CENTER_SAMPLES, device=generator.mapping.w_average.device)
+    index = torch.arange(CENTER_SAMPLES, device=generator.device)
     scenes = draw_scenes(generator, 0, "class center", index, torch.full_like(index, label))
-    return generator.map(scenes.z, scenes.labels).double().mean(dim=0).to(generator.mapping.w_average.dtype)
+    return generator.map(scenes.z, scenes.labels).double().mean(dim=0).to(generator.dtype)
 
 
 @torch.inference_mode()
@@ -41,11 +41,11 @@ def scene_styles(
 
 
 @torch.inference_mode()
-def scene_planes(
+def scene_content(
     generator: Generator, scenes: Scenes, truncation: float = 1.0, towards: TruncateTowards = "all"
-) -> Tensor:
-    """Planes `[B, 3, H, W, C]` of scenes."""
-    return generator.make_planes(scene_styles(generator, scenes, truncation, towards))
+) -> Content:
+    """Content of scenes, as `Generator.render` takes it."""
+    return generator.make_content(scene_styles(generator, scenes, truncation, towards))
 
 
 def interpolate_styles(anchors: Tensor, frames: int) -> Tensor:

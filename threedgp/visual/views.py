@@ -23,8 +23,8 @@ class Views(NamedTuple):
 
     images: np.ndarray
     """uint8 `[N, F, R, R, 3]`"""
-    depth: np.ndarray
-    """float32 `[N, F, R, R]`, distance along the ray in scene units."""
+    depth: np.ndarray | None
+    """float32 `[N, F, R, R]`, distance along the ray in scene units; None without density."""
     fov: np.ndarray
     """float32 `[N, F]`, degrees."""
 
@@ -47,17 +47,21 @@ def render_views(generator: Generator, w: Tensor, cameras: Tensor, resolution: i
     advances by one for each image."""
     images, depth = [], []
     for part, poses in zip(w.split(MAX_SCENES), cameras.split(MAX_SCENES), strict=True):
-        planes = generator.make_planes(part)
+        content = generator.make_content(part)
         frames = []
         for frame in poses.unbind(1):
-            rendering = generator.render(planes, frame.to(planes.device), resolution, stop_when_opaque=True)
+            rendering = generator.render(content, frame.to(generator.device), resolution, stop_when_opaque=True)
             frames.append(to_arrays(rendering))
             bar.advance(len(frame))
         images.append(np.stack([frame[0] for frame in frames], axis=1))
-        depth.append(np.stack([frame[1] for frame in frames], axis=1))
-    return Views(np.concatenate(images), np.concatenate(depth), cameras[..., FOV].cpu().float().numpy())
+        if generator.has_density:
+            depth.append(np.stack([frame[1] for frame in frames], axis=1))
+    return Views(
+        np.concatenate(images), np.concatenate(depth) if depth else None, cameras[..., FOV].cpu().float().numpy()
+    )
 
 
-def to_arrays(rendering: Rendering) -> tuple[np.ndarray, np.ndarray]:
-    """Images as uint8 `[B, R, R, 3]` and depth as float32 `[B, R, R]`."""
-    return to_uint8(rendering.rgb).permute(0, 2, 3, 1).cpu().numpy(), rendering.depth[:, 0].cpu().numpy()
+def to_arrays(rendering: Rendering) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images as uint8 `[B, R, R, 3]` and depth as float32 `[B, R, R]`, None without density."""
+    depth = None if rendering.depth is None else rendering.depth[:, 0].cpu().numpy()
+    return to_uint8(rendering.rgb).permute(0, 2, 3, 1).cpu().numpy(), depth

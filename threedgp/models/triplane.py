@@ -1,0 +1,224 @@
+"""Generator of 3DGP and EpiGRAF: mapping, tri-plane backbone, camera generator, renderer and depth adaptor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.camera.geometry import axis_cosines, rays
+from threedgp.config import CameraConfig, ModelConfig
+from threedgp.models.backbone import Backbone
+from threedgp.models.camera_generator import CameraGenerator
+from threedgp.models.depth_adaptor import DepthAdaptor
+from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
+from threedgp.models.layers import EqualizedLinear, own_seed
+from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
+
+RAY_CHUNK = 1 << 16
+"""Number of rays, over all images, that inference renders at once; limits its memory."""
+
+
+class Synthesis(NamedTuple):
+    """Output of the generator in training."""
+
+    rgb: Tensor
+    """`[B, 3, P, P]`"""
+    depth: Tensor
+    """`[B, 1, P, P]`, rendered."""
+    candidates: Tensor | None
+    """`[B, K, 1, P, P]`, scaled (first) and adapted depth along the ray or the optical axis, see `model.depth_axis`;
+    None without depth."""
+    w: Tensor
+    """`[B, w_dim]`"""
+    cameras: Tensor
+    """`[B, 8]`, posterior."""
+
+
+class FieldDecoder(nn.Module):
+    """Two layers from tri-plane features to color and raw density; evaluated by the renderer."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = EqualizedLinear(channels, hidden)  # the renderer applies leaky ReLU and its gain
+        self.output = EqualizedLinear(hidden, 4)
+
+    def effective(self) -> Decoder:
+        """Weights and biases with their gains applied."""
+        return Decoder(*self.hidden.effective(), *self.output.effective())
+
+
+class TriplaneGenerator(Generator):
+    """Maps latent vectors and classes to tri-planes, and renders them from learned cameras (3DGP, section 3)."""
+
+    schedules = ("density_noise", "raw_depth_probability")
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        model: ModelConfig,
+        num_classes: int,
+        class_probabilities: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(camera, model, num_classes, class_probabilities)
+        settings, near, far = model.generator, camera.ray_start, camera.ray_end
+        self.backbone = Backbone(settings, 3 * settings.plane_channels)
+        self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
+        with own_seed("depth adaptor"):
+            self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
+        self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
+        self.ray_settings = RaySettings(
+            near=near,
+            far=far,
+            half_width=settings.cube_half_width,
+            contraction=settings.contraction,
+            infinite_last_interval=settings.infinite_last_interval,
+            last_back=settings.last_back,
+        )
+
+    def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C."""
+        image = self.backbone(w, noise, dtype)
+        planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
+        return planes.permute(0, 1, 3, 4, 2)
+
+    @property
+    def content_values(self) -> int:
+        settings = self.model_config.generator
+        return 3 * settings.plane_channels * settings.plane_resolution**2
+
+    @property
+    def content_description(self) -> str:
+        sizes = self.model_config.generator
+        return (
+            f"three planes of {sizes.plane_resolution} x {sizes.plane_resolution} x {sizes.plane_channels}, "
+            f"half-width {sizes.cube_half_width:g}"
+        )
+
+    @torch.no_grad()
+    def render(
+        self,
+        content: Tensor,
+        cameras: Tensor,
+        resolution: int,
+        *,
+        cut_quantile: float = 0.0,
+        stop_when_opaque: bool = False,
+    ) -> Rendering:
+        """As in `Generator.render`, in chunks of rays."""
+        settings = self.model_config.generator
+        origins, directions = rays(cameras, resolution)
+        batch, count = origins.shape[:2]
+        rendered = render_rays(
+            content,
+            self.decoder.effective(),
+            origins,
+            directions,
+            midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins),
+            self.ray_settings._replace(cut_quantile=cut_quantile),
+            chunk=max(RAY_CHUNK // batch, 1),
+            stop_when_opaque=stop_when_opaque,
+        )
+        return _as_images(rendered.rgb, rendered.depth, resolution)
+
+    @torch.no_grad()
+    def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
+        """As in `Generator.render_parts`; rays do not depend on each other."""
+        settings, decoder = self.model_config.generator, self.decoder.effective()
+        for origins, directions in zip(*(x.split(chunk, dim=1) for x in rays(cameras, resolution)), strict=True):
+            batch, count = origins.shape[:2]
+            randomness = midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins)
+            rendered = render_rays(
+                content, decoder, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
+            )
+            yield torch.cat([rendered.rgb, rendered.depth[..., None]], dim=-1)
+
+    @torch.no_grad()
+    def _field(self, planes: Tensor, points: Tensor) -> Tensor:
+        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
+        return field_at_points(planes, self.decoder.effective(), points, **space)
+
+    def density(self, content: Tensor, points: Tensor) -> Tensor:
+        """Density `[B, N]` at points `[B, N, 3]` in scene units."""
+        return F.softplus(self._field(content, points)[..., 3])
+
+    def color(self, content: Tensor, points: Tensor) -> Tensor:
+        """Color `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
+        return self._field(content, points)[..., :3]
+
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor | None,
+        prior_cameras: Tensor,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        randomness: RayRandomness,
+        noise: list[Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Synthesis:
+        """Patches of P = `resolution` pixels along each side, for training.
+
+        Args:
+            z, labels, prior_cameras: `[B, z_dim]`, int64 `[B]` (None without classes), `[B, 8]`.
+            scales, offsets: `[B, 2]`, position of each patch.
+            randomness: random numbers of both sampling passes.
+            noise, dtype: as in `Backbone.forward`.
+        """
+        w = self.map(z, labels)
+        cameras = self.posterior(prior_cameras, z, labels)
+        origins, directions = rays(cameras, resolution, scales, offsets)
+        planes = self.make_content(w, noise, dtype)
+        rendered = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
+        rgb, depth = _as_images(rendered.rgb, rendered.depth, resolution)
+        candidates = None
+        if self.depth_adaptor is not None:
+            cosines = 1.0
+            if self.model_config.depth_axis == "z":
+                cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
+            candidates = self.depth_adaptor(depth * cosines)
+        return Synthesis(rgb, depth, candidates, w, cameras)
+
+    def fakes(
+        self,
+        scenes: Scenes,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        random: RandomNumbers,
+        schedule: Schedule,
+        dtype: torch.dtype | None = None,
+    ) -> Fakes:
+        """As in `Generator.fakes`: color, and with `model.depth` one of the candidates for depth."""
+        randomness = self.ray_randomness(random, resolution**2, schedule("density_noise"))
+        noise = self.backbone.draw_noise(random)
+        synthesis = self(*scenes, scales, offsets, resolution, randomness, noise, dtype)
+        images = synthesis.rgb
+        if synthesis.candidates is not None:
+            u, raw_probability = random.uniform("depth candidate"), schedule("raw_depth_probability")
+            depth = self.depth_adaptor.select(synthesis.candidates, u, raw_probability)
+            images = torch.cat([images, depth], dim=1)
+        return Fakes(images, synthesis.w)
+
+    def ray_randomness(self, random: RandomNumbers, count: int, density_noise: float) -> RayRandomness:
+        """Numbers of both sampling passes for `count` rays per image; `density_noise` is a standard deviation."""
+        settings = self.model_config.generator
+        coarse, fine = settings.coarse_samples, settings.fine_samples
+        noises = (None, None)
+        if density_noise > 0:
+            noises = (
+                random.normal("coarse noise", count, coarse) * density_noise,
+                random.normal("fine noise", count, fine) * density_noise,
+            )
+        return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
+
+
+def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
+    batch = rgb.shape[0]
+    return Rendering(
+        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution), depth.reshape(batch, 1, resolution, resolution)
+    )
