@@ -132,6 +132,7 @@ def conclude(stage: Stage) -> None:
     from threedgp.features.network import same_network
     from threedgp.models.loading import read_model_config
     from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.device import write_machine
     from threedgp.runtime.progress import say
 
     config, layout = stage.config, stage.layout
@@ -158,7 +159,7 @@ def conclude(stage: Stage) -> None:
     main = reference.networks.get("main")
     is_distilled = main is not None and same_network(config.embed.network, main.name)
     measuring.write_comparisons(folder, rows, main.name if is_distilled else None)
-    exhibits.write_machine(folder / "machine.json", evaluation.device)
+    write_machine(folder / "machine.json", evaluation.device)
     write_json(folder / "details.json", details)
     if config.evaluate.archive:
         write_archive(folder / "samples.npz", scenes.column("image"), scenes.whole("label"))

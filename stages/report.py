@@ -18,9 +18,13 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
 
     It opens from disk in any browser and loads nothing from the network.
     """
+    import hashlib
+    from datetime import UTC, datetime
+
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
     from threedgp.runtime.atomic import write_bytes
+    from threedgp.visual.other_runs import read_run
     from threedgp.visual.report import Sources, build_report, git_commit, reject_counts, run_facts
 
     with open_stage("report", params) as stage:
@@ -29,15 +33,31 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
         metrics = json.loads(layout.metrics.read_text(encoding="utf-8"))
         details = layout.evaluation / "details.json"
         metrics |= json.loads(details.read_text(encoding="utf-8")) if details.is_file() else {}
+        with (layout.model / "model.safetensors").open("rb") as stream:
+            model = hashlib.file_digest(stream, "sha256").hexdigest()
+        commit = git_commit()
+        facts = run_facts(
+            prepared,
+            shards,
+            metrics,
+            layout.training,
+            layout.evaluation,
+            seed=stage.config.train.seed,
+            model=model,
+            date=datetime.now(UTC).date().isoformat(),
+            commit=commit,
+        )
         sources = Sources(
             title=stage.config.report.title,
-            facts=run_facts(prepared, shards, metrics, layout.training, layout.evaluation, git_commit()),
+            facts=facts,
             parameters=stage.declaration.values(load_config(params)),
             metrics=metrics,
             evaluation=layout.evaluation,
             renders=layout.renders,
             training=layout.training,
             rejects={"prepare": reject_counts(layout.prepared), "depth": reject_counts(layout.depth)},
+            commit=commit,
+            others={revision: read_run(revision) for revision in stage.config.report.compare},
         )
         page = stage.scratch / "report.html"
         write_bytes(page, build_report(sources).encode())

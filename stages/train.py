@@ -112,7 +112,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.data.loader import ShardLoader
     from threedgp.models.saving import save_model
     from threedgp.runtime.atomic import write_json
-    from threedgp.runtime.device import choose_device
+    from threedgp.runtime.device import choose_device, write_machine
     from threedgp.runtime.processes import interruptible
     from threedgp.training.distributed import join_training_group
     from threedgp.training.health import HealthLog, findings
@@ -156,6 +156,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
             curves.mkdir(exist_ok=True)
             (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))
+            write_machine(curves / "machine.json", device)
             write_json(curves / "health.json", [found._asdict() for found in findings(outcome.curves, config)])
             kimg = np.array([record["kimg"] for record in outcome.curves])
             arrays = trainer.camera_histograms.arrays(config.camera)

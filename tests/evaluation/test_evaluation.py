@@ -51,7 +51,11 @@ def test_every_metric_and_its_controls(evaluation, studio, tmp_path):
     assert values["swd_other_half"] < min(values["swd_background"], values["swd"])
     assert values["depth_swd_other_half"] < values["depth_swd_flat"]
     assert values["normal_swd_other_half"] < values["normal_swd"]
-    assert {file.name for file in (tmp_path / "shown").iterdir()} == {"neighbors.png", "camera_distances.json"}
+    assert {file.name for file in (tmp_path / "shown").iterdir()} == {
+        "neighbors.png",
+        "atypical.png",
+        "camera_distances.json",
+    }
 
 
 def test_controls_are_made_of_the_other_half(evaluation):

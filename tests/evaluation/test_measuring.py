@@ -111,6 +111,11 @@ def test_neighbors_are_training_images(evaluation, measured, shown):
     sheet = decode_image((shown / "neighbors.png").read_bytes())
     wanted = np.concatenate(rows, axis=-2).transpose(1, 2, 0)
     np.testing.assert_array_equal(sheet[:, : wanted.shape[1]], wanted)
+    distances = cdist(seen_by(Means(), made), training).min(axis=1)
+    sheet, side = decode_image((shown / "atypical.png").read_bytes()), made.shape[-1]
+    for row, index in enumerate((-distances).argsort(kind="stable")[:8]):
+        tile = sheet[row * side : (row + 1) * side, :side]
+        np.testing.assert_array_equal(tile, made[index].transpose(1, 2, 0))
 
 
 def balls(centers: np.ndarray, queries: np.ndarray) -> float:
@@ -186,9 +191,3 @@ def test_chart_files(tmp_path):
     }
     assert "no fid" in charts[0]["description"] and "favors the model" in charts[0]["description"]
     assert charts[1]["description"] == "Description."
-    assert json.loads((tmp_path / "controls.json").read_text()) == [
-        {"metric": "b", "set": "model", "value": 0.1},
-        {"metric": "b", "set": "untrained", "value": 0.2},
-        {"metric": "b", "set": "flat", "value": 0.3},
-        {"metric": "c", "set": "untrained", "value": 1.0},
-    ]

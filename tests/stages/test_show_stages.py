@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -56,6 +57,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, root: Path, tiny_generator) 
         write_model(Path("results/model"), tiny_generator, **about)
         Path("results/training").mkdir()
         Path("results/training/health.json").write_text("[]")
+        Path("results/training/machine.json").write_text('{"device": "CPU", "torch": "2.15"}')
         Path("results/training/curves.jsonl").write_text('{"kimg": 4.0, "images_per_second": 80.0, "gpus": 0}\n')
         for stage in (stages.evaluate, stages.render, stages.report):
             stage.main(Path("params.yaml"))
@@ -64,7 +66,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory, root: Path, tiny_generator) 
 
 def test_renders(shown: Path) -> None:
     names = {file.name for file in (shown / "results" / "renders").iterdir()}
-    assert names >= {"samples.png", "depth.png", "normals.png", "views.png", "real.png", "flight.mp4", "mesh-000.glb"}
+    assert names >= {
+        "samples.png",
+        "classes.png",
+        "depth.png",
+        "normals.png",
+        "views.png",
+        "real.png",
+        "flight.mp4",
+        "mesh-000.glb",
+    }
     assert "interpolation.mp4" not in names
     assert not list((shown / ".scratch" / "render").iterdir())
 
@@ -81,8 +92,10 @@ def test_the_page_shows_all_numbers_and_settings(shown: Path) -> None:
     assert "swd" in head and "swd_untrained" in details
     assert {name: rows[name] for name in head | details} == {name: str(x) for name, x in (head | details).items()}
     assert f"<h1>{html.escape(TITLE)}</h1>" in page and "<b>" not in page
-    assert "4 thousand images in 50 s, 80 images per second; the model is the best one, after 2 thousand" in page
+    assert "4 thousand images in 50 s on CPU, 80 images per second; the model is the best one, after 2 thousand" in page
     assert not re.findall(r"(?:src|href|action|poster|srcset)=[\"'](?!data:|#)", page)
+    weights = hashlib.sha256((shown / "results" / "model" / "model.safetensors").read_bytes()).hexdigest()
+    assert f"SHA-256 {weights}" in page and "seed 0</dd>" in page and re.search(r"<dd>20\d\d-\d\d-\d\d</dd>", page)
     assert not re.findall(r"url\((?!#)", page) and "@import" not in page
 
 

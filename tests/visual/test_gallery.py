@@ -17,7 +17,7 @@ from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual import gallery as gallery_module
 from threedgp.visual.gallery import draw_gallery, real_images
-from threedgp.visual.grids import GAP
+from threedgp.visual.grids import GAP, LABEL_HEIGHT
 from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
 from threedgp.visual.styles import interpolate_styles, scene_content, scene_styles
 from threedgp.visual.views import posterior_cameras, render_views
@@ -33,7 +33,8 @@ SETTINGS = RenderConfig(
     meshes=1,
     mesh_resolution=12,
 )
-PICTURES = {f"{name}.png" for name in ("samples", "depth", "normals", "pairs", "real", "views", "truncation")}
+NAMES = ("samples", "classes", "depth", "normals", "pairs", "real", "views", "truncation")
+PICTURES = {f"{name}.png" for name in NAMES}
 
 
 @pytest.fixture
@@ -46,11 +47,15 @@ def test_files_and_sizes(gallery):
     assert {file.name for file in gallery.iterdir()} == PICTURES | {"flight.mp4", "interpolation.mp4", "mesh-000.glb"}
     factor = 96 // 16
     sizes = {file.stem: cv2.imread(str(file)).shape[:2] for file in gallery.glob("*.png")}
-    assert sizes["samples"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (2, 4))
-    assert sizes["pairs"] == (factor * (2 * (16 + GAP) + GAP), factor * (2 * (32 + GAP) + GAP))
-    assert sizes["views"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (4, 3))
-    assert sizes["normals"] == sizes["depth"] == sizes["samples"]
-    assert sizes["truncation"] == tuple(factor * (count * (16 + GAP) + GAP) for count in (3, 4))
+
+    def size(rows: int, columns: int, width: int = 16, label: int = LABEL_HEIGHT) -> tuple[int, int]:
+        return factor * (rows * (16 + GAP) + GAP) + rows * label, factor * (columns * (width + GAP) + GAP)
+
+    assert sizes["samples"] == sizes["normals"] == sizes["depth"] == size(2, 4)
+    assert sizes["classes"] == size(2, 4), "a row for each class"
+    assert sizes["pairs"] == size(2, 2, width=32)
+    assert sizes["views"] == size(4, 3, label=0)
+    assert sizes["truncation"] == size(3, 4)
     for name, frames, across in (("flight", 4, 2), ("interpolation", 6, 1)):
         with av.open(str(gallery / f"{name}.mp4")) as film:
             stream = film.streams.video[0]
@@ -69,9 +74,10 @@ def picture(folder, name) -> np.ndarray:
 
 
 def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
-    """An image of 16 pixels from a sheet of images that were enlarged to 96."""
+    """An image of 16 pixels from a labeled sheet of images that were enlarged to 96."""
     factor = 96 // 16
     top, left = (place * factor * (16 + GAP) + factor * GAP for place in (row, column))
+    top += (row + 1) * LABEL_HEIGHT
     return sheet[top : top + 96 : factor, left : left + 96 : factor]
 
 
@@ -97,6 +103,12 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
     wanted = look(styles, cameras[:, None])[:, 0]
     for index in range(8):
         assert np.abs(tile(picture(tmp_path, "samples"), *divmod(index, 4)) - wanted[index]).max() <= 1
+    for label in range(2):
+        scenes_of_class = sample_scenes(tiny_generator, 4, 5, labels=[label] * 4)
+        shown = scene_styles(tiny_generator, scenes_of_class, 0.4, "class")
+        own = posterior_cameras(tiny_generator, scenes_of_class)
+        for column, image in enumerate(look(shown, own[:, None])[:, 0]):
+            assert np.abs(tile(picture(tmp_path, "classes"), label, column) - image).max() <= 1
     half = look(scene_styles(tiny_generator, scenes, 0.5, "class")[:4], cameras[:4, None])[:, 0]
     for index in range(4):
         assert np.abs(tile(picture(tmp_path, "truncation"), 1, index) - half[index]).max() <= 1
@@ -120,6 +132,7 @@ def test_every_setting_is_obeyed(tmp_path, tiny_generator, training_shards, monk
         solid = scene_mesh(tiny_generator, planes, around, 12, Progress())
         found = trimesh.load(tmp_path / f"mesh-00{number}.glb", force="mesh", process=False)
         np.testing.assert_allclose(found.vertices, solid.vertices, atol=1e-4)
+        assert found.metadata["yaw"] == pytest.approx(cameras[number, 0].item())
 
 
 def test_a_scene_without_surface_leaves_out_its_mesh_alone(
@@ -151,7 +164,8 @@ def test_sweep_ends_at_the_samples(gallery):
     """The last row of the sweep is the first row of the grid, for truncation 1 is none."""
     sheets = [cv2.imread(str(gallery / f"{name}.png")) for name in ("samples", "truncation")]
     side, gap = 96, 96 // 16 * GAP
-    first, last = (sheets[0][gap : gap + side], sheets[1][-gap - side : -gap])
+    top = gap + LABEL_HEIGHT
+    first, last = (sheets[0][top : top + side], sheets[1][-gap - side : -gap])
     assert np.abs(first.astype(int) - last).max() <= 1  # the same to rounding: batches of another size
 
 

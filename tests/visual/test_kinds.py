@@ -15,7 +15,7 @@ SETTINGS = RenderConfig(
     grid=(2, 2), views=2, flights=1, flight_frames=2, interpolation=2, interpolation_frames=2, truncations=(0, 1),
     meshes=1, mesh_resolution=8,
 )  # fmt: skip
-IMAGES = {"samples.png", "real.png", "truncation.png", "interpolation.mp4"}
+IMAGES = {"samples.png", "classes.png", "real.png", "truncation.png", "interpolation.mp4"}
 GEOMETRY = {"depth.png", "normals.png", "pairs.png", "views.png", "flight.mp4"}
 
 

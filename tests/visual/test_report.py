@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from threedgp.evaluation.exhibits import write_table
 from threedgp.runtime.errors import UserError
 from threedgp.visual.grids import write_png
+from threedgp.visual.other_runs import OtherRun
 from threedgp.visual.published import IMAGENET_256
 from threedgp.visual.report import Sources, build_report, git_commit, run_facts
 
@@ -55,6 +58,7 @@ COMPARISONS = [
         "values": {"model": 0.1234, "untrained": 0.29, "other_half": 0.025, "background": 0.18, "a_new_set": 0.5},
     },
 ]
+IMAGENET = {"source": "imagenet", "resolution": 256}
 CLASSES = [["class", "pictures", "recall", "diversity"], ["<cone>", 9, "0.125", "0.75"]]
 
 
@@ -86,7 +90,8 @@ def sources(tmp_path: Path) -> Sources:
     for name in ("normals", "truncation"):
         write_png(tmp_path / "renders" / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "renders" / "interpolation.mp4").write_bytes(b"film")
-    write_png(tmp_path / "evaluation" / "neighbors.png", np.zeros((4, 8, 3), np.uint8))
+    for name in ("neighbors", "atypical"):
+        write_png(tmp_path / "evaluation" / f"{name}.png", np.zeros((4, 8, 3), np.uint8))
     write_table(tmp_path / "evaluation" / "classes.tsv", CLASSES)
     (tmp_path / "evaluation" / "comparisons.json").write_text(json.dumps(COMPARISONS))
     for name in ("real", "model", "untrained"):
@@ -106,10 +111,11 @@ def sources(tmp_path: Path) -> Sources:
     (tmp_path / "training" / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     finding = {"since_kimg": 0.1, "text": "the learned fov does not vary"}
     (tmp_path / "training" / "health.json").write_text(json.dumps([finding]))
+    (tmp_path / "training" / "machine.json").write_text('{"device": "an accelerator", "torch": "2.15.0"}')
     return Sources(
         title="A <small> run",
         facts={"Data set": "toy"},
-        parameters={"train": {"kimg": 16, "batch_size": 8}, "dataset.name": "toy"},
+        parameters={"train": {"kimg": 16, "batch_size": 8}, "dataset": IMAGENET},
         metrics=METRICS,
         evaluation=tmp_path / "evaluation",
         renders=tmp_path / "renders",
@@ -129,9 +135,9 @@ def test_refers_to_nothing_outside(sources):
     assert page.references
     for reference in page.references:
         assert reference.startswith(("data:", "#")), reference
-    assert page.tags["script"] == 0
+    assert page.tags["script"] == 1
     assert page.tags["link"] == 1  # the empty icon, which browsers would ask for otherwise
-    assert page.tags["img"] == 4 + 2 + 3 + 1 + 6  # renders, strips, neighbors, stages of training
+    assert page.tags["img"] == 4 + 2 + 3 + 2 + 6  # renders, strips, failure cases, stages of training
     assert page.tags["video"] == 2
     assert "@import" not in page.text
     assert "url(http" not in page.text
@@ -146,13 +152,13 @@ def test_shows_numbers_controls_and_words(sources):
         "0.025",
         "so this is no fid",
         "a_new_set",
-        "lower is better, levels",
-        "not comparable",
+        "lower is better; levels",
+        "comparable with these only if",
         "the file is cut short",
         "Stage depth left out none",
         "mesh-000.glb",
         "<cone>",
-        "yaw, radians",
+        "yaw",
         "1 thousand images",
         "20 thousand images",
         "train.batch_size",
@@ -169,7 +175,7 @@ def test_same_sources_same_bytes(sources):
 def test_real_source_without_truth_and_film(sources):
     for file in ("flight.mp4", "interpolation.mp4", "normals.png", "truncation.png"):
         (sources.renders / file).unlink()
-    for file in ("camera_distances.json", "classes.tsv", "neighbors.png"):
+    for file in ("camera_distances.json", "classes.tsv", "neighbors.png", "atypical.png"):
         (sources.evaluation / file).unlink()
     (sources.training / "camera_histograms.npz").unlink()
     shutil.rmtree(sources.training / "pictures")
@@ -183,21 +189,27 @@ def test_missing_file_is_named(sources):
         build_report(sources)
 
 
+def facts_of(shards, metrics, sources, commit) -> dict[str, str]:
+    about = dict(seed=7, model="0123", date="2026-01-02", commit=commit)
+    return run_facts(shards, shards, metrics, sources.training, sources.evaluation, **about)
+
+
 def test_facts(sources, training_shards):
     training_shards.meta["source"] = "procedural"
-    facts = run_facts(training_shards, training_shards, METRICS, sources.training, sources.evaluation, "abc123")
+    facts = facts_of(training_shards, METRICS, sources, commit="abc123")
     assert facts["Data set"] == "tiny (procedural), 6 images of 16×16 pixels"
-    assert facts["Training"] == "0.2 thousand images in 10 s, 20 images per second"
+    assert facts["Training"] == "0.2 thousand images in 10 s on an accelerator, 20 images per second; seed 7"
     assert facts["Evaluation"] == "2,048 generated images, on CPU, 2 cores, PyTorch 2.15.0"
     assert facts["Code"] == "commit abc123"
+    assert (facts["Model"], facts["Date"]) == ("SHA-256 0123", "2026-01-02")
 
 
 def test_facts_of_a_run_whose_best_model_came_before_its_end(sources, training_shards):
     training_shards.meta["source"] = "procedural"
     metrics = METRICS | {"kimg": 0.1, "gpu_days": 12.34}
-    facts = run_facts(training_shards, training_shards, metrics, sources.training, sources.evaluation, None)
+    facts = facts_of(training_shards, metrics, sources, commit=None)
     assert "12.3 GPU days" in facts["Training"] and "the best one, after 0.1 thousand" in facts["Training"]
-    assert "Code" not in facts
+    assert facts["Code"] == "not in a repository"
 
 
 def test_names_of_classes_that_hold_ends_of_lines(sources):
@@ -227,7 +239,7 @@ def test_text_of_users_stays_text(sources):
             )
         )
     )
-    assert page.tags["script"] == 0 and page.tags["img"] == usual["img"]
+    assert page.tags["script"] == usual["script"] == 1 and page.tags["img"] == usual["img"]
     assert page.text.count(evil) >= 8
     assert all(reference.startswith(("data:", "#")) for reference in page.references)
 
@@ -236,19 +248,24 @@ def test_tables_hold_their_numbers(sources):
     rejects = {"prepare": Counter({"cut short": 31, "too small": 7}), "depth": Counter()}
     page = build_report(replace(sources, rejects=rejects))
     cells = re.findall(r"<td>(?:<code>)?([^<]*)(?:</code>)?</td>", page)
-    for row in (("cut short", "31"), ("too small", "7"), ("train.kimg", "16"), ("dataset.name", "&#34;toy&#34;")):
+    for row in (
+        ("cut short", "31"),
+        ("too small", "7"),
+        ("train.kimg", "16"),
+        ("dataset.source", "&#34;imagenet&#34;"),
+    ):
         place = cells.index(row[0])
         assert tuple(cells[place : place + 2]) == row
     assert cells[cells.index("swd_background") + 1] == "0.18"
     histograms = page.split("<h2>Cameras</h2>")[1].split("<h2>Training</h2>")[0]
     found = re.findall(
-        r">(radians|degrees|scene units)</text>.*?>(yaw|pitch|fov|look at radius)</text>", histograms, re.S
+        r">(radians|degrees|scene units)</text>.*?>(yaw|pitch|field of view|look-at radius)</text>", histograms, re.S
     )
     assert dict((name, unit) for unit, name in found) == {
         "yaw": "radians",
         "pitch": "radians",
-        "fov": "degrees",
-        "look at radius": "scene units",
+        "field of view": "degrees",
+        "look-at radius": "scene units",
     }
 
 
@@ -261,9 +278,82 @@ def test_no_commit_outside_of_a_repository(tmp_path, monkeypatch):
 def test_numbers_of_this_run_stand_below_the_published_ones(sources):
     metrics = {"fid": 19.71, "inception_score": 124.75, "samples": 50000, "kimg": 1}
     text = " ".join(Page(build_report(replace(sources, metrics=metrics))).text.split())
-    assert "A <small> run3D19.71 124.8" in text
+    assert "A <small> run3D 19.71 124.8" in text
     assert "not measured" not in text
     assert "not measured" in Page(build_report(sources)).text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "shown"),
+    [
+        (IMAGENET, "StyleGAN-XL"),
+        (IMAGENET | {"resolution": 128}, None),
+        ({"source": "procedural", "resolution": 256}, None),
+        ({"source": "sdip", "subset": "dogs", "resolution": 256}, "8.13"),
+        ({"source": "sdip", "subset": "elephants", "resolution": 256}, None),
+    ],
+)
+def test_published_results_of_the_same_data_set_only(sources, dataset, shown):
+    page = build_report(replace(sources, parameters={"train": {}, "dataset": dataset}))
+    assert ('id="published"' in page) == (shown is not None) and (shown or "") in page
+    assert ("StyleGAN-XL" in page) == (shown == "StyleGAN-XL")
+
+
+def test_verdicts_of_the_headline(sources):
+    worse = COMPARISONS[1] | {"metric": "recall_net", "title": "Recall", "better": "higher"}
+    equal = COMPARISONS[1] | {"metric": "class_diversity", "values": {"model": 0.5, "untrained": 0.5, "real": 0.4}}
+    (sources.evaluation / "comparisons.json").write_text(json.dumps([*COMPARISONS, worse, equal]))
+    box = " ".join(Page(build_report(sources).split("<header>")[1].split("</header>")[0]).text.split())
+    assert "321 better than untrained lower is better; the same model untrained 700" in box
+    assert "Recall 0.1234 worse than untrained, backgrounds" in box
+    assert "0.5 no better than untrained" in box
+    assert "a_new_set 0.5" in box, "a control that the page does not know has no verdict but is shown"
+
+
+def test_no_bold_number_that_is_worse_than_its_control(sources):
+    rows = {"yaw": CAMERA | {"emd": 0.2}, "pitch": CAMERA | {"emd": 0.1}, "fov": CAMERA}
+    (sources.evaluation / "camera_distances.json").write_text(json.dumps(rows))
+    words = re.findall(r'data-name="learned to true" class="(\w+)">([\d.]+)', build_report(sources))
+    assert words == [("worse", "0.2"), ("better", "0.1"), ("worse", "0.125")]
+
+
+def test_what_does_not_change_has_no_chart(sources):
+    records = [{"kimg": k, "generator/loss": k, "gpus": 0, "rollbacks": 0, "images_per_second": 9.5} for k in (1, 2)]
+    (sources.training / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = build_report(sources)
+    assert "GPUs 0, Rollbacks 0, Training speed 9.5 images per second." in " ".join(Page(page).text.split())
+    assert ">Generator loss</text>" in page and ">GPUs</text>" not in page and ">Training speed</text>" not in page
+
+
+def test_runs_of_other_settings_and_of_other_seeds(sources):
+    records = [{"kimg": k, "generator/loss": 2.0, "images_per_second": 20.0} for k in (0.1, 0.2)]
+    metrics = {"swd": 0.2, "fd_efficientnet_lite0": 300.0}
+    png = (sources.renders / "samples.png").read_bytes()
+    seed = OtherRun(sources.parameters | {"train": {"kimg": 16, "batch_size": 8, "seed": 5}}, metrics, records, png)
+    changed = OtherRun(sources.parameters | {"train": {"kimg": 99, "batch_size": 8}}, metrics, records, png)
+    page = build_report(replace(sources, others={"again": seed, "<longer>": changed}))
+    text = " ".join(Page(page).text.split())
+    assert "0.1234 to 0.2 over 2 seeds" in text and "300 to 321 over 2 seeds" in text
+    assert "those of other seeds: again." in text and ">2 seeds</text>" in page
+    others = Page(page.split('id="others"')[1].split("</section>")[0])
+    words = " ".join(others.text.split())
+    assert "Fréchet distance on efficientnet_lite0 features321 300" in words
+    assert "Settings that differ: train.kimg 99 there, 16 here." in words
+    assert "again" not in words and others.tags["img"] == 2
+    assert re.findall(r'class="(better|worse)">([\d.]+)', page.split('id="others"')[1]) == [
+        ("worse", "321"),
+        ("better", "0.1234"),
+    ]
+    assert page.count(">&lt;longer&gt;</text>") >= 1, "curves of both runs"
+
+
+def test_how_to_reproduce(sources):
+    page = build_report(replace(sources, commit="0123456789ab, with changes"))
+    assert "<pre>git checkout 0123456789ab\ndvc repro</pre>" in page and "in no commit" in page
+    assert "<pre>dvc repro</pre>" in build_report(sources)
+    (link,) = re.findall(r'href="data:text/yaml;base64,([^"]+)" download="params.yaml"', page)
+    assert yaml.safe_load(base64.b64decode(link)) == sources.parameters
+    assert "@inproceedings{skorokhodov2023threedgp," in page
 
 
 def test_a_mesh_that_is_large_stays_beside_the_page(sources, monkeypatch):

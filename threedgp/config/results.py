@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from threedgp.config.choices import names
 from threedgp.config.fields import BatchSize, Count, Few, Fraction, Integer, Section, Seed, Text
@@ -71,8 +71,15 @@ class RenderConfig(Section):
     """Cells along a side of the cube."""
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class ReportConfig(Section):
     """Stage `report`."""
 
     title: Text = "3DGP"
     """Title of the page."""
+    compare: Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(max_length=8)] = ()
+    """Revisions to compare with, such as the names of experiments; those that differ in `train.seed` only give the
+    range over seeds. A single one may stand without brackets."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from threedgp.camera.geometry import PRIOR_FIELDS
 from threedgp.data.images import encode_image
@@ -54,12 +52,6 @@ def write_cameras(file: Path, cameras: Mapping[str, np.ndarray]) -> None:
         for camera in values[:MAX_CAMERAS]
     ]
     write_table(file, [["set", *PRIOR_FIELDS], *rows])
-
-
-def write_machine(file: Path, device: torch.device) -> None:
-    """Write where the numbers were computed."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
-    write_json(file, {"device": name, "torch": torch.__version__})
 
 
 def write_strips(folder: Path, sets: Mapping[str, Stream]) -> None:

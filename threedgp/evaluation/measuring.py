@@ -111,8 +111,8 @@ def split(rows: Sequence[Row], facts: Mapping[str, float]) -> tuple[dict[str, An
 
 
 def write_comparisons(folder: Path, rows: Sequence[Row], distilled: str | None) -> None:
-    """Write ``comparisons.json``, from which the report draws a chart per value, and ``controls.json``, from which DVC
-    plots bars. `distilled` is the network from which training learned."""
+    """Write ``comparisons.json``, from which the report draws a chart per value. `distilled` is the network from which
+    training learned."""
     ordered = sorted(rows, key=lambda row: (np.inf if row.value.column is None else row.value.column, row.name))
     write_json(
         folder / "comparisons.json",
@@ -127,15 +127,6 @@ def write_comparisons(folder: Path, rows: Sequence[Row], distilled: str | None) 
             }
             for row in ordered
             if row.value.better and MODEL in row.numbers
-        ],
-    )
-    write_json(
-        folder / "controls.json",
-        [
-            {"metric": row.name, "set": name, "value": rounded(number)}
-            for row in ordered
-            if "untrained" in row.numbers
-            for name, number in row.numbers.items()
         ],
     )
 

@@ -22,7 +22,7 @@ NUM_SPARE = 8
 MAX_QUERIES = 2048
 """Images whose nearest training images are searched for."""
 NUM_SHOWN, NUM_NEIGHBORS_SHOWN = 8, 5
-"""Images closest to the training set that are shown, and training images beside each."""
+"""Images closest to the training set, and farthest from it, that are shown, and training images beside each."""
 
 
 class Neighbors(NamedTuple):
@@ -107,7 +107,8 @@ def measure(
     seed: int,
     device: torch.device | str,
 ) -> Measured:
-    """Authenticity and smallest closeness of generated and of training images, and an image of the closest ones."""
+    """Authenticity and smallest closeness of generated and of training images. neighbors.png shows the generated images
+    that are closest to a training image, atypical.png those that are farthest from all of them."""
     num_training = len(training_features)
     k = min(NUM_NEIGHBORS_SHOWN, num_training - 3)
     if k < 1:
@@ -120,11 +121,16 @@ def measure(
         name: (float(one.authentic.mean()), float(one.closeness.min()))
         for name, one in ((MODEL, found), ("real", real))
     }
-    closest = np.argsort(found.closeness, kind="stable")[:NUM_SHOWN]
-    generated = images[MODEL].head(len(queries))[closest]
-    shown = np.concatenate([generated[:, None], training_images(found.nearest.rows[closest])], axis=1)
-    sheet = np.concatenate(np.concatenate(shown.transpose(1, 0, 2, 3, 4), axis=-1), axis=-2)
-    return Measured(numbers, {"neighbors.png": sheet.transpose(1, 2, 0)})
+    generated = images[MODEL].head(len(queries))
+
+    def sheet(order: np.ndarray) -> np.ndarray:
+        """The first images in the order of a score, each beside its nearest training images."""
+        chosen = np.argsort(order, kind="stable")[:NUM_SHOWN]
+        shown = np.concatenate([generated[chosen][:, None], training_images(found.nearest.rows[chosen])], axis=1)
+        return np.concatenate(np.concatenate(shown.transpose(1, 0, 2, 3, 4), axis=-1), axis=-2).transpose(1, 2, 0)
+
+    files = {"neighbors.png": sheet(found.closeness), "atypical.png": sheet(-found.nearest.distances[:, 0])}
+    return Measured(numbers, files)
 
 
 METRIC = Metric(

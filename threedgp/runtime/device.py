@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from threedgp.runtime.atomic import write_json
 from threedgp.runtime.errors import UserError
 
 
@@ -25,3 +27,9 @@ def choose_device(name: Literal["auto", "cpu", "cuda"], setting: str = "machine.
     if local >= count:
         raise UserError(f"machine.processes: this machine has {count} GPUs but more processes; start one per GPU.")
     return torch.device("cuda", local)
+
+
+def write_machine(file: Path, device: torch.device) -> None:
+    """Write where a result was computed, for the report."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    write_json(file, {"device": name, "torch": torch.__version__})

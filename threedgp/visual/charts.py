@@ -40,12 +40,13 @@ STYLE = {
 }
 
 
-def _draw(title: str, x_label: str, paint: Callable[[Axes], None], height: float = HEIGHT) -> str:
+def _draw(title: str, x_label: str, y_label: str, paint: Callable[[Axes], None], height: float = HEIGHT) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title)
         axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
         paint(axes)
         if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend()
@@ -56,17 +57,28 @@ def _draw(title: str, x_label: str, paint: Callable[[Axes], None], height: float
     return re.sub(r' (width|height)="[^"]*"', "", tag) + ">" + content  # the page sets the width
 
 
-def line_chart(title: str, x_label: str, x: Sequence[float], y: Sequence[float]) -> str:
-    """A curve of `y` over `x`."""
+Curve = Sequence[tuple[float, float]]
+"""Points of increasing x."""
+
+
+def line_chart(title: str, x_label: str, y_label: str, curves: Mapping[str, Curve], seeds: Sequence[Curve] = ()) -> str:
+    """Curves by name. `seeds` are the first one for other seeds: the chart shows their range as a band, with it."""
 
     def paint(axes: Axes) -> None:
-        axes.plot(x, y, color=COLORS[0], linewidth=1.6, marker="." if len(x) < 3 else "")
+        for (name, points), color in zip(curves.items(), COLORS, strict=False):
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, color=color, linewidth=1.6, marker="." if len(x) < 3 else "", label=name)
+        if seeds:
+            x, y = zip(*next(iter(curves.values())), strict=True)
+            values = [y, *(np.interp(x, *zip(*points, strict=True), left=np.nan, right=np.nan) for points in seeds)]
+            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+            axes.fill_between(x, low, high, color=COLORS[0], alpha=0.25, linewidth=0, label=f"{len(values)} seeds")
 
-    return _draw(title, x_label, paint)
+    return _draw(title, x_label, y_label, paint)
 
 
 def histogram_chart(title: str, x_label: str, sets: Mapping[str, Sequence[float]], bins: int = 32) -> str:
-    """Histograms of several samples `[N]` with common bins, normalized to densities."""
+    """Histograms of several samples `[N]` with common bins, normalized to equal areas."""
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins=bins)
 
     def paint(axes: Axes) -> None:
@@ -77,10 +89,10 @@ def histogram_chart(title: str, x_label: str, sets: Mapping[str, Sequence[float]
         axes.set_yticks([])
         axes.locator_params(axis="x", nbins=6)
 
-    return _draw(title, x_label, paint)
+    return _draw(title, x_label, "frequency", paint)
 
 
-def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
+def heat_map(title: str, x_label: str, y_label: str, x: np.ndarray, edges: np.ndarray, counts: np.ndarray) -> str:
     """Histograms `[T, B]` over x; higher counts have stronger colors. Neighboring histograms are added if there are
     more than `MAX_COLUMNS`.
 
@@ -97,7 +109,7 @@ def heat_map(title: str, x_label: str, x: np.ndarray, edges: np.ndarray, counts:
         extent = (0.0, float(x[-1]), float(edges[0]), float(edges[-1]))
         axes.imshow(colors, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
 
-    return _draw(title, x_label, paint)
+    return _draw(title, x_label, y_label, paint)
 
 
 def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
@@ -112,4 +124,4 @@ def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
         axes.margins(x=0.15)
         axes.tick_params(axis="y", length=0)
 
-    return _draw("", x_label, paint, height=0.6 + 0.26 * len(bars))
+    return _draw("", x_label, "", paint, height=0.6 + 0.26 * len(bars))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from threedgp.camera.geometry import PITCH, YAW
 from threedgp.camera.trajectories import PATHS, front_circle, line, points
 from threedgp.config import RenderConfig
 from threedgp.data.images import decode_images, depth_from_bytes
@@ -23,6 +24,8 @@ from threedgp.visual.views import Views, posterior_cameras, render_views
 
 TILE, FLIGHT_TILE = 96, 192
 """Pixels that small images are enlarged to."""
+MAX_CLASSES = 16
+"""Rows of classes.png; of more classes, evenly spaced ones are shown."""
 FRAMES_PER_SECOND = 24
 
 
@@ -31,10 +34,10 @@ def draw_gallery(
 ) -> None:
     """Write images, videos and meshes to `folder`.
 
-    samples.png: the grid of scenes. real.png: training images. truncation.png: scenes at several truncations, one row
-    each. interpolation.mp4: an interpolation between scenes. With density also depth.png, normals.png, pairs.png: the
-    grid of scenes. views.png: scenes from several cameras. flight.mp4: moving cameras. mesh-*.glb: scenes that have a
-    surface.
+    samples.png: the grid of scenes, labeled by number and class. classes.png: the same numbers in each class, one row
+    each. real.png: training images. truncation.png: scenes at several truncations, one row each. interpolation.mp4: an
+    interpolation between scenes. With density also depth.png, normals.png, pairs.png: the grid of scenes. views.png:
+    scenes from several cameras. flight.mp4: moving cameras. mesh-*.glb: scenes that have a surface.
     """
     rows, columns = settings.grid
     num_scenes = rows * columns
@@ -48,7 +51,9 @@ def draw_gallery(
     strips, flights, meshes, swept, anchors = (
         min(count, num_scenes) for count in (*from_several_cameras, columns, settings.interpolation)
     )
-    num_images = num_scenes + strips * settings.views + swept * len(truncations)
+    count = min(generator.num_classes, MAX_CLASSES)
+    classes = np.linspace(0, generator.num_classes - 1, count).round().astype(int).tolist()
+    num_images = num_scenes + strips * settings.views + swept * len(truncations) + columns * len(classes)
     num_frames = flights * settings.flight_frames + anchors * settings.interpolation_frames
 
     with progress("render", num_images + num_frames + meshes) as bar:
@@ -56,7 +61,24 @@ def draw_gallery(
         def render(w: Tensor, cameras: Tensor) -> Views:
             return render_views(generator, w, cameras, resolution, bar)
 
-        _draw_samples(render(w, cameras[:, None]), real_images(shards, num_scenes // 2), settings.grid, folder)
+        def name(number: int, label: int) -> str:
+            return f"{number} {shards.meta['class_names'][label]}"
+
+        labels = [] if scenes.labels is None else scenes.labels.tolist()
+        names = [name(*scene) for scene in enumerate(labels)] or [str(number) for number in range(num_scenes)]
+        views, real = render(w, cameras[:, None]), real_images(shards, num_scenes // 2)
+        _draw_samples(views, real, settings.grid, names, folder)
+        if classes:
+            sets = [sample_scenes(generator, columns, settings.seed, labels=[label] * columns) for label in classes]
+            images = [
+                render(
+                    scene_styles(generator, one, settings.truncation, towards),
+                    posterior_cameras(generator, one).cpu()[:, None],
+                ).images[:, 0]
+                for one in sets
+            ]
+            names = [name(number, label) for label in classes for number in range(columns)]
+            write_grid(folder / "classes.png", np.concatenate(images), columns, TILE, names)
         if strips:
             arcs = [line(generator.camera_config, settings.views, camera) for camera in cameras[:strips]]
             views = render(w[:strips], torch.stack(arcs))
@@ -66,7 +88,8 @@ def draw_gallery(
             some = sample_scenes(generator, swept, settings.seed)
             sweep = torch.cat([scene_styles(generator, some, truncation, towards) for truncation in truncations])
             views = render(sweep, cameras[:swept, None].repeat(len(truncations), 1, 1))
-            write_grid(folder / "truncation.png", views.images[:, 0], swept, TILE)
+            names = [f"truncation {truncation:g}" for truncation in truncations for _ in range(swept)]
+            write_grid(folder / "truncation.png", views.images[:, 0], swept, TILE, names)
         if flights:
             path = PATHS[settings.flight_path]
             turns = [path(generator.camera_config, settings.flight_frames, camera) for camera in cameras[:flights]]
@@ -95,7 +118,11 @@ def real_images(shards: ShardFolder, count: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw_samples(
-    views: Views, real: tuple[np.ndarray, np.ndarray | None], shape: tuple[int, int], folder: Path
+    views: Views,
+    real: tuple[np.ndarray, np.ndarray | None],
+    shape: tuple[int, int],
+    names: list[str],
+    folder: Path,
 ) -> None:
     rows, columns = shape
     pairs_across = max(columns // 2, 1)  # so that a grid of pairs is as wide as one of images
@@ -105,12 +132,12 @@ def _draw_samples(
         real_rgb = beside(real_rgb, depth_colors(real_depth, bounds=(0, 1)))
     write_grid(folder / "real.png", real_rgb[:count], pairs_across, TILE)
     images = views.images[:, 0]
-    write_grid(folder / "samples.png", images, columns, TILE)
+    write_grid(folder / "samples.png", images, columns, TILE, names)
     if views.depth is not None:
         depth = depth_colors(views.depth[:, 0])
-        write_grid(folder / "depth.png", depth, columns, TILE)
-        write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE)
-        write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE)
+        write_grid(folder / "depth.png", depth, columns, TILE, names)
+        write_grid(folder / "normals.png", normal_colors(views.normals[:, 0]), columns, TILE, names)
+        write_grid(folder / "pairs.png", beside(images, depth)[:count], pairs_across, TILE, names[:count])
 
 
 def _draw_video(name: str, views: Views, crf: int, folder: Path) -> None:
@@ -132,4 +159,6 @@ def _draw_mesh(generator: Generator, number: int, camera: Tensor, settings: Rend
     except NoSurface as reason:  # after little training; everything else can be shown
         say(f"{name} is left out: {reason}")
         return
+    # Where a viewer begins: the other side was never seen.
+    mesh.metadata |= {"yaw": camera[YAW].item(), "pitch": camera[PITCH].item()}
     write_mesh(folder / name, mesh)

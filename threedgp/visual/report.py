@@ -9,46 +9,41 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 import pyarrow.parquet as pq
+import yaml
 from markupsafe import Markup
 
 from threedgp.data.shards import ShardFolder
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import duration
-from threedgp.visual.charts import bar_chart, heat_map, histogram_chart, line_chart
+from threedgp.visual.charts import heat_map, histogram_chart
+from threedgp.visual.curves import KIMG, UNITS, camera_title, draw_curves, read_records
+from threedgp.visual.other_runs import OtherRun, is_other_seed
 from threedgp.visual.published import IMAGENET_256
+from threedgp.visual.verdicts import compare, headline, judged
 from threedgp.visual.video import MIME, SUFFIX
 
 IMAGES = ("samples", "real")
-OPTIONAL_IMAGES = ("depth", "normals", "views", "truncation")
+OPTIONAL_IMAGES = ("classes", "depth", "normals", "views", "truncation")
 """Without density, a model has no depth and one view of a scene."""
 VIDEOS = ("flight", "interpolation")
+STRIPS = ("real", "model", "untrained", "other_half", "blurred", "background")
+"""Sets of which the evaluation has written some images."""
+FAILURES = ("neighbors", "atypical")
 MAX_SNAPSHOTS = 6
 """Images of the scenes at several points of the training."""
-MAX_MESH_BYTES = 4 << 20
+MAX_MESH_BYTES = 8 << 20
 """Larger meshes are named and not embedded."""
 NUM_CLASSES = 10
 """Number of the least diverse classes that are listed."""
 CODE = ("stages", "threedgp", "dvc.yaml")
 """Paths whose changes `git_commit` reports."""
-MODEL = "model"
-SETS = {
-    MODEL: "this model",
-    "untrained": "the same model untrained",
-    "other_half": "other half of the real set",
-    "real": "real images",
-    "prior": "the prior",
-    "blurred": "real set, blurred",
-    "background": "backgrounds without objects",
-    "flat": "a flat plane",
-}
-"""Measured sets, and what the page calls them."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Sources:
     facts: Mapping[str, str]
     """Description of the run, by title."""
     parameters: Mapping[str, Any]
-    """Settings by dotted key; values may be nested."""
+    """Settings by section; values may be nested."""
     metrics: Mapping[str, Any]
     """Content of metrics.json, and of the evaluation's details.json."""
     evaluation: Path
@@ -67,6 +62,10 @@ class Sources:
     training: Path
     rejects: Mapping[str, Counter[str]]
     """By stage: number of images that were left out, by reason."""
+    commit: str | None = None
+    """That of the code, see `git_commit`."""
+    others: Mapping[str, OtherRun] = field(default_factory=dict)
+    """Runs to compare with, by revision."""
 
 
 def build_report(sources: Sources) -> str:
@@ -78,26 +77,79 @@ def build_report(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = lambda value: f"{value:.4g}"
     camera_distances = sources.evaluation / "camera_distances.json"  # missing if the true cameras are unknown
+    seeds = {name: run for name, run in sources.others.items() if is_other_seed(sources.parameters, run.parameters)}
+    others = {name: run for name, run in sources.others.items() if name not in seeds}
+    settings = dict(_flat(sources.parameters))
+    comparisons = judged(
+        json.loads(_read(sources.evaluation / "comparisons.json")), [run.metrics for run in seeds.values()]
+    )
     return environment.get_template("report.html.j2").render(
         sources=sources,
+        script=Markup(Path(__file__).with_name("report.js").read_text(encoding="utf-8")),
         images={name: _embed(sources.renders / f"{name}.png", "image/png") for name in IMAGES}
         | _found(sources.renders, OPTIONAL_IMAGES, ".png", "image/png"),
         videos=_found(sources.renders, VIDEOS, SUFFIX, MIME),
         meshes=_meshes(sources.renders),
-        comparisons=_comparisons(sources.evaluation / "comparisons.json"),
-        strips=_strips(sources.evaluation),
-        neighbors=_found(sources.evaluation, ("neighbors",), ".png", "image/png").get("neighbors"),
+        headline=headline(comparisons),
+        comparisons=comparisons,
+        strips=_found(sources.evaluation, STRIPS, ".png", "image/png"),
+        failures=_found(sources.evaluation, FAILURES, ".png", "image/png"),
         classes=_least_diverse(sources.evaluation / "classes.tsv"),
         histograms=_histograms(sources.evaluation / "cameras.tsv"),
         heat_maps=_heat_maps(sources.training / "camera_histograms.npz"),
         camera_rows=json.loads(_read(camera_distances)) if camera_distances.is_file() else {},
         snapshots=_snapshots(sources.training / "pictures"),
-        curves=_curves(read_curves(sources.training)),
+        curves=draw_curves(
+            read_curves(sources.training),
+            {name: run.records for name, run in others.items()},
+            [run.records for run in seeds.values()],
+        ),
         health=json.loads(_read(sources.training / "health.json")),
-        published=IMAGENET_256,
-        settings=dict(_flat(sources.parameters)),
+        seeds=list(seeds),
+        others=_compared(others, settings, comparisons),
+        published=_published(settings),
+        imagenet_results=IMAGENET_256,
+        settings=settings,
+        params_file=_data_url(yaml.safe_dump(dict(sources.parameters), sort_keys=False).encode(), "text/yaml"),
     )
+
+
+def _compared(
+    others: Mapping[str, OtherRun], settings: Mapping[str, str], comparisons: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Other runs: settings that differ, values beside ours, and their images."""
+    result = {}
+    for name, run in others.items():
+        theirs = dict(_flat(run.parameters))
+        values = [
+            {
+                "title": one["title"],
+                "ours": one["value"],
+                "theirs": run.metrics[one["metric"]],
+                "word": compare(one["value"], run.metrics[one["metric"]], one["better"]),
+            }
+            for one in comparisons
+            if one["metric"] in run.metrics
+        ]
+        changed = {
+            key: (theirs.get(key, "none"), value)
+            for key, value in settings.items()
+            if theirs.get(key) != value and not key.startswith("report.")
+        }
+        result[name] = {"values": values, "changed": changed, "samples": _data_url(run.samples, "image/png")}
+    return result
+
+
+def _published(settings: Mapping[str, str]) -> str | None:
+    """The published results that are of the same data set: `imagenet` or `dogs`; None if there are none."""
+    if settings.get("dataset.resolution") != "256":
+        return None
+    if settings.get("dataset.source") == '"imagenet"':
+        return "imagenet"
+    is_dogs = settings.get("dataset.source") == '"sdip"' and settings.get("dataset.subset") == '"dogs"'
+    return "dogs" if is_dogs else None
 
 
 def _found(folder: Path, names: Sequence[str], suffix: str, mime: str) -> dict[str, str]:
@@ -136,27 +188,11 @@ def _read(file: Path) -> bytes:
 
 
 def _embed(file: Path, mime: str) -> str:
-    return f"data:{mime};base64,{base64.b64encode(_read(file)).decode()}"
+    return _data_url(_read(file), mime)
 
 
-def _comparisons(file: Path) -> list[dict[str, Any]]:
-    """Each measured value with its title, description and a chart of the model beside its controls."""
-    result = json.loads(_read(file))
-    for value in result:
-        label = f"{value['better']} is better" + (f", {value['unit']}" if value["unit"] else "")
-        bars = {SETS.get(name, name): number for name, number in value["values"].items()}
-        value["chart"] = Markup(bar_chart(label, bars, highlight=SETS[MODEL]))
-    return result
-
-
-def _strips(folder: Path) -> dict[str, str]:
-    names = {"real": "real images", **SETS}
-    files = {label: folder / f"{name}.png" for name, label in names.items()}
-    return {label: _embed(file, "image/png") for label, file in files.items() if file.is_file()}
-
-
-UNITS = {"fov": "degrees", "look_at_radius": "scene units"}
-"""Units of camera parameters other than radians."""
+def _data_url(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def _histograms(file: Path) -> list[Markup]:
@@ -169,7 +205,7 @@ def _histograms(file: Path) -> list[Markup]:
         sets: dict[str, list[float]] = {}
         for row in rows:
             sets.setdefault(row["set"], []).append(float(row[name]))
-        charts.append(Markup(histogram_chart(name.replace("_", " "), UNITS.get(name, "radians"), sets)))
+        charts.append(Markup(histogram_chart(camera_title(name), UNITS.get(name, "radians"), sets)))
     return charts
 
 
@@ -183,25 +219,14 @@ def _heat_maps(file: Path) -> list[Markup]:
         for name in [name.removesuffix("_edges") for name in arrays.files if name.endswith("_edges")]:
             edges = arrays[f"{name}_edges"]
             if len(kimg) and np.ptp(edges) > 0:
-                title = f"{name.replace('_', ' ')}, {UNITS.get(name, 'radians')}"
-                charts.append(Markup(heat_map(title, "thousands of images", kimg, edges, arrays[name])))
+                unit = UNITS.get(name, "radians")
+                charts.append(Markup(heat_map(camera_title(name), KIMG, unit, kimg, edges, arrays[name])))
     return charts
 
 
 def read_curves(folder: Path) -> list[dict[str, float]]:
     """Records of the training log, each with `kimg`."""
-    return [json.loads(line) for line in _read(folder / "curves.jsonl").decode().splitlines()]
-
-
-def _curves(records: Sequence[Mapping[str, float]]) -> dict[str, list[Markup]]:
-    """A chart for each scalar, by group: `generator/loss` belongs to `generator`. Distances come first."""
-    groups: dict[str, list[Markup]] = {"distance": []}
-    for name in dict.fromkeys(name for record in records for name in record if name != "kimg"):
-        points = [(record["kimg"], record[name]) for record in records if name in record]
-        group, _, short = name.rpartition("/")
-        chart = line_chart(short.replace("_", " "), "thousands of images", *zip(*points, strict=True))
-        groups.setdefault(group or "run", []).append(Markup(chart))
-    return {name: charts for name, charts in groups.items() if charts}
+    return read_records(_read(folder / "curves.jsonl").decode())
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
@@ -240,32 +265,48 @@ def run_facts(
     metrics: Mapping[str, Any],
     training: Path,
     evaluation: Path,
+    *,
+    seed: int,
+    model: str,
+    date: str,
     commit: str | None,
 ) -> dict[str, str]:
-    """The description at the top of the report, by title, from the shards of all images and of training, the content of
-    metrics.json, the output folders of stages `train` and `evaluate`, and the commit of the code (None = unknown)."""
+    """The description at the top of the report, by title.
+
+    Args:
+        prepared, shards: all images, and those of training.
+        metrics: content of metrics.json.
+        training, evaluation: output folders of stages `train` and `evaluate`.
+        seed: `train.seed`.
+        model: checksum of the weights.
+        date: day of the report.
+        commit: that of the code; None = unknown.
+    """
     about, size = shards.meta, shards.meta["resolution"]
     records = read_curves(training)
     seconds, kimg = 0.0, 0.0
     for record in records:
         seconds += (record["kimg"] - kimg) * 1000 / record["images_per_second"]
         kimg = record["kimg"]
-    trained = f"{kimg:g} thousand images in {duration(seconds)}, {kimg * 1000 / seconds:.3g} images per second"
+    device = json.loads(_read(training / "machine.json"))["device"]
+    trained = (
+        f"{kimg:g} thousand images in {duration(seconds)} on {device}, {kimg * 1000 / seconds:.3g} images per second"
+    )
     if metrics.get("gpu_days"):
         trained += f", {metrics['gpu_days']:.3g} GPU days"
-    model = f"{metrics['kimg']:g}"  # six digits, as metrics.json has them
-    if model != f"{kimg:g}":
-        trained += f"; the model is the best one, after {model} thousand images"
+    best = f"{metrics['kimg']:g}"  # six digits, as metrics.json has them
+    if best != f"{kimg:g}":
+        trained += f"; the model is the best one, after {best} thousand images"
     machine = json.loads((evaluation / "machine.json").read_text(encoding="utf-8"))
-    facts = {
+    return {
         "Data set": f"{about['dataset']} ({prepared.meta['source']}), {prepared.manifest.rows:,} images of "
         f"{size}×{size} pixels",
         "Classes": ", ".join(about["class_names"]),
         "Trained on": f"{shards.manifest.rows:,} images after selection, depth by estimator “{about['estimator']}”, "
         f"classifier features by “{about['embedder']}”",
-        "Training": trained,
+        "Training": f"{trained}; seed {seed}",
         "Evaluation": f"{metrics['samples']:,} generated images, on {machine['device']}, PyTorch {machine['torch']}",
+        "Code": f"commit {commit}" if commit else "not in a repository",
+        "Model": f"SHA-256 {model}",
+        "Date": date,
     }
-    if commit:
-        facts["Code"] = f"commit {commit}"
-    return facts
