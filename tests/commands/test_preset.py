@@ -1,9 +1,11 @@
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from commands.conftest import Command
 from dvc.utils.hydra import apply_overrides
 
 from threedgp.commands import preset as presets
@@ -207,3 +209,46 @@ def test_aliases_that_a_change_would_break_are_refused(root: Path, params: Path)
     with pytest.raises(UserError, match="its layout cannot be kept"):
         presets.apply_preset("imagenet", params, root / "presets")
     assert params.read_text() == shared
+
+
+def test_edited_settings_are_kept_unless_forced(
+    root: Path, params: Path, threedgp: Command, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(params.parent)
+    assert threedgp("preset", "smoke").code == 0
+    assert threedgp("preset", "imagenet").code == 0, "a preset's own settings are replaced"
+    params.write_text(params.read_text().replace("workers: 2", "workers: 7"))
+    assert threedgp("preset", "toy").code == 0, "section machine stays in any case"
+    edited = params.read_text().replace("kimg: 24 ", "kimg: 48 ").replace("    noise: false", "    noise: true ")
+    params.write_text(edited)
+    message = refused("preset", "smoke")
+    assert "params.yaml" in message and "--force" in message
+    assert "preset 'toy' in model.generator.noise, train.kimg" in message
+    assert params.read_text() == edited
+    assert threedgp("preset", "smoke", "--force").code == 0
+    assert load_config(params).dataset.name == "smoke" and load_config(params).machine.workers == 7
+
+
+def test_settings_that_are_remembered_are_replaced(
+    params: Path, threedgp: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(params.parent)
+    values = yaml.safe_load(params.read_text())
+    values["train"]["seed"] = 7
+    presets.write_values(values, params)
+    assert threedgp("preset", "smoke").code == 2
+    presets.remember(values)
+    assert threedgp("preset", "smoke").code == 0
+    presets.write_values(values, params)
+    (params.parent / ".scratch/settings.json").write_text("damaged")
+    assert threedgp("preset", "smoke").code == 2
+
+
+@pytest.mark.parametrize("text", ["own: 1\n", "dataset: {}\ntrain: [1]\n", "dataset: toy\n"])
+def test_settings_of_another_form_are_edits(
+    text: str, params: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(params.parent)
+    params.write_text(text)
+    assert "was edited" in refused("preset", "toy")
+    assert params.read_text() == text

@@ -41,6 +41,7 @@ def _truncation(value: float) -> float:
 
 
 ParamsOption = Annotated[Path, typer.Option("--params", help="File with the settings of all stages.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace settings that were edited by hand.")]
 ModelArgument = Annotated[
     Path,
     typer.Argument(

@@ -7,7 +7,9 @@ preset and back gives the same file, and DVC finds cached results. Section ``mac
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +20,25 @@ from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from threedgp.commands.options import PARAMS, ParamsOption
+from threedgp.commands.options import PARAMS, ForceOption, ParamsOption
+from threedgp.commands.scratch import SCRATCH
 from threedgp.config import Config, DatasetConfig, parse_config
 from threedgp.config.reading import parse_yaml, read_yaml
-from threedgp.runtime.atomic import write_bytes
+from threedgp.runtime.atomic import write_bytes, write_json
 from threedgp.runtime.errors import UserError
 
 _PACKAGED = Path(__file__).parents[1] / "presets"
 FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "presets"
 """A wheel holds the presets inside the package, a checkout beside it."""
 COMMENT_COLUMN = 35
+REMEMBERED = SCRATCH / "settings.json"
+"""Digests of settings that `threedgp new` made."""
 
 
 def preset(
     name: Annotated[str | None, typer.Argument(help="Preset to write into the params file.")] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List all presets.")] = False,
+    force: ForceOption = False,
     params: ParamsOption = PARAMS,
 ) -> None:
     """Switch data set and scale: write a preset into params.yaml, keeping comments and section `machine`."""
@@ -42,7 +48,10 @@ def preset(
             table.add_row(found.name, found.description)
         Console().print(table)
         return
-    apply_preset(name, params)
+    values = preset_values(name)
+    if not force:
+        require_replaceable(params)
+    write_values(values, params)
     print(f"{params} now holds preset '{name}'; `dvc repro` runs it.")
 
 
@@ -94,13 +103,16 @@ def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
-    """Write preset `name` into the file `params`; its comments, order and section ``machine`` stay. Raises UserError if
-    the preset or the file does not exist or is wrong."""
-    values = preset_values(name, folder)
-    del values["machine"]
-    current = read_yaml(params)
-    if not isinstance(current, dict):
-        raise UserError(f"{params}: expected sections such as 'dataset' and 'train'; restore it with git.")
+    """Write preset `name` into the file `params`. Raises UserError if the preset or the file does not exist or is
+    wrong."""
+    write_values(preset_values(name, folder), params)
+
+
+def write_values(values: dict[str, Any], params: Path) -> None:
+    """Write a value for every key into the file `params`; its comments, order and section ``machine`` stay. Raises
+    UserError if the file does not exist or is wrong."""
+    current = _read(params)
+    values = {key: value for key, value in values.items() if key != "machine"}
     if "machine" in current:
         values["machine"] = current["machine"]
     editor = YAML()
@@ -114,6 +126,65 @@ def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:
         if parse_yaml(content, str(params)) == values:
             return write_bytes(params, content)
     raise UserError(f"{params}: its layout cannot be kept; restore the file with git and run this again.")
+
+
+def _read(params: Path) -> dict[str, Any]:
+    current = read_yaml(params)
+    if not isinstance(current, dict):
+        raise UserError(f"{params}: expected sections such as 'dataset' and 'train'; restore it with git.")
+    return current
+
+
+def require_replaceable(params: Path, folder: Path = FOLDER) -> None:
+    """Check that nothing is lost if the settings in the file `params` are replaced.
+
+    Raises:
+        UserError: they are neither a preset's nor those that `remember` was told, except for section ``machine``.
+    """
+    values = _shared(_read(params))
+    if _digest(values) in _remembered():
+        return
+    presets = {preset.name: _shared(preset_values(preset.name, folder)) for preset in list_presets(folder)}
+    edits = {name: differences(values, other) for name, other in presets.items()}
+    nearest, keys = min(edits.items(), key=lambda one: len(one[1]))
+    if keys:
+        shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+        raise UserError(
+            f"{params}: was edited and would be replaced (it differs from preset '{nearest}' in {shown}); keep a copy, "
+            "then pass --force."
+        )
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], path: str = "") -> list[str]:
+    """Dotted keys whose values differ, or that only one of the two has."""
+    found = []
+    for key in [*other, *(key for key in one if key not in other)]:
+        first, second = one.get(key), other.get(key)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += differences(first, second, f"{path}{key}.")
+        elif first != second or (key in one) != (key in other):
+            found.append(f"{path}{key}")
+    return found
+
+
+def remember(values: dict[str, Any]) -> None:
+    """Remember that a command made these settings, so that they may be replaced."""
+    write_json(REMEMBERED, [*_remembered(), _digest(_shared(values))])
+
+
+def _remembered() -> list[str]:
+    try:
+        return list(json.loads(REMEMBERED.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _shared(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "machine"}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _numbers(value: Any) -> Any:
