@@ -11,11 +11,12 @@ from stages.harness import ParamsOption, open_stage, share_work
 from stages.layout import Layout
 from threedgp.config import Config
 from threedgp.config.fields import MIN_IMAGES
-from threedgp.data.prepare import prepare_set
+from threedgp.data.prepare import describe_rejects, prepare_set
 from threedgp.data.shards import read_manifest
 from threedgp.data.source import open_source
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import join_group
+from threedgp.runtime.progress import say
 
 app = typer.Typer(add_completion=False)
 
@@ -31,13 +32,16 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     with open_stage("prepare", params, shared=True) as stage:
         share_work(stage, _work)
         if stage.is_main:
-            count = read_manifest(stage.scratch / "prepared").rows
+            prepared = stage.scratch / "prepared"
+            count = read_manifest(prepared).rows
+            for line in describe_rejects(prepared):
+                say(f"prepare: {line}")
             if count < MIN_IMAGES:
                 path = stage.config.dataset.path
                 raise UserError(
                     f"dataset.path: {path} has {count} usable images; evaluation needs {MIN_IMAGES}, so add some."
                 )
-            stage.publish(stage.scratch / "prepared", stage.layout.prepared)
+            stage.publish(prepared, stage.layout.prepared)
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:

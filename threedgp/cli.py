@@ -16,6 +16,7 @@ from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
 from threedgp.commands.info import info
 from threedgp.commands.mesh import mesh
+from threedgp.commands.new import new
 from threedgp.commands.preset import preset
 from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
@@ -47,7 +48,7 @@ def _about(
     """3D-aware image generation as a DVC pipeline. `dvc repro` runs the pipeline; these commands complement it."""
 
 
-for command in (preset, check, doctor, convert, depth_eval, generate, fly, mesh, view, info):
+for command in (preset, new, check, doctor, convert, depth_eval, generate, fly, mesh, view, info):
     app.command()(command)
 
 

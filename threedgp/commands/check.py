@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 from threedgp.commands.dvc_files import REPAIR, damaged_files
 from threedgp.commands.options import PARAMS, ParamsOption
-from threedgp.commands.requirements import images_problem, memory_problem, required_weights
+from threedgp.commands.requirements import (
+    count_problem,
+    images_problem,
+    memory_problem,
+    package_problem,
+    required_weights,
+    token_problem,
+)
 from threedgp.commands.scratch import SCRATCH
 from threedgp.config import batch_problem, load_config
 from threedgp.runtime.addresses import mirror_problem
@@ -15,7 +23,7 @@ from threedgp.runtime.targets import try_writing, writing
 
 
 def check(params: ParamsOption = PARAMS) -> None:
-    """Validate params.yaml, and that the data and weights it names exist, before anything runs."""
+    """Validate params.yaml, and that its images, weights and packages are there, before anything runs."""
     for file in damaged_files():
         raise UserError(f"{file}: {REPAIR}.")
     for folder in (Path("data"), Path("results"), SCRATCH):
@@ -24,11 +32,15 @@ def check(params: ParamsOption = PARAMS) -> None:
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
-    weights = (one.problem() for one in required_weights(config))
-    mirror = mirror_problem(config.machine.mirror)
-    for problem in (images_problem(config), mirror, *weights, batch, memory_problem(config)):
-        if problem:
-            raise UserError(f"{params}: {problem}.")
+    tests = (images_problem, token_problem, package_problem, count_problem)
+    problems = chain(
+        (test(config) for test in tests),
+        [mirror_problem(config.machine.mirror)],
+        (weights.problem() for weights in required_weights(config)),
+        [batch, memory_problem(config)],
+    )
+    if problem := next(filter(None, problems), None):
+        raise UserError(f"{params}: {problem}.")
     data = config.dataset
     print(
         f"{params} is valid: data set {data.name} ({data.source}, {data.resolution} px), "

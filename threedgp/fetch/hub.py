@@ -82,6 +82,25 @@ def download_dataset(
     return files
 
 
+def dataset_size(repo: str) -> tuple[int, list[str]]:
+    """Number of training images and class names of a dataset repository, by its card; no names without classes.
+
+    Raises:
+        UserError: the card does not state the number, or cannot be read.
+    """
+    with _clear_errors(repo, f"{HUB}/datasets/{repo}"):
+        info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo)
+        about = (info.card_data.to_dict() if info.card_data else {}).get("dataset_info") or []
+        about = about[0] if isinstance(about, list) and about else about
+        splits = {split["name"]: split["num_examples"] for split in about["splits"]} if about else {}
+        labels = [one["dtype"] for one in about["features"] if one["name"] == "label"] if about else []
+        names = labels[0].get("class_label", {}).get("names", {}) if labels and isinstance(labels[0], dict) else {}
+    count = splits.get("train") or next(iter(splits.values()), None)
+    if not isinstance(count, int):
+        raise UserError(f"{repo}: its card does not state how many images it has; download its Parquet files instead.")
+    return count, [str(name) for name in names.values()]
+
+
 def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
     """Path of the file `name` of a model repository: in the mirror, or in the cache of `huggingface_hub`.
 

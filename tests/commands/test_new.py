@@ -1,0 +1,179 @@
+"""``threedgp new``: settings for one's own images, and what it says about them."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands.conftest import Command
+from PIL import Image
+
+from genuine_formats import encoded, hub_table, picture, write_hub_files
+from threedgp.commands.new import ESTIMATOR
+from threedgp.config import Config, load_config
+
+pytestmark = pytest.mark.usefixtures("empty_machine")
+Refused = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def params(root: Path, empty_machine: None) -> Path:
+    shutil.copy(root / "params.yaml", "params.yaml")
+    return Path("params.yaml")
+
+
+def cows(folder: Path, count: int = 40, side: int = 50) -> Path:
+    """Images of two classes, three that cannot be used, and a file of another kind."""
+    for number in range(count):
+        file = folder / ("cow" if number % 4 else "horse") / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side + 30, side)).save(file)
+    Image.new("RGB", (50, 50)).save(folder / "outside.png")
+    Image.new("RGB", (50, 2)).save(folder / "cow/flat.png")
+    (folder / "cow/broken.jpg").write_bytes(b"not an image")
+    (folder / "cow/notes.txt").touch()
+    return folder
+
+
+def loaded() -> Config:
+    return load_config("params.yaml", complete=True)
+
+
+def test_folder(threedgp: Command) -> None:
+    cows(Path("photos"))
+    code, out, err = threedgp("new", "cows", "--images", "photos", "--device", "cpu")
+    assert (code, err) == (0, "")
+    config = loaded()
+    data = config.dataset
+    assert (data.name, data.source, data.path, data.resolution) == ("cows", "folder", "photos", 32)
+    assert config.model.class_conditional and config.report.title == "3DGP on cows"
+    assert config.depth.estimator == ESTIMATOR and "Small" in config.depth.weights
+    assert config.train.metric_samples <= 40 and config.train.kimg == 20
+    assert "Images: 43" in out and "cow (32), horse (10)" in out
+    assert "1 .txt" in out and "Left out: 1 (no known picture format)" in out and "Left out: 1 (lies outside" in out
+    assert "Left out: 1 (fewer than 4 px, too few for 32)" in out
+    assert "JPEG, PNG, WEBP" in out and "AVIF" in out and "each of yours about 500 times" in out
+    assert threedgp("check").code == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives(threedgp: Command, kind: str) -> None:
+    folder = cows(Path("photos"))
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if kind == "zip":
+        with zipfile.ZipFile("in.zip", "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open("in.tar", "w") as archive:
+            for file in files:
+                archive.add(file, file.relative_to(folder))
+    code, out, _ = threedgp("new", "cows", "--images", f"in.{kind}")
+    assert code == 0 and loaded().dataset.path == f"in.{kind}"
+    assert "Images: 43" in out and "cow (32), horse (10)" in out and "Left out: 1 (no known picture format)" in out
+
+
+@pytest.mark.parametrize("layout", ["beside", "folders"])
+def test_images_with_depth(threedgp: Command, layout: str) -> None:
+    depth = np.full((40, 40), 1000, np.uint16)
+    for number in range(12):
+        image, map = (f"in/{number}.jpg", f"in/{number}_depth.png")
+        if layout == "folders":
+            image, map = (f"in/images/{number}.jpg", f"in/depth/{number}.png")
+        for file, content in ((image, Image.new("RGB", (40, 40))), (map, Image.fromarray(depth))):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            content.save(file)
+    Path(map).unlink()
+    places = ("in", "in") if layout == "beside" else ("in/images", "in/depth")
+    code, out, _ = threedgp("new", "mine", "--images", places[0], "--depth", places[1])
+    assert code == 0 and "Images: 12" in out and "Left out: 1 (no depth map)" in out
+    config = loaded()
+    assert (config.dataset.source, config.dataset.path, config.depth.estimator) == ("rgbd", "in", "sidecar")
+    assert not config.model.class_conditional and threedgp("check").code == 0
+
+
+def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [encoded(picture(number, 32, 32), "PNG") for number in range(20)]
+    write_hub_files(Path("in/data"), [hub_table(pictures, [number % 2 for number in range(20)], ["cat", "dog"])])
+    code, out, _ = threedgp("new", "pets", "--images", "in")
+    assert code == 0 and loaded().dataset.source == "hub" and "Images: 20" in out and "cat (10), dog (10)" in out
+    import huggingface_hub
+
+    labels = {"name": "label", "dtype": {"class_label": {"names": {"0": "cat", "1": "dog"}}}}
+    card = {"dataset_info": {"features": [labels], "splits": [{"name": "train", "num_examples": 5000}]}}
+
+    def answer(self, repo, **options):
+        data = None if repo == "who/silent" else huggingface_hub.DatasetCardData(**card)
+        return huggingface_hub.hf_api.DatasetInfo(id=repo, sha="0", siblings=[], cardData=data and data.to_dict())
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", answer)
+    code, out, _ = threedgp("new", "pets", "--images", "who/pets", "--resolution", "64")
+    config = loaded()
+    assert code == 0 and config.dataset.path == "who/pets" and config.dataset.resolution == 64
+    assert "Images: 5,000" in out and config.train.kimg == 400 and threedgp("check").code == 0
+    assert "who/silent: its card does not state how many images it has" in refused("new", "a", "--images", "who/silent")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "base"), [(16, "cifar10"), (64, "cifar10"), (128, "toy_gpu"), (256, "imagenet")]
+)
+def test_scales(threedgp: Command, resolution: int, base: str) -> None:
+    cows(Path("photos"), side=128)
+    code, out, _ = threedgp("new", "cows", "--images", "photos", "--resolution", resolution, "--estimator", "leres")
+    config = loaded()
+    assert code == 0 and config.dataset.resolution == resolution and f"preset {base}," in out
+    assert config.depth.estimator == "leres" and config.depth.weights is None
+    for schedule in (config.train.density_noise, config.train.patch_scale_beta, config.train.raw_depth_probability):
+        assert schedule.over.endswith("%"), "the length of the published run does not fit a short one"
+
+
+def test_published_schedules_in_shares_of_the_run(threedgp: Command) -> None:
+    cows(Path("photos"))
+    assert threedgp("new", "cows", "--images", "photos", "--resolution", 256).code == 0
+    train = loaded().train
+    assert (train.density_noise.over, train.blur_sigma.over, train.patch_scale_beta.over) == ("20%", "0.8%", "40%")
+    assert train.camera_regularizer.anneal == "40%"
+    assert train.distillation.weight.end == pytest.approx(0.75), "25,000 of 100,000 kimg of the ramp from 1 to 0"
+
+
+def test_replaces_its_own_settings_and_no_others(threedgp: Command, refused: Refused, params: Path) -> None:
+    cows(Path("photos"))
+    assert threedgp("new", "cows", "--images", "photos").code == 0
+    assert threedgp("new", "cattle", "--images", "photos", "--resolution", 16).code == 0
+    assert threedgp("preset", "toy").code == 0 and threedgp("new", "cows", "--images", "photos").code == 0
+    edited = params.read_text().replace("kimg: 20 ", "kimg: 21 ")
+    params.write_text(edited)
+    assert "was edited" in refused("new", "cows", "--images", "photos") and params.read_text() == edited
+    assert threedgp("new", "cows", "--images", "photos", "--force").code == 0 and loaded().train.kimg == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toy", "--images", "photos"], "NAME: 'toy' is the data set of a preset"),
+        (["../x", "--images", "photos"], "dataset.name: '../x' is not a name"),
+        (["a", "--images", "nowhere"], "--images: there is no 'nowhere'"),
+        (["a", "--images", "params.yaml"], "neither a folder nor a zip file"),
+        (["a", "--images", "few"], "--images: few has 3 usable images; 8 are needed"),
+        (["a", "--images", "none"], "holds no images"),
+        (["a", "--images", "photos", "--estimator", "mogee"], "--estimator: there is no 'mogee'; choose one of"),
+        (["a", "--images", "photos", "--resolution", "100"], "dataset.resolution: 100 is not a power of two"),
+        (["a", "--images", "photos", "--estimator", "sidecar"], "depth.estimator: 'sidecar' needs depth maps"),
+        (["a", "--images", "photos", "--depth", "few"], "--depth: few is neither the folder of the images nor"),
+        (["a", "--images", "photos", "--depth", "photos"], "--depth: no image has a depth map"),
+    ],
+)
+def test_bad_input(refused: Refused, params: Path, arguments: list[str], message: str) -> None:
+    cows(Path("photos"))
+    for number in range(3):
+        Path("few").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40)).save(f"few/{number}.png")
+    Path("none").mkdir()
+    before = params.read_bytes()
+    assert message in refused("new", *arguments)
+    assert params.read_bytes() == before
