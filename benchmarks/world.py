@@ -1,4 +1,5 @@
-"""Speed of the procedural world, and a sheet of its images (`--sheet docs/images/world.png`).
+"""Speed of the procedural world, a sheet of its images (`--sheet docs/images/world.png`), and the images with depth of
+preset `rgbd_example` (`--pairs docs/rgbd_example`).
 
 Prints images per second with one worker and with several, and the CPU time of an image. The machine should do nothing
 else.
@@ -20,6 +21,7 @@ from threedgp.data.world.scenes import draw_scene
 from threedgp.runtime.parallel import ordered_map
 
 SHEET_SIDE = 8
+NUM_PAIRS, PAIR_RESOLUTION = 8, 96
 
 
 def render(index: int, resolution: int) -> Rendering:
@@ -34,15 +36,30 @@ def write_sheet(path: Path, resolution: int) -> None:
     Image.fromarray(rows.reshape(side, side, 3)).save(path, optimize=True)
 
 
+def write_pairs(folder: Path) -> None:
+    """The first images of the world with their depth, scaled to 16 bits from the nearest to the farthest point."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(NUM_PAIRS):
+        rendering = render(index, PAIR_RESOLUTION)
+        near, far = rendering.depth.min(), rendering.depth.max()
+        depth = np.rint((rendering.depth - near) / (far - near) * 65535).astype(np.uint16)
+        Image.fromarray(rendering.rgb).save(folder / f"{index:03d}.jpg", quality=92)
+        Image.fromarray(depth).save(folder / f"{index:03d}_depth.png", optimize=True)
+
+
 def main(
     count: int = 500,
     resolution: int = 64,
     workers: int = 2,
     sheet: Annotated[Path | None, typer.Option(help="Write a sheet of images there and measure nothing.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Write images with depth there and measure nothing.")] = None,
 ) -> None:
-    """Measure the speed, or write a sheet."""
+    """Measure the speed, or write images."""
     if sheet:
         write_sheet(sheet, resolution)
+        return
+    if pairs:
+        write_pairs(pairs)
         return
     print(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {count} images of {resolution}x{resolution}")
     for threads in sorted({1, workers}):
