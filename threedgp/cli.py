@@ -12,6 +12,7 @@ from threedgp.commands.check import check
 from threedgp.commands.convert import convert
 from threedgp.commands.depth_eval import depth_eval
 from threedgp.commands.doctor import doctor
+from threedgp.commands.export import export
 from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
 from threedgp.commands.info import info
@@ -48,7 +49,7 @@ def _about(
     """3D-aware image generation as a DVC pipeline. `dvc repro` runs the pipeline; these commands complement it."""
 
 
-for command in (preset, new, check, doctor, convert, depth_eval, generate, fly, mesh, view, info):
+for command in (preset, new, check, doctor, convert, depth_eval, generate, fly, mesh, export, view, info):
     app.command()(command)
 
 

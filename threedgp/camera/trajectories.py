@@ -71,6 +71,17 @@ def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None
     return _path(config, around, yaw, pitch)
 
 
+def front_disk(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
+    """Cameras spread evenly over the area that `front_circle` encloses, along a spiral (Vogel 1979); the first is the
+    given camera."""
+    index = torch.arange(frames)
+    radius = torch.sqrt(index / max(frames - 1, 1))
+    turn = index * (math.pi * (3 - math.sqrt(5)))
+    yaw = share * _reach(config, "yaw") * radius * torch.sin(turn)
+    pitch = share / 2 * _reach(config, "pitch") * radius * torch.cos(turn)
+    return _path(config, around, yaw, pitch)
+
+
 def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
     """A horizontal figure eight, closed, that starts at the given camera."""
     turn = _turn(frames)

@@ -1,0 +1,1 @@
+"""Scenes in the formats of other programs: cameras with images, points, Gaussians, textured meshes."""
