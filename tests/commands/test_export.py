@@ -19,7 +19,7 @@ from threedgp.api import Model, load
 from threedgp.camera.trajectories import front_disk
 from threedgp.export.cameras import focal_length
 from threedgp.export.textures import texel_points
-from threedgp.visual.styles import scene_planes
+from threedgp.visual.styles import scene_content
 
 NAME, SIZE, VIEWS = "seed0000_class000", 32, 16
 FORMATS = "transforms,colmap,points,splat,gltf,stl"
@@ -148,8 +148,8 @@ def test_textures_show_the_colors_of_the_field(folder: Path, model: Model) -> No
     uv = np.einsum("nk,nkd->nd", weights, mesh.visual.uv[mesh.faces[faces]])
     seen = trimesh.visual.color.uv_to_interpolated_color(uv, texture)[:, :3].astype(float)
     scene = model.sample(0, "dog").scenes[0]
-    planes = scene_planes(model.generator, scene.inputs)
-    field = model.generator.color(planes, torch.tensor(points[None], dtype=torch.float32))[0].numpy() * 127.5 + 127.5
+    content = scene_content(model.generator, scene.inputs)
+    field = model.generator.color(content, torch.tensor(points[None], dtype=torch.float32))[0].numpy() * 127.5 + 127.5
     error = np.abs(seen - field.clip(0, 255))
     assert np.median(error) < 2 and np.percentile(error, 95) < 12
 

@@ -69,7 +69,7 @@ def export(
     from threedgp.runtime.atomic import write_bytes
     from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, NoSurface, scene_mesh
-    from threedgp.visual.styles import scene_planes
+    from threedgp.visual.styles import scene_content
     from threedgp.visual.views import posterior_cameras
 
     formats = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
@@ -79,6 +79,7 @@ def export(
     if "gltf" in formats:
         require_xatlas()
     opened = open_model(model, device)
+    opened.require_density("an export")
     generator = opened.generator
     chosen = choose_scenes(opened, seeds, classes)
     style = dict(truncation=truncation, towards=towards)
@@ -103,17 +104,17 @@ def export(
             elif set(formats) & VIEWS:
                 bar.advance(views)
             if missing - VIEWS:
-                planes = scene_planes(generator, scene.inputs, truncation, towards)
+                content = scene_content(generator, scene.inputs, truncation, towards)
                 cameras = front_circle(generator.camera_config, CAMERAS, posterior_cameras(generator, scene.inputs)[0])
                 try:
-                    mesh = scene_mesh(generator, planes, cameras, resolution, bar)
+                    mesh = scene_mesh(generator, content, cameras, resolution, bar)
                 except NoSurface as reason:  # the other scenes may have one
                     without_surface.append(f"{name}: {reason}")
                     continue
                 for one in sorted(missing - VIEWS):
                     with folder.adding(name + FILES[one], origins[one]) as target:
                         if one == "gltf":
-                            write_textured(target, mesh, generator, planes, texture)
+                            write_textured(target, mesh, generator, content, texture)
                         else:
                             write_bytes(target, mesh.export(file_type="stl"))
             elif set(formats) - VIEWS:

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Content, Generator
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.visual.surfaces import evaluate
@@ -36,9 +36,9 @@ def require_xatlas() -> Any:
 
 
 @torch.inference_mode()
-def write_textured(target: Path, mesh: trimesh.Trimesh, generator: Generator, planes: Tensor, size: int) -> None:
+def write_textured(target: Path, mesh: trimesh.Trimesh, generator: Generator, content: Content, size: int) -> None:
     """Write the mesh of a scene as GLB, with a texture of about `size` texels a side in place of its vertex colors,
-    atomically. `planes` are those of the scene, `[1, 3, H, W, C]`."""
+    atomically. `content` is that of the scene."""
     xatlas = require_xatlas()
     atlas, options = xatlas.Atlas(), xatlas.PackOptions()
     options.resolution, options.padding, options.bilinear = size, PADDING, True
@@ -49,9 +49,9 @@ def write_textured(target: Path, mesh: trimesh.Trimesh, generator: Generator, pl
     rows, columns, points = texel_points(vertices, faces.astype(np.int64), uv, atlas.width, atlas.height)
 
     def color(part: Tensor) -> Tensor:
-        return generator.color(planes, part[None])[0]
+        return generator.color(content, part[None])[0]
 
-    values = evaluate(color, torch.as_tensor(points, dtype=torch.float32, device=planes.device))
+    values = evaluate(color, torch.as_tensor(points, dtype=torch.float32, device=generator.device))
     image = np.zeros((atlas.height, atlas.width, 3), np.uint8)
     empty = np.ones(image.shape[:2], bool)
     image[rows, columns] = (values * 127.5 + 127.5).round().clip(0, 255)
