@@ -74,7 +74,7 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ("dataset: {resolution: '24'}", "dataset.resolution", ["integer", "'24'"]),
         ("dataset: {resolution: 24.0}", "dataset.resolution", ["integer", "24.0"]),
         ("dataset: {resolution: 4}", "dataset.resolution", ["8", "4"]),
-        ("dataset: {source: web}", "dataset.source", ["'folder', 'imagenet', ", "'web'"]),
+        ("dataset: {source: web}", "dataset.source", ["'folder', 'hub', 'imagenet', ", "'web'"]),
         ("camera: {fov: [0, 45]}", "camera.fov", ["[0.0, 45.0]", "(0, 180)"]),
         ("camera: {fov: [10]}", "camera.fov", ["two numbers", "[10]"]),
         ("camera: {fov: 10}", "camera.fov", ["two numbers", "10"]),
