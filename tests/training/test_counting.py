@@ -58,6 +58,16 @@ def test_memory_is_what_the_profiler_sees(root: Path) -> None:
     assert counted.state_bytes == pytest.approx(4 * weights + average, rel=0.02), "weights, gradients, two moments"
 
 
+def test_settings_that_save_memory(root: Path) -> None:
+    config = toy(root, batch_size=16)
+    whole = count_step(config, num_classes=CLASSES)
+    recomputed = config.model_copy(update={"model": config.model.model_copy(update={"recompute": True})})
+    assert count_step(recomputed, num_classes=CLASSES).peak_bytes < 0.9 * whole.peak_bytes
+    assert count_step(toy(root, batch_size=16, precision="bf16"), num_classes=CLASSES).peak_bytes < whole.peak_bytes
+    compiled = count_step(toy(root, batch_size=16, compile=True), num_classes=CLASSES)
+    assert compiled.peak_bytes == whole.peak_bytes, "counted as without compilation"
+
+
 def test_work_memory_and_precision_follow_the_settings(root: Path) -> None:
     before = torch.backends.cudnn.allow_tf32, torch.random.get_rng_state()
     small = count_step(toy(root, batch_size=8, precision="tf32"), num_classes=CLASSES)

@@ -284,7 +284,9 @@ def test_relativistic_pairs_share_class_and_position(monkeypatch: pytest.MonkeyP
     trainer = make_trainer(tiny_config(train={"loss": "relativistic", "fake_labels": "data"}))
     judged = []
     judge = trainer._judge
-    monkeypatch.setattr(trainer, "_judge", lambda seen, dtype: judged.append(seen) or judge(seen, dtype))
+    monkeypatch.setattr(
+        trainer, "_judge", lambda seen, *more, **options: judged.append(seen) or judge(seen, *more, **options)
+    )
     trainer.step(make_batch(0))
     fakes, reals, both = judged[:3]  # of the generator phase, and of the discriminator phase: fakes, then reals
     assert torch.equal(fakes.labels, reals.labels) and torch.equal(fakes.labels, make_batch(0).label)

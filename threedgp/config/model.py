@@ -170,6 +170,8 @@ class ModelConfig(Section):
     """Whether the discriminator sees depth; otherwise geometry is learned from color alone, as in EpiGRAF."""
     depth_axis: Literal["ray", "z"] = "ray"
     """Depth that the adaptor gets: along the ray (published), or along the optical axis, as estimators predict it."""
+    recompute: bool = False
+    """Activation checkpointing: training computes the activations of the backbone twice instead of storing them."""
     generator: GeneratorConfig = GeneratorConfig()
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()

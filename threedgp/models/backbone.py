@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from threedgp.config import GeneratorConfig
 from threedgp.models.generator import RandomNumbers
@@ -113,9 +114,10 @@ class SynthesisBlock(nn.Module):
 class Backbone(nn.Module):
     """w to an image of `out_channels`: one block per resolution, from 4x4 to `plane_resolution`."""
 
-    def __init__(self, config: GeneratorConfig, out_channels: int) -> None:
+    def __init__(self, config: GeneratorConfig, out_channels: int, *, recompute: bool = False) -> None:
+        """With `recompute`, a backward pass computes the activations inside of each block again, which saves memory."""
         super().__init__()
-        self.noise = config.noise
+        self.noise, self.recompute = config.noise, recompute
         self.resolutions = [2**power for power in range(2, int(math.log2(config.plane_resolution)) + 1)]
         widths = [0] + [min(config.channel_base // size, config.channel_max) for size in self.resolutions]
         self.blocks = nn.ModuleList(
@@ -146,5 +148,10 @@ class Backbone(nn.Module):
         x = x.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         image = None
         for block, noise0, noise1 in zip(self.blocks, noise[0::2], noise[1::2], strict=True):
-            x, image = block(x, image, w, noise0, noise1)
+            inputs = (x, image, w, noise0, noise1)
+            if self.recompute and torch.is_grad_enabled():
+                # Noise is an input, so there is no random state to restore.
+                x, image = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, image = block(*inputs)
         return image

@@ -35,9 +35,9 @@ def own_seed(part: str) -> Iterator[None]:
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
-    """The activation without its gain; leaky ReLU has slope 0.2."""
+    """The activation without its gain; leaky ReLU has slope 0.2 and overwrites `x`, which no gradient may need."""
     if activation == "leaky_relu":
-        return F.leaky_relu(x, 0.2)
+        return F.leaky_relu(x, 0.2, inplace=True)
     if activation == "softplus":
         return F.softplus(x)
     return x

@@ -10,12 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def _make_kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    taps = 4 - 2 * (torch.arange(4, dtype=dtype, device=device) - 1.5).abs()  # a list would be copied to the device
+    return (torch.outer(taps, taps) * (gain / 64)).repeat(channels, 1, 1, 1)
+
+
 @functools.lru_cache(maxsize=64)
 def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Created outside of inference mode, because inference tensors cannot be used in training.
     with torch.inference_mode(False), torch.no_grad():
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device)
-        return (torch.outer(taps, taps) * (gain / 64)).repeat(channels, 1, 1, 1)
+        return _make_kernel(channels, gain, dtype, device)
 
 
 class _Filter(torch.autograd.Function):
@@ -29,7 +33,9 @@ class _Filter(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
         ctx.settings = (not transposed, gain, stride, padding)
         convolve, channels = F.conv_transpose2d if transposed else F.conv2d, x.shape[1]
-        return convolve(x, _kernel(channels, gain, x.dtype, x.device), stride=stride, padding=padding, groups=channels)
+        make = _make_kernel if torch.compiler.is_compiling() else _kernel  # compiled code cannot use the cache
+        kernel = make(channels, gain, x.dtype, x.device)
+        return convolve(x, kernel, stride=stride, padding=padding, groups=channels)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:

@@ -26,7 +26,7 @@ class ImageGenerator(Generator):
         class_probabilities: Sequence[float] | None = None,
     ) -> None:
         super().__init__(camera, model, num_classes, class_probabilities)
-        self.backbone = Backbone(model.generator, 3)
+        self.backbone = Backbone(model.generator, 3, recompute=model.recompute)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to images `[B, 3, H, W]`, H and W being `plane_resolution`."""

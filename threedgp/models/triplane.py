@@ -65,7 +65,7 @@ class TriplaneGenerator(Generator):
     ) -> None:
         super().__init__(camera, model, num_classes, class_probabilities)
         settings, near, far = model.generator, camera.ray_start, camera.ray_end
-        self.backbone = Backbone(settings, 3 * settings.plane_channels)
+        self.backbone = Backbone(settings, 3 * settings.plane_channels, recompute=model.recompute)
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
         with own_seed("depth adaptor"):
             self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None

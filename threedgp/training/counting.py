@@ -122,7 +122,7 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
         UserError: the batch cannot be divided among the processes.
     """
     share = config.train.batch_size // config.machine.processes
-    train = config.train.model_copy(update={"batch_size": share})
+    train = config.train.model_copy(update={"batch_size": share, "compile": False})
     config = config.model_copy(update={"train": train})
     period = config.train.r1_interval * share
     with _same_precision(), assume(backend), _Counter() as counter:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from threedgp.camera.geometry import cut_patches
 from threedgp.config import Config, batch_problem
@@ -104,6 +105,9 @@ class Trainer:
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self._moving_average = MovingAverage(self.average, self.generator)
+        if config.train.compile:
+            for network in (self.generator.backbone, self.discriminator):
+                network.compile(dynamic=False)  # in place, so that parameters keep their names
         train = config.train
         self.generator_optimizer = _adam(self.generator.parameters(), train.generator_lr, train.adam_beta2)
         lazy_ratio = train.r1_interval / (train.r1_interval + 1) if train.r1_gamma else 1.0
@@ -171,9 +175,13 @@ class Trainer:
         fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
         return Seen(fakes.images, patches, scenes.labels), fakes.w
 
-    def _judge(self, seen: Seen, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
+    def _judge(
+        self, seen: Seen, dtype: torch.dtype | None, *, twice_differentiable: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         images = blur(seen.images, self._schedule("blur_sigma"))
-        return self.discriminator(images, seen.patches.parameters(), seen.labels, dtype)
+        # `forward` is never compiled: compiled code can be differentiated once.
+        discriminator = self.discriminator.forward if twice_differentiable else self.discriminator
+        return discriminator(images, seen.patches.parameters(), seen.labels, dtype)
 
     def _camera_loss(self, stats: Stats) -> Tensor:
         """Regularizers of the posterior cameras, on draws of their own that are the same in every process."""
@@ -207,7 +215,6 @@ class Trainer:
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
             parameter.requires_grad_(False)
-        self.generator_optimizer.zero_grad(set_to_none=True)
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
         relativistic = self.config.train.loss == "relativistic"
         all_pairs = (seen for seen, *_ in self._reals(batch)) if relativistic else repeat(None, len(self._offsets))
@@ -230,14 +237,13 @@ class Trainer:
         train = self.config.train
         with exact_convolutions():  # the penalty squares gradients, which needs full precision
             seen.images.requires_grad_()
-            logits, _ = self._judge(seen, None)
+            logits, _ = self._judge(seen, None, twice_differentiable=True)
             penalty = gradient_penalty(logits, seen.images, train.r1_gamma)
             (penalty * (train.r1_interval * self._share)).backward()
         self._record(stats, f"discriminator/{name}", penalty)
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
         train = self.config.train
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
         pieces = zip(self._pieces("discriminator"), self._reals(batch), strict=True)
         for draws, (reals, stored, mean_scale) in pieces:
             with torch.no_grad():
@@ -263,11 +269,18 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step on this process's share of a batch of real images. Returns scalars of this step, detached, on
-        the device: means over this process's share of the batch, and gradient norms of the whole batch."""
+        the device: means over this process's share of the batch, and gradient norms of the whole batch. Raises
+        UserError if the networks cannot be compiled."""
         stats: Stats = {}
         self._set_learning_rates()
-        self._generator_phase(batch, stats)
-        self._discriminator_phase(batch, stats)
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            optimizer.zero_grad(set_to_none=True)
+        try:
+            self._generator_phase(batch, stats)
+            self._discriminator_phase(batch, stats)
+        except TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"train.compile: torch.compile failed ({reason}); set it to false.") from error
         train = self.config.train
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
         self._moving_average.update(decay)
