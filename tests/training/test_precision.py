@@ -53,17 +53,17 @@ def test_activations_are_bfloat16_and_all_else_is_not() -> None:
     trainer = _trainer("bf16")
     seen: dict[str, set[torch.dtype]] = {}
 
-    def watch(network: nn.Module) -> None:
+    def watch(prefix: str, network: nn.Module) -> None:
         for name, module in network.named_modules():
-            place = seen.setdefault(f"{type(network).__name__}.{name}", set())
+            place = seen.setdefault(f"{prefix}.{name}", set())
             module.register_forward_hook(
                 lambda _, __, out, place=place: place.update(
                     x.dtype for x in (out if isinstance(out, tuple) else (out,)) if isinstance(x, Tensor)
                 )
             )
 
-    watch(trainer.generator)
-    watch(trainer.discriminator)
+    watch("Generator", trainer.generator)
+    watch("Discriminator", trainer.discriminator)
     trainer.step(make_batch(0))  # the first step has an R1 penalty, for which the discriminator runs in float32
     bf16, fp32 = torch.bfloat16, torch.float32
     assert seen["Generator.backbone.blocks.1.conv0"] == {bf16}
