@@ -166,6 +166,7 @@ def _settings(
     reasons.append(f"Training: {kimg:g} thousand images, each of yours about {kimg * 1000 / usable:.0f} times.")
     if usable < 1000:
         reasons.append("With fewer than 1,000 images the discriminator learns them by heart; expect little variety.")
+    base_side = values["dataset"]["resolution"]
     values["dataset"] |= {"name": name, "source": source, "path": path, "subset": None, "resolution": side}
     values["camera"]["yaw"] = FRONTAL
     values["model"]["class_conditional"] = classes > 1
@@ -174,7 +175,8 @@ def _settings(
     train, generator = values["train"], values["model"]["generator"]
     if side <= 64:
         generator["plane_resolution"] = max(side, 16)
-        values["model"]["discriminator"]["patch_resolution"] = max(side // 2, 4)
+        discriminator = values["model"]["discriminator"]
+        discriminator["patch_resolution"] = max(discriminator["patch_resolution"] * side // base_side, 4)
         train["batch_size"] = 16 if usable >= 64 else 8
         for section in ("features", "embed"):
             values[section]["input_size"] = max(2 * side, 32)

@@ -170,7 +170,7 @@ def count_problem(config: Config, data: Path = Path("data")) -> str | None:
 
 def num_training_images(config: Config, data: Path = Path("data")) -> int | None:
     """Images that are left after selection, of which some may still be rejected; None if the number is unknown."""
-    counts = _num_images_and_classes(config, data / config.dataset.name)
+    counts = num_images_and_classes(config, data / config.dataset.name)
     return counts and _num_kept(config, *counts)
 
 
@@ -249,12 +249,14 @@ class DiskSpace:
     """Whether files of unknown size are downloaded in addition."""
 
 
-def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
-    """An estimate of the disk space that the pipeline needs in `data`, the folder of the outputs; None if the number of
-    images is unknown. Assumes that DVC links files and does not copy them. Images of a local folder are counted by
-    stage download."""
+def disk_space(config: Config, data: Path = Path("data"), *, remaining: bool = True) -> DiskSpace | None:
+    """An estimate of the disk space that the pipeline still needs in `data`, the folder of the outputs, or without
+    `remaining` that it takes in all; None if the number of images is unknown.
+
+    Assumes that DVC links files and does not copy them. Images of a local folder are counted by stage download.
+    """
     folder = data / config.dataset.name
-    counts = _num_images_and_classes(config, folder)
+    counts = num_images_and_classes(config, folder)
     if counts is None:
         return None
     count, classes = counts
@@ -278,7 +280,7 @@ def disk_space(config: Config, data: Path = Path("data")) -> DiskSpace | None:
     }
     outputs, total, peak = {}, float(RESULTS_BYTES), float(RESULTS_BYTES)
     for stage, (output, size, temporary) in stages.items():
-        if not (folder / output).exists():
+        if not (remaining and (folder / output).exists()):
             outputs[stage] = size
             total += size
             peak = max(peak, total + temporary)
@@ -291,7 +293,7 @@ def _num_kept(config: Config, count: int, classes: int) -> int:
     return min(count, limit)
 
 
-def _num_images_and_classes(config: Config, folder: Path) -> tuple[int, int] | None:
+def num_images_and_classes(config: Config, folder: Path) -> tuple[int, int] | None:
     """Numbers of images and classes, as far as they are known; the second one is then an upper bound."""
     if (folder / "raw" / MANIFEST).is_file():
         manifest = read_manifest(folder / "raw")

@@ -121,34 +121,45 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
     Raises:
         UserError: the batch cannot be divided among the processes.
     """
-    share = config.train.batch_size // config.machine.processes
-    train = config.train.model_copy(update={"batch_size": share, "compile": False})
-    config = config.model_copy(update={"train": train})
-    period = config.train.r1_interval * share
+    config = of_one_process(config)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"compile": False})})
     with _same_precision(), assume(backend), _Counter() as counter:
         with META:
             networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
         trainer = Trainer(config, networks, META)
         del networks
         steps = []
-        for images in (0, int(config.train.kimg * 500) // period * period + share):
+        for images in (0, middle_of_run(config) + config.train.batch_size):
             trainer.images = images
             counter.operations.clear()
-            trainer.step(_batch(config, num_features))
+            trainer.step(noise_batch(config, num_features, META))
             steps.append(list(counter.operations))
         state, peak = counter.live, counter.peak
     return StepCount(state, peak, steps[0], steps[1])
 
 
-def _batch(config: Config, num_features: int) -> Batch:
-    count, size = config.train.batch_size, config.dataset.resolution
-    kind = dict(device=META)
+def of_one_process(config: Config) -> Config:
+    """Settings with which one process does its share of the work of `machine.processes`."""
+    train = config.train.model_copy(update={"batch_size": config.train.batch_size // config.machine.processes})
+    machine = config.machine.model_copy(update={"processes": 1})
+    return config.model_copy(update={"train": train, "machine": machine})
+
+
+def middle_of_run(config: Config) -> int:
+    """Images shown before a step with gradient penalty, halfway through the run."""
+    period = config.train.r1_interval * config.train.batch_size
+    return int(config.train.kimg * 500) // period * period
+
+
+def noise_batch(config: Config, num_features: int, device: torch.device) -> Batch:
+    """A batch of noise of the sizes that training has."""
+    count, size, kind = config.train.batch_size, config.dataset.resolution, {"device": device}
     return Batch(
-        image=torch.empty((count, 3, size, size), dtype=torch.uint8, **kind),
-        depth=torch.empty((count, 1, size, size), dtype=torch.int16, **kind),
-        embedding=torch.empty((count, num_features), **kind),
-        label=torch.empty(count, dtype=torch.int64, **kind),
-        index=torch.empty(count, dtype=torch.int64, **kind),
+        image=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, **kind),
+        depth=torch.randint(-(2**15), 2**15, (count, 1, size, size), dtype=torch.int16, **kind),
+        embedding=torch.randn((count, num_features), **kind),
+        label=torch.zeros(count, dtype=torch.int64, **kind),
+        index=torch.arange(count, **kind),
     )
 
 
