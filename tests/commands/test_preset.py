@@ -16,6 +16,8 @@ NAMES = [
     "ablations",
     "animals",
     "cifar10",
+    "eg3d",
+    "eg3d_wide",
     "epigraf",
     "epigraf_wide",
     "imagenet",
@@ -27,14 +29,17 @@ NAMES = [
     "smoke",
     "stylegan2",
     "toy",
+    "toy_eg3d",
+    "toy_eg3d_wide",
     "toy_epigraf",
     "toy_epigraf_wide",
     "toy_gpu",
     "toy_stylegan2",
 ]
+KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2")
 SAME_DATA = {"ablations": "toy", "imagenet_stable": "imagenet"}
-SAME_DATA |= {name: "imagenet" for name in ("epigraf", "epigraf_wide", "stylegan2")}
-SAME_DATA |= {f"toy_{name}": "toy" for name in ("epigraf", "epigraf_wide", "stylegan2")}
+SAME_DATA |= {name: "imagenet" for name in KIND_PRESETS}
+SAME_DATA |= {f"toy_{name}": "toy" for name in KIND_PRESETS}
 """Presets that use the data of another one, and what was computed from them."""
 DATA_SECTIONS = ("dataset", "download", "prepare", "features", "select", "depth", "embed", "shards")
 

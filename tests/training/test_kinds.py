@@ -118,6 +118,10 @@ def test_other_view_shows_the_same_scene_from_elsewhere(kind: str) -> None:
         ("stylegan2", {"model": {"generator": {"plane_resolution": 4}}}, "model.generator.plane_resolution to 8"),
         ("stylegan2", {"model": {"discriminator": {"patch_resolution": 4}}}, "discriminator.patch_resolution to 8"),
         ("stylegan2", {"train": {"patch_scale_min": 0.5}}, "set train.patch_scale_min to 1"),
+        ("3dgp", {"model": {"generator": {"upsampling": 4}}}, "set model.generator.upsampling to 1"),
+        ("3dgp", {"model": {"generator": {"pose_conditioning": True}}}, "generator.pose_conditioning to false"),
+        ("epigraf", {"model": {"generator": {"published_planes": True}}}, "generator.published_planes to false"),
+        ("stylegan2", {"train": {"density_regularization": 1.0}}, "set train.density_regularization to 0"),
     ],
 )
 def test_settings_of_absent_parts_are_named(kind: str, changes: dict[str, Any], advice: str) -> None:

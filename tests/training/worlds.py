@@ -75,7 +75,18 @@ KIND_CHANGES: dict[str, dict[str, Any]] = {
         "train": {"distillation": {"loss": "none"}},
     },
     "stylegan2": WHOLE_IMAGES,
-}
+    "eg3d": {
+        "model": {
+            "depth": False,
+            "discriminator": {"patch_resolution": RESOLUTION},
+            "generator": {
+                "upsampling": 2, "feature_channels": 5, "upsampling_channels": 8, "pose_conditioning": True,
+            },
+        },
+        "camera": {"learned": False},
+        "train": {"patch_scale_min": 1.0, "density_regularization": 0.25},
+    },
+}  # fmt: skip
 """How the settings of each kind differ from `tiny_config`."""
 
 

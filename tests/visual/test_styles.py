@@ -49,7 +49,7 @@ def test_without_classes_both_centers_are_the_average(generator, monkeypatch):
     scenes = sample_scenes(generator, 2, seed=0)
     w = generator.map(scenes.z, scenes.labels)
     average = generator.mapping.w_average
-    monkeypatch.setattr(generator, "map", lambda z, labels, truncation: average.lerp(w, truncation))
+    monkeypatch.setattr(generator, "map", lambda z, labels, truncation, cameras: average.lerp(w, truncation))
     for towards in ("all", "class"):
         found = styles.scene_styles(generator, scenes._replace(labels=None), 0.0, towards)
         torch.testing.assert_close(found, average.expand(2, -1))

@@ -20,21 +20,46 @@ class Kind(NamedTuple):
     """Whether the discriminator sees patches; otherwise whole images."""
     image_backbone: bool = False
     """Whether the backbone makes the image itself."""
+    upsampling: bool = False
+    """Whether features are rendered, and 2D convolutions make an image of them."""
+    dual: bool = False
+    """Whether the discriminator sees the rendered image beside the final one."""
+    pose_conditioning: bool = False
+    density_regularization: bool = False
+    published_planes: bool = False
+    """Whether the planes can be those of the published models."""
 
 
 KINDS = {
     "3dgp": Kind(),
     "epigraf": Kind(depth=False, learned_cameras=False, distillation=False),
     "stylegan2": Kind(depth=False, learned_cameras=False, patches=False, image_backbone=True),
+    "eg3d": Kind(
+        depth=False,
+        learned_cameras=False,
+        patches=False,
+        upsampling=True,
+        dual=True,
+        pose_conditioning=True,
+        density_regularization=True,
+        published_planes=True,
+    ),
 }
 """By the value of `model.kind`."""
 
 
 def kind_problem(config: Config) -> str | None:
     """The setting of a part that the kind of model does not have, and what to do; None if there is none."""
-    for wrong, key, expected in _requirements(config, KINDS[config.model.kind]):
+    name, model, size = config.model.kind, config.model, config.dataset.resolution
+    for wrong, key, expected in _requirements(config, KINDS[name]):
         if wrong:
-            return f"model.kind: '{config.model.kind}' has no such part; set {key} to {expected}"
+            return f"model.kind: '{name}' has no such part; set {key} to {expected}"
+    factor = model.generator.upsampling
+    if KINDS[name].upsampling and not 4 <= size // factor < size:
+        return (
+            f"model.generator.upsampling: kind '{name}' renders features of {size} / {factor} pixels along each side "
+            f"(dataset.resolution); use a factor from 2 to {size // 4}"
+        )
     return None
 
 
@@ -51,6 +76,14 @@ def _requirements(config: Config, kind: Kind) -> Iterator[tuple[bool, str, Any]]
         whole = f"{size} (dataset.resolution)"
         yield model.discriminator.patch_resolution != size, "model.discriminator.patch_resolution", whole
         yield config.train.patch_scale_min != 1, "train.patch_scale_min", "1"
+    if not kind.upsampling:
+        yield model.generator.upsampling != 1, "model.generator.upsampling", "1"
+    if not kind.pose_conditioning:
+        yield model.generator.pose_conditioning, "model.generator.pose_conditioning", "false"
+    if not kind.published_planes:
+        yield model.generator.published_planes, "model.generator.published_planes", "false"
+    if not kind.density_regularization:
+        yield config.train.density_regularization > 0, "train.density_regularization", "0"
     if kind.image_backbone:
         yield (
             model.generator.plane_resolution != size,

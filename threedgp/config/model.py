@@ -125,6 +125,17 @@ class GeneratorConfig(Section):
     """Whether the last sample extends to infinity."""
     contraction: bool = False
     """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
+    upsampling: Literal[1, 2, 4, 8, 16] = 1
+    """Factor by which 2D convolutions enlarge rendered features to the image; 1 = the colors of all pixels are
+    rendered."""
+    feature_channels: Annotated[Integer, Field(ge=3, le=2**13)] = 32
+    """Rendered features of a pixel, of kinds with upsampling; the first three are a color."""
+    upsampling_channels: Width = 128
+    """Channels of the first block that doubles the size of rendered features; each further one has half of them."""
+    pose_conditioning: bool = False
+    """Whether the mapping network sees the camera (EG3D, section 4.4)."""
+    published_planes: bool = False
+    """Whether the planes are xy, xz and zx, as in the published EG3D models, and not xy, xz and yz."""
 
     @model_validator(mode="after")
     def _layers_are_possible(self) -> GeneratorConfig:
@@ -137,7 +148,8 @@ class GeneratorConfig(Section):
         channels = max(3 * self.plane_channels, min(self.channel_base // side, self.channel_max))
         if side**2 * channels > MAX_PLANE_VALUES:
             raise ValueError(f"plane_resolution: {side}x{side} values in {channels} channels are too many; lower it")
-        if samples * max(self.decoder_hidden, self.plane_channels) > MAX_RAY_VALUES:
+        features = self.feature_channels if self.upsampling > 1 else 4
+        if samples * max(self.decoder_hidden, self.plane_channels, features) > MAX_RAY_VALUES:
             raise ValueError(f"coarse_samples: {samples} samples per ray are too many for so wide a decoder; lower it")
         return self
 

@@ -85,6 +85,11 @@ class TrainConfig(Section):
     """Parameter b of the distribution Beta(1, b) of patch scales: small = whole images, large = small patches."""
     raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
     """Probability that a fake shows the scaled depth itself, not the adaptor's output."""
+    pose_swap: ScheduleConfig = ScheduleConfig(start=1.0, end=0.5, over="1000")
+    """`model.generator.pose_conditioning`: probability that the mapping network sees another camera than the one that
+    the scene is rendered from."""
+    density_regularization: NonNegative = 0.0
+    """Weight of the mean difference of density between points of the scene and points close to them (EG3D)."""
     fake_labels: Literal["data", "balanced"] = "data"
     """Classes of fakes: distributed as in the data, or uniformly."""
     camera_regularizer: CameraRegularizerConfig = CameraRegularizerConfig()

@@ -170,7 +170,7 @@ def view_pairs(
             first = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
             second = first.clone()
             second[:, YAW] += VIEW_ANGLE * (1 - 2 * (torch.arange(start, end, device=first.device) % 2))
-            content = generator.make_content(generator.map(scenes.z, scenes.labels))
+            content = generator.make_content(generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras))
             views = [generator.render(content, cameras, resolution) for cameras in (first, second)]
             yield views[0].rgb, views[0].depth, first, views[1].rgb, views[1].depth, second
             bar.advance(end - start)

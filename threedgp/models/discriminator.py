@@ -75,6 +75,11 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, deviation.to(x.dtype).expand(-1, -1, height, width)], dim=1)
 
 
+def beside_rendering(images: Tensor, rendered: Tensor) -> Tensor:
+    """Images `[B, 3, P, P]` followed by their smaller renderings `[B, 3, N, N]`, enlarged: `[B, 6, P, P]`."""
+    return torch.cat([images, F.interpolate(rendered, images.shape[2:], mode="bilinear")], dim=1)
+
+
 class Discriminator(nn.Module):
     """Judges a patch of color and depth, given where it was cut and the class; or whole images, given the class."""
 
@@ -85,12 +90,24 @@ class Discriminator(nn.Module):
         num_classes: int,
         num_features: int,
         *,
-        image_channels: int = 4,
+        depth: bool = True,
         patches: bool = True,
+        low_resolution: int = 0,
     ) -> None:
-        """`num_features` is the width of the classifier features to predict, 0 = none; `image_channels` are 3 of color
-        and those of depth; without `patches`, all images are whole, and their position is not encoded."""
+        """
+        Args:
+            config: sizes.
+            image_resolution: side of whole images.
+            num_classes: 0 = unconditional.
+            num_features: width of the classifier features to predict, 0 = none.
+            depth: whether a fourth channel of the images is depth.
+            patches: whether it sees patches; otherwise images are whole, and their position is not encoded.
+            low_resolution: side of the rendered image that follows the final one, enlarged (dual discrimination, EG3D,
+                section 4.3); 0 = there is none.
+        """
         super().__init__()
+        self.low_resolution = low_resolution
+        image_channels = 3 + depth + (3 if low_resolution else 0)
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
         style_width = config.patch_encoding_width if patches else 0
@@ -149,6 +166,14 @@ class Discriminator(nn.Module):
             projection = self._projection(encoding, labels)
             logits = (logits * projection).sum(dim=1) / math.sqrt(projection.shape[1])
         return logits.reshape(len(images)), None if self.feature_head is None else self.feature_head(x)
+
+    def real_input(self, images: Tensor) -> Tensor:
+        """Real images `[B, C, P, P]` as the discriminator sees them: with dual discrimination followed by themselves at
+        the resolution of the rendering."""
+        if not self.low_resolution:
+            return images
+        low = F.interpolate(images, [self.low_resolution] * 2, mode="bilinear", antialias=True)
+        return beside_rendering(images, low)
 
     def _projection(self, encoding: Tensor | None, labels: Tensor | None) -> Tensor:
         """The vector of a class and a position, `[B, C]`, whose product with features is the logit."""

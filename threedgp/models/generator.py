@@ -6,7 +6,8 @@ camera. Kinds differ in what they have: `has_density` may be False, `camera_gene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
@@ -20,7 +21,7 @@ from threedgp.models.mapping import GeneratorMapping
 Content = Any
 """What a kind makes from styles and shows from cameras, for a batch of scenes: tri-planes, an image and so on."""
 Schedule = Callable[[str], float]
-"""Current value of a schedule of `train`, by name."""
+"""Current value of a setting of `train`, by name; some follow a schedule."""
 
 
 class Scenes(NamedTuple):
@@ -50,6 +51,8 @@ class Fakes(NamedTuple):
     """`[B, channels, P, P]`, as the discriminator sees them."""
     w: Tensor
     """`[B, w_dim]`"""
+    penalties: Mapping[str, Tensor] = MappingProxyType({})
+    """Weighted terms of the generator's loss besides the adversarial one, by name; empty without gradients."""
 
 
 class RandomNumbers(Protocol):
@@ -78,14 +81,15 @@ class Generator(nn.Module):
         model: ModelConfig,
         num_classes: int,
         class_probabilities: Sequence[float] | None = None,
+        pose_width: int = 0,
     ) -> None:
         """`class_probabilities` are the frequencies of the classes, for sampling; None = uniform. 0 classes =
-        unconditional."""
+        unconditional. `pose_width` is the number of values of a pose that the mapping network sees."""
         super().__init__()
         self.camera_config, self.model_config = camera, model
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
         self.class_probabilities = list(class_probabilities or [])
-        self.mapping = GeneratorMapping(model.generator, num_classes)
+        self.mapping = GeneratorMapping(model.generator, num_classes, pose_width)
         self.camera_generator: CameraGenerator | None = None
         self.depth_adaptor: DepthAdaptor | None = None
 
@@ -99,8 +103,11 @@ class Generator(nn.Module):
         """Dtype of the parameters."""
         return self.mapping.w_average.dtype
 
-    def map(self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
-        """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`."""
+    def map(
+        self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0, cameras: Tensor | None = None
+    ) -> Tensor:
+        """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`. Kinds with pose conditioning also look at the prior
+        `cameras` `[B, 8]` of the scenes; None = the frontal camera."""
         return self.mapping(z, labels, truncation)
 
     def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -126,7 +133,7 @@ class Generator(nn.Module):
             scales, offsets: `[B, 2]`, position of each patch; kinds that have no patches ignore it.
             resolution: P.
             random: all other random numbers.
-            schedule: current values of `schedules`.
+            schedule: current values of the settings of `train` that the kind uses.
             dtype: dtype of the activations of convolutions; None = that of w.
         """
         raise NotImplementedError

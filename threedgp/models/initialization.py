@@ -6,6 +6,7 @@ import torch
 
 from threedgp.config import KINDS, CameraConfig, Config, ModelConfig
 from threedgp.models.discriminator import Discriminator
+from threedgp.models.eg3d import EG3DGenerator
 from threedgp.models.generator import Generator
 from threedgp.models.stylegan2 import ImageGenerator
 from threedgp.models.triplane import TriplaneGenerator
@@ -14,6 +15,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "3dgp": TriplaneGenerator,
     "epigraf": TriplaneGenerator,
     "stylegan2": ImageGenerator,
+    "eg3d": EG3DGenerator,
 }
 """The generator of each `model.kind`."""
 
@@ -41,6 +43,7 @@ def initial_networks(
         num_features = 0
     seed = config.train.seed
     generator = initial_generator(config.camera, config.model, num_classes, class_probabilities, seed)
+    kind = KINDS[config.model.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         discriminator = Discriminator(
@@ -48,7 +51,8 @@ def initial_networks(
             config.dataset.resolution,
             num_classes,
             num_features,
-            image_channels=3 + config.model.depth,
-            patches=KINDS[config.model.kind].patches,
+            depth=config.model.depth,
+            patches=kind.patches,
+            low_resolution=config.dataset.resolution // config.model.generator.upsampling if kind.dual else 0,
         )
     return generator, discriminator

@@ -28,21 +28,24 @@ class LabelEmbedding(nn.Module):
 
 
 class GeneratorMapping(nn.Module):
-    """z and class to w; tracks the average of w for truncation."""
+    """z and class to w, also of a pose with `pose_width` numbers; tracks the average of w for truncation."""
 
-    def __init__(self, config: GeneratorConfig, num_classes: int) -> None:
+    def __init__(self, config: GeneratorConfig, num_classes: int, pose_width: int = 0) -> None:
         super().__init__()
         w_dim, kind = config.w_dim, dict(activation="leaky_relu", lr_multiplier=config.mapping_lr_multiplier)
         self.embed = LabelEmbedding(num_classes, w_dim) if num_classes else None
-        widths = [config.z_dim + (w_dim if num_classes else 0)] + [w_dim] * config.mapping_layers
+        self.embed_pose = EqualizedLinear(pose_width, w_dim) if pose_width else None
+        widths = [config.z_dim + w_dim * (bool(num_classes) + bool(pose_width))] + [w_dim] * config.mapping_layers
         self.layers = nn.Sequential(*(EqualizedLinear(before, after, **kind) for before, after in pairwise(widths)))
         self.register_buffer("w_average", torch.zeros(w_dim))
 
-    def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0) -> Tensor:
-        """z `[B, z_dim]` and labels int64 `[B]` (None without classes) to w `[B, w_dim]`."""
+    def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0, poses: Tensor | None = None) -> Tensor:
+        """z `[B, z_dim]`, labels int64 `[B]` (None without classes) and poses `[B, pose_width]` to w `[B, w_dim]`."""
         x = normalize_second_moment(z)
         if self.embed is not None:
             x = torch.cat([x, normalize_second_moment(self.embed(labels))], dim=1)
+        if self.embed_pose is not None:
+            x = torch.cat([x, normalize_second_moment(self.embed_pose(poses))], dim=1)
         w = self.layers(x)
         return w if truncation == 1 else self.w_average.lerp(w, truncation)
 

@@ -73,6 +73,6 @@ def to_uint8(rgb: Tensor) -> Tensor:
 def render_scenes(generator: Generator, scenes: Scenes, resolution: int, *, cut_quantile: float = 0.0) -> Samples:
     """Renders each scene from its posterior camera; `cut_quantile` as in `Generator.render`."""
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-    content = generator.make_content(generator.map(scenes.z, scenes.labels))
+    content = generator.make_content(generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras))
     rendering = generator.render(content, cameras, resolution, cut_quantile=cut_quantile)
     return Samples(to_uint8(rendering.rgb), rendering.depth, cameras)

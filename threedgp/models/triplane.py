@@ -16,6 +16,7 @@ from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear, own_seed
+from threedgp.models.rays import draw_ray_randomness
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
 
 RAY_CHUNK = 1 << 16
@@ -194,7 +195,7 @@ class TriplaneGenerator(Generator):
         dtype: torch.dtype | None = None,
     ) -> Fakes:
         """As in `Generator.fakes`: color, and with `model.depth` one of the candidates for depth."""
-        randomness = self.ray_randomness(random, resolution**2, schedule("density_noise"))
+        randomness = draw_ray_randomness(random, self.model_config.generator, resolution**2, schedule("density_noise"))
         noise = self.backbone.draw_noise(random)
         synthesis = self(*scenes, scales, offsets, resolution, randomness, noise, dtype)
         images = synthesis.rgb
@@ -203,18 +204,6 @@ class TriplaneGenerator(Generator):
             depth = self.depth_adaptor.select(synthesis.candidates, u, raw_probability)
             images = torch.cat([images, depth], dim=1)
         return Fakes(images, synthesis.w)
-
-    def ray_randomness(self, random: RandomNumbers, count: int, density_noise: float) -> RayRandomness:
-        """Numbers of both sampling passes for `count` rays per image; `density_noise` is a standard deviation."""
-        settings = self.model_config.generator
-        coarse, fine = settings.coarse_samples, settings.fine_samples
-        noises = (None, None)
-        if density_noise > 0:
-            noises = (
-                random.normal("coarse noise", count, coarse) * density_noise,
-                random.normal("fine noise", count, fine) * density_noise,
-            )
-        return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
 
 
 def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:

@@ -99,7 +99,7 @@ def composite_reference(
         t, values = merge_samples(distances, samples)  # [..., R, S], [..., R, S, 4]
     else:
         t, values = distances[0], samples[0]
-    t, rgb, raw = t.detach(), values[..., :3], values[..., 3]
+    t, rgb, raw = t.detach(), values[..., :-1], values[..., -1]
     if settings.sigmoid_color:
         rgb = torch.sigmoid(rgb) * 1.002 - 0.001
     deltas = t.diff(dim=-1)

@@ -22,6 +22,8 @@ from threedgp.render.sampling import fine_distances
 
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 """Planes xy, xz, yz: (horizontal, vertical) axis of each."""
+REPEATED_PLANE_AXES = ((0, 1), (0, 2), (2, 0))
+"""Planes xy, xz, zx of the published EG3D models: the third is the second again, and no plane has both y and z."""
 
 FAR_OUTSIDE = 4.0
 """A plane coordinate that is more than a texel beyond the border of any plane."""
@@ -124,8 +126,16 @@ def field_passes(
 # The reference: what the other backends are tested against.
 
 
-def plane_features(planes: Tensor, points: Tensor, half_width: float, *, contraction: bool = False) -> Tensor:
-    """Mean of the bilinear features of the planes xy, xz and yz, `[B, 3, H, W, C]`, at points `[B, N, 3]`: `[B, N, C]`.
+def plane_features(
+    planes: Tensor,
+    points: Tensor,
+    half_width: float,
+    *,
+    contraction: bool = False,
+    axes: tuple[tuple[int, int], ...] = PLANE_AXES,
+) -> Tensor:
+    """Mean of the bilinear features of planes `[B, 3, H, W, C]`, which lie along `axes`, at points `[B, N, 3]`:
+    `[B, N, C]`.
 
     The centers of the outer texels lie on the faces of the cube; features fade to zero within a texel beyond it.
     """
@@ -135,9 +145,9 @@ def plane_features(planes: Tensor, points: Tensor, half_width: float, *, contrac
     # grid_sample converts coordinates to integers, for which NaN and very large numbers are undefined.
     coordinates = coordinates.nan_to_num(nan=FAR_OUTSIDE).clamp(-FAR_OUTSIDE, FAR_OUTSIDE)
     features = []
-    for plane, axes in zip(planes.to(points.dtype).unbind(1), PLANE_AXES, strict=True):
+    for plane, pair in zip(planes.to(points.dtype).unbind(1), axes, strict=True):
         # Indexing with a list would copy it to the device.
-        grid = torch.stack([coordinates[:, None, :, axis] for axis in axes], dim=-1)  # [B, 1, N, 2]
+        grid = torch.stack([coordinates[:, None, :, axis] for axis in pair], dim=-1)  # [B, 1, N, 2]
         features.append(F.grid_sample(plane.permute(0, 3, 1, 2), grid, padding_mode="zeros", align_corners=True))
     return ((features[0] + features[1] + features[2]) / 3)[:, :, 0].transpose(1, 2)  # [B, C, 1, N] to [B, N, C]
 

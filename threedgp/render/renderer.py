@@ -72,17 +72,17 @@ def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Te
     return RayRandomness(middle, quantiles.expand(batch, count, fine))
 
 
-def _cut(samples: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ...]:
+def cut_densities(samples: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ...]:
     """Samples; those whose raw density is below the `quantile` of their image are empty."""
-    ranked = torch.cat([s[..., 3].flatten(1) for s in samples], dim=1).sort(dim=1).values
+    ranked = torch.cat([s[..., -1].flatten(1) for s in samples], dim=1).sort(dim=1).values
     if not ranked.numel():
         return samples
     # torch.quantile supports at most 2^24 values.
     threshold = ranked[:, min(int(quantile * ranked.shape[1]), ranked.shape[1] - 1), None, None]
 
     def cut(values: Tensor) -> Tensor:
-        raw = torch.where(values[..., 3] < threshold, EMPTY_RAW_DENSITY, values[..., 3])
-        return torch.cat([values[..., :3], raw[..., None]], dim=-1)
+        raw = torch.where(values[..., -1] < threshold, EMPTY_RAW_DENSITY, values[..., -1])
+        return torch.cat([values[..., :-1], raw[..., None]], dim=-1)
 
     return tuple(cut(s) for s in samples)
 
@@ -199,5 +199,5 @@ def render_rays(
         samples, distances = (
             tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True)
         )
-        return composite(_cut(samples, settings.cut_quantile), distances, **options)
+        return composite(cut_densities(samples, settings.cut_quantile), distances, **options)
     return pieces[0] if len(pieces) == 1 else Composite(*(torch.cat(x, dim=1) for x in zip(*pieces, strict=True)))

@@ -84,7 +84,7 @@ def fine_distances(distances: Tensor, samples: Tensor, u: Tensor, density_bias: 
     if backend != "torch" and distances.shape[-1] > 2:
         return engine(backend, "compositing").importance(distances, samples, u, density_bias)
     with torch.no_grad():
-        optical_depth = F.softplus(samples[..., :-1, 3] + density_bias) * distances.diff(dim=-1)
+        optical_depth = F.softplus(samples[..., :-1, -1] + density_bias) * distances.diff(dim=-1)
         alpha = -torch.expm1(-optical_depth)
         transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
         inner = alpha[..., 1:] * transmittance[..., :-1]

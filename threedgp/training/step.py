@@ -16,7 +16,7 @@ from threedgp.camera.geometry import cut_patches
 from threedgp.config import Config, batch_problem
 from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Fakes, Generator
 from threedgp.runtime.errors import UserError
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.draws import Draws
@@ -136,11 +136,14 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * factor
 
     def _schedule(self, name: str) -> float:
-        """Current value of a schedule, `distillation_weight`, or `camera_regularizer`, the factor of kind `emd`."""
+        """Current value of a setting of `train`, which may be a schedule; of `distillation_weight`; or of
+        `camera_regularizer`, the factor of kind `emd`."""
         train, kimg = self.config.train, self.images / 1000
         if name == "camera_regularizer":
             return ramp(kimg, duration_kimg(train.camera_regularizer.anneal, train.kimg))
         schedule = train.distillation.weight if name == "distillation_weight" else getattr(train, name)
+        if isinstance(schedule, float):
+            return schedule
         return scheduled(schedule, kimg, train.kimg)
 
     def _draws(self, phase: str, first: int, count: int) -> Draws:
@@ -165,15 +168,15 @@ class Trainer:
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
-    def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Tensor]:
-        """Patches of generated images, and their w. With `pairs`, the patches have the classes and positions of these
-        real ones."""
+    def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Fakes]:
+        """Patches of generated images, and all that the generator returned. With `pairs`, the patches have the classes
+        and positions of these real ones."""
         resolution = self.config.model.discriminator.patch_resolution
         scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
         if pairs is not None:
             scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
         fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
-        return Seen(fakes.images, patches, scenes.labels), fakes.w
+        return Seen(fakes.images, patches, scenes.labels), fakes
 
     def _judge(
         self, seen: Seen, dtype: torch.dtype | None, *, twice_differentiable: bool = False
@@ -210,7 +213,8 @@ class Trainer:
             patches = Patches(*(column[offset : offset + self.piece] for column in whole))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-            yield Seen(images, patches, labels), rows.embedding.to(self.device, self.dtype), mean_scale
+            seen = Seen(self.discriminator.real_input(images), patches, labels)
+            yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
         for parameter in _parameters(self.discriminator_optimizer):
@@ -219,10 +223,13 @@ class Trainer:
         relativistic = self.config.train.loss == "relativistic"
         all_pairs = (seen for seen, *_ in self._reals(batch)) if relativistic else repeat(None, len(self._offsets))
         for draws, pairs in zip(self._pieces("generator"), all_pairs, strict=True):
-            fakes, w = self._fakes(draws, pairs)
+            fakes, (_, w, penalties) = self._fakes(draws, pairs)
             logits, _ = self._judge(fakes, self.activations)
             loss = generator_loss(logits, self._judge(pairs, self.activations)[0] if pairs else None)
             self._record(stats, "generator/loss", loss)
+            for name, penalty in penalties.items():
+                self._record(stats, f"generator/{name}", penalty)
+                loss = loss + penalty
             (loss * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
         if self.generator.camera_generator is not None:

@@ -22,7 +22,7 @@ def class_center(generator: Generator, label: int) -> Tensor:
     """Mean style `[w_dim]` of a class over `CENTER_SAMPLES` fixed latent vectors."""
     index = torch.arange(CENTER_SAMPLES, device=generator.device)
     scenes = draw_scenes(generator, 0, "class center", index, torch.full_like(index, label))
-    return generator.map(scenes.z, scenes.labels).double().mean(dim=0).to(generator.dtype)
+    return generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras).double().mean(dim=0).to(generator.dtype)
 
 
 @torch.inference_mode()
@@ -33,11 +33,12 @@ def scene_styles(
 
     Without classes, both values of `towards` mean the running average.
     """
-    if truncation == 1 or towards == "all" or scenes.labels is None:
-        return generator.map(scenes.z, scenes.labels, truncation)
-    labels = scenes.labels.tolist()
-    centers = {label: class_center(generator, label) for label in sorted(set(labels))}
-    return torch.stack([centers[label] for label in labels]).lerp(generator.map(scenes.z, scenes.labels), truncation)
+    z, labels, cameras = scenes
+    if truncation == 1 or towards == "all" or labels is None:
+        return generator.map(z, labels, truncation, cameras)
+    centers = {label: class_center(generator, label) for label in sorted(set(labels.tolist()))}
+    own = torch.stack([centers[label] for label in labels.tolist()])
+    return own.lerp(generator.map(z, labels, cameras=cameras), truncation)
 
 
 @torch.inference_mode()
