@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -131,6 +132,7 @@ def conclude(stage: Stage) -> None:
     from threedgp.evaluation.sample_files import write_archive
     from threedgp.features.network import same_network
     from threedgp.models.loading import read_model_config
+    from threedgp.models.saving import WEIGHTS
     from threedgp.runtime.atomic import write_json
     from threedgp.runtime.device import write_machine
     from threedgp.runtime.progress import say
@@ -160,6 +162,8 @@ def conclude(stage: Stage) -> None:
     is_distilled = main is not None and same_network(config.embed.network, main.name)
     measuring.write_comparisons(folder, rows, main.name if is_distilled else None)
     write_machine(folder / "machine.json", evaluation.device)
+    with (layout.model / WEIGHTS).open("rb") as stream:
+        write_json(folder / "model.json", {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()})
     write_json(folder / "details.json", details)
     if config.evaluate.archive:
         write_archive(folder / "samples.npz", scenes.column("image"), scenes.whole("label"))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from stages.harness import ParamsOption, open_stage, share_work
+from stages.harness import ParamsOption, Stage, open_stage, share_work
 from stages.layout import Layout
-from threedgp.config import CameraConfig, Config, batch_problem
+from threedgp.config import CameraConfig, Config, batch_problem, load_config
 from threedgp.runtime.errors import UserError, disk_is_full
 from threedgp.runtime.progress import say
 
@@ -153,7 +153,8 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             measure=measure,
         )
         if group.is_main:
-            save_model(scratch / "model", trainer.average, config, class_names=class_names, kimg=outcome.images / 1000)
+            about = dict(class_names=class_names, kimg=outcome.images / 1000, discriminator=trainer.discriminator)
+            save_model(scratch / "model", trainer.average, config, **about)
             curves.mkdir(exist_ok=True)
             (curves / "curves.jsonl").write_text("".join(json.dumps(record) + "\n" for record in outcome.curves))
             write_machine(curves / "machine.json", device)
@@ -163,6 +164,17 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             np.savez(curves / "camera_histograms.npz", kimg=kimg, **arrays)
             if pictures.is_dir():
                 shutil.copytree(pictures, curves / "pictures", dirs_exist_ok=True)
+
+
+def _write_run(stage: Stage, params: Path) -> None:
+    """Write settings and data of the run into the folder of the model, for its card."""
+    from threedgp.data.shards import ShardFolder
+    from threedgp.runtime.atomic import write_json
+
+    shards = ShardFolder(stage.layout.shards)
+    data = {key: shards.meta[key] for key in ("dataset", "estimator", "embedder")} | {"rows": shards.manifest.rows}
+    settings = stage.declaration.values(load_config(params))
+    write_json(stage.scratch / "model" / "run.json", {"settings": settings, "data": data})
 
 
 @app.command()
@@ -176,6 +188,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     with open_stage("train", params, shared=True) as stage:
         share_work(stage, _work, saves_itself=True)
         if stage.is_main:
+            _write_run(stage, params)
             stage.publish(stage.scratch / "curves", stage.layout.training)
             stage.publish(stage.scratch / "model", stage.layout.model)
 

@@ -20,6 +20,7 @@ from threedgp.commands.mesh import mesh
 from threedgp.commands.new import new
 from threedgp.commands.plan import plan
 from threedgp.commands.preset import preset
+from threedgp.commands.push import push
 from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
 from threedgp.runtime.progress import CONTROL, print_all_characters
@@ -50,7 +51,7 @@ def _about(
     """3D-aware image generation as a DVC pipeline. `dvc repro` runs the pipeline; these commands complement it."""
 
 
-for command in (preset, new, check, plan, doctor, convert, depth_eval, generate, fly, mesh, export, view, info):
+for command in (preset, new, check, plan, doctor, convert, depth_eval, generate, fly, mesh, export, view, info, push):
     app.command()(command)
 
 

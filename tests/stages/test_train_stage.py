@@ -67,7 +67,7 @@ def _interrupt(place: Path, moment: int, number: signal.Signals) -> tuple[int, s
 
 
 def _assert_same_result(place: Path, finished: Path) -> None:
-    for name in ("model.safetensors", "config.json"):
+    for name in ("model.safetensors", "discriminator.safetensors", "config.json", "run.json"):
         ours, theirs = (folder / "results" / "model" / name for folder in (place, finished))
         assert ours.read_bytes() == theirs.read_bytes(), name
     assert _curves(place) == _curves(finished)

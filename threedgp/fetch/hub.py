@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,6 +130,32 @@ def download_model(repo: str, *, revision: str | None = None, mirror: str | None
     return folder
 
 
+def require_repository_name(repo: str) -> None:
+    """Raise UserError if `repo` is not ``owner/name``."""
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo, re.ASCII):
+        raise UserError(f"{repo}: not the name of a repository of the hub, which is owner/name.")
+
+
+def upload_model(repo: str, files: Mapping[str, bytes | Path], *, private: bool, message: str) -> str:
+    """Address of the model repository `repo` after `files`, by their paths in it, were committed to it. The repository
+    is created if it is missing."""
+    if huggingface_hub.get_token() is None:
+        page = f"{HUB}/settings/tokens"
+        raise UserError(
+            f"{repo}: an upload needs a token with the right to write; create one at {page}, put it in HF_TOKEN."
+        )
+    api = huggingface_hub.HfApi(endpoint=endpoint())
+    operations = [
+        huggingface_hub.CommitOperationAdd(name, str(content) if isinstance(content, Path) else content)
+        for name, content in files.items()
+    ]
+    disable_progress_bars()
+    with _clear_errors(repo, f"{HUB}/{repo}", "uploaded to"):
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        api.create_commit(repo, operations, commit_message=message)
+    return f"{endpoint()}/{repo}"
+
+
 def cached_file(repo: str, name: str) -> Path | None:
     """Path of a model's file in the cache of `huggingface_hub`; None if it is not there."""
     found = huggingface_hub.try_to_load_from_cache(repo, name)
@@ -159,8 +186,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _clear_errors(repo: str, page: str) -> Iterator[None]:
-    """Turn what `huggingface_hub` raises into a UserError; `page` is the page of the repository."""
+def _clear_errors(repo: str, page: str, done: str = "downloaded from") -> Iterator[None]:
+    """Turn what `huggingface_hub` raises into a UserError; `page` is the page of the repository, and `done` what cannot
+    be done."""
     accept = f"accept the terms at {page}, create a token at {HUB}/settings/tokens and put it in HF_TOKEN"
     # The first entry that fits counts; some exceptions are subclasses of others.
     advice = {
@@ -181,7 +209,9 @@ def _clear_errors(repo: str, page: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         reason = " ".join(str(error).split())
-        raise UserError(f"{repo}: cannot be downloaded from {endpoint()} ({reason}); try again later.") from None
+        status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+        advice = "put a token with the right to do this in HF_TOKEN" if status in (401, 403) else "try again later"
+        raise UserError(f"{repo}: cannot be {done} {endpoint()} ({reason}); {advice}.") from None
     except (ValueError, TypeError, KeyError, AttributeError):  # answers that huggingface_hub cannot read
         raise UserError(
             f"{repo}: {shown(endpoint())} does not answer as the hub does; correct HF_ENDPOINT if it is set, "

@@ -5,20 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import nn
 
 from threedgp.config import Config
+from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Generator
 from threedgp.runtime.atomic import atomic_path, write_json
 
 WEIGHTS = "model.safetensors"
+DISCRIMINATOR = "discriminator.safetensors"
+"""Needed only to train on."""
 CONFIG = "config.json"
 
 
-def save_model(folder: Path, generator: Generator, config: Config, *, class_names: list[str], kimg: float) -> None:
+def save_model(
+    folder: Path,
+    generator: Generator,
+    config: Config,
+    *,
+    class_names: list[str],
+    kimg: float,
+    discriminator: Discriminator | None = None,
+) -> None:
     """Write the model of a run with settings `config`; other arguments as in `write_model`."""
     data, seed = config.dataset, config.train.seed
     about = dict(resolution=data.resolution, class_names=class_names, seed=seed, kimg=kimg, dataset=data.name)
-    write_model(folder, generator, **about)
+    write_model(folder, generator, **about, discriminator=discriminator)
 
 
 def write_model(
@@ -30,13 +42,14 @@ def write_model(
     seed: int,
     kimg: float,
     dataset: str | None = None,
+    discriminator: Discriminator | None = None,
 ) -> None:
     """Write the averaged weights and everything that is needed to use them: the resolution of the training images, the
-    names of the classes by label, the seed of the initialization, thousands of images shown, and the data set (None =
-    unknown)."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
+    names of the classes by label, the seed of the initialization, thousands of images shown, the data set (None =
+    unknown), and the discriminator for further training (None = none)."""
+    _write_state(folder / WEIGHTS, generator)
+    if discriminator is not None:
+        _write_state(folder / DISCRIMINATOR, discriminator)
     write_json(
         folder / CONFIG,
         {
@@ -51,3 +64,9 @@ def write_model(
             "dataset": dataset,
         },
     )
+
+
+def _write_state(target: Path, network: nn.Module) -> None:
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_path(target) as temporary:
+        save_file(state, temporary)

@@ -102,17 +102,22 @@ def write_png(target: Path, image: np.ndarray, text: Mapping[str, str] | None = 
     write_bytes(target, png_with_text(encode_image(np.ascontiguousarray(image), "png"), text or {}))
 
 
-def write_grid(
-    target: Path, tiles: np.ndarray, columns: int, tile_size: int, labels: Sequence[str] | None = None
-) -> None:
-    """Write tiles `[N, h, w, 3]` in rows of `columns`, small ones enlarged to about `tile_size` pixels in height, each
-    below its label."""
+def grid_png(tiles: np.ndarray, columns: int, tile_size: int, labels: Sequence[str] | None = None) -> bytes:
+    """A PNG file of tiles `[N, h, w, 3]` in rows of `columns`, each below its label; small tiles are enlarged to about
+    `tile_size` pixels in height."""
     factor = enlargement(tiles.shape[1], tile_size)
     sheet = enlarge(grid(tiles, columns), factor)
     if labels:
         height, width = tiles.shape[1:3]
         sheet = _labeled(sheet, labels, columns, (factor * (height + GAP), factor * (width + GAP)))
-    write_png(target, sheet)
+    return encode_image(np.ascontiguousarray(sheet), "png")
+
+
+def write_grid(
+    target: Path, tiles: np.ndarray, columns: int, tile_size: int, labels: Sequence[str] | None = None
+) -> None:
+    """Write a grid of tiles, atomically; arguments as in `grid_png`."""
+    write_bytes(target, grid_png(tiles, columns, tile_size, labels))
 
 
 def write_depth(
