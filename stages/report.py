@@ -23,9 +23,11 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
 
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
+    from threedgp.experiments.tables import read_collected
     from threedgp.runtime.atomic import write_bytes
+    from threedgp.runtime.commit import git_commit
     from threedgp.visual.other_runs import read_run
-    from threedgp.visual.report import Sources, build_report, git_commit, reject_counts, run_facts
+    from threedgp.visual.report import Sources, build_report, reject_counts, run_facts
 
     with open_stage("report", params) as stage:
         layout = stage.layout
@@ -55,6 +57,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
             evaluation=layout.evaluation,
             renders=layout.renders,
             training=layout.training,
+            tables=read_collected(f"{stage.config.dataset.name} {stage.config.dataset.resolution}"),
             rejects={"prepare": reject_counts(layout.prepared), "depth": reject_counts(layout.depth)},
             commit=commit,
             others={revision: read_run(revision) for revision in stage.config.report.compare},

@@ -12,6 +12,7 @@ from threedgp.commands.check import check
 from threedgp.commands.convert import convert
 from threedgp.commands.depth_eval import depth_eval
 from threedgp.commands.doctor import doctor
+from threedgp.commands.experiments import app as experiments
 from threedgp.commands.export import export
 from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
@@ -53,6 +54,7 @@ def _about(
 
 for command in (preset, new, check, plan, doctor, convert, depth_eval, generate, fly, mesh, export, view, info, push):
     app.command()(command)
+app.add_typer(experiments, name="experiments")
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from threedgp.config import load_config
 from threedgp.runtime.errors import UserError
 
 NAMES = [
-    "ablations",
     "animals",
     "cifar10",
     "eg3d",
@@ -37,7 +36,7 @@ NAMES = [
     "toy_stylegan2",
 ]
 KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2")
-SAME_DATA = {"ablations": "toy", "imagenet_stable": "imagenet"}
+SAME_DATA = {"imagenet_stable": "imagenet"}
 SAME_DATA |= {name: "imagenet" for name in KIND_PRESETS}
 SAME_DATA |= {f"toy_{name}": "toy" for name in KIND_PRESETS}
 """Presets that use the data of another one, and what was computed from them."""

@@ -11,12 +11,25 @@ from threedgp.data.shards import ShardFolder
 from threedgp.evaluation.features import extract_features, extracted, moments
 from threedgp.evaluation.streams import Stream, stored
 from threedgp.features.extraction import write_features
+from threedgp.features.network import Features
 from threedgp.features.statistics import read_vectors
 from threedgp.runtime.processes import ProcessGroup
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), dtype=np.uint8)
 STREAM = Stream(10, [lambda: PICTURES[:4], lambda: PICTURES[4:8], lambda: PICTURES[8:]])
 EXPECTED = Means()(torch.from_numpy(PICTURES))
+
+
+class Spatial(Means):
+    """Has spatial features, too: the first row of the red channel."""
+
+    def __call__(self, images: torch.Tensor) -> Features:
+        return super().__call__(images)._replace(spatial=images[:, 0, 0].float())
+
+
+def test_spatial_features_are_kept_where_the_network_has_them(tmp_path):
+    extract_features(STREAM, Spatial(), batch_size=3, folder=tmp_path, label="test")
+    np.testing.assert_array_equal(extracted(STREAM, tmp_path, "spatial").whole(), PICTURES[:, 0, 0])
 
 
 def test_features_of_a_stream(tmp_path):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 CODE = ("stages", "threedgp")
-SUFFIXES = (".py", ".cpp", ".h", ".j2", ".js")
+SUFFIXES = (".py", ".cpp", ".h", ".j2", ".js", ".yaml")
 TEMPLATES = {
     "threedgp/data/sources": "threedgp/data/sources/${dataset.source}.py",
     "threedgp/depth/estimators": "threedgp/depth/estimators/${depth.estimator}.py",

@@ -22,6 +22,7 @@ CHARTS = {
         "yaw", "kimg", "radians", np.arange(1, 4.0), np.linspace(-1, 1, 5), np.eye(3, 4, dtype=int)
     ),
     "bars": lambda: charts.bar_chart("lower is better", {"ours": 1.5, "control": 12.0}, highlight="ours"),
+    "bars with spread": lambda: charts.bar_chart("FID", {"a": 1.5, "b": 2.5}, "b", spread={"a": 0.25, "b": 0.5}),
 }
 
 

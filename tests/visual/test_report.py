@@ -17,11 +17,13 @@ import pytest
 import yaml
 
 from threedgp.evaluation.exhibits import write_table
+from threedgp.experiments.definitions import load_set
+from threedgp.experiments.tables import Rendered
+from threedgp.runtime.commit import git_commit
 from threedgp.runtime.errors import UserError
 from threedgp.visual.grids import write_png
 from threedgp.visual.other_runs import OtherRun
-from threedgp.visual.published import IMAGENET_256
-from threedgp.visual.report import Sources, build_report, git_commit, run_facts
+from threedgp.visual.report import Sources, build_report, run_facts
 
 CAMERA = dict.fromkeys(("emd", "emd_prior", "mean", "std", "prior_mean", "prior_std", "true_mean", "true_std"), 0.125)
 METRICS = {
@@ -163,7 +165,7 @@ def test_shows_numbers_controls_and_words(sources):
         "20 thousand images",
         "train.batch_size",
         "0.125 ± 0.125",
-        *(row.model for row in IMAGENET_256),
+        *(row.system for row in load_set("paper").tables[0].rows if row.published),
     ):
         assert word in text, word
 
@@ -278,7 +280,7 @@ def test_no_commit_outside_of_a_repository(tmp_path, monkeypatch):
 def test_numbers_of_this_run_stand_below_the_published_ones(sources):
     metrics = {"fid": 19.71, "inception_score": 124.75, "samples": 50000, "kimg": 1}
     text = " ".join(Page(build_report(replace(sources, metrics=metrics))).text.split())
-    assert "A <small> run3D 19.71 124.8" in text
+    assert "A <small> run 19.71 124.8" in text
     assert "not measured" not in text
     assert "not measured" in Page(build_report(sources)).text
 
@@ -297,6 +299,16 @@ def test_published_results_of_the_same_data_set_only(sources, dataset, shown):
     page = build_report(replace(sources, parameters={"train": {}, "dataset": dataset}))
     assert ('id="published"' in page) == (shown is not None) and (shown or "") in page
     assert ("StyleGAN-XL" in page) == (shown == "StyleGAN-XL")
+
+
+def test_tables_of_all_experiments(sources):
+    assert 'id="experiments"' not in build_report(sources)
+    evil = "<script>alert(1)</script>"
+    table = Rendered("Depth <adaptor>", "", ("toy 32",), ("system", "swd"), (("off", "0.1 ± 0.02"), (evil, "not run")))
+    usual, page = (Page(build_report(replace(sources, tables=tables))) for tables in ([], [table]))
+    assert page.tags["script"] == usual.tags["script"]
+    for word in ("Depth <adaptor>", "0.1 ± 0.02", "not run", evil):
+        assert word in page.text
 
 
 def test_verdicts_of_the_headline(sources):

@@ -7,6 +7,7 @@ preset and back gives the same file, and DVC finds cached results. Section ``mac
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -100,6 +101,20 @@ def preset_values(name: str, folder: Path = FOLDER) -> dict[str, Any]:
         _merge(values, preset.overlay)
     parse_config(values, str(folder / f"{name}.yaml"))
     return values
+
+
+def overridden(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `values` with `settings` by dotted key, which need not exist: `parse_config` names unknown ones."""
+    result = copy.deepcopy(values)
+    for dotted, value in settings.items():
+        *sections, key = dotted.split(".")
+        section = result
+        for name in sections:
+            if not isinstance(section.get(name), dict):
+                section[name] = {}
+            section = section[name]
+        section[key] = value
+    return result
 
 
 def apply_preset(name: str, params: Path, folder: Path = FOLDER) -> None:

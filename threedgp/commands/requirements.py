@@ -179,6 +179,8 @@ def required_weights(config: Config) -> list[Weights]:
     found = []
     if config.features.network == "inception":
         found.append(Weights("inception", "features.weights", config.features.weights))
+    if config.features.reference:
+        found.append(Weights("statistics", "features.reference", config.features.reference))
     if config.embed.network not in ("none", "efficientnet_lite0"):
         found.append(Weights(config.embed.network, "embed.weights", config.embed.weights))
     estimator = get_estimator(config.depth.estimator)

@@ -67,6 +67,15 @@ class FeaturesConfig(Section):
     input_size: Pixels = 299
     """Images are resized to this side first; Inception itself always resizes to 299."""
     batch_size: BatchSize = 64
+    reference: Text | None = None
+    """Path or URL of statistics of ADM's evaluator, such as ``VIRTUAL_imagenet256_labeled.npz``, for `fid_reference`
+    and `sfid`; null = none."""
+
+    @model_validator(mode="after")
+    def _reference_is_of_inception(self) -> FeaturesConfig:
+        if self.reference is not None and self.network != "inception":
+            raise ValueError("reference: holds statistics of Inception; set network to inception, or reference to null")
+        return self
 
 
 class SelectConfig(Section):

@@ -10,6 +10,7 @@ Inputs that a metric can name in `needs`:
 | `images` | batches uint8 `[n, 3, R, R]` |
 | `depth`, `normals` | batches float32 `[n, 1, R, R]` along the ray, and `[n, 3, R, R]` in camera space |
 | `moments`, `features`, `logits` | by the network of `features.network`: `Moments`, `[N, D]`, `[N, K]` |
+| `spatial_moments` | `Moments` of the spatial features of Inception |
 | `neighbor_features` | by the network of `evaluate.neighbor_network`, `[N, D']` |
 | `labels` | int `[N]` |
 | `cameras`, `prior_cameras` | float32 `[N, 8]`, after and before the camera generator |
@@ -21,6 +22,7 @@ Inputs that a metric can name in `needs`:
 |---|---|
 | `real_images`, `real_depth`, `real_normals`, `real_cameras` | one half of the real set, and its ground truth |
 | `real_moments` | of all real images |
+| `reference_moments`, `reference_spatial_moments` | of another real set, from the file `features.reference` |
 | `real_features`, `real_neighbor_features`, `real_labels` | of `evaluate.real_samples` real images |
 | `training_features` | of the training set, `[N, D]` |
 | `training_images` | a function from rows `[N, k]` of the training set to images uint8 `[N, k, 3, R, R]` |
@@ -72,6 +74,7 @@ def feature_inputs(
         features = extracted(images, main)
         inputs = {"features": features.whole, "moments": partial(moments, features)}
         inputs["logits"] = extracted(images, main, "logits").whole
+        inputs["spatial_moments"] = lambda: moments(extracted(images, main, "spatial"))
     if "neighbor" in networks:
         inputs["neighbor_features"] = extracted(images, folder(networks["neighbor"])).whole
     return inputs

@@ -15,6 +15,7 @@ from threedgp.evaluation.reference import Reference
 from threedgp.evaluation.sample_files import Samples
 from threedgp.evaluation.scenes import estimated_depth
 from threedgp.metrics._declaration import MODEL, Metric
+from threedgp.runtime.commit import git_commit
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import SINGLE_PROCESS
 
@@ -39,8 +40,10 @@ def about(reference: Reference, images: Path, depth: Path | None) -> dict[str, A
         "depth": str(depth) if depth else None,
         "preparation": f"center crop, Lanczos to {resolution}x{resolution}, as the real pictures",
         "dataset": reference.config.dataset.name,
+        "resolution": resolution,
         "real_images": reference.prepared.manifest.rows,
         "real_set": reference.prepared.manifest.content_hash,
+        "commit": git_commit(),
     }
 
 

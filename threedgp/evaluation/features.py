@@ -20,7 +20,8 @@ from threedgp.runtime.progress import progress
 
 
 def extracted(images: Stream, folder: Path, column: str = "pooled") -> Stream:
-    """Features that `extract_features` has written to `folder`: `pooled` `[n, D]` or `logits` `[n, K]`, float32."""
+    """Features that `extract_features` has written to `folder`: `pooled` `[n, D]`, `logits` `[n, K]`, or `spatial`
+    `[n, S]` if the network has them, float32."""
     files = [folder / f"{index:06d}.npz" for index in range(len(images.parts))]
     return Stream(len(images), [partial(read_column, file, column) for file in files])
 
@@ -56,7 +57,8 @@ def extract_features(
     with progress(label, len(mine), "parts", done, visible=group.is_main) as bar, one_thread_each():
         for file, part in missing:
             batches = torch.from_numpy(np.ascontiguousarray(part())).split(batch_size)
-            pooled, logits = zip(*ordered_map(extract, batches, workers), strict=True)
+            columns = zip(*ordered_map(extract, batches, workers), strict=True)
+            found = {name: parts for name, parts in zip(Features._fields, columns, strict=True) if parts[0] is not None}
             with atomic_path(file) as temporary:
-                np.savez(temporary, pooled=torch.cat(pooled).numpy(), logits=torch.cat(logits).numpy())
+                np.savez(temporary, **{name: torch.cat(parts).numpy() for name, parts in found.items()})
             bar.advance()

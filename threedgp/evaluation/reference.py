@@ -21,7 +21,8 @@ from threedgp.evaluation.real_images import RealImages, draw_sets
 from threedgp.evaluation.streams import Stream, stored, stored_images
 from threedgp.features.moments import Moments
 from threedgp.features.network import FeatureExtractor, build_extractor, configured_extractor
-from threedgp.features.statistics import STATISTICS, read_vectors, statistics_key
+from threedgp.features.statistics import STATISTICS, read_published, read_vectors, statistics_key
+from threedgp.fetch.weights import find_weights
 from threedgp.metrics._declaration import Metric
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.errors import UserError
@@ -88,6 +89,11 @@ class Reference:
         if "main" in networks:
             key = statistics_key(self.prepared, networks["main"].identity)
             self.statistics = Moments.load(features / STATISTICS, key)
+        self.published: tuple[Moments, Moments] | None = None
+        if config.features.reference:
+            mirror = config.machine.mirror
+            file = find_weights(config.features.reference, key="features.reference", mirror=mirror)
+            self.published = read_published(file)
 
     @cached_property
     def has_truth(self) -> bool:
@@ -112,6 +118,9 @@ class Reference:
         if "main" in self.networks:
             inputs["real_moments"] = lambda: self.statistics
             inputs["real_features"] = self.features("main", sample).whole
+        if self.published:
+            pooled, spatial = self.published
+            inputs |= {"reference_moments": lambda: pooled, "reference_spatial_moments": lambda: spatial}
         if "neighbor" in self.networks:
             inputs["real_neighbor_features"] = self.features("neighbor", sample).whole
         if self.has_truth:

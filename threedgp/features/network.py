@@ -24,6 +24,7 @@ class Features(NamedTuple):
 
     pooled: Tensor  # [B, D], after the global average pooling
     logits: Tensor  # [B, K], one per class; K = 0 if the network has no classifier
+    spatial: Tensor | None = None  # [B, S], of some channels at each position; only of Inception, for sFID
 
 
 class FeatureExtractor(Protocol):

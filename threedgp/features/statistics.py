@@ -6,6 +6,7 @@ import hashlib
 from functools import reduce
 from itertools import groupby
 from operator import add
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,16 @@ from threadpoolctl import threadpool_limits
 
 from threedgp.data.shards import ShardFolder
 from threedgp.features.moments import Moments
+from threedgp.runtime.errors import UserError
 from threedgp.runtime.parallel import ordered_map
 
 STATISTICS = "statistics.npz"
 SHARDS_OF_A_PART = 16
 """Shards whose moments one thread sums up; the parts are summed in order at the end. Floating-point sums depend on
 their order, so the partition is fixed."""
+
+MAX_DIM, MAX_HEADER = 2048, 2**16
+"""Features of a published mean, and bytes of the header of an array."""
 
 
 def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
@@ -29,6 +34,35 @@ def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
 def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
     """A column of lists of D values as `[N, D]`."""
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def read_published(file: Path) -> tuple[Moments, Moments]:
+    """Moments of the pooled and the spatial Inception features of a real set, from a file of ADM's evaluator (Dhariwal
+    and Nichol 2021), such as ``VIRTUAL_imagenet256_labeled.npz``. The number of images is not in the file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            for name, bytes_ in (("mu", 1), ("sigma", MAX_DIM), ("mu_s", 1), ("sigma_s", MAX_DIM)):
+                if arrays.zip.getinfo(f"{name}.npy").file_size > 8 * MAX_DIM * bytes_ + MAX_HEADER:
+                    raise ValueError
+            return _published(arrays["mu"], arrays["sigma"]), _published(arrays["mu_s"], arrays["sigma_s"])
+    except OSError as error:
+        raise UserError(f"features.reference: {file} cannot be read ({error.strerror or error}); correct it.") from None
+    except Exception:  # zipfile, its decompressors and NumPy raise many kinds of errors
+        raise UserError(
+            f"features.reference: {file} does not hold the statistics mu, sigma, mu_s and sigma_s of ADM's evaluator; "
+            "name another file, or set it to null."
+        ) from None
+
+
+def _published(mean: np.ndarray, covariance: np.ndarray) -> Moments:
+    mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
+    if covariance.shape != (len(mean), len(mean)) or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise ValueError
+    return Moments(1, mean, covariance)
 
 
 def write_statistics(features: ShardFolder, prepared: ShardFolder, extractor_identity: str, workers: int = 1) -> None:

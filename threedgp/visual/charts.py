@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 TEXT_COLOR = "#010203"
 """Placeholder that is replaced by the text color of the page."""
-COLORS = ("#3b82f6", "#f59e0b", "#10b981")
+COLORS = ("#3b82f6", "#f59e0b", "#10b981", "#a855f7", "#ef4444")
 PALE = "#9ca3af"
 """Colors of medium lightness, which have contrast to white and to black."""
 MAX_COLUMNS = 120
@@ -112,13 +112,17 @@ def heat_map(title: str, x_label: str, y_label: str, x: np.ndarray, edges: np.nd
     return _draw(title, x_label, y_label, paint)
 
 
-def bar_chart(x_label: str, bars: Mapping[str, float], highlight: str) -> str:
-    """Horizontal bars in the given order from top to bottom; the bar `highlight` has another color."""
+def bar_chart(
+    x_label: str, bars: Mapping[str, float], highlight: str, spread: Mapping[str, float] | None = None
+) -> str:
+    """Horizontal bars in the given order from top to bottom; the bar `highlight` has another color. `spread` are their
+    standard deviations."""
     names, values = list(bars), list(bars.values())
 
     def paint(axes: Axes) -> None:
         colors = [COLORS[0] if name == highlight else PALE for name in names]
-        drawn = axes.barh(names, values, color=colors)
+        errors = spread and [spread[name] for name in names]
+        drawn = axes.barh(names, values, xerr=errors, color=colors, ecolor=TEXT_COLOR)
         axes.bar_label(drawn, fmt="%.4g", padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.15)

@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +19,13 @@ import yaml
 from markupsafe import Markup
 
 from threedgp.data.shards import ShardFolder
+from threedgp.experiments.definitions import Table, load_set
+from threedgp.experiments.tables import Rendered
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import duration
 from threedgp.visual.charts import heat_map, histogram_chart
 from threedgp.visual.curves import KIMG, UNITS, camera_title, draw_curves, read_records
 from threedgp.visual.other_runs import OtherRun, is_other_seed
-from threedgp.visual.published import IMAGENET_256
 from threedgp.visual.verdicts import compare, headline, judged
 from threedgp.visual.video import MIME, SUFFIX
 
@@ -42,8 +42,6 @@ MAX_MESH_BYTES = 8 << 20
 """Larger meshes are named and not embedded."""
 NUM_CLASSES = 10
 """Number of the least diverse classes that are listed."""
-CODE = ("stages", "threedgp", "dvc.yaml")
-"""Paths whose changes `git_commit` reports."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,11 @@ class Sources:
     rejects: Mapping[str, Counter[str]]
     """By stage: number of images that were left out, by reason."""
     commit: str | None = None
-    """That of the code, see `git_commit`."""
+    """That of the code, see `threedgp.runtime.commit`."""
     others: Mapping[str, OtherRun] = field(default_factory=dict)
     """Runs to compare with, by revision."""
+    tables: Sequence[Rendered] = ()
+    """What all experiments on the same data have measured, see `threedgp.experiments.tables.read_collected`."""
 
 
 def build_report(sources: Sources) -> str:
@@ -110,7 +110,6 @@ def build_report(sources: Sources) -> str:
         seeds=list(seeds),
         others=_compared(others, settings, comparisons),
         published=_published(settings),
-        imagenet_results=IMAGENET_256,
         settings=settings,
         params_file=_data_url(yaml.safe_dump(dict(sources.parameters), sort_keys=False).encode(), "text/yaml"),
     )
@@ -142,14 +141,12 @@ def _compared(
     return result
 
 
-def _published(settings: Mapping[str, str]) -> str | None:
-    """The published results that are of the same data set: `imagenet` or `dogs`; None if there are none."""
-    if settings.get("dataset.resolution") != "256":
-        return None
-    if settings.get("dataset.source") == '"imagenet"':
-        return "imagenet"
-    is_dogs = settings.get("dataset.source") == '"sdip"' and settings.get("dataset.subset") == '"dogs"'
-    return "dogs" if is_dogs else None
+def _published(settings: Mapping[str, str]) -> list[Table]:
+    """The published tables that are of the same data set."""
+    source, subset = (json.loads(settings.get(f"dataset.{key}", "null")) for key in ("source", "subset"))
+    dataset = f"{'_'.join(filter(None, (source, subset)))} {settings.get('dataset.resolution')}"
+    tables = [table for table in load_set("paper").tables if dataset in table.datasets]
+    return [table for table in tables if any(row.published for row in table.rows)]
 
 
 def _found(folder: Path, names: Sequence[str], suffix: str, mime: str) -> dict[str, str]:
@@ -238,20 +235,6 @@ def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
         else:
             result.append((f"{path}{key}", json.dumps(value)))
     return result
-
-
-def git_commit() -> str | None:
-    """The commit of the working directory, marked if its code has changes; None outside of a repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return f"{commit}, with changes" if git("status", "--porcelain", "--", *CODE) else commit
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def reject_counts(folder: Path) -> Counter[str]:

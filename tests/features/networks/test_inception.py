@@ -45,6 +45,7 @@ def test_other_file_is_refused_before_it_is_read(tmp_path):
 def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch, by_address):
     """With random weights, because the published ones are not shipped."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Theirs
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
     file = tmp_path / "weights.pth"
     torch.save({}, file)
@@ -65,3 +66,11 @@ def test_features_are_those_of_torch_fidelity(tmp_path, monkeypatch, by_address)
     assert features.pooled.shape == (2, 2048)
     torch.testing.assert_close(features.pooled, pooled, rtol=0, atol=0)
     torch.testing.assert_close(features.logits, logits, rtol=0, atol=0)
+
+    x = interpolate_bilinear_2d_like_tensorflow1x(images.float(), (299, 299), align_corners=False) / 128 - 1
+    layers = list(theirs._modules)
+    for name in layers[: layers.index("Mixed_6d")]:
+        x = theirs._modules[name](x)
+    first = theirs.Mixed_6d.branch1x1  # mixed_6/conv of TensorFlow, where channels come last
+    spatial = first.bn(first.conv(x)).relu().permute(0, 2, 3, 1)[..., :7].reshape(2, 17 * 17 * 7)
+    torch.testing.assert_close(features.spatial, spatial, rtol=1e-4, atol=1e-5)

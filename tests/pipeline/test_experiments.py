@@ -1,0 +1,109 @@
+"""`threedgp experiments` with the real DVC around imitated stages: queued, run, interrupted, collected."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from threedgp.commands.experiments import app
+from threedgp.experiments.records import finished_experiments
+from threedgp.runtime.errors import UserError
+
+
+def experiments(*arguments: str) -> str:
+    """Output of the command."""
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def rows(*arguments: str) -> dict[str, dict[str, str]]:
+    """The tables as CSV, by system."""
+    lines = csv.reader(io.StringIO(experiments("table", *arguments, "--format", "csv")))
+    found, header = {}, []
+    for line in lines:
+        if line[0] == "table":
+            header = line
+        else:
+            found[line[1]] = dict(zip(header, line, strict=True))
+    return found
+
+
+def swd(project: Any, name: str) -> float:
+    """The number of an experiment, as `dvc metrics diff` shows it."""
+    return json.loads(project.dvc("metrics", "diff", "--json", "HEAD", name))["results/metrics.json"]["swd"]["new"]
+
+
+def test_queued_once_run_and_collected(imitation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")  # DVC's worker is the command dvc
+    params = imitation.root / "params.yaml"
+    imitation.set("machine", "workers", 3)
+    before = params.read_text()
+    chosen = ("ideas", "--only", "full", "--seeds", "0,1")
+    printed = experiments("queue", *chosen)
+    assert printed.splitlines()[0] == "threedgp preset toy" and printed.count("dvc exp run --queue -n ideas-toy-") == 2
+    assert experiments("queue", *chosen, "--queue", "--dry-run") == printed
+    assert "ideas-toy" not in imitation.dvc("queue", "status"), "only printed"
+
+    experiments("queue", *chosen[:3], "--queue")
+    assert "1 of 2 experiments exist" in experiments("queue", *chosen, "--queue")
+    assert imitation.dvc("queue", "status").count("Queued") == 2
+    assert params.read_text() == before
+    imitation.dvc("exp", "run", "--run-all")
+    assert "2 of 2 experiments exist" in experiments("queue", *chosen)
+
+    found = rows("ideas")
+    values = [swd(imitation, f"ideas-toy-full-{seed}") for seed in (0, 1)]
+    assert found["3DGP"]["swd"] == f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
+    assert found["3DGP"]["seeds"] == "2"
+    assert found["3DGP"]["commit"] == imitation.git("rev-parse", "HEAD")[:7]
+    assert found["contracted space"]["swd"] == "not run"
+    experiments("table", "ideas", "--report", "--out", "table.md", "--format", "markdown")
+    assert found["3DGP"]["swd"] in Path("table.md").read_text()
+    (first, _) = json.loads(Path("results/table.json").read_text())
+    assert first["datasets"] == ["toy 32"]
+
+
+def test_run_here_goes_on_after_a_stop(imitation: Any) -> None:
+    params, script = imitation.root / "params.yaml", imitation.root / "stages" / "train.py"
+    before, works = params.read_text(), script.read_text()
+    chosen = ("ideas", "--only", "no_depth,full", "-S", "train.kimg=5")
+    # Stops the command, which passes it on to this script.
+    script.write_text(f"import os, signal\nos.kill({os.getpid()}, signal.SIGTERM)\nsignal.pause()\n")
+    with pytest.raises(UserError, match="'ideas-toy-full-0' was not finished; the same command continues"):
+        experiments("run", *chosen)
+    assert params.read_text() == before
+    script.write_text(works)
+    (imitation.root / "ran.txt").unlink(missing_ok=True)
+    experiments("run", *chosen)
+    assert (imitation.root / "ran.txt").read_text().split() == ["train", "evaluate"] * 2
+    assert params.read_text() == before
+    assert "2 of 2 experiments exist" in experiments("run", *chosen)
+    assert rows("ideas")["no depth"]["swd"] == f"{swd(imitation, 'ideas-toy-no_depth-0'):.4g}"
+    assert "kimg: 5 " in imitation.git("show", f"{finished_experiments()['ideas-toy-full-0'].revision}:params.yaml")
+    assert imitation.repro() == [], "the results of the workspace's own settings come from the cache"
+
+
+def test_an_experiment_that_lost_its_results_counts_as_not_run(imitation: Any) -> None:
+    experiments("run", "ideas", "--only", "full")
+    imitation.dvc("repro")
+    imitation.dvc("gc", "--workspace", "--force")
+    assert rows("ideas")["3DGP"]["swd"] == "not run"
+
+
+def test_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UserError, match="not in a DVC project"):
+        experiments("queue", "ideas")
+    with pytest.raises(UserError, match="not in a git repository"):
+        experiments("table")
