@@ -12,14 +12,10 @@ import typer
 
 from stages.harness import ParamsOption, Stage, open_stage, share_work
 from stages.layout import Layout
-from threedgp.config import CameraConfig, Config, batch_problem, load_config
-from threedgp.runtime.errors import UserError, disk_is_full
-from threedgp.runtime.progress import say
+from threedgp.config import Config, batch_problem, load_config
+from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from threedgp.training.logging import Logger, Record
     from threedgp.training.loop import Measure, Measured
     from threedgp.training.step import Trainer
 
@@ -27,38 +23,6 @@ app = typer.Typer(add_completion=False)
 
 GRID = (4, 4)
 """Rows and columns of the grid of samples, each beside its depth if there is any, drawn during training."""
-
-
-def _dvclive(folder: Path, camera: CameraConfig) -> Logger:
-    """A logger that writes DVCLive's curves into an empty folder, if it is installed, and the newest histograms."""
-    from threedgp.training.logging import FIELDS, bin_edges, no_log
-
-    try:
-        from dvclive import Live
-    except ImportError:
-        return no_log
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
-    except Exception as error:  # it asks for the user's name and home folder, which a container may lack
-        if disk_is_full(error):
-            raise
-        say(f"train: no curves for `dvc plots`, since DVCLive cannot start: {error}")
-        return no_log
-    edges = bin_edges(camera)
-
-    def log(record: Record, cameras: Tensor | None = None) -> None:
-        live.step = round(record["kimg"], 3)
-        for name, value in record.items():
-            if name != "kimg":
-                live.log_metric(name, value)
-        for field, counts in zip(FIELDS, [] if cameras is None else cameras.tolist(), strict=False):
-            middles = (edges[field][1:] + edges[field][:-1]) / 2
-            points = [{field: float(at), "cameras": count} for at, count in zip(middles, counts, strict=True)]
-            live.log_plot(f"camera_{field}", points, x=field, y="cameras", template="linear", title=f"learned {field}")
-        live.make_summary()
-
-    return log
 
 
 def _draw(trainer: Trainer, folder: Path) -> None:
@@ -116,6 +80,7 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
     from threedgp.runtime.processes import interruptible
     from threedgp.training.distributed import join_training_group
     from threedgp.training.health import HealthLog, findings
+    from threedgp.training.loggers import RunLogs
     from threedgp.training.loop import prepare_trainer, train
 
     device = choose_device(config.machine.device)
@@ -143,15 +108,16 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             measure = _measure(config, layout, trainer)
             group.wait()  # a process that went on without one that was stopped would block in its first message
         curves, pictures = scratch / "curves", scratch / "pictures"
-        outcome = train(
-            trainer,
-            open_loader,
-            scratch / "states",
-            open_log=lambda: HealthLog(config, _dvclive(curves, config.camera)),
-            should_stop=should_stop,
-            show=lambda trainer: _draw(trainer, pictures),
-            measure=measure,
-        )
+        with RunLogs(curves, config) as logs:
+            outcome = train(
+                trainer,
+                open_loader,
+                scratch / "states",
+                open_log=lambda: HealthLog(config, logs.open()),
+                should_stop=should_stop,
+                show=lambda trainer: _draw(trainer, pictures),
+                measure=measure,
+            )
         if group.is_main:
             about = dict(class_names=class_names, kimg=outcome.images / 1000, discriminator=trainer.discriminator)
             save_model(scratch / "model", trainer.average, config, **about)

@@ -99,7 +99,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     place.mkdir()
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(root / name, place)
-    for name in (".dvc/config", ".dvc/.gitignore", "data/.gitignore"):
+    for name in (".dvc/config", ".dvc/plots.html", ".dvc/.gitignore", "data/.gitignore"):
         (place / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, place / name)
     shutil.copytree(root / "presets", place / "presets")

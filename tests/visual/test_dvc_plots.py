@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ import pytest
 import torch
 import yaml
 
-from stages.train import _dvclive
 from threedgp.config import RenderConfig
 from threedgp.evaluation.measuring import Row, load_metrics, split
 from threedgp.runtime.atomic import write_json
+from threedgp.training.loggers import dvclive
 from threedgp.training.logging import CameraHistograms
 from threedgp.visual.gallery import draw_gallery
 
@@ -24,6 +25,11 @@ RENDER = RenderConfig(grid=(1, 2), views=2, flights=0, interpolation=0, meshes=0
 FACTS = {"samples": 50000, "kimg": 1.0, "gpu_days": 28.0, "images_per_second": 20.0}
 NUMBERS = {"swd": 0.1, "nfs": 12.5, "frechet": 19.7, "inception_score": 124.8}
 """The first value of each metric."""
+OTHER_CURVES = dict.fromkeys(
+    ("distance/fd_net_64", "distance/swd", "discriminator/loss", "generator/gradient_norm",
+     "discriminator/gradient_norm", "images_per_second", "memory_gb"),
+    2.0,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -40,10 +46,10 @@ def project(tmp_path, root, tiny_generator, training_shards) -> Path:
     draw_gallery(tiny_generator, 16, training_shards, RENDER, place / "results" / "renders")
     camera = tiny_generator.camera_config
     histograms = CameraHistograms(camera, torch.device("cpu"))
-    log = _dvclive(place / "results" / "training", camera)
-    for kimg in (0.5, 1.0):
-        histograms.add(torch.rand(64, 8))
-        log({"kimg": kimg, "generator/loss": 1 / kimg, "distance/fd_net_64": 2.0}, histograms.end_line())
+    with dvclive(place / "results" / "training", camera) as log:
+        for kimg in (0.5, 1.0):
+            histograms.add(torch.rand(64, 8))
+            log({"kimg": kimg, "generator/loss": 1 / kimg, **OTHER_CURVES}, histograms.end_line())
     values = {name: metric.values[0] for name, metric in load_metrics(NUMBERS).items()}
     rows = [
         Row(value, value.name("inception", "main"), "inception", {"model": NUMBERS[name], "untrained": 1.0})
@@ -53,6 +59,8 @@ def project(tmp_path, root, tiny_generator, training_shards) -> Path:
     write_json(place / metrics[0], head)
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, cwd=place, check=True, capture_output=True)
+    for name in ("config", "plots.html"):
+        shutil.copy(root / ".dvc" / name, place / ".dvc")
     return place
 
 
@@ -67,15 +75,33 @@ def dvc(project: Path, *arguments: str) -> str:
 def test_plots_show_curves_cameras_and_images(project):
     found = json.loads(dvc(project, "plots", "show", "--json"))
     assert not found.get("errors")
-    kinds = {Path(name).stem: plots[0]["type"] for name, plots in found["data"].items()}
-    assert kinds == {
-        **dict.fromkeys(("loss", "fd_net_64", "camera_yaw", "camera_pitch", "camera_fov"), "vega"),
-        **dict.fromkeys(("samples", "depth", "normals", "views", "truncation"), "image"),
-    }
-    (loss,) = (plots[0] for name, plots in found["data"].items() if name.endswith("loss.tsv"))
-    points = [(float(point["step"]), float(point["loss"])) for point in loss["content"]["data"]["values"]]
+    kinds = {name: plots[0]["type"] for name, plots in found["data"].items()}
+    curves = (
+        "Fréchet distance on efficientnet_lite0 features, 512 images",
+        "Sliced Wasserstein distance of images",
+        "Losses of generator and discriminator",
+        "Norms of the gradients of generator and discriminator",
+        "Training speed",
+        "Peak memory",
+        "Learned yaw at the end",
+        "Learned pitch at the end",
+        "Learned field of view at the end",
+    )
+    images = [
+        f"results/renders/{name}.png" for name in ("samples", "classes", "depth", "normals", "views", "truncation")
+    ]
+    assert kinds == dict.fromkeys(curves, "vega") | dict.fromkeys(images, "image")
+    (losses,) = found["data"]["Losses of generator and discriminator"]
+    points = [
+        (float(point["step"]), float(point["loss"]))
+        for point in losses["content"]["data"]["values"]
+        if point["filename"] == "generator/loss.tsv"
+    ]
     assert points == [(0.5, 2.0), (1.0, 1.0)]
-    assert dvc(project, "plots", "show").strip().endswith("index.html")
+    page = Path(dvc(project, "plots", "show").strip().removeprefix("file://")).read_text(encoding="utf-8")
+    shown = re.findall(r'"title": {"text": "(.*?)"', page)
+    assert [json.loads(f'"{title}"') for title in shown] == list(curves), "quality first, in words"
+    assert "<script src" not in page and "cdn" not in page
 
 
 def test_exp_show_has_the_first_columns_first_and_a_short_table(project, root):

@@ -100,6 +100,9 @@ class TrainConfig(Section):
     """Interval of checkpoints, in thousands of images."""
     keep_states: Count = 2
     """Number of most recent checkpoints that are kept."""
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Logs beside those of DVCLive, in ``results/training``; each needs the package of its name. wandb is offline
+    unless WANDB_MODE says otherwise."""
     archive_kimg: NonNegative = 1000.0
     """Interval of checkpoints that are never deleted, in thousands of images; 0 = none."""
     pictures_kimg: NonNegative = 200.0
