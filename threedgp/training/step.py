@@ -286,7 +286,7 @@ class Trainer:
             self._generator_phase(batch, stats)
             self._discriminator_phase(batch, stats)
         except TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).partition("\n\n")[0].split())[:300]
             raise UserError(f"train.compile: torch.compile failed ({reason}); set it to false.") from error
         train = self.config.train
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
