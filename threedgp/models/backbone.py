@@ -133,7 +133,11 @@ class Backbone(nn.Module):
         """Noise inputs for training; None without them."""
         if not self.noise:
             return None
-        return [random.normal(f"noise {i}", 1, *shape) for i, shape in enumerate(self.noise_shapes())]
+        shapes = self.noise_shapes()
+        sizes = [height * width for height, width in shapes]
+        # All at once: a GPU needs some forty kernels for each draw.
+        noises = random.normal("noise", sum(sizes)).split(sizes, dim=1)
+        return [noise.unflatten(1, (1, *shape)) for noise, shape in zip(noises, shapes, strict=True)]
 
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.

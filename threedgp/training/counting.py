@@ -124,10 +124,7 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
     config = of_one_process(config)
     config = config.model_copy(update={"train": config.train.model_copy(update={"compile": False})})
     with _same_precision(), assume(backend), _Counter() as counter:
-        with META:
-            networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
-        trainer = Trainer(config, networks, META)
-        del networks
+        trainer = meta_trainer(config, num_classes, num_features)
         steps = []
         for images in (0, middle_of_run(config) + config.train.batch_size):
             trainer.images = images
@@ -136,6 +133,13 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
             steps.append(list(counter.operations))
         state, peak = counter.live, counter.peak
     return StepCount(state, peak, steps[0], steps[1])
+
+
+def meta_trainer(config: Config, num_classes: int, num_features: int) -> Trainer:
+    """A trainer whose tensors have no data."""
+    with META:
+        networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
+    return Trainer(config, networks, META)
 
 
 def of_one_process(config: Config) -> Config:

@@ -46,11 +46,10 @@ class MovingAverage:
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:
         self._parameters = list(average.parameters()), list(network.parameters())
-        self._buffers = list(zip(average.buffers(), network.buffers(), strict=True))
+        self._buffers = list(average.buffers()), list(network.buffers())
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move parameters towards those of the network by `1 - decay`; copy buffers (averages, constants)."""
         torch._foreach_lerp_(*self._parameters, 1 - decay)
-        for target, source in self._buffers:
-            target.copy_(source)
+        torch._foreach_copy_(*self._buffers)
