@@ -3,9 +3,10 @@
     PYTHONPATH=. python benchmarks/launches.py --preset imagenet
     PYTHONPATH=. python benchmarks/launches.py --preset imagenet --precision bf16 --operators 15
 
-No GPU is needed: the step runs on PyTorch's meta device. Each operator that writes a tensor is counted, views are not; a
-convolution's backward pass or a sort starts several kernels, so these are lower bounds. Copies are the operators that
-only move or convert values. On the meta device, reading a value is an error, so a step that ends waits for nothing.
+No GPU is needed: the step runs on PyTorch's meta device. Each operator that writes a tensor is counted, views are not;
+the backward pass of a convolution or a sort starts several kernels, so these are lower bounds. Copies are the operators
+that only move or convert values; tensors on the meta device may lie otherwise in memory than on a GPU. Reading a value
+is an error there, so a step that ends has never waited for the GPU.
 Appends one row to benchmarks/results/launches.jsonl.
 """
 

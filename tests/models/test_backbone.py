@@ -118,3 +118,21 @@ def test_without_gradients_nothing_is_recomputed() -> None:
     with torch.inference_mode():
         expected = backbone(w)
     assert torch.equal(backbone(w), expected)
+
+
+def test_noise_is_drawn_at_once_and_independent() -> None:
+    """One draw, cut into the inputs that the layers take; of equal sizes, no two are equal."""
+    asked: list[tuple[str, tuple[int, ...]]] = []
+
+    class Random:
+        def normal(self, name: str, *shape: int) -> Tensor:
+            asked.append((name, shape))
+            return torch.randn(2, *shape)
+
+    config = GeneratorConfig(w_dim=4, plane_resolution=16, plane_channels=2, channel_base=64, channel_max=8)
+    backbone = Backbone(config, 6)
+    noise = backbone.draw_noise(Random())
+    assert [tuple(x.shape) for x in noise] == [(2, 1, *shape) for shape in backbone.noise_shapes()]
+    assert asked == [("noise", (4**2 + 2 * 8**2 + 2 * 16**2,))]
+    assert not torch.equal(noise[1], noise[2]) and not torch.equal(noise[1][0], noise[1][1])
+    backbone(torch.randn(2, 4), noise)

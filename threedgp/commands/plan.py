@@ -229,6 +229,8 @@ def _advice(config: Config, pace: Pace) -> Iterator[str]:
             yield "Memory: not even one group fits; lower model.generator.plane_resolution or channel_base."
         if config.train.precision != "bf16":
             yield "Memory: train.precision: bf16 halves the activations of the networks."
+        if not config.model.recompute:
+            yield "Memory: model.recompute: true stores less, and runs the backbone's forward pass twice."
     days = _seconds(config, pace) / 86400
     if days > LONG_DAYS:
         yield f"Time: {days:,.0f} days; use more GPUs, train.precision bf16, or lower train.kimg or dataset.resolution."
