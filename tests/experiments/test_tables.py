@@ -14,9 +14,9 @@ import pytest
 
 from threedgp.experiments import tables
 from threedgp.experiments.definitions import load_set
-from threedgp.experiments.figures import draw, mean_curve
 from threedgp.experiments.records import Record, read_external
 from threedgp.runtime.errors import UserError
+from threedgp.visual.experiment_figures import draw, mean_curve
 
 PAPER = load_set("paper")
 

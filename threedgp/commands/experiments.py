@@ -139,10 +139,10 @@ def table(
     Example:
       threedgp experiments table paper --format latex --out table.tex --figures figures
     """
-    from threedgp.experiments.figures import draw
     from threedgp.runtime.atomic import write_bytes
     from threedgp.runtime.progress import say
     from threedgp.runtime.targets import require_writable, writing
+    from threedgp.visual.experiment_figures import draw
 
     experiments = load_set(name)
     scale = experiments.scale(scale)
