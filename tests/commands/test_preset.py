@@ -34,8 +34,10 @@ NAMES = [
     "toy_epigraf_wide",
     "toy_gpu",
     "toy_stylegan2",
+    "toy_volumegan",
+    "volumegan",
 ]
-KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2")
+KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2", "volumegan")
 SAME_DATA = {"imagenet_stable": "imagenet"}
 SAME_DATA |= {name: "imagenet" for name in KIND_PRESETS}
 SAME_DATA |= {f"toy_{name}": "toy" for name in KIND_PRESETS}

@@ -13,7 +13,7 @@ from threedgp.models.saving import write_model
 from training.worlds import kind_config
 
 IMAGES = {"fd_means", "kd_means", "swd", "precision", "recall", "class_accuracy_means", "authenticity_means"}
-GEOMETRY = {"nfs", "depth_swd", "normal_swd", "camera_emd", "view_depth_error", "shape_distance"}
+GEOMETRY = {"nfs", "depth_swd", "normal_swd", "camera_emd", "view_judged", "shape_distance"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

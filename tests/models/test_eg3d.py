@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from threedgp.camera.geometry import rays
-from threedgp.models.eg3d import EG3DGenerator, Planes
+from threedgp.models.eg3d import EG3DGenerator
+from threedgp.models.feature_rendering import Encoded
 from threedgp.models.sampler import sample_scenes
 from threedgp.render import RaySettings, midpoint_randomness
 from threedgp.render.features import render_field
@@ -24,12 +25,12 @@ def _generator(**generator: object) -> EG3DGenerator:
 def test_published_planes_never_see_y_and_z_together(published: bool) -> None:
     """Features are sums over planes; with planes xy, xz and zx, no term depends on both y and z."""
     generator = _generator(published_planes=published)
-    content = Planes(torch.randn(1, 3, 8, 8, 4), torch.zeros(1, 8))
+    content = Encoded(torch.randn(1, 3, 8, 8, 4), torch.zeros(1, 8))
     generator.decoder = torch.nn.Identity()
     y0, y1, z0, z1 = -0.21, 0.13, 0.07, -0.3
     points = torch.tensor([[[0.1, y, z] for y in (y0, y1) for z in (z0, z1)]])
     with torch.no_grad():
-        a, b, c, d = generator._field(content)(points)[0]
+        a, b, c, d = generator.field(content)(points)[0]
     mixed = (a - b - c + d).abs().max()
     assert (mixed < 1e-5) == published
 
@@ -116,7 +117,7 @@ def test_density_is_softplus_with_a_bias_and_color_that_of_the_rendering() -> No
     points = torch.rand(2, 7, 3) - 0.5
     with torch.no_grad():
         content = generator.make_content(generator.map(scenes.z, scenes.labels))
-        raw = generator._field(content)(points)
+        raw = generator.field(content)(points)
         assert torch.allclose(generator.density(content, points), F.softplus(raw[..., -1] - 1))
         assert generator.color(content, points).shape == (2, 7, 3)
 

@@ -86,6 +86,15 @@ KIND_CHANGES: dict[str, dict[str, Any]] = {
         "camera": {"learned": False},
         "train": {"patch_scale_min": 1.0, "density_regularization": 0.25},
     },
+    "volumegan": {
+        "model": {
+            "depth": False,
+            "discriminator": {"patch_resolution": RESOLUTION},
+            "generator": {"upsampling": 2, "feature_channels": 5, "upsampling_channels": 8},
+        },
+        "camera": {"learned": False},
+        "train": {"patch_scale_min": 1.0},
+    },
 }  # fmt: skip
 """How the settings of each kind differ from `tiny_config`."""
 

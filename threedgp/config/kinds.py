@@ -26,6 +26,8 @@ class Kind(NamedTuple):
     """Whether the discriminator sees the rendered image beside the final one."""
     pose_conditioning: bool = False
     density_regularization: bool = False
+    volume: bool = False
+    """Whether the backbone makes a volume, of side `plane_resolution`."""
     published_planes: bool = False
     """Whether the planes can be those of the published models."""
 
@@ -44,6 +46,7 @@ KINDS = {
         density_regularization=True,
         published_planes=True,
     ),
+    "volumegan": Kind(depth=False, learned_cameras=False, patches=False, upsampling=True, volume=True),
 }
 """By the value of `model.kind`."""
 

@@ -103,7 +103,7 @@ class GeneratorConfig(Section):
     mapping_layers: Layers = 2
     mapping_lr_multiplier: Positive = 0.01
     plane_resolution: PowerOfTwo = 512
-    """Side of a feature plane; `stylegan2`: of the image."""
+    """Side of a feature plane; `stylegan2`: of the image; `volumegan`: of the feature volume."""
     plane_channels: Width = 32
     """Channels of each of the three planes."""
     channel_base: Count = 65536
@@ -188,9 +188,19 @@ class ModelConfig(Section):
     depth_adaptor: DepthAdaptorConfig = DepthAdaptorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 
-    def samples_problem(self, resolution: int) -> str | None:
-        """Why images of `resolution` pixels along each side would take too long to render; None if they do not."""
-        samples = self.generator.coarse_samples + self.generator.fine_samples
-        if resolution**2 * samples <= MAX_IMAGE_SAMPLES:
-            return None
-        return f"model.generator.coarse_samples: {samples} samples per ray are too many for {resolution} px; lower it"
+    def size_problem(self, resolution: int) -> str | None:
+        """Why scenes, or images of `resolution` pixels along each side, would take too much memory or time; None if
+        they do not."""
+        sizes, side = self.generator, self.generator.plane_resolution
+        channels = max(sizes.plane_channels, min(sizes.channel_base // side, sizes.channel_max))
+        if KINDS[self.kind].volume and side**3 * channels > MAX_PLANE_VALUES:
+            return (
+                f"model.generator.plane_resolution: a volume of {side}x{side}x{side} values in {channels} channels is "
+                f"too large for kind '{self.kind}'; lower it"
+            )
+        samples = sizes.coarse_samples + sizes.fine_samples
+        if resolution**2 * samples > MAX_IMAGE_SAMPLES:
+            return (
+                f"model.generator.coarse_samples: {samples} samples per ray are too many for {resolution} px; lower it"
+            )
+        return None

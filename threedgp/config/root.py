@@ -86,7 +86,7 @@ class Config(Section):
                 f"model.discriminator.patch_resolution: a patch of {patch} pixels is larger than the image "
                 f"(dataset.resolution is {image})"
             )
-        if problem := self.model.samples_problem(image):
+        if problem := self.model.size_problem(image):
             raise ValueError(problem)
         base = self.model.discriminator.channel_base
         if base < image:  # the layer of this resolution has base // image channels

@@ -10,12 +10,14 @@ from threedgp.models.eg3d import EG3DGenerator
 from threedgp.models.generator import Generator
 from threedgp.models.stylegan2 import ImageGenerator
 from threedgp.models.triplane import TriplaneGenerator
+from threedgp.models.volumegan import VolumeGenerator
 
 GENERATORS: dict[str, type[Generator]] = {
     "3dgp": TriplaneGenerator,
     "epigraf": TriplaneGenerator,
     "stylegan2": ImageGenerator,
     "eg3d": EG3DGenerator,
+    "volumegan": VolumeGenerator,
 }
 """The generator of each `model.kind`."""
 

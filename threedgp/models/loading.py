@@ -44,7 +44,7 @@ class _ModelFile(Section):
         values = self.class_probabilities
         if values and (len(values) != self.num_classes or not sum(values)):
             raise ValueError(f"class_probabilities: expected {self.num_classes} numbers with a positive sum")
-        if problem := self.model.samples_problem(self.resolution):
+        if problem := self.model.size_problem(self.resolution):
             raise ValueError(problem)
         return self
 

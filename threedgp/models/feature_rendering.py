@@ -1,0 +1,179 @@
+"""Generators that render features of a scene at a low resolution and make an image of them by 2D convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from threedgp.camera.geometry import rays
+from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
+from threedgp.models.backbone import SynthesisBlock
+from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
+from threedgp.models.rays import draw_ray_randomness
+from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
+from threedgp.render.features import Field, render_field
+
+RAY_CHUNK = 1 << 14
+"""Number of rays, over all images, that inference renders at once; limits its memory."""
+
+
+class Encoded(NamedTuple):
+    """The content of B scenes."""
+
+    values: Tensor | None
+    """What the field looks up, as its kind has it."""
+    w: Tensor
+    """`[B, w_dim]`, which modulates the layers behind."""
+
+
+class Upsampling(nn.Module):
+    """Rendered features to images: StyleGAN2 blocks that each double the size."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(before, after, config.w_dim, 0, 3, noise=False)
+            for before, after in pairwise(upsampling_widths(config))
+        )
+
+    def forward(self, features: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Features `[B, C, N, N]`, of which the first three are a color, to images `[B, 3, P, P]` in the dtype of w."""
+        x, image = features.to(dtype or w.dtype).contiguous(memory_format=torch.channels_last), features[:, :3]
+        for block in self.blocks:
+            x, image = block(x, image, w, None, None)
+        return image
+
+
+def upsampling_widths(config: GeneratorConfig) -> list[int]:
+    """Channels of the rendered features, and those behind each block that doubles the size."""
+    count = config.upsampling.bit_length() - 1
+    return [config.feature_channels, *(max(config.upsampling_channels >> index, 1) for index in range(count))]
+
+
+class FeatureGenerator(Generator):
+    """Base of generators with a renderer of features. A kind defines `make_content` and `field`."""
+
+    schedules = ("density_noise",)
+    ray_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Settings of rays in which the kind differs from 3DGP."""
+
+    def __init__(
+        self,
+        camera: CameraConfig,
+        model: ModelConfig,
+        num_classes: int,
+        class_probabilities: Sequence[float] | None = None,
+        pose_width: int = 0,
+    ) -> None:
+        super().__init__(camera, model, num_classes, class_probabilities, pose_width)
+        settings = model.generator
+        self.upsampling = Upsampling(settings)
+        self.ray_settings = RaySettings(
+            near=camera.ray_start,
+            far=camera.ray_end,
+            half_width=settings.cube_half_width,
+            contraction=settings.contraction,
+            infinite_last_interval=settings.infinite_last_interval,
+            last_back=settings.last_back,
+        )._replace(**self.ray_options)
+
+    def field(self, content: Encoded) -> Field:
+        """Raw features and raw density of the scenes at points."""
+        raise NotImplementedError
+
+    def density(self, content: Encoded, points: Tensor) -> Tensor:
+        """Density `[B, N]` at points `[B, N, 3]` in scene units."""
+        return F.softplus(self.field(content)(points)[..., -1] + self.ray_settings.density_bias)
+
+    def color(self, content: Encoded, points: Tensor) -> Tensor:
+        """Color `[B, N, 3]` of the rendered features, about [-1, 1], at points `[B, N, 3]`."""
+        color = self.field(content)(points)[..., :3]
+        return (torch.sigmoid(color) * 1.002 - 0.001) * 2 - 1 if self.ray_settings.sigmoid_color else color
+
+    def render_features(
+        self,
+        content: Encoded,
+        origins: Tensor,
+        directions: Tensor,
+        randomness: RayRandomness,
+        cut_quantile: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Features `[B, R, C]` and depth `[B, R]` of rays `[B, R, 3]`."""
+        chunk = None if torch.is_grad_enabled() else max(RAY_CHUNK // len(origins), 1)
+        settings = self.ray_settings._replace(cut_quantile=cut_quantile)
+        rendered = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
+        return rendered.rgb, rendered.depth
+
+    @torch.no_grad()
+    def render(
+        self,
+        content: Encoded,
+        cameras: Tensor,
+        resolution: int,
+        *,
+        cut_quantile: float = 0.0,
+        stop_when_opaque: bool = False,
+    ) -> Rendering:
+        """As in `Generator.render`; depth is enlarged from that of the rendered features."""
+        settings = self.model_config.generator
+        size = -(-resolution // settings.upsampling)
+        origins, directions = rays(cameras, size)
+        numbers = midpoint_randomness(*origins.shape[:2], settings.coarse_samples, settings.fine_samples, origins)
+        features, depth = self.render_features(content, origins, directions, numbers, cut_quantile)
+        images = self.upsampling(as_image(features), content.w)
+        if images.shape[-1] != resolution:
+            images = F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
+        depth = F.interpolate(as_image(depth[..., None]), (resolution, resolution), mode="bilinear")
+        return Rendering(images, depth)
+
+    def fakes(
+        self,
+        scenes: Scenes,
+        scales: Tensor,
+        offsets: Tensor,
+        resolution: int,
+        random: RandomNumbers,
+        schedule: Schedule,
+        dtype: torch.dtype | None = None,
+    ) -> Fakes:
+        """As in `Generator.fakes`; the images are whole."""
+        settings = self.model_config.generator
+        w = self.training_styles(scenes, random, schedule)
+        content = self.make_content(w, self.draw_noise(random), dtype)
+        size = resolution // settings.upsampling
+        randomness = draw_ray_randomness(random, settings, size**2, schedule("density_noise"))
+        features, _ = self.render_features(content, *rays(scenes.prior_cameras, size), randomness)
+        features = as_image(features)
+        images = self.upsampling(features, w, dtype)
+        penalties = self.penalties(content, images, scenes, random, schedule) if torch.is_grad_enabled() else {}
+        return Fakes(self.discriminator_input(images, features), w, penalties)
+
+    def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
+        """w `[B, w_dim]` of scenes in training."""
+        return self.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras)
+
+    def draw_noise(self, random: RandomNumbers) -> list[Tensor] | None:
+        """Noise inputs of `make_content` in training; None without them."""
+        return None
+
+    def discriminator_input(self, images: Tensor, features: Tensor) -> Tensor:
+        """What the discriminator sees of images `[B, 3, P, P]` and their rendered features `[B, C, N, N]`."""
+        return images
+
+    def penalties(
+        self, content: Encoded, images: Tensor, scenes: Scenes, random: RandomNumbers, schedule: Schedule
+    ) -> dict[str, Tensor]:
+        """Weighted terms of the generator's loss besides the adversarial one, by name."""
+        return {}
+
+
+def as_image(values: Tensor) -> Tensor:
+    """Values of the pixels of square images, row by row, `[B, N * N, C]`, as `[B, C, N, N]`."""
+    size = round(values.shape[1] ** 0.5)
+    return values.mT.unflatten(2, (size, size))
