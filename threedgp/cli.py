@@ -17,6 +17,7 @@ from threedgp.commands.export import export
 from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
 from threedgp.commands.info import info
+from threedgp.commands.lift import lift
 from threedgp.commands.mesh import mesh
 from threedgp.commands.new import new
 from threedgp.commands.plan import plan
@@ -26,7 +27,7 @@ from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
 from threedgp.runtime.progress import CONTROL, print_all_characters
 
-MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "mesh": "--resolution"}
+MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "lift": "--size", "mesh": "--resolution"}
 """Options that determine how much memory a command needs."""
 
 app = typer.Typer(
@@ -52,7 +53,23 @@ def _about(
     """3D-aware image generation as a DVC pipeline. `dvc repro` runs the pipeline; these commands complement it."""
 
 
-for command in (preset, new, check, plan, doctor, convert, depth_eval, generate, fly, mesh, export, view, info, push):
+for command in (
+    preset,
+    new,
+    check,
+    plan,
+    doctor,
+    convert,
+    depth_eval,
+    generate,
+    fly,
+    mesh,
+    lift,
+    export,
+    view,
+    info,
+    push,
+):
     app.command()(command)
 app.add_typer(experiments, name="experiments")
 

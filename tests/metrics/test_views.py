@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from threedgp.camera.geometry import rays
-from threedgp.metrics.views import project, view_agreement
+from threedgp.camera.geometry import project, rays
+from threedgp.metrics.views import view_agreement
 
 
 def camera(yaw: float, fov: float = 30, pitch: float = 1.4) -> torch.Tensor:

@@ -113,6 +113,16 @@ def axis_cosines(
     return focal[:, None] * torch.rsqrt(plane.square().sum(dim=-1) + focal[:, None].square())
 
 
+def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
+    """Project points `[B, N, 3]` into cameras `[B, 8]`: positions on the image plane, (x, y) `[B, N, 2]` with the image
+    in [-1, 1] and y up, and distances along the optical axis `[B, N]`, which are negative behind the camera."""
+    pose = cam2world(cameras)
+    local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
+    along = -local[..., 2]
+    focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
+    return local[..., :2] * focal[:, None, None] / along[..., None], along
+
+
 def cut_patches(images: Tensor, resolution: int, scales: Tensor, offsets: Tensor) -> Tensor:
     """Patches `[B, C, R, R]` of images `[B, C, H, W]`: bilinear, corners aligned, at the coordinates of `rays`."""
     plane = image_plane(resolution, scales, offsets).reshape(-1, resolution, resolution, 2)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from threedgp.commands.options import DeviceOption
+from threedgp.commands.options import DeviceOption, depth_settings
 from threedgp.runtime.errors import UserError
 
 
@@ -24,12 +24,10 @@ def depth_eval(
     json: Annotated[Path | None, typer.Option(help="Also write the scores to this file.")] = None,
 ) -> None:
     """Compare an estimator with true depth, up to scale and shift: AbsRel, delta1 (docs/depth.md)."""
-    from pydantic import ValidationError
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from threedgp.config import DepthConfig
     from threedgp.depth.estimator import build_estimator
     from threedgp.depth.evaluation import Score, evaluate_estimator, find_pairs, mean_score
     from threedgp.runtime.atomic import write_json
@@ -39,11 +37,7 @@ def depth_eval(
         return [f"{score.abs_rel:.3f}", f"{score.delta1:.3f}", f"{score.correlation:.3f}", f"{score.known:.0%}"]
 
     settings = {"estimator": estimator, "weights": weights, "batch_size": batch_size}
-    try:
-        config = DepthConfig(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['input']!r}: {first['msg']}.") from None
+    config = depth_settings(settings)
     if json:
         require_writable(json, "--json")
     pairs = find_pairs(images, depth)

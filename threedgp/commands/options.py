@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from threedgp.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from threedgp.config import DepthConfig
 
 MODEL = Path("results/model")
 DEMO = Path(__file__).parents[1] / "demo"
@@ -128,3 +131,16 @@ def truncation_list(text: str) -> list[float]:
         return list(dict.fromkeys(_truncation(float(piece)) for piece in text.split(",")))
     except ValueError:
         raise UserError(f"--truncation: '{text}' is not a list of numbers such as 0.7 or 0,0.5,1.") from None
+
+
+def depth_settings(values: dict[str, Any]) -> DepthConfig:
+    """Section `depth` with the values of options. Raises UserError that names the option whose value is wrong."""
+    from pydantic import ValidationError
+
+    from threedgp.config import DepthConfig
+
+    try:
+        return DepthConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['input']!r}: {first['msg']}.") from None

@@ -188,13 +188,19 @@ def estimated_depth(images: Stream, count: int, estimator: DepthEstimator, label
     first = 0
     with progress(label, min(count, len(images))) as bar:
         for batch in images.first(count):
-            raw = [
-                RawPicture(id=f"{first + number:08d}", label=0, rgb=np.ascontiguousarray(image.transpose(1, 2, 0)))
-                for number, image in enumerate(batch)
-            ]
-            yield np.stack([_usable(found, batch.shape[-1]) for found in estimator.estimate(raw)])
+            yield estimated_maps(estimator, batch, first)
             first += len(batch)
             bar.advance(len(batch))
+
+
+def estimated_maps(estimator: DepthEstimator, images: np.ndarray, first: int = 0) -> np.ndarray:
+    """Depth of images uint8 `[n, 3, R, R]`, the first of which has number `first`: float32 `[n, R, R]`, flat where the
+    estimator finds none."""
+    raw = [
+        RawPicture(id=f"{first + number:08d}", label=0, rgb=np.ascontiguousarray(image.transpose(1, 2, 0)))
+        for number, image in enumerate(images)
+    ]
+    return np.stack([_usable(found, images.shape[-1]) for found in estimator.estimate(raw)])
 
 
 def _usable(depth: np.ndarray | Rejected, resolution: int) -> np.ndarray:

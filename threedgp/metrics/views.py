@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import FOV, axis_cosines, cam2world, rays
+from threedgp.camera.geometry import axis_cosines, project, rays
 from threedgp.metrics._declaration import UNTRAINED, Metric, Value
 
 OCCLUSION = 0.02
@@ -33,16 +33,6 @@ class ViewAgreement(NamedTuple):
     """Mean absolute difference of distances along the second view's optical axis, in scene units."""
     compared: Tensor
     """Fraction of the first view's pixels that fall into the second view and are not occluded there."""
-
-
-def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
-    """Project points `[B, N, 3]` into cameras `[B, 8]`: positions on the image plane, (x, y) `[B, N, 2]` with the image
-    in [-1, 1] and y up, and distances along the optical axis `[B, N]`, which are negative behind the camera."""
-    pose = cam2world(cameras)
-    local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
-    along = -local[..., 2]
-    focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
-    return local[..., :2] * focal[:, None, None] / along[..., None], along
 
 
 def view_agreement(
