@@ -25,6 +25,17 @@ def test_only_what_changed_runs_again(imitation: Any) -> None:
     assert imitation.repro() == ["report"]
 
 
+def test_training_follows_the_model_that_it_starts_from(imitation: Any) -> None:
+    weights = imitation.root / "models" / "mine" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("some weights")
+    imitation.set("train", "init_from", "models/mine")
+    assert imitation.repro() == ["train", "evaluate", "render", "report"]
+    assert imitation.repro() == []
+    weights.write_text("other weights")
+    assert imitation.repro() == ["train"], "and the imitated stage makes the same model"
+
+
 def test_switching_presets_and_back_computes_nothing_again(imitation: Any) -> None:
     params = imitation.root / "params.yaml"
     apply_preset("smoke", params, imitation.root / "presets")

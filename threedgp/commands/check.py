@@ -13,6 +13,7 @@ from threedgp.commands.requirements import (
     memory_problem,
     package_problem,
     required_weights,
+    start_problem,
     token_problem,
 )
 from threedgp.commands.scratch import SCRATCH
@@ -32,7 +33,7 @@ def check(params: ParamsOption = PARAMS) -> None:
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
-    tests = (images_problem, token_problem, package_problem, count_problem)
+    tests = (images_problem, token_problem, package_problem, count_problem, start_problem)
     problems = chain(
         (test(config) for test in tests),
         [mirror_problem(config.machine.mirror)],

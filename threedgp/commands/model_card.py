@@ -11,6 +11,7 @@ import jinja2
 import yaml
 
 from threedgp.commands.requirements import LITE0_PACKAGE, Weights
+from threedgp.config.train import INITIALIZATION
 from threedgp.depth.estimator import NetworkKind, get_estimator
 from threedgp.runtime.errors import UserError
 from threedgp.visual.verdicts import judged
@@ -87,7 +88,7 @@ def facts_of(config: Mapping[str, Any], run: Mapping[str, Any], metrics: Mapping
         "images shown": None if kimg is None else f"{kimg:g} thousand",
         "batch, loss": f"{train['batch_size']}, {train['loss']}" if train else None,
         "learning rates": f"{train['generator_lr']:g} (generator), {train['discriminator_lr']:g}" if train else None,
-        "started from": train.get("init_from"),
+        "started from": start if (start := train.get("init_from")) != INITIALIZATION else None,
         "seed": str(config["seed"]),
         "speed": f"{metrics['images_per_second']:.3g} images per second" if "images_per_second" in metrics else None,
         "cost": f"{metrics['gpu_days']:.3g} GPU days" if metrics.get("gpu_days") else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from threedgp.config import Config
 from threedgp.config.fields import MIN_IMAGES
+from threedgp.config.train import INITIALIZATION
 from threedgp.data.shards import MANIFEST, read_manifest
 from threedgp.data.source import dataset_problem, get_source
 from threedgp.depth.estimator import NetworkKind, estimator_problem, get_estimator
@@ -138,6 +139,17 @@ def package_problem(config: Config) -> str | None:
                 importlib.metadata.version(LITE0_PACKAGE)
             except importlib.metadata.PackageNotFoundError:
                 return f"{key}.network: 'efficientnet_lite0' needs package {LITE0_PACKAGE}; {INSTALL}"
+    return None
+
+
+def start_problem(config: Config) -> str | None:
+    """Why training cannot start from `train.init_from`, and what to do; None if it can."""
+    given = config.train.init_from
+    if given == INITIALIZATION:
+        return None
+    for name in ("config.json", "model.safetensors"):
+        if not (expanded(given) / name).is_file():
+            return f"train.init_from: there is no '{given}/{name}'; name the folder of a model"
     return None
 
 

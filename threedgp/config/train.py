@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from threedgp.config.fields import BatchSize, Count, Duration, Fraction, Integer, NonNegative, Positive, Section, Seed
+from threedgp.config.fields import (
+    BatchSize,
+    Count,
+    Duration,
+    Fraction,
+    Integer,
+    NonNegative,
+    Positive,
+    Section,
+    Seed,
+    Text,
+)
 
 
 class CameraRegularizerConfig(Section):
@@ -41,8 +54,28 @@ class DistillationConfig(Section):
     weight: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="100000")
 
 
+INITIALIZATION = "threedgp/models/initialization.py"
+"""Value of `train.init_from` for random weights. DVC needs a path that exists."""
+OUTPUTS = "results"
+
+
+def _model_folder(value: str) -> str:
+    if re.match(r"~|\w+://", value):
+        raise ValueError(f"'{value}' is not a path; download the model first, and name its folder")
+    if Path(value).parts[:1] == (OUTPUTS,):
+        raise ValueError(f"'{value}' is an output of this pipeline; copy the model to another folder, such as models/")
+    return value
+
+
 class TrainConfig(Section):
     """Stage `train`."""
+
+    init_from: Annotated[Text, Field(min_length=1), AfterValidator(_model_folder)] = INITIALIZATION
+    """Folder of a model whose weights training starts from; the code of the initialization means random weights."""
+    freeze: tuple[
+        Literal["mapping", "backbone", "decoder", "depth_adaptor", "camera_generator", "discriminator_blocks"], ...
+    ] = ()
+    """Parts that keep their weights."""
 
     kimg: Positive = 25000
     """Length of the run in thousands of real images shown to the discriminator."""

@@ -11,11 +11,11 @@ from threedgp.fetch import hub
 from threedgp.fetch.download import download
 from threedgp.fetch.remote import Remote
 from threedgp.fetch.weights import find_weights
-from threedgp.models.saving import CONFIG, WEIGHTS
 from threedgp.runtime.errors import UserError
 
 HUB_MODEL = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 """`pathlib` makes one slash of two."""
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 WEB_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 

@@ -14,16 +14,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from threedgp.config.train import INITIALIZATION
 from threedgp.data.loader import ShardLoader, on_device
 from threedgp.models.initialization import initial_networks
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
-from threedgp.runtime.progress import Progress, progress
+from threedgp.runtime.progress import Progress, progress, say
 from threedgp.training.checkpoints import Checkpoints, RunState
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
 from threedgp.training.step import Trainer
+from threedgp.training.transfer import start_from
 
 
 class Measured(NamedTuple):
@@ -52,11 +55,15 @@ def prepare_trainer(
     config: Any, loader: ShardLoader, device: torch.device, group: TrainingGroup = SINGLE_PROCESS
 ) -> Trainer:
     """A trainer at the start of a run, for the classes and features of the data. Raises UserError if the data lack what
-    the settings require."""
+    the settings require, or `train.init_from` does not fit them."""
     if config.model.depth and not loader.has_depth:
         raise UserError("model.depth: the shards hold no depth; set depth.estimator and run `dvc repro` again.")
     counts = loader.class_counts
     networks = initial_networks(config, loader.num_classes, (counts / counts.sum()).tolist(), loader.embedding_dim)
+    if config.train.init_from != INITIALIZATION:
+        notes = start_from(expanded(config.train.init_from), *networks, loader.class_names)
+        if group.is_main:
+            say(f"train: starts from {config.train.init_from}" + (f"; new are {', '.join(notes)}" if notes else ""))
     return Trainer(config, networks, device, group)
 
 

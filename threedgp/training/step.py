@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -68,9 +68,23 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _adam(parameters: Iterable[nn.Parameter], lr: float, beta2: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
     """Adam of StyleGAN2. A network that gets r1_interval + 1 gradients in r1_interval steps has the `lazy_ratio`
     r1_interval / (r1_interval + 1), which corrects learning rate and betas (Karras et al. 2020, appendix B)."""
-    parameters = list(parameters)
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     fused = parameters[0].device.type != "meta"  # it has no fused operators
     return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, beta2**lazy_ratio), eps=1e-8, fused=fused)
+
+
+def freeze(generator: Generator, discriminator: Discriminator, parts: Sequence[str]) -> None:
+    """Exclude the `parts` of `train.freeze` from training. Raises UserError if the model does not have one of them, or
+    nothing of the generator is left."""
+    for part in parts:
+        is_blocks = part == "discriminator_blocks"
+        modules = [discriminator.from_rgb, discriminator.blocks] if is_blocks else [getattr(generator, part, None)]
+        for module in modules:
+            if module is None:
+                raise UserError(f"train.freeze: this model has no {part}; remove it from the list.")
+            module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in generator.parameters()):
+        raise UserError("train.freeze: nothing of the generator is left to train; remove a part from the list.")
 
 
 class Trainer:
@@ -90,7 +104,7 @@ class Trainer:
     ) -> None:
         """`networks` are generator and discriminator at their initialization, the same in every process; random numbers
         have their dtype. Raises UserError if the batch cannot be split into whole groups of the minibatch standard
-        deviation."""
+        deviation, or `train.freeze` names a part that the model lacks."""
         self.config, self.device, self.group = config, device, group
         problem = batch_problem(config, group.size)
         if problem:
@@ -101,6 +115,7 @@ class Trainer:
         self._share = self.piece / config.train.batch_size
         """Weight of the mean over a piece in the mean over the batch."""
         generator, discriminator = networks
+        freeze(generator, discriminator, config.train.freeze)
         self.generator = generator.to(device, memory_format=torch.channels_last)
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
@@ -233,7 +248,9 @@ class Trainer:
             (loss * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
         if self.generator.camera_generator is not None:
-            (self._camera_loss(stats) / self.group.size).backward()
+            loss = self._camera_loss(stats)
+            if loss.requires_grad:  # not if the camera generator is frozen
+                (loss / self.group.size).backward()
         for parameter in _parameters(self.discriminator_optimizer):
             parameter.requires_grad_(True)
         self._update("generator", self.generator_optimizer, stats, w_mean)
