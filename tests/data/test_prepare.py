@@ -16,7 +16,15 @@ from torch.distributed import HashStore
 
 from threedgp.config import PrepareConfig
 from threedgp.data.images import decode_image
-from threedgp.data.prepare import center_crop, crop_picture, prepare_set, resize_depth, square, square_depth
+from threedgp.data.prepare import (
+    center_crop,
+    crop_picture,
+    describe_rejects,
+    prepare_set,
+    resize_depth,
+    square,
+    square_depth,
+)
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture
 from threedgp.runtime.errors import UserError
@@ -122,6 +130,15 @@ def test_prepared_set(tmp_path: Path) -> None:
         assert tuple(row["crop"]) == crop and row["label"] == picture.label
     rejects = pq.read_table(tmp_path / "prepared/rejects.parquet").to_pylist()
     assert rejects == [{"id": name, "reason": "it is bad"} for name in ("000", "071", "149")]
+    assert describe_rejects(tmp_path / "prepared") == [
+        "3 of 150 images were left out (prepared/rejects.parquet lists them):",
+        "  3: it is bad (first 000)",
+    ]
+
+
+def test_nothing_is_said_about_no_rejects(tmp_path: Path) -> None:
+    prepared(tmp_path / "prepared", Pictures(8))
+    assert describe_rejects(tmp_path / "prepared") == []
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:

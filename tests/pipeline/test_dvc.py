@@ -36,6 +36,23 @@ def test_training_follows_the_model_that_it_starts_from(imitation: Any) -> None:
     assert imitation.repro() == ["train"], "and the imitated stage makes the same model"
 
 
+def test_outputs_and_cache_share_files_that_no_stage_changes(imitation: Any) -> None:
+    """A folder and its copy in the cache take the space once; the next run replaces files and writes into none."""
+    model = imitation.root / "results" / "model" / "content"
+
+    def cached() -> dict[int, Path]:
+        return {file.stat().st_ino: file for file in (imitation.root / ".dvc/cache").rglob("*") if file.is_file()}
+
+    imitation.set("train", "seed", 1)
+    imitation.repro()
+    copy, content = cached()[model.stat().st_ino], model.read_text()
+    imitation.set("train", "seed", 2)
+    imitation.repro()
+    assert model.read_text() != content and copy.read_text() == content
+    imitation.set("train", "seed", 1)
+    assert imitation.repro() == [] and model.read_text() == content
+
+
 def test_switching_presets_and_back_computes_nothing_again(imitation: Any) -> None:
     params = imitation.root / "params.yaml"
     apply_preset("smoke", params, imitation.root / "presets")

@@ -85,6 +85,7 @@ def test_several_processes_leave_what_one_does(alone: dict[str, bytes], launcher
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count(f"prepare: {PICTURES}/{PICTURES} images") == 1
+    assert run.stdout.count(f"prepare: {len(BROKEN)} of {PICTURES} images were left out") == 1
     assert contents(OUT) == alone
     assert read_manifest(OUT).meta["rejects"] == len(BROKEN)
     assert not any(Path(".scratch/prepare").iterdir())
