@@ -14,6 +14,7 @@ from commands.conftest import Command
 from PIL import Image
 
 from genuine_formats import encoded, hub_table, picture, write_hub_files
+from threedgp.commands import new
 from threedgp.commands.new import ESTIMATOR
 from threedgp.config import Config, load_config
 
@@ -130,6 +131,17 @@ def test_scales(threedgp: Command, resolution: int, base: str) -> None:
     assert config.depth.estimator == "leres" and config.depth.weights is None
     for schedule in (config.train.density_noise, config.train.patch_scale_beta, config.train.raw_depth_probability):
         assert schedule.over.endswith("%"), "the length of the published run does not fit a short one"
+
+
+def test_batch_fits_into_the_memory_of_the_gpu(threedgp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    cows(Path("photos"), side=128)
+    monkeypatch.setattr(new, "_gpu_memory", lambda: 4_000_000_000)
+    code, out, _ = threedgp("new", "cows", "--images", "photos")
+    train = loaded().train
+    assert code == 0 and loaded().dataset.resolution == 128 and "for training on a GPU" in out
+    assert train.accumulation > 1 and f"Batch: 32 images, {32 // train.accumulation} at once" in out
+    monkeypatch.setattr(new, "_gpu_memory", lambda: 80_000_000_000)
+    assert threedgp("new", "cows", "--images", "photos").code == 0 and loaded().train.accumulation == 1
 
 
 def test_published_schedules_in_shares_of_the_run(threedgp: Command) -> None:

@@ -18,6 +18,7 @@ from threedgp.training.devices import (
     LAUNCH_SECONDS,
     fitting_piece,
     needed_bytes,
+    pieces_needed,
     step_seconds,
 )
 
@@ -45,3 +46,10 @@ def test_the_piece_that_fits_is_the_one_that_the_counts_say(root: Path) -> None:
     count = count_step(parse_config(values), num_classes=4, num_features=8)
     assert 28 <= fitting_piece(count, memory, 8, 4) <= 36
     assert fitting_piece(count, CONTEXT_BYTES + (1 + ALLOCATOR_SHARE) * count.state_bytes, 8, 4) == 0
+
+
+def test_pieces_are_equal_and_whole_groups() -> None:
+    assert pieces_needed(32, 40, 4) == 1
+    assert pieces_needed(32, 31, 4) == 2
+    assert pieces_needed(24, 9, 4) == 3, "4 pieces of 6 would split groups, and 3 of 8 fit"
+    assert pieces_needed(32, 3, 4) is None

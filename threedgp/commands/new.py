@@ -81,13 +81,15 @@ def new(
         raise UserError(f"--estimator: there is no '{estimator}'; choose one of {', '.join(_estimators())}.")
     source, path = _place(images, depth)
     survey = survey_images(source, path)
-    on_gpu = device == "cuda" or (device == "auto" and _has_gpu())
+    memory = _gpu_memory() if device != "cpu" else None
     reasons: list[str] = []
-    side = resolution or _resolution(survey, on_gpu, reasons)
+    side = resolution or _resolution(survey, memory is not None or device == "cuda", reasons)
     values = _settings(name, source, path, survey, side, estimator, reasons)
     config = parse_config(values, "the settings for these images")
     if problem := images_problem(config):
         raise UserError(f"{problem}.")
+    if memory is not None:
+        _fit_into_memory(values, len(survey.classes), memory, reasons)
     write_values(values, params)
     remember(values)
     for line in (*survey.lines(side), *reasons):
@@ -103,10 +105,29 @@ def _estimators() -> tuple[str, ...]:
     return get_args(DepthConfig.model_fields["estimator"].annotation)
 
 
-def _has_gpu() -> bool:
+def _gpu_memory() -> int | None:
+    """Bytes of the GPU's memory; None without a GPU."""
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def _fit_into_memory(values: dict[str, Any], num_classes: int, memory: int, reasons: list[str]) -> None:
+    """Divide batches into pieces (`train.accumulation`) that fit into `memory` bytes of a GPU."""
+    from threedgp.training.counting import count_step
+    from threedgp.training.devices import fitting_piece, pieces_needed
+
+    config = parse_config({**values, "machine": {}})
+    batch, group = config.train.batch_size, config.model.discriminator.minibatch_std_group
+    fitting = fitting_piece(count_step(config, num_classes=num_classes), memory, batch, group)
+    pieces = pieces_needed(batch, fitting, group)
+    if pieces is None:
+        reasons.append("The GPU is too small for these networks; lower --resolution.")
+        return
+    values["train"]["accumulation"] = pieces
+    reasons.append(
+        f"Batch: {batch} images, {batch // pieces} at once; at most {fitting} fit into {memory / 1e9:.0f} GB."
+    )
 
 
 def _place(images: str, depth: str | None) -> tuple[Literal["folder", "rgbd", "hub"], str]:

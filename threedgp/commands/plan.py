@@ -216,14 +216,15 @@ def _seconds(config: Config, pace: Pace) -> float:
 
 def _advice(config: Config, pace: Pace) -> Iterator[str]:
     """What to change where the run does not fit."""
+    from threedgp.training.devices import pieces_needed
+
     space = disk_space(config)
     if space and space.peak > shutil.disk_usage(".").free:
         yield f"Disk: {_bytes(space.peak)} are needed; free some, or lower select.keep_fraction or dataset.resolution."
-    piece = _piece(config)
+    piece, group = _piece(config), config.model.discriminator.minibatch_std_group
     if pace.max_piece < piece:
-        pieces = next((n for n in range(1, piece + 1) if piece % n == 0 and piece // n <= pace.max_piece), None)
-        group = config.model.discriminator.minibatch_std_group
-        if pieces and (piece // pieces) % group == 0:
+        pieces = pieces_needed(piece, pace.max_piece, group)
+        if pieces:
             yield f"Memory: set train.accumulation to {config.train.accumulation * pieces}, which gives the same model."
         else:
             yield "Memory: not even one group fits; lower model.generator.plane_resolution or channel_base."

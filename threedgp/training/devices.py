@@ -75,3 +75,10 @@ def fitting_piece(count: StepCount, memory: float, piece: int, group: int) -> in
     activations = (count.peak_bytes - count.state_bytes) / piece
     free = (memory - CONTEXT_BYTES) / (1 + ALLOCATOR_SHARE) - count.state_bytes
     return max(int(free / activations) // group * group, 0)
+
+
+def pieces_needed(piece: int, fitting: int, group: int) -> int | None:
+    """Smallest number of equal pieces, multiples of `group`, into which `piece` images must be divided so that at most
+    `fitting` are in memory at once; None if there is none."""
+    counts = (n for n in range(1, piece // group + 1) if piece % (n * group) == 0 and piece // n <= fitting)
+    return next(counts, None)

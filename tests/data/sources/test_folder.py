@@ -56,6 +56,13 @@ def test_first_folder_is_the_class(tmp_path: Path) -> None:
     assert next(source.read(source.entries().slice(1, 1))).id == "dog/a.png"
 
 
+def test_heic_is_left_out_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path / "in/a.png")
+    (tmp_path / "in/b.HEIC").touch()
+    assert opened(tmp_path / "in", tmp_path / "raw").entries()["id"].to_pylist() == ["a.png"]
+    assert "left out: 1 .heic; convert HEIC, for example with heif-convert" in capsys.readouterr().out
+
+
 def test_tar_is_read_in_place(tmp_path: Path) -> None:
     put(tmp_path / "in/dog/b.png", 1)
     put(tmp_path / "in/cat/a.jpg", 2)

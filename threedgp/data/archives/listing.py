@@ -130,7 +130,8 @@ def list_pictures(tree: Tree, where: Path, label: str = "download") -> list[File
     others = Counter(_suffix(file) or "no suffix" for file in files if not file.problem)
     kinds = [f"{count} {kind}" for kind, count in sorted(others.items()) if kind not in SUFFIXES]
     if kinds:
-        say(f"{label}: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}")
+        convert = "; convert HEIC, for example with heif-convert" if {".heic", ".heif"} & set(others) else ""
+        say(f"{label}: files of other kinds in {where} are left out: {', '.join(kinds[:MAX_KINDS])}{convert}")
     if all(file.problem for file in found):
         reason = f"; {found[0].path}: {found[0].problem}" if found else ""
         raise UserError(f"dataset.path: {where} holds no images (.jpg, .png, .webp, ...){reason}.")
