@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from typer.testing import CliRunner
 
 from golden_arrays import assert_matches, load
 from threedgp.cli import app
+from threedgp.config import DiscriminatorConfig
 from threedgp.conversion.models import convert_snapshot, convert_trusted
+from threedgp.models.discriminator import Discriminator
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
 from threedgp.render import RayRandomness
 from threedgp.runtime.errors import UserError
+from threedgp.training.transfer import start_from
 
 CAMERA: dict[str, Any] = {
     "ray": {"start": 0.75, "end": 1.25},
@@ -52,8 +56,9 @@ def arrays(golden: Path) -> dict[str, Tensor]:
     return load(golden, "networks_conditional.npz")
 
 
-def _weights(arrays: dict[str, Tensor], without: str = "never") -> dict[str, Tensor]:
-    names = {name.removeprefix("state/G."): name for name in arrays if name.startswith("state/G.")}
+def _weights(arrays: dict[str, Tensor], without: str = "never", network: str = "G") -> dict[str, Tensor]:
+    prefix = f"state/{network}."
+    names = {name.removeprefix(prefix): name for name in arrays if name.startswith(prefix)}
     return {short: arrays[name] for short, name in names.items() if without not in short}
 
 
@@ -91,6 +96,54 @@ def test_converted_model_renders_what_the_published_one_does(
     assert_matches(out.rgb, arrays["rgb"])
     assert_matches(out.cameras, arrays["posterior"])
     assert_matches(out.candidates, arrays["depth_candidates"])
+
+
+def test_converted_discriminator_judges_as_the_published_one_does(
+    arrays: dict[str, Tensor], tmp_path: Path, published: Any
+) -> None:
+    """And training starts from it: `start_from` takes all of its weights."""
+    judge = published.nested("Discriminator", _weights(arrays, network="D"), cfg={"patch": {"resolution": 16}})
+    content = {"stats": {"cur_nimg": 1000}, "D": judge}
+    path = _snapshot(tmp_path / "published.pkl", published, _weights(arrays), SETTINGS, **content)
+    done = CliRunner().invoke(app, ["convert", str(path), str(tmp_path / "model")])
+    assert done.exit_code == 0 and "now holds the generator and the discriminator of" in done.output
+
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())["model"]["discriminator"]
+    assert {key: settings[key] for key in ("patch_resolution", "channel_base", "channel_max")} == {
+        "patch_resolution": 16, "channel_base": 1024, "channel_max": 32,
+    }  # fmt: skip
+    config = DiscriminatorConfig(**settings)
+    discriminator = Discriminator(config, 64, 5, 12)
+    generator = copy.deepcopy(load_model(tmp_path / "model"))
+    assert start_from(tmp_path / "model", generator, discriminator, ["a", "b", "c", "d", "e"]) == []
+    patch = torch.cat([arrays["patch_scales"][:, :1], arrays["patch_offsets"]], dim=1)
+    images = torch.cat([arrays["rgb"], arrays["depth_candidates"][:, -1]], dim=1)
+    logits, features = discriminator(images, patch, arrays["c"].argmax(dim=1))
+    assert_matches(logits, arrays["logits"])
+    assert_matches(features, arrays["features"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"b4.extra.weight": torch.zeros(1)},
+            r"'b4\.extra\.weight' is not a parameter of a published",
+        ),
+        ({"b8.conv0.bias": torch.zeros(20)}, r"are not min\(cbase / resolution, cmax\)"),
+        ({"b4.fc.bias": torch.zeros(3)}, r"its parameters are not those of ours \(RuntimeError"),
+        ({"head_mapping.embed.weight": torch.zeros(32, 10)}, r"its parameters are not those of ours"),
+    ],
+)
+def test_an_odd_discriminator_is_left_out(
+    arrays: dict[str, Tensor], tmp_path: Path, published: Any, change: dict[str, Tensor], words: str
+) -> None:
+    judge = published.nested("Discriminator", _weights(arrays, network="D") | change, cfg={})
+    content = {"stats": {"cur_nimg": 1000}, "D": judge}
+    path = _snapshot(tmp_path / "odd.pkl", published, _weights(arrays), SETTINGS, **content)
+    assert re.search(words, convert_trusted(path, tmp_path / "model"))
+    assert not (tmp_path / "model" / "discriminator.safetensors").exists()
+    load_model(tmp_path / "model")
 
 
 def test_settings_in_omegaconf_nodes_are_read(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from golden_arrays import assert_matches, discriminator_names, load
+from golden_arrays import assert_matches, load
 from threedgp.config import CameraConfig, ModelConfig
-from threedgp.conversion.names import convert_names
+from threedgp.conversion.names import convert_discriminator_names, convert_names
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.triplane import Synthesis, TriplaneGenerator
 from threedgp.render import RayRandomness
@@ -41,7 +41,7 @@ def networks(arrays: dict[str, Tensor]) -> tuple[TriplaneGenerator, Discriminato
     discriminator = Discriminator(model.discriminator, IMAGE, CLASSES, FEATURES)
     for network, prefix, rename in (
         (generator, "state/G.", convert_names),
-        (discriminator, "state/D.", discriminator_names),
+        (discriminator, "state/D.", convert_discriminator_names),
     ):
         state = {name.removeprefix(prefix): tensor for name, tensor in arrays.items() if name.startswith(prefix)}
         network.load_state_dict(rename(state), strict=True)
@@ -92,7 +92,7 @@ def test_gradient_of_every_parameter_matches(
     compared = 0
     for network, prefix, rename in (
         (generator, "gradnorm/G.", convert_names),
-        (discriminator, "gradnorm/D.", discriminator_names),
+        (discriminator, "gradnorm/D.", convert_discriminator_names),
     ):
         norms = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
         ours = dict(network.named_parameters())

@@ -19,10 +19,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from threedgp.config import CameraConfig, ModelConfig
+from threedgp.config import CameraConfig, DiscriminatorConfig, ModelConfig
 from threedgp.config.errors import shown
-from threedgp.conversion.names import convert_names
+from threedgp.conversion.names import convert_discriminator_names, convert_names
 from threedgp.conversion.snapshots import MAX_PARTS, Network, network_tensors, read_snapshot
+from threedgp.models.discriminator import Discriminator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
 from threedgp.models.triplane import TriplaneGenerator
 from threedgp.runtime.errors import UserError
@@ -54,11 +55,15 @@ _REQUIRED: Settings = {
     "camera_adaptor.adjust.fov": True,
     "camera_adaptor.adjust.look_at": True,
 }
+_PATCH_KEYS = ("training.patch.resolution", "patch.resolution", "patch_resolution")
+DEFAULT_PATCH = 64
+"""Side of the published patches, for snapshots whose discriminator does not state it."""
 _PRIORS = {"uniform": "uniform", "truncnorm": "truncated_normal", "normal": "normal", "gaussian": "normal"}
 
 
-def convert_snapshot(snapshot: Path, folder: Path) -> None:
-    """Write the averaged generator of a published snapshot as a model folder.
+def convert_snapshot(snapshot: Path, folder: Path) -> str | None:
+    """Write the averaged generator and the discriminator of a published snapshot as a model folder. Returns why the
+    discriminator was left out; None if it was not.
 
     Runs no code of the snapshot. A snapshot knows neither names nor frequencies of its classes: names are numbers, and
     all classes equally frequent. A child process reads the snapshot, with limits of memory and time: a pickle of 1 kB
@@ -73,14 +78,14 @@ def convert_snapshot(snapshot: Path, folder: Path) -> None:
             raise UserError(f"{folder / name}: this folder already holds a model; name another one.")
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            pool.submit(_convert_limited, snapshot, folder, SECONDS).result()
+            return pool.submit(_convert_limited, snapshot, folder, SECONDS).result()
     except BrokenProcessPool:
         raise UserError(
             f"{snapshot}: refused to read this as a snapshot: it crashes its reader or never ends."
         ) from None
 
 
-def _convert_limited(snapshot: Path, folder: Path, seconds: int) -> None:
+def _convert_limited(snapshot: Path, folder: Path, seconds: int) -> str | None:
     torch.set_num_threads(1)  # each thread takes address space
     size = snapshot.stat().st_size if snapshot.is_file() else 0
     if sys.platform == "linux":
@@ -89,10 +94,10 @@ def _convert_limited(snapshot: Path, folder: Path, seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     seconds += int(time.process_time() + size / BYTES_PER_SECOND)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    convert_trusted(snapshot, folder)
+    return convert_trusted(snapshot, folder)
 
 
-def convert_trusted(snapshot: Path, folder: Path) -> None:
+def convert_trusted(snapshot: Path, folder: Path) -> str | None:
     """Like `convert_snapshot`, in this process and without limits."""
     content = read_snapshot(snapshot)
     try:
@@ -103,8 +108,18 @@ def convert_trusted(snapshot: Path, folder: Path) -> None:
     except Exception as error:  # other files than the published ones raise nearly everything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{snapshot}: its settings or parameters are not those of our generator ({reason}).") from None
+    discriminator = problem = None
+    try:
+        discriminator, config = _build_discriminator(content.get("D"), resolution, generator)
+        generator.model_config = generator.model_config.model_copy(update={"discriminator": config})
+    except UserError as error:
+        problem = str(error).rstrip(".")
+    except Exception as error:  # as above
+        problem = f"its parameters are not those of ours ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     classes = [str(number) for number in range(generator.num_classes)]
-    write_model(folder, generator, resolution=resolution, class_names=classes, seed=0, kimg=kimg)
+    about = dict(resolution=resolution, class_names=classes, seed=0, kimg=kimg)
+    write_model(folder, generator, **about, discriminator=discriminator)
+    return problem
 
 
 def _images(content: Mapping[str, Any]) -> float:
@@ -140,6 +155,37 @@ def _build(network: Network) -> tuple[TriplaneGenerator, int]:
     generator.load_state_dict({name: torch.empty_like(tensor, device="meta") for name, tensor in weights.items()})
     generator.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     return generator, resolution
+
+
+def _build_discriminator(
+    network: Any, resolution: int, generator: TriplaneGenerator
+) -> tuple[Discriminator, DiscriminatorConfig]:
+    """The discriminator and its settings, for images of `resolution` and the classes of the generator."""
+    if not isinstance(network, Network):
+        raise UserError("the snapshot has none")
+    settings = _flatten(network.get("cfg"))
+    weights = convert_discriminator_names(network_tensors(network))
+    blocks = range(_count(weights, r"blocks\.(\d+)\."))
+    if 4 << len(blocks) != resolution:
+        raise UserError(f"it has {len(blocks)} blocks, which are not those of images of {resolution} pixels")
+    channels = {resolution >> index: weights[f"blocks.{index}.conv0.bias"].shape[0] for index in blocks}
+    channel_base, channel_max = _channels(channels | {4: weights["conv.bias"].shape[0]})
+    patch = next(
+        (settings[key] for key in _PATCH_KEYS if type(settings.get(key)) is int), min(DEFAULT_PATCH, resolution)
+    )
+    config = DiscriminatorConfig(
+        patch_resolution=patch,
+        channel_base=channel_base,
+        channel_max=channel_max,
+        patch_encoding_width=weights["style_mapping.embed.bias"].shape[0],
+    )
+    head = weights.get("feature_head.1.bias")
+    sizes = config, resolution, generator.num_classes, 0 if head is None else head.shape[0]
+    with torch.device("meta"):
+        discriminator = Discriminator(*sizes, depth=weights["from_rgb.weight"].shape[1] == 4)
+    discriminator.load_state_dict({name: torch.empty_like(values, device="meta") for name, values in weights.items()})
+    discriminator.load_state_dict({name: values.float() for name, values in weights.items()}, assign=True)
+    return discriminator, config
 
 
 def _flatten(root: Any) -> Settings:

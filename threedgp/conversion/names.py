@@ -1,4 +1,4 @@
-"""Names of the published generator's parameters, mapped onto ours."""
+"""Names of the published networks' parameters, mapped onto ours."""
 
 from __future__ import annotations
 
@@ -29,8 +29,22 @@ _RULES = {
 }
 """Published name to ours; `{32}` stands for the index of the block of resolution 32."""
 
+_DISCRIMINATOR_RULES = {
+    r"scalar_enc\.const_embed\.weight": r"patch_encoding.lookup.weight",
+    r"hyper_mod_mapping\.embed\.(\w+)": r"style_mapping.embed.\1",
+    r"hyper_mod_mapping\.fc(\d+)\.(\w+)": r"style_mapping.layers.\1.\2",
+    r"head_mapping\.embed\.(\w+)": r"head_mapping.embed.\1",
+    r"head_mapping\.fc(\d+)\.(\w+)": r"head_mapping.layers.\1.\2",
+    r"b4\.conv\.(\w+)": r"conv.\1",
+    r"b4\.fc\.(\w+)": r"hidden.\1",
+    r"b4\.out\.(\w+)": r"output.\1",
+    r"b4\.feat_out\.(\d)\.(\w+)": r"feature_head.\1.\2",
+    r"b(\d+)\.conv1\.affine\.(\w+)": r"blocks.{\1}.affine.\2",
+    r"b(\d+)\.(conv[01]|skip)\.(\w+)": r"blocks.{\1}.\2.\3",
+}
+
 # Constants that our modules compute, and a counter of the training loop.
-_NOT_STORED = re.compile(r".*resample_filter|.*progress_coef")
+_NOT_STORED = re.compile(r".*resample_filter|.*progress_coef|scalar_enc\.fourier_encoder\..*")
 
 
 def convert_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -43,10 +57,39 @@ def convert_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if _NOT_STORED.fullmatch(name):
             continue
-        rule = next((rule for rule in _RULES.items() if re.fullmatch(rule[0], name)), None)
-        if rule is None:
-            raise UserError(f"'{name}' is not a parameter of a published 3DGP generator; is this another model?")
-        renamed = re.sub(*rule, name)
+        renamed = _renamed(name, _RULES, "generator")
         renamed = re.sub(r"\{(\d+)\}", lambda match: str(int(match[1]).bit_length() - 3), renamed)
         converted[renamed] = tensor
     return converted
+
+
+def convert_discriminator_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Published parameters and buffers of the discriminator, under our names; blocks are counted from the largest
+    resolution.
+
+    Raises:
+        UserError: a name that 3DGP does not have.
+    """
+    largest = max((int(match[1]) for name in state if (match := re.match(r"b(\d+)\.", name))), default=4)
+    converted = {}
+    for name, tensor in state.items():
+        if _NOT_STORED.fullmatch(name):
+            continue
+        if match := re.fullmatch(r"b(\d+)\.fromrgb\.(\w+)", name):
+            if int(match[1]) == largest:  # the other blocks have the layer, and never use it
+                converted[f"from_rgb.{match[2]}"] = tensor
+            continue
+        renamed = _renamed(name, _DISCRIMINATOR_RULES, "discriminator")
+        converted[re.sub(r"\{(\d+)\}", lambda match: _block(largest, int(match[1])), renamed)] = tensor
+    return converted
+
+
+def _block(largest: int, resolution: int) -> str:
+    return str(largest.bit_length() - resolution.bit_length())
+
+
+def _renamed(name: str, rules: dict[str, str], network: str) -> str:
+    rule = next((rule for rule in rules.items() if re.fullmatch(rule[0], name)), None)
+    if rule is None:
+        raise UserError(f"'{name}' is not a parameter of a published 3DGP {network}; is this another model?")
+    return re.sub(*rule, name)
