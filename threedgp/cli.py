@@ -17,6 +17,7 @@ from threedgp.commands.export import export
 from threedgp.commands.fly import fly
 from threedgp.commands.generate import generate
 from threedgp.commands.info import info
+from threedgp.commands.invert import invert
 from threedgp.commands.lift import lift
 from threedgp.commands.mesh import mesh
 from threedgp.commands.new import new
@@ -65,6 +66,7 @@ for command in (
     fly,
     mesh,
     lift,
+    invert,
     export,
     view,
     info,

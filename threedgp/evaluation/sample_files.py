@@ -72,17 +72,18 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         files = [file for file in files if not file.stem.lower().endswith("_depth")]
     if not files:
         raise UserError(f"{images}: there are no images in this folder.")
-    parts = [partial(_read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
+    parts = [partial(read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
     maps = None
     if depth:
         found = [_depth_file(file.relative_to(images), depth) for file in files]
         pieces = chunks(len(found), BATCH)
-        depth_parts = [partial(_read_depth, found[start:end], files[start:end], resolution) for start, end in pieces]
+        depth_parts = [partial(read_depth, found[start:end], files[start:end], resolution) for start, end in pieces]
         maps = Stream(len(found), depth_parts)
     return Samples(Stream(len(files), parts), _read_labels(labels, images, files) if labels else None, maps)
 
 
-def _read_images(files: list[Path], resolution: int) -> np.ndarray:
+def read_images(files: list[Path], resolution: int) -> np.ndarray:
+    """Center crops of image files, uint8 `[n, 3, R, R]`. Raises UserError that names the file that cannot be used."""
     images = []
     for file in files:
         try:
@@ -104,7 +105,9 @@ def _depth_file(image: Path, depth: Path) -> Path:
     raise UserError(f"{depth}: has no depth for {image}; the file must be called {image.stem}_depth.png or .npy.")
 
 
-def _read_depth(files: list[Path], images: list[Path], resolution: int) -> np.ndarray:
+def read_depth(files: list[Path], images: list[Path], resolution: int) -> np.ndarray:
+    """Depth maps of the center crops of `images`, float32 `[n, 1, R, R]`. Raises UserError that names the file that
+    cannot be used."""
     maps = []
     for file, image in zip(files, images, strict=True):
         try:

@@ -110,7 +110,6 @@ class FeatureGenerator(Generator):
         rendered = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
         return rendered.rgb, rendered.depth
 
-    @torch.no_grad()
     def render(
         self,
         content: Encoded,

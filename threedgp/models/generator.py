@@ -161,11 +161,12 @@ class Generator(nn.Module):
         cut_quantile: float = 0.0,
         stop_when_opaque: bool = False,
     ) -> Rendering:
-        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, without gradients.
+        """Render whole images from cameras `[B, 8]` with any resolution: deterministic.
 
         Args:
             cut_quantile: densities below this quantile of each image's samples are set to zero.
-            stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes.
+            stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only
+                where no gradient is needed.
         """
         raise NotImplementedError
 

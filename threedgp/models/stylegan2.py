@@ -41,7 +41,6 @@ class ImageGenerator(Generator):
         side = self.model_config.generator.plane_resolution
         return f"an image of {side} x {side}"
 
-    @torch.no_grad()
     def render(
         self,
         content: Tensor,

@@ -99,7 +99,6 @@ class TriplaneGenerator(Generator):
             f"half-width {sizes.cube_half_width:g}"
         )
 
-    @torch.no_grad()
     def render(
         self,
         content: Tensor,
