@@ -27,6 +27,7 @@ NAMES = [
     "sdip_elephants",
     "smoke",
     "stylegan2",
+    "stylenerf",
     "toy",
     "toy_eg3d",
     "toy_eg3d_wide",
@@ -34,10 +35,11 @@ NAMES = [
     "toy_epigraf_wide",
     "toy_gpu",
     "toy_stylegan2",
+    "toy_stylenerf",
     "toy_volumegan",
     "volumegan",
 ]
-KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2", "volumegan")
+KIND_PRESETS = ("eg3d", "eg3d_wide", "epigraf", "epigraf_wide", "stylegan2", "stylenerf", "volumegan")
 SAME_DATA = {"imagenet_stable": "imagenet"}
 SAME_DATA |= {name: "imagenet" for name in KIND_PRESETS}
 SAME_DATA |= {f"toy_{name}": "toy" for name in KIND_PRESETS}

@@ -95,6 +95,15 @@ KIND_CHANGES: dict[str, dict[str, Any]] = {
         "camera": {"learned": False},
         "train": {"patch_scale_min": 1.0},
     },
+    "stylenerf": {
+        "model": {
+            "depth": False,
+            "discriminator": {"patch_resolution": RESOLUTION},
+            "generator": {"upsampling": 2, "feature_channels": 5, "upsampling_channels": 8, "field_layers": 3},
+        },
+        "camera": {"learned": False},
+        "train": {"patch_scale_min": 1.0, "nerf_path_regularization": 0.2},
+    },
 }  # fmt: skip
 """How the settings of each kind differ from `tiny_config`."""
 

@@ -18,6 +18,8 @@ class Kind(NamedTuple):
     distillation: bool = True
     patches: bool = True
     """Whether the discriminator sees patches; otherwise whole images."""
+    recompute: bool = True
+    """Whether the backbone can compute its activations again."""
     image_backbone: bool = False
     """Whether the backbone makes the image itself."""
     upsampling: bool = False
@@ -26,6 +28,9 @@ class Kind(NamedTuple):
     """Whether the discriminator sees the rendered image beside the final one."""
     pose_conditioning: bool = False
     density_regularization: bool = False
+    nerf_path_regularization: bool = False
+    growing: bool = False
+    """Whether training can add the 2D convolutions one after the other."""
     volume: bool = False
     """Whether the backbone makes a volume, of side `plane_resolution`."""
     published_planes: bool = False
@@ -46,7 +51,16 @@ KINDS = {
         density_regularization=True,
         published_planes=True,
     ),
-    "volumegan": Kind(depth=False, learned_cameras=False, patches=False, upsampling=True, volume=True),
+    "volumegan": Kind(depth=False, learned_cameras=False, patches=False, recompute=False, upsampling=True, volume=True),
+    "stylenerf": Kind(
+        depth=False,
+        learned_cameras=False,
+        patches=False,
+        recompute=False,
+        upsampling=True,
+        growing=True,
+        nerf_path_regularization=True,
+    ),
 }
 """By the value of `model.kind`."""
 
@@ -87,6 +101,13 @@ def _requirements(config: Config, kind: Kind) -> Iterator[tuple[bool, str, Any]]
         yield model.generator.published_planes, "model.generator.published_planes", "false"
     if not kind.density_regularization:
         yield config.train.density_regularization > 0, "train.density_regularization", "0"
+    if not kind.nerf_path_regularization:
+        yield config.train.nerf_path_regularization > 0, "train.nerf_path_regularization", "0"
+    if not kind.growing:
+        yield config.train.growing.start != 1, "train.growing.start", "1"
+        yield config.train.growing.end != 1, "train.growing.end", "1"
+    if not kind.recompute:
+        yield model.recompute, "model.recompute", "false"
     if kind.image_backbone:
         yield (
             model.generator.plane_resolution != size,

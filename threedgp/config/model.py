@@ -132,6 +132,8 @@ class GeneratorConfig(Section):
     """Rendered features of a pixel, of kinds with upsampling; the first three are a color."""
     upsampling_channels: Width = 128
     """Channels of the first block that doubles the size of rendered features; each further one has half of them."""
+    field_layers: Layers = 8
+    """Modulated layers of the field of `stylenerf`; its background has half of them."""
     pose_conditioning: bool = False
     """Whether the mapping network sees the camera (EG3D, section 4.4)."""
     published_planes: bool = False

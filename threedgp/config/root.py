@@ -128,8 +128,9 @@ class Config(Section):
     def _schedules_stay_in_range(self) -> Config:
         num_candidates = self.model.depth_adaptor.layers + 1
         for end in ("start", "end"):
-            if getattr(self.train.pose_swap, end) > 1:
-                raise ValueError(f"train.pose_swap.{end}: a probability is at most 1")
+            for key in ("pose_swap", "growing"):
+                if getattr(getattr(self.train, key), end) > 1:
+                    raise ValueError(f"train.{key}.{end}: must be at most 1")
             if getattr(self.train.patch_scale_beta, end) <= 0:
                 raise ValueError(f"train.patch_scale_beta.{end}: the parameter of a Beta distribution must be positive")
             # The probabilities of the candidates change linearly around 1 / K: the last one is 2 / K minus the first.

@@ -123,6 +123,10 @@ class TrainConfig(Section):
     the scene is rendered from."""
     density_regularization: NonNegative = 0.0
     """Weight of the mean difference of density between points of the scene and points close to them (EG3D)."""
+    nerf_path_regularization: NonNegative = 0.0
+    """Weight of the difference between pixels of the image and the field's color along their rays (StyleNeRF)."""
+    growing: ScheduleConfig = ScheduleConfig(start=1.0, end=1.0, over="0")
+    """Part of the blocks behind the renderer that is in use (StyleNeRF); real images lose details accordingly."""
     fake_labels: Literal["data", "balanced"] = "data"
     """Classes of fakes: distributed as in the data, or uniformly."""
     camera_regularizer: CameraRegularizerConfig = CameraRegularizerConfig()

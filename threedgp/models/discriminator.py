@@ -80,6 +80,12 @@ def beside_rendering(images: Tensor, rendered: Tensor) -> Tensor:
     return torch.cat([images, F.interpolate(rendered, images.shape[2:], mode="bilinear")], dim=1)
 
 
+def _of_size(images: Tensor, size: int) -> Tensor:
+    """Images `[B, C, P, P]` that were reduced to `size` pixels along each side and enlarged again."""
+    small = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return F.interpolate(small, images.shape[2:], mode="bilinear")
+
+
 class Discriminator(nn.Module):
     """Judges a patch of color and depth, given where it was cut and the class; or whole images, given the class."""
 
@@ -92,7 +98,8 @@ class Discriminator(nn.Module):
         *,
         depth: bool = True,
         patches: bool = True,
-        low_resolution: int = 0,
+        upsampling: int = 1,
+        dual: bool = False,
     ) -> None:
         """
         Args:
@@ -102,12 +109,12 @@ class Discriminator(nn.Module):
             num_features: width of the classifier features to predict, 0 = none.
             depth: whether a fourth channel of the images is depth.
             patches: whether it sees patches; otherwise images are whole, and their position is not encoded.
-            low_resolution: side of the rendered image that follows the final one, enlarged (dual discrimination, EG3D,
-                section 4.3); 0 = there is none.
+            upsampling: factor by which the generator enlarges a rendered image.
+            dual: whether the rendered image follows the final one, enlarged (dual discrimination, EG3D, section 4.3).
         """
         super().__init__()
-        self.low_resolution = low_resolution
-        image_channels = 3 + depth + (3 if low_resolution else 0)
+        self.upsampling, self.dual = upsampling, dual
+        image_channels = 3 + depth + 3 * dual
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
         style_width = config.patch_encoding_width if patches else 0
@@ -167,13 +174,19 @@ class Discriminator(nn.Module):
             logits = (logits * projection).sum(dim=1) / math.sqrt(projection.shape[1])
         return logits.reshape(len(images)), None if self.feature_head is None else self.feature_head(x)
 
-    def real_input(self, images: Tensor) -> Tensor:
-        """Real images `[B, C, P, P]` as the discriminator sees them: with dual discrimination followed by themselves at
-        the resolution of the rendering."""
-        if not self.low_resolution:
+    def real_input(self, images: Tensor, grown: float) -> Tensor:
+        """Real images `[B, C, P, P]` as the discriminator sees them: without details that the generator cannot make, of
+        whose blocks a part `grown`, from 0 to 1, is in use; with dual discrimination followed by a copy of the size of
+        the rendering."""
+        if grown < 1:
+            level = grown * math.log2(self.upsampling)
+            coarse, fine = (
+                _of_size(images, images.shape[-1] * 2**step // self.upsampling) for step in (int(level), int(level) + 1)
+            )
+            images = coarse.lerp(fine, level - int(level))
+        if not self.dual:
             return images
-        low = F.interpolate(images, [self.low_resolution] * 2, mode="bilinear", antialias=True)
-        return beside_rendering(images, low)
+        return torch.cat([images, _of_size(images, images.shape[-1] // self.upsampling)], dim=1)
 
     def _projection(self, encoding: Tensor | None, labels: Tensor | None) -> Tensor:
         """The vector of a class and a position, `[B, C]`, whose product with features is the logit."""

@@ -60,7 +60,7 @@ class EG3DGenerator(FeatureGenerator):
         settings = model.generator
         pose_width = POSE_WIDTH if settings.pose_conditioning else 0
         super().__init__(camera, model, num_classes, class_probabilities, pose_width)
-        self.backbone = Backbone(settings, 3 * settings.plane_channels)
+        self.backbone = Backbone(settings, 3 * settings.plane_channels, recompute=model.recompute)
         self.decoder = FeatureDecoder(settings.plane_channels, settings.decoder_hidden, settings.feature_channels)
         self.axes = REPEATED_PLANE_AXES if settings.published_planes else PLANE_AXES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -56,12 +56,18 @@ def upsampling_widths(config: GeneratorConfig) -> list[int]:
     return [config.feature_channels, *(max(config.upsampling_channels >> index, 1) for index in range(count))]
 
 
+def ray_chunk(batch: int) -> int | None:
+    """Rays of each of `batch` images that are rendered at once; None = all, in training."""
+    return None if torch.is_grad_enabled() else max(RAY_CHUNK // batch, 1)
+
+
 class FeatureGenerator(Generator):
     """Base of generators with a renderer of features. A kind defines `make_content` and `field`."""
 
     schedules = ("density_noise",)
     ray_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Settings of rays in which the kind differs from 3DGP."""
+    upsampling_type: ClassVar[Callable[[GeneratorConfig], nn.Module]] = Upsampling
 
     def __init__(
         self,
@@ -73,7 +79,7 @@ class FeatureGenerator(Generator):
     ) -> None:
         super().__init__(camera, model, num_classes, class_probabilities, pose_width)
         settings = model.generator
-        self.upsampling = Upsampling(settings)
+        self.upsampling = self.upsampling_type(settings)
         self.ray_settings = RaySettings(
             near=camera.ray_start,
             far=camera.ray_end,
@@ -105,9 +111,10 @@ class FeatureGenerator(Generator):
         cut_quantile: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Features `[B, R, C]` and depth `[B, R]` of rays `[B, R, 3]`."""
-        chunk = None if torch.is_grad_enabled() else max(RAY_CHUNK // len(origins), 1)
         settings = self.ray_settings._replace(cut_quantile=cut_quantile)
-        rendered = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
+        rendered = render_field(
+            self.field(content), origins, directions, randomness, settings, chunk=ray_chunk(len(origins))
+        )
         return rendered.rgb, rendered.depth
 
     def render(

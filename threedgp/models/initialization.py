@@ -9,6 +9,7 @@ from threedgp.models.discriminator import Discriminator
 from threedgp.models.eg3d import EG3DGenerator
 from threedgp.models.generator import Generator
 from threedgp.models.stylegan2 import ImageGenerator
+from threedgp.models.stylenerf import StyleNeRFGenerator
 from threedgp.models.triplane import TriplaneGenerator
 from threedgp.models.volumegan import VolumeGenerator
 
@@ -18,6 +19,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "stylegan2": ImageGenerator,
     "eg3d": EG3DGenerator,
     "volumegan": VolumeGenerator,
+    "stylenerf": StyleNeRFGenerator,
 }
 """The generator of each `model.kind`."""
 
@@ -55,6 +57,7 @@ def initial_networks(
             num_features,
             depth=config.model.depth,
             patches=kind.patches,
-            low_resolution=config.dataset.resolution // config.model.generator.upsampling if kind.dual else 0,
+            upsampling=config.model.generator.upsampling,
+            dual=kind.dual,
         )
     return generator, discriminator

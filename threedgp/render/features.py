@@ -64,6 +64,13 @@ def render_field(
     return composite_reference(cut_densities(samples, settings.cut_quantile), distances, options)
 
 
+def composite_features(samples: Tensor, distances: Tensor) -> Tensor:
+    """Features `[B, R, F]` of samples `[B, R, S, F + 1]` at increasing distances `[B, R, S]`; nothing passes the last
+    one."""
+    options = CompositeSettings(INFINITE_INTERVAL, 0.0, False, False, False, False)
+    return composite_reference((samples,), (distances,), options).rgb
+
+
 def _sample(
     field: Field, origins: Tensor, directions: Tensor, randomness: RayRandomness, settings: RaySettings
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -228,7 +228,7 @@ class Trainer:
             patches = Patches(*(column[offset : offset + self.piece] for column in whole))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-            seen = Seen(self.discriminator.real_input(images), patches, labels)
+            seen = Seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)
             yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
