@@ -1,13 +1,11 @@
-"""Rates of a GPU that bound the renderer: matrix products, copying, gathering rows and adding to rows."""
+"""Rates of a GPU that bound the renderer: gathering rows and adding to rows."""
 
 from __future__ import annotations
-
-import statistics
 
 import torch
 import triton
 import triton.language as tl
-from measuring import seconds
+from measuring import median_seconds
 from torch import Tensor
 
 
@@ -33,27 +31,6 @@ def _add_to_rows(table, rows, value, total, M: tl.constexpr, C: tl.constexpr):
         tl.atomic_add(pointers, values, mask=(member < total)[:, None], sem="relaxed")
 
 
-def _median(work: object) -> float:
-    work()
-    return statistics.median(seconds(work, "cuda") for _ in range(10))
-
-
-def copy_bandwidth() -> float:
-    """Bytes per second, read and written, of a device-to-device copy of 4 GiB."""
-    source = torch.randn(1 << 30, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / _median(lambda: target.copy_(source))
-
-
-def matrix_rate() -> float:
-    """Operations per second of a product of large float32 matrices, as TF32."""
-    a, b = torch.randn(2, 8192, 8192, device="cuda").unbind()
-    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
-    rate = 2 * 8192**3 / _median(lambda: a @ b)
-    torch.backends.cuda.matmul.allow_tf32 = before
-    return rate
-
-
 def row_times(table: Tensor, rows: Tensor) -> tuple[float, float]:
     """Seconds to gather and to add to the given rows (int32, 12 for each sample, in the order of samples).
 
@@ -63,6 +40,6 @@ def row_times(table: Tensor, rows: Tensor) -> tuple[float, float]:
     programs = triton.cdiv(rows.numel(), block * 12)
     out = torch.empty(programs * block, device="cuda")
     size = dict(M=block, C=channels, num_warps=4)
-    gather = _median(lambda: _gather_rows[(programs,)](table, rows, out, rows.numel(), **size))
-    scatter = _median(lambda: _add_to_rows[(programs,)](table, rows, 1e-6, rows.numel(), **size))
+    gather = median_seconds(lambda: _gather_rows[(programs,)](table, rows, out, rows.numel(), **size))
+    scatter = median_seconds(lambda: _add_to_rows[(programs,)](table, rows, 1e-6, rows.numel(), **size))
     return gather, scatter

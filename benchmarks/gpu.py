@@ -9,8 +9,10 @@ holds one log and the rows (JSON) of each step, as they come, and a page, gpu.md
 1. errors of all kernels, by dtype, and the tests that need a GPU;
 2. the renderer at the published size against the naive composition, eager and compiled, and against `torch`;
 3. tiles of the field's kernels, with the best ones as code to paste;
-4. the training step at the ImageNet configuration, by precision and batch, and where its time goes;
+4. the training step at the ImageNet configuration, by precision, compilation and batch, and where its time goes;
 5. preset toy_gpu trained for the time that is left. Its data are prepared meanwhile, on the CPU.
+
+What 8 minutes have no time for is left out from the end; 45 minutes are enough for everything.
 
 Needs of the package's dependencies only PyTorch, NumPy, SciPy, OpenCV, Pillow, PyArrow, PyYAML, Rich, Typer, filelock,
 huggingface-hub, matplotlib, safetensors, threadpoolctl, timm and pytest. On a machine without Internet, carry these
@@ -33,8 +35,12 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-BATCHES = (8, 4, 16, 32, 64)
-"""Batch sizes of the training step; one that does not fit into memory fails alone."""
+TRAINING = (
+    ("bf16", 8), ("bf16", 8, "compile"), ("bf16", "largest"), ("bf16", "largest", "compile"), ("tf32", 8), ("fp32", 8),
+    ("bf16", 4), ("bf16", 16), ("bf16", 8, "recompute"), ("tf32", 8, "compile"), ("fp32", 8, "compile"), ("tf32", 16),
+    ("fp32", 16), ("tf32", 4), ("fp32", 4), ("tf32", "largest"), ("fp32", "largest"),
+)  # fmt: skip
+"""Training steps: precision, batch size, and switches; one that does not fit into memory fails alone."""
 RESERVE = 10.0
 """Seconds that are kept for the end."""
 
@@ -66,15 +72,13 @@ def steps(out: Path, device: str, tiny: bool) -> Iterator[Step]:
     render = script("render", *on, "--results", out / "render.jsonl", "--backend", "torch")
     render += ["native", "--workload", "toy", "--repeats", "1"] if tiny else ["triton", "--repeats", "10"]
     yield Step("render", render, 0.15, "render.jsonl")
-    preset = "smoke" if tiny else "imagenet"
-    for precision in ("bf16", "tf32", "fp32"):
-        for batch in BATCHES[:1] if tiny or precision != "bf16" else BATCHES:
-            training = ("--preset", preset, "--alone", "--precision", precision, "--batch-size", batch)
-            command = script("train_step", *on, *training, "--repeats", 1, "--results", out / "steps.jsonl")
-            yield Step(f"step-{precision}-{batch}", command, 0.1, "steps.jsonl")
-    profile = ("--preset", preset, "--precision", "bf16", "--batch-size", 8, "--profile")
-    yield Step("profile", script("train_step", *on, *profile, "--results", out / "profile.jsonl"), 0.1, "profile.jsonl")
-    yield Step("render-compiled", [*render, "--compile"], 0.2, "render.jsonl")
+    preset = ("--preset", "smoke" if tiny else "imagenet", *on)
+    profile = script("train_step", *preset, "--batch-size", 8, "--profile", "--results", out / "profile.jsonl")
+    first, *others = [_training_step(out, preset, *one) for one in (TRAINING[:2] if tiny else TRAINING)]
+    yield first
+    yield Step("profile", [*profile, "--precision", "bf16"], 0.1, "profile.jsonl")
+    yield Step("render-compiled", [*render, "--compile", "--lightplane"], 0.2, "render.jsonl")
+    yield others.pop(0)
     if device == "cuda":
         for dtype in ("bfloat16", "float32"):
             command = script("tune_field", "--dtype", dtype, "--results", out / "tiles.jsonl")
@@ -83,6 +87,15 @@ def steps(out: Path, device: str, tiny: bool) -> Iterator[Step]:
         yield Step("tests", tests, 0.12)
     rate = ("--preset", "smoke" if tiny else "toy_gpu", "--alone", "--precision", "bf16", "--repeats", 1)
     yield Step("rate", script("train_step", *on, *rate, "--results", out / "rate.jsonl"), 0.1, "rate.jsonl")
+    yield from others
+    yield Step("profile-compiled", [*profile, "--precision", "bf16", "--compile"], 0.2, "profile.jsonl")
+
+
+def _training_step(out: Path, preset: tuple[str, ...], precision: str, batch: int | str, *switches: str) -> Step:
+    measured = ("--alone", "--precision", precision, "--batch-size", batch, "--repeats", 1)
+    command = script("train_step", *preset, *measured, "--results", out / "steps.jsonl")
+    name = "-".join(["step", precision, str(batch), *switches])
+    return Step(name, command + [f"--{switch}" for switch in switches], 0.2 if "compile" in switches else 0.1)
 
 
 def learning(out: Path, tiny: bool, *arguments: object) -> list[str]:
@@ -140,6 +153,21 @@ def _milliseconds(run: dict[str, Any]) -> list[str]:
     return [f"{run[kind]['median_ms']:.2f}" for kind in ("forward", "both")] + [f"{run['both_peak_mb']:.0f}"]
 
 
+def _rates(row: dict[str, Any]) -> list[str]:
+    """Arithmetic and bandwidth that each renderer achieves, beside those of large products and copies."""
+    limit = row["limits"]
+    columns = ["", "forward, TFLOP/s", "both, TFLOP/s", "forward, TB/s", "both, TB/s"]
+    cells = []
+    for key in [key for key in row if key.endswith("_rates")]:
+        values = [key.removesuffix("_rates")]
+        for name in ("forward_tflop_s", "both_tflop_s", "forward_tb_s", "both_tb_s"):
+            most = limit["matrix_tflop_s" if name.endswith("tflop_s") else "copy_tb_s"]
+            values.append(f"{row[key][name]:.3g} ({row[key][name] / most:.0%})")
+        cells.append(values)
+    whole = f"matrix products {limit['matrix_tflop_s']:.3g} TFLOP/s, copies {limit['copy_tb_s']:.3g} TB/s"
+    return [f"Achieved rates, and their share of what this device reaches: {whole}.", "", *table(columns, cells)]
+
+
 def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str:
     """What was found, as Markdown."""
     lines = ["# Measurements on a GPU", "", *(f"- {name}: {value}" for name, value in machine.items()), ""]
@@ -156,24 +184,31 @@ def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str
         names = [name for name, run in row.items() if isinstance(run, dict) and "forward_peak_mb" in run]
         columns = ["", "forward, ms", "forward + backward, ms", "peak, MB"]
         lines += table(columns, [[name, *_milliseconds(row[name])] for name in names])
-        for key in [key for key in row if key.endswith(("_ratios", "_rates")) or key in ("limits", "bound")]:
+        lines += _rates(row)
+        for key in [key for key in row if key.endswith("_ratios") or key in ("limits", "bound")]:
             values = [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row[key].items()]
             text = ", ".join(values)
             lines += [f"- {key.replace('_', ' ')}: {text}"]
+        if "lightplane" in row:
+            lines += [f"- Lightplane: {row['lightplane']}"]
         lines += [""]
     measured = rows(out, "steps.jsonl") + rows(out, "rate.jsonl")
-    columns = ["preset", "precision", "batch", "images/s", "days", "peak, GB"]
+    columns = ["preset", "precision", "switches", "batch", "images/s", "GPU-days", "peak, GB"]
     cells = []
     for row in measured:
         rate, peak = row["images_per_second"]["ours"], (row["peak_bytes"] or 0) / 1e9
-        cells.append(
-            [row["preset"], row["precision"], row["batch_size"], f"{rate:.1f}", f"{row['days']:.3g}", f"{peak:.1f}"]
-        )
+        numbers = [row["batch_size"], f"{rate:.1f}", f"{row['days']:.3g}", f"{peak:.1f}"]
+        cells.append([row["preset"], row["precision"], _switches(row), *numbers])
     lines += ["## Training step", "", *table(columns, cells)]
     for row in rows(out, "profile.jsonl"):
         found = row["profile"]
-        lines += [f"{row['preset']}, {row['precision']}, batch {row['batch_size']}: {found['step_ms']:.1f} ms a step, "]
-        lines += [f"{found['gaps_ms']:.1f} ms of them without a kernel, {found['launches']:.0f} kernels.", ""]
+        what = " ".join([row["precision"], _switches(row)]).strip()
+        lines += [f"{row['preset']}, {what}, batch {row['batch_size']}: {found['step_ms']:.1f} ms a step under the"]
+        lines += [f"profiler, {found['launches']:.0f} kernels. Between kernels {found['gaps_ms']:.1f} ms, in"]
+        lines += [
+            f"{found['long_gaps']:.0f} gaps of more than 20 microseconds, at most {found['longest_gap_ms']:.2f} ms.",
+            "",
+        ]
         largest = [[f"`{one['name'][:90]}`", f"{one['ms']:.2f}", f"{one['calls']:.0f}"] for one in found["largest"]]
         lines += table(["kernel", "ms a step", "calls a step"], largest)
     tiles = rows(out, "tiles.jsonl")
@@ -197,6 +232,10 @@ def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str
         lines += ["", *(f"![{picture.stem}]({picture.relative_to(out)})" for picture in pictures), ""]
     columns = ["step", "ended", "seconds"]
     return "\n".join([*lines, "## Steps", "", *table(columns, [[one[name] for name in columns] for one in ended])])
+
+
+def _switches(row: dict[str, Any]) -> str:
+    return " ".join(name for name in ("compile", "recompute") if row[name])
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from measuring import environment
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from train_step import CLASSES, FEATURES, with_precision
+from train_step import CLASSES, FEATURES, with_train
 
 from threedgp.commands.preset import preset_values
 from threedgp.config import parse_config
@@ -169,7 +169,7 @@ def main() -> None:
     values = preset_values(options.preset)
     group = parse_config(values).model.discriminator.minibatch_std_group
     values.setdefault("train", {})["batch_size"] = group  # the counts do not depend on it
-    config = with_precision(parse_config(values), options.precision)
+    config = with_train(parse_config(values), precision=options.precision)
     with assume("triton"):
         trainer, batch = meta_trainer(config, CLASSES, FEATURES), noise_batch(config, FEATURES, META)
         trainer.step(batch)  # filters and bounds of classes are kept

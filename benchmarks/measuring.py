@@ -37,6 +37,29 @@ def seconds(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+def median_seconds(work: Callable[[], object], device: str = "cuda") -> float:
+    """Median time of a call, after one to warm up."""
+    work()
+    return statistics.median(seconds(work, device) for _ in range(10 if device == "cuda" else 3))
+
+
+def copy_bandwidth(device: str = "cuda") -> float:
+    """Bytes per second, read and written, of a copy of 4 GiB within the memory of the device; on a CPU of 256 MiB."""
+    source = torch.randn(1 << (30 if device == "cuda" else 26), device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / median_seconds(lambda: target.copy_(source), device)
+
+
+def matrix_rate(device: str = "cuda") -> float:
+    """Operations per second of a product of large float32 matrices, as TF32 on a GPU."""
+    size = 8192 if device == "cuda" else 1024
+    a, b = torch.randn(2, size, size, device=device).unbind()
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    rate = 2 * size**3 / median_seconds(lambda: a @ b, device)
+    torch.backends.cuda.matmul.allow_tf32 = before
+    return rate
+
+
 def quantiles(values: list[float]) -> dict[str, float]:
     """Median, 20 % and 80 % quantiles and minimum in ms; on a busy machine the minimum is the most reliable."""
     ordered = sorted(values)

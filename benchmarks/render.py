@@ -2,6 +2,11 @@
 
     python benchmarks/render.py                      # published sizes on a GPU, 4 images of them on a CPU
     python benchmarks/render.py --workload toy
+    python benchmarks/render.py --compile --lightplane
+
+With `--lightplane`, the first pass alone is also compared with Lightplane (Cao et al. 2024), if its package is
+installed: it has no importance sampling, spaces samples equally and sums features over planes. This has never been run:
+Lightplane is not on PyPI and needs a GPU, and a Triton of its time.
 
 Appends one row with device, versions and commit to benchmarks/results/render.jsonl.
 """
@@ -15,12 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, peak_bytes, require_gpu
+from measuring import copy_bandwidth, environment, interleaved, matrix_rate, peak_bytes, require_gpu
 from naive_render import naive_render
 from torch import Tensor
 from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
 
-from threedgp.render import Decoder, render_rays, stratified_distances
+from threedgp.render import Decoder, RayRandomness, render_rays, stratified_distances
 from threedgp.render.field import PLANE_AXES
 
 RESULTS = Path(__file__).parent / "results" / "render.jsonl"
@@ -63,6 +68,44 @@ def our_runs(
     return *_forward_and_both(run, scene, leaves), leaves
 
 
+def first_pass(scene: Scene) -> Scene:
+    """The scene without importance sampling."""
+    coarse, fine, *_ = scene.randomness
+    return scene._replace(randomness=RayRandomness(coarse, fine[..., :0]))
+
+
+def lightplane_runs(scene: Scene, work: Workload) -> tuple[Callable[[], object], Callable[[], object], list[Tensor]]:
+    """Forward pass, forward + backward pass, and leaves of Lightplane, with a decoder of the same sizes: a layer, and
+    one for density and one for color. Raises ImportError if it is not installed."""
+    from lightplane import Rays, lightplane_renderer
+    from lightplane.mlp_utils import init_decoder_params
+
+    device, count = scene.image.device, work.side**2
+    planes = scene.image.float().unflatten(-1, (3, work.channels)).unbind(3)  # [B, H, W, C]
+    # Axes are z, y, x; a plane has size 1 along the axis that it does not depend on.
+    grid = [_leaf(plane.unsqueeze(axis).contiguous()) for plane, axis in zip(planes, (1, 2, 3), strict=True)]
+    layers = dict(n_layers_trunk=1, n_layers_opacity=1, n_layers_color=1)
+    decoder = init_decoder_params(device, **layers, input_chn=work.channels, hidden_chn=work.hidden, color_chn=3)
+    decoder.mlp_params = _leaf(decoder.mlp_params)
+    origins, directions = (_leaf(x.flatten(0, 1) / SETTINGS.half_width) for x in (scene.origins, scene.directions))
+    rows = len(origins)
+    rays = Rays(
+        directions=directions,
+        origins=origins,
+        grid_idx=torch.arange(work.images, device=device).repeat_interleave(count),
+        near=torch.full((rows,), SETTINGS.near, device=device),
+        far=torch.full((rows,), SETTINGS.far, device=device),
+        encoding=torch.zeros(rows, work.hidden, device=device),
+    )
+
+    def run() -> tuple[Tensor, Tensor]:
+        depth, _, rgb = lightplane_renderer(rays, grid, decoder, num_samples=work.coarse, gain=1.0)
+        return rgb.unflatten(0, (work.images, count)), depth.unflatten(0, (work.images, count))
+
+    leaves = [*grid, decoder.mlp_params, origins, directions]
+    return *_forward_and_both(run, scene, leaves), leaves
+
+
 def _forward_and_both(
     run: Callable[[], tuple[Tensor, Tensor]], scene: Scene, leaves: list[Tensor]
 ) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -95,22 +138,25 @@ def _row_indices(scene: Scene, work: Workload) -> Tensor:
 
 
 def limits(scene: Scene, work: Workload) -> dict[str, float]:
-    """Lower bounds in ms: the time to gather all texels and to add to all of them, in both passes."""
-    from chip_limits import copy_bandwidth, matrix_rate, row_times
-
+    """Rates of the device, and lower bounds in ms; on a GPU also the time to gather all texels and to add to all of
+    them, in both passes."""
     table = scene.image.float().reshape(-1, work.channels).clone()
-    gather, scatter = row_times(table, _row_indices(scene, work))
-    passes = (work.coarse + work.fine) / work.coarse
-    bandwidth, rate = copy_bandwidth(), matrix_rate()
-    return {
+    device = table.device.type
+    bandwidth, rate = copy_bandwidth(device), matrix_rate(device)
+    found = {
         "copy_tb_s": bandwidth / 1e12,
         "gathered_bytes_over_copy_ms": work.samples * 12 * work.channels * 4 / bandwidth * 1e3,
-        "gather_ms": gather * passes * 1e3,
-        "scatter_ms": scatter * passes * 1e3,
         "zero_gradient_ms": table.nbytes / bandwidth * 2e3,
-        "tf32_tflop_s": rate / 1e12,
+        "matrix_tflop_s": rate / 1e12,
         "forward_arithmetic_ms": work.samples * 2 * work.hidden * (work.channels + 4) / rate * 1e3,
     }
+    if device == "cuda":
+        from chip_limits import row_times  # imports Triton
+
+        gather, scatter = row_times(table, _row_indices(scene, work))
+        passes = (work.coarse + work.fine) / work.coarse
+        found |= {"gather_ms": gather * passes * 1e3, "scatter_ms": scatter * passes * 1e3}
+    return found
 
 
 def achieved(work: Workload, times: dict[str, dict[str, float]], itemsize: int) -> dict[str, float]:
@@ -146,7 +192,14 @@ def bound(row: dict[str, dict[str, float]], name: str) -> dict[str, str]:
 
 
 def measure(
-    work: Workload, device: str, backends: list[str], dtype: torch.dtype, repeats: int, compiled: bool = False
+    work: Workload,
+    device: str,
+    backends: list[str],
+    dtype: torch.dtype,
+    repeats: int,
+    *,
+    compiled: bool = False,
+    lightplane: bool = False,
 ) -> dict[str, object]:
     """Times, peak memory and ratios of one workload."""
     scene = make_scene(work, device, dtype)
@@ -155,6 +208,13 @@ def measure(
         runs["naive_compiled"] = naive_runs(scene, work, compiled=True)
     runs |= {name: our_runs(scene, work, name) for name in backends}
     row: dict[str, object] = {}
+    if lightplane:
+        coarse = first_pass(scene)
+        try:
+            runs["lightplane_first_pass"] = lightplane_runs(coarse, work)
+            runs |= {f"{name}_first_pass": our_runs(coarse, work, name) for name in backends}
+        except ImportError as error:
+            row["lightplane"] = f"not compared: {error}"
     peaks: dict[str, dict[str, float]] = {}
     for name, (forward, both, leaves) in runs.items():
         forward(), both()
@@ -180,10 +240,12 @@ def measure(
             "min_both": both_times["naive"]["min_ms"] / both_times[name]["min_ms"],
             "both_peak": peaks["naive"]["both_peak_mb"] / max(peaks[name]["both_peak_mb"], 1e-3),
         }
-    for name in backends:
-        row[f"{name}_rates"] = achieved(work, row[name], scene.image.element_size())
+    row["limits"] = limits(scene, work)
+    for name in runs:
+        if not name.endswith("_first_pass"):
+            itemsize = 4 if name.startswith("naive") else scene.image.element_size()
+            row[f"{name}_rates"] = achieved(work, row[name], itemsize)
     if device == "cuda":
-        row["limits"] = limits(scene, work)
         row["bound"] = {name: bound(row, name) for name in backends}
     return row
 
@@ -198,6 +260,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the planes")
     parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
     parser.add_argument("--compile", action="store_true", help="also the naive composition under torch.compile")
+    parser.add_argument("--lightplane", action="store_true", help="also Lightplane's first pass, if it is installed")
     parser.add_argument("--note", help="stored with the results, such as the load of the machine")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -215,7 +278,8 @@ def main() -> None:
         **environment(options.device),
         "note": options.note,
     }
-    row |= measure(work, options.device, backends, dtype, repeats, options.compile)
+    others = {"compiled": options.compile, "lightplane": options.lightplane}
+    row |= measure(work, options.device, backends, dtype, repeats, **others)
     json.dump(row, sys.stdout, indent=1)
     print()
     options.results.parent.mkdir(parents=True, exist_ok=True)

@@ -26,11 +26,15 @@ from threedgp.config import Config, parse_config
 from threedgp.data.loader import Batch
 from threedgp.models.initialization import initial_networks
 from threedgp.runtime.allocator import keep_freed_memory
+from threedgp.training.counting import count_step
+from threedgp.training.devices import fitting_piece
 from threedgp.training.step import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
 CLASSES, FEATURES = 8, 1280
 """Number of classes of the data, and width of the features that are distilled."""
+LONG_GAP = 20.0
+"""Microseconds between two kernels after which the GPU has waited for the host."""
 TOLERANCE = 1e-3
 """Relative, between losses of the two implementations in float32."""
 
@@ -76,28 +80,52 @@ def profile(trainer: Trainer, batch: Batch, steps: int) -> tuple[str, dict[str, 
     kernels = [one for one in means if one.device_type.name.lower() == device]
     attribute = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     largest = sorted(kernels, key=lambda one: -getattr(one, attribute))[:10]
-    busy = sum(getattr(one, attribute) for one in kernels) / 1e3
+    events = [one for one in recorded.events() if one.device_type.name.lower() == device]
+    busy, gaps = busy_and_gaps([(one.time_range.start, one.time_range.end) for one in events])  # microseconds
     per_step = [
         {"name": one.key, "ms": getattr(one, attribute) / 1e3 / steps, "calls": one.count / steps} for one in largest
     ]
     numbers = {
         "step_ms": took / steps * 1e3,
-        "busy_ms": busy / steps,
-        "gaps_ms": took / steps * 1e3 - busy / steps,
+        "busy_ms": busy / steps / 1e3,
+        "gaps_ms": sum(gaps) / steps / 1e3,
+        "long_gaps": sum(gap > LONG_GAP for gap in gaps) / steps,
+        "longest_gap_ms": gaps[0] / 1e3 if gaps else 0.0,
         "launches": sum(one.count for one in kernels) / steps,
         "largest": per_step,
     }
     return means.table(sort_by=attribute, row_limit=20), numbers
 
 
-def with_precision(config: Config, precision: str) -> Config:
-    """The same settings with another precision of training."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+def busy_and_gaps(intervals: list[tuple[float, float]]) -> tuple[float, list[float]]:
+    """Time that the union of intervals `(start, end)` covers, and the gaps between them, the longest first."""
+    busy, gaps, end = 0.0, [], None
+    for first, last in sorted(intervals):
+        if end is not None and first > end:
+            gaps.append(first - end)
+        start = first if end is None else max(first, end)
+        busy += max(last - start, 0.0)
+        end = last if end is None else max(last, end)
+    return busy, sorted(gaps, reverse=True)
+
+
+def with_train(config: Config, **changes: object) -> Config:
+    """The same settings with other ones in section `train`."""
+    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+
+
+def largest_batch(config: Config, memory: int) -> int:
+    """Largest batch of which the counted memory of a step fits into `memory` bytes."""
+    group = config.model.discriminator.minibatch_std_group
+    counted = count_step(with_train(config, batch_size=group), num_classes=CLASSES, num_features=FEATURES)
+    return max(fitting_piece(counted, memory, group, group), group)
 
 
 def write(options: argparse.Namespace, config: Config, row: dict[str, object]) -> None:
     """Append a row with what was measured, and where."""
-    what = {"preset": options.preset, "precision": options.precision, "batch_size": config.train.batch_size}
+    train = config.train
+    what = {"preset": options.preset, "precision": options.precision, "compile": train.compile}
+    what |= {"recompute": config.model.recompute, "batch_size": train.batch_size}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a", encoding="utf-8") as results:
         results.write(json.dumps({**what, **row, **environment(options.device)}) + "\n")
@@ -110,7 +138,9 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"), help="of ours")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each")
-    parser.add_argument("--batch-size", type=int, help="another one than the preset's")
+    parser.add_argument("--batch-size", help="another one than the preset's, or `largest`: what fits into the GPU")
+    parser.add_argument("--compile", action="store_true", help="ours with train.compile")
+    parser.add_argument("--recompute", action="store_true", help="ours with model.recompute")
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="find where our time goes instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -119,22 +149,24 @@ def main() -> None:
     keep_freed_memory()
 
     values = preset_values(options.preset)
-    if options.batch_size:
-        values["train"]["batch_size"] = options.batch_size
+    values.setdefault("model", {})["recompute"] = options.recompute
+    if options.batch_size not in (None, "largest"):
+        values["train"]["batch_size"] = int(options.batch_size)
     config = parse_config(values)
+    if options.batch_size == "largest" and options.device == "cuda":
+        memory = torch.cuda.mem_get_info()[0]
+        config = with_train(config, batch_size=largest_batch(with_train(config, precision=options.precision), memory))
     batch, device = random_batch(config), torch.device(options.device)
-    if options.profile and options.precision != "fp32":
-        config = with_precision(config, options.precision)
-    precise = make_trainer(config, device)
+    our_config = with_train(config, precision=options.precision, compile=options.compile)
+    ours = make_trainer(our_config, device)
     if options.profile:
-        text, numbers = profile(precise, batch, config.train.r1_interval)
+        text, numbers = profile(ours, batch, config.train.r1_interval)
         print(text)
-        write(options, config, {"profile": numbers})
+        write(options, our_config, {"profile": numbers})
         return
     naive = None if options.alone else make_naive(make_trainer(config, device))
     if naive:
-        compare(precise, naive, batch)
-    ours = precise if options.precision == "fp32" else make_trainer(with_precision(config, options.precision), device)
+        compare(ours if our_config == config else make_trainer(config, device), naive, batch)
     steps = config.train.r1_interval
 
     def period(trainer: Trainer) -> None:
@@ -144,8 +176,6 @@ def main() -> None:
     works = {"ours": lambda: period(ours)}
     if naive:
         works["naive"] = lambda: period(naive)
-    else:
-        del precise  # its memory is not to be counted
     times = interleaved(works, options.device, options.repeats, warmups=1)
     images = steps * config.train.batch_size
     rates = {name: images / (time["median_ms"] / 1e3) for name, time in times.items()}
@@ -157,7 +187,7 @@ def main() -> None:
         "steps": steps,
         **times,
     }
-    write(options, config, row)
+    write(options, our_config, row)
     for name, rate in row["images_per_second"].items():
         print(f"{name:>6}: {rate:.1f} images/s")
     print(
