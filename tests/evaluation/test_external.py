@@ -12,6 +12,7 @@ from evaluation.conftest import evaluation_config, measure_rows, numbers
 from evaluation.networks import Means
 from PIL import Image
 
+from threedgp.config import FeaturesConfig
 from threedgp.data.images import decode_images
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.external import listing_key, score
@@ -19,6 +20,8 @@ from threedgp.evaluation.measuring import load_metrics
 from threedgp.evaluation.reference import Reference
 from threedgp.evaluation.sample_files import Samples, open_samples
 from threedgp.evaluation.streams import Stream
+from threedgp.features.moments import Moments
+from threedgp.features.network import Features
 from threedgp.metrics.frechet_extrapolation import extrapolated_distance
 from threedgp.runtime.errors import UserError
 
@@ -50,6 +53,36 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
     assert found["kd_means"] < 0
     assert found["swd"] < 0.2
     assert "nfs" not in found
+
+
+class SpatialMeans(Means):
+    """Stands in for Inception: spatial features are the first row of the red channel."""
+
+    name = "inception"
+
+    def __call__(self, images: torch.Tensor) -> Features:
+        return super().__call__(images)._replace(spatial=images[:, 0, 0].float())
+
+
+def test_published_statistics_are_a_second_real_side(world, open_reference, tmp_path):
+    """Those of the samples themselves, with a mean that is 1 apart in every spatial feature."""
+    images = decode_images(world.prepared.column("image")).transpose(0, 3, 1, 2)
+    own = SpatialMeans()(torch.from_numpy(images))
+    pooled, spatial = (Moments.of(features.numpy()) for features in (own.pooled, own.spatial))
+    arrays = {"mu": pooled.mean, "sigma": pooled.covariance, "mu_s": spatial.mean + 1, "sigma_s": spatial.covariance}
+    np.savez(tmp_path / "reference.npz", **arrays)
+    features = FeaturesConfig(network="inception", reference=str(tmp_path / "reference.npz"), batch_size=4)
+    config = evaluation_config(controls=False, metrics=["frechet", "frechet_reference"])
+    real = open_reference(config.model_copy(update={"features": features}), networks={"main": SpatialMeans()})
+    samples = Samples(Stream(24, [lambda: images]), None, None)
+    found = scored(real, samples, tmp_path / "scratch")
+    assert found["fid_reference"] == pytest.approx(0, abs=1e-5 * np.trace(pooled.covariance))
+    assert found["sfid"] == pytest.approx(16, abs=1e-5 * np.trace(spatial.covariance))
+    assert found["fid"] == pytest.approx(0, abs=1e-5 * np.trace(pooled.covariance))
+
+    missing = features.model_copy(update={"reference": str(tmp_path / "nothing.npz")})
+    with pytest.raises(UserError, match=r"^features\.reference: .*nothing\.npz does not exist"):
+        open_reference(config.model_copy(update={"features": missing}), networks={"main": SpatialMeans()})
 
 
 def test_samples_of_the_model_score_like_the_model(open_real, studio, tmp_path):

@@ -47,6 +47,8 @@ def test_ours_stand_beside_the_published_numbers() -> None:
     assert ours["commit"] == "aaaaaaa, bbbbbbb" and ours["sfid"] == ""
     one = line(rendered, "BigGAN")
     assert one["fid"] == "8.5" and one["seeds"] == "1"
+    many = tables.render(PAPER.tables[0], PAPER, "paper", {"adm": [record(4.6, samples=1281167)]})
+    assert line(many, "ADM")["samples"] == "1281167"
     gap = line(rendered, "StyleNeRF")
     assert gap["fid"] == "not run" and gap["fid, published"] == "56.64" and gap["commit"] == ""
     assert line(rendered, "VQ3D")["fid"] == "", "there is no way to run it"
@@ -121,7 +123,8 @@ def test_scored_samples_of_other_systems(tmp_path: Path, monkeypatch: pytest.Mon
     about = {"dataset": "imagenet", "resolution": 256, "commit": "abc"}
     file.write_text(json.dumps({"about": about, "fid": 8.5, "samples": 50000, "fid_distilled": True, "odd": "text"}))
     assert read_external("biggan") == Record({"fid": 8.5, "samples": 50000.0}, "imagenet 256", "abc")
-    for damaged in ("[", "[]", "{}", '{"about": {"dataset": "a"}}', "[" * 100_000):
+    odd = [json.dumps({"about": about | {"commit": commit}}) for commit in ("\x1b[31m", 7, [])]
+    for damaged in ("[", "[]", "{}", '{"about": {"dataset": "a"}}', "[" * 100_000, *odd):
         file.write_text(damaged)
         with pytest.raises(UserError, match=r"biggan\.json: is no result of"):
             read_external("biggan")

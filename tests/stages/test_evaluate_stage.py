@@ -152,7 +152,7 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     depth = ["--depth", "samples", "--depth-range", "0.75", "1.25"]
     subprocess.run([*COMMAND, "--images", "samples", *depth, "--labels", "labels.json"], check=True)
     found = json.loads(Path("results/external/samples.json").read_text())
-    assert found["about"]["dataset"] == "tiny"
+    assert (found["about"]["dataset"], found["about"]["resolution"]) == ("tiny", 16)
     assert found["about"]["real_images"] == found["samples"] == 48
     assert found["fd_efficientnet_lite0"] == pytest.approx(0, abs=1e-3)
     assert found["recall_efficientnet_lite0"] == found["class_recall_efficientnet_lite0"] == 1

@@ -95,7 +95,10 @@ def read_external(key: str) -> Record | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         about = content["about"]
-        return Record(numbers(content), f"{about['dataset']} {about['resolution']}", about["commit"])
+        code = about["commit"]
+        if code is not None and not code.isprintable():
+            raise ValueError
+        return Record(numbers(content), f"{about['dataset']} {about['resolution']}", code)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -105,7 +105,7 @@ def _mean(records: Sequence[Record], name: str) -> str:
 
 
 def _text(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def _distinct(values: Sequence[float | str | None]) -> str:
