@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from threedgp.commands.preset import overridden, preset_values
-from threedgp.config import parse_config
+from threedgp.config import KINDS, parse_config
 from threedgp.experiments.definitions import Job, jobs, load_set, set_names
 from threedgp.runtime.errors import UserError
 
-EXTERNAL = ("biggan", "stylegan_xl", "adm", "stylegan_xl_3dphoto", "volumegan", "stylenerf")
+EXTERNAL = ("biggan", "stylegan_xl", "adm", "stylegan_xl_3dphoto")
 """Systems whose samples come from elsewhere."""
 
 
@@ -30,6 +30,7 @@ def test_every_run_parses_and_has_a_name_of_its_own() -> None:
     configs = {job.name: parse_config(overridden(presets[job.preset], job.settings), job.name) for job in found}
     assert len(configs) == len(found) > 60
     assert {config.train.seed for config in configs.values()} == {0, 7}
+    assert {config.model.kind for name, config in configs.items() if name.startswith("paper")} == set(KINDS)
     assert configs["paper-dogs_adaptor_off-0"].model.depth_adaptor.mode == "off"
     assert configs["paper-dogs_adaptor_off-0"].dataset.name == "sdip_dogs"
     assert configs["paper-toy-dogs_adaptor_off-7"].dataset.source == "procedural"

@@ -139,6 +139,7 @@ def table(
     Example:
       threedgp experiments table paper --format latex --out table.tex --figures figures
     """
+    from threedgp.commands.outputs import count_of
     from threedgp.runtime.atomic import write_bytes
     from threedgp.runtime.progress import say
     from threedgp.runtime.targets import require_writable, writing
@@ -156,6 +157,7 @@ def table(
     if out:
         with writing(out, "--out"):
             write_bytes(out, content.encode())
+        say(f"{out}: {count_of(len(rendered), 'table')}.")
     for figure in experiments.figures if figures else ():
         svg = draw(figure, experiments, scale, measured)
         if svg is None:
@@ -163,6 +165,7 @@ def table(
             continue
         with writing(files[figure.name], "--figures"):
             write_bytes(files[figure.name], svg.encode())
+        say(f"{files[figure.name]}: figure '{figure.name}'.")
     if report:
         write_collected(rendered)
         say(f"{COLLECTED}: `dvc repro --force --single-item report` brings the tables of its data into the report.")
