@@ -22,12 +22,15 @@ plots:
   - Constant:
       x: step
       y: {a.json: constant}
+  - Missing:
+      x: step
+      y: {c.json: loss}
 """
 
 
 @pytest.fixture
 def page_file(tmp_path: Path, root: Path) -> Path:
-    """The page of a project with two plots."""
+    """The page of a project with two plots, and a third one of a file that is missing."""
     for name, losses in (("a", [3.0, 2.0, 2.5]), ("b", [1.0, float("nan"), 0.5])):
         rows = [{"step": step, "loss": loss, "constant": 7} for step, loss in enumerate(losses)]
         (tmp_path / f"{name}.json").write_text(json.dumps(rows).replace("NaN", '"nan"'))

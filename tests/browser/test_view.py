@@ -11,9 +11,12 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
+from films import decode
 from threedgp.camera.geometry import FOV, PITCH, YAW
 from threedgp.data.images import decode_image
+from threedgp.models.initialization import initial_generator
 from threedgp.visual.viewer import Session, open_server, serve
 from threedgp.visual.viewer_scenes import SceneKey, SceneRenderer
 
@@ -130,6 +133,19 @@ def test_image_mouse_sliders_and_views(watched, opened):
     settings = session.request().settings
     assert settings.camera[:2] == moved.camera[:2], "the camera stays"
 
+    assert session.yaw.value == pytest.approx(moved.camera[YAW], abs=0.011), "the slider follows the mouse"
+    boxes = page.get_by_role("textbox").all()
+    yaw = next(box for box in boxes if box.input_value() == f"{session.yaw.value:g}")
+    yaw.fill("-0.5")
+    yaw.press("Enter")
+    wait_until(page, lambda: session.request().settings.camera[YAW] == pytest.approx(-0.5, abs=1e-3))
+    turned = settled(page, session, renderer)
+    assert difference(turned, other) > CHANGED
+    session.other.value, session.share.value = 3, 0.5
+    assert session.request().settings.scene == SceneKey(7, None, 1.0, 3, 0.5)
+    assert difference(settled(page, session, renderer), turned) > CHANGED
+    session.share.value = 0.0
+
     session.kind.value = "Depth"
     assert difference(settled(page, session, renderer), other) > CHANGED
     session.fov.value = 80.0
@@ -142,8 +158,9 @@ def test_image_mouse_sliders_and_views(watched, opened):
     assert watched.errors == []
 
 
-def test_saves_image_and_mesh(watched, opened, tmp_path, monkeypatch):
+def test_saves_image_mesh_and_film(watched, opened, tmp_path, monkeypatch):
     monkeypatch.setattr("threedgp.visual.viewer_scenes.MESH_RESOLUTION", 16)
+    monkeypatch.setattr("threedgp.visual.viewer_scenes.NUM_FRAMES", 3)
     page, renderer, session = watched.page, opened.renderer, only(opened.sessions)
     label = renderer.label(SceneKey(0, None, 1.0))
     for button, suffix in (("Save image", "png"), ("Save mesh", "glb")):
@@ -154,6 +171,36 @@ def test_saves_image_and_mesh(watched, opened, tmp_path, monkeypatch):
     saved = decode_image(Path(tmp_path / "saved.png").read_bytes())
     assert (saved == renderer.draw(session.request().settings, SIZE)).all()
     assert trimesh.load(tmp_path / "saved.glb", force="mesh").is_watertight
+    assert Image.open(tmp_path / "saved.png").text["class"] == f"{label} {CLASSES[label]}"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save film").click()
+    assert download.value.suggested_filename == f"seed0000_class{label:03d}_front_circle.mp4"
+    download.value.save_as(tmp_path / "saved.mp4")
+    assert decode(tmp_path / "saved.mp4").shape == (3, SIZE, SIZE, 3)
+
+
+def test_two_models_side_by_side_on_a_phone(tiny_generator, open_page):
+    server = open_server("127.0.0.1", 0)
+    renderers = [SceneRenderer(tiny_generator, name="first"), SceneRenderer(tiny_generator, name="second")]
+    sessions = serve(renderers[0], CLASSES, "tiny", SIZE, server, beside=renderers[1])
+    page = open_page(400).page
+    page.goto(f"http://127.0.0.1:{server.get_port()}")
+    page.get_by_text("first | second").wait_for()
+    session = only(sessions)
+    assert session.request().size == SIZE
+    pair = session._draw(session.request().settings, SIZE)
+    assert (pair == np.tile(renderers[0].draw(session.request().settings, SIZE), (1, 2, 1))).all()
+    other = initial_generator(tiny_generator.camera_config, tiny_generator.model_config, 2, [0.5, 0.5], seed=1)
+    renderers[1].replace(other.eval(), "trained further")
+    session.refresh()
+    page.get_by_text("first | trained further").wait_for()
+    settings = session.request().settings
+    assert difference(session._draw(settings, SIZE)[:, SIZE:], pair[:, SIZE:]) > CHANGED
+    button = page.get_by_role("button", name="Save image")
+    assert button.is_visible()
+    page.get_by_text("tiny", exact=True).click()
+    button.wait_for(state="hidden")
+    server.stop()
 
 
 def test_two_visitors_look_at_different_scenes(watched, opened, open_page):

@@ -5,6 +5,12 @@ from __future__ import annotations
 import socket
 
 import pytest
+import yaml
+
+from threedgp.data.shards import ShardFolder
+from threedgp.models.initialization import initial_generator
+from threedgp.training.checkpoints import save_state
+from training.worlds import tiny_config, write_shards
 
 
 @pytest.fixture
@@ -38,8 +44,8 @@ def test_options_reach_the_page(threedgp, model_folder, monkeypatch):
 
     served = []
 
-    def serve(renderer, class_names, title, size, server):
-        served.append((renderer.towards, class_names, title, size, server.get_host()))
+    def serve(renderer, class_names, title, size, server, beside):
+        served.append((renderer.towards, class_names, title, size, server.get_host(), beside.name))
 
     def sleep(server):
         served.append(socket.create_connection((server.get_host(), server.get_port())))  # it does listen
@@ -47,12 +53,46 @@ def test_options_reach_the_page(threedgp, model_folder, monkeypatch):
 
     monkeypatch.setattr(viewer, "serve", serve)
     monkeypatch.setattr(viewer.LocalServer, "sleep_forever", sleep)
-    outcome = threedgp("view", model_folder, "--port", 0, "--size", 384, "--towards", "class", "--no-browser")
+    beside = "--beside", model_folder, "--no-browser"
+    outcome = threedgp("view", model_folder, "--port", 0, "--size", 384, "--towards", "class", *beside)
     assert outcome.code == 0 and outcome.err == ""
     listening = served.pop()
-    assert served == [("class", ["box", "ball"], "tiny", 384, "127.0.0.1")]
+    assert served == [("class", ["box", "ball"], "tiny", 384, "127.0.0.1", str(model_folder))]
     assert f"http://127.0.0.1:{listening.getpeername()[1]} shows {model_folder}" in outcome.out
     listening.close()
+
+
+def test_a_run_in_training_is_shown(threedgp, refused, tmp_path, monkeypatch):
+    from threedgp.visual import viewer
+
+    config = tiny_config()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    write_shards(tmp_path / "data" / "tiny" / "shards")
+    (tmp_path / "run").mkdir()
+    assert "--watch: run has no saved state yet" in refused("view", "--watch", "run", "--no-browser")
+    class_names = ShardFolder(tmp_path / "data" / "tiny" / "shards").meta["class_names"]
+    generator = initial_generator(config.camera, config.model, len(class_names), [], 1)
+    save_state(tmp_path / "run" / "states", 16, {"trainer": {"average": generator.state_dict()}}, keep=1)
+    served = []
+
+    def serve(renderer, class_names, title, size, server, beside):
+        served.append((renderer.name, class_names, title))
+        return {}
+
+    def stop(server):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(viewer, "serve", serve)
+    monkeypatch.setattr(viewer.LocalServer, "sleep_forever", stop)
+    outcome = threedgp("view", "--watch", "run", "--port", 0, "--no-browser")
+    assert outcome.code == 0 and outcome.err == "" and "shows run" in outcome.out
+    assert served == [("0.016 thousand images", class_names, "tiny")]
+
+
+def test_models_of_other_classes_are_not_compared(refused, model_folder):
+    told = refused("view", model_folder, "--beside", "demo", "--no-browser")
+    assert told.startswith("--beside: ") and "has other classes" in told
 
 
 def test_the_page_is_never_led_through_a_relay(monkeypatch):

@@ -47,7 +47,7 @@ for out in map(filled, stage["outs"]):
         out.mkdir()
         (out / "content").write_text(digest.hexdigest())
     if name == "train" and out.name == "training":
-        curve = out / "plots" / "metrics" / "loss.tsv"
+        curve = out / "plots" / "metrics" / "generator" / "loss.tsv"
         curve.parent.mkdir(parents=True)
         curve.write_text("step\\tloss\\n1\\t0.9\\n2\\t0.5\\n")
 with open("ran.txt", "a") as log:

@@ -85,4 +85,4 @@ def test_experiments_metrics_and_plots(imitation: Any) -> None:
     difference = imitation.dvc("metrics", "diff", "--json")
     assert yaml.safe_load(difference)["results/metrics.json"]["swd"]["diff"] != 0
     page = Path(imitation.dvc("plots", "diff", "short").strip().removeprefix("file://").replace("%20", " "))
-    assert "loss" in page.read_text()
+    assert '"loss": "0.5"' in page.read_text()

@@ -24,6 +24,18 @@ def test_shape_of_the_page_and_a_square_image(width, height, size):
     assert abs(int(columns.argmax()) - int(columns[::-1].argmax())) <= 1, "in the middle"
 
 
+@pytest.mark.parametrize(("width", "height"), [(960, 800), (400, 800), (1920, 1080)])
+def test_two_images_side_by_side(width, height):
+    pair = np.concatenate([np.full((64, 64, 3), 255, np.uint8), np.full((64, 64, 3), 100, np.uint8)], axis=1)
+    page = on_page(pair, width, height)
+    side = min(width // 2, height, 512)
+    assert page.shape[1] / page.shape[0] == pytest.approx(width / height, rel=2 / side)
+    assert [int((page[0, :, 0] == level).sum()) for level in (255, 100)] == pytest.approx([side, side], abs=9), (
+        "blended"
+    )
+    assert int((page[:, page.shape[1] // 2 - 20, 0] == 255).sum()) == side, "square"
+
+
 def test_an_image_of_the_pages_own_size_is_untouched():
     picture = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     assert (on_page(picture, 600, 900)[:600] == picture).all()

@@ -10,6 +10,10 @@ import pytest
 import torch
 import trimesh
 
+from films import decode
+from threedgp.camera.geometry import PRIOR_FIELDS
+from threedgp.camera.trajectories import PATHS
+from threedgp.models.initialization import initial_generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
@@ -71,3 +75,48 @@ def test_mesh_is_a_glb_that_trimesh_reads(renderer, monkeypatch):
     monkeypatch.setattr("threedgp.visual.viewer_scenes.MESH_RESOLUTION", 16)
     mesh = trimesh.load(io.BytesIO(renderer.mesh(SceneKey(0, 1, 1.0))), file_type="glb", force="mesh")
     assert mesh.is_watertight and len(mesh.faces) > 10
+
+
+def test_between_two_seeds(renderer):
+    """Styles and cameras lie on straight lines between those of the seeds, each in its own class."""
+    first, second = (SceneKey(seed, None, 0.7) for seed in (1, 4))
+    between = SceneKey(1, None, 0.7, 4, 0.25)
+    for property in (renderer.styles, renderer.own_camera):
+        ends = property(first), property(second)
+        assert torch.allclose(property(between), 0.75 * ends[0] + 0.25 * ends[1], atol=1e-6)
+        assert not torch.allclose(*ends)
+    assert renderer.label(between) == renderer.label(first)
+
+
+def test_range_of_learned_cameras(renderer):
+    scenes = sample_scenes(renderer.generator, 512, 0)
+    cameras = renderer.generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels).numpy()
+    for field, column in PRIOR_FIELDS.items():
+        assert renderer.learned[field] == pytest.approx(np.quantile(cameras[:, column], (0.01, 0.99)), abs=1e-5), field
+
+
+def test_films(renderer, tmp_path, monkeypatch):
+    monkeypatch.setattr("threedgp.visual.viewer_scenes.NUM_FRAMES", 5)
+    key = SceneKey(1, 0, 1.0, 4, 0.0)
+    for path in ("line", "to the other seed and back"):
+        (tmp_path / "film.mp4").write_bytes(
+            renderer.film(key._replace(other=None) if path == "line" else key, path, 32)
+        )
+        film = decode(tmp_path / "film.mp4").astype(int)
+        assert film.shape == (5, 32, 32, 3)
+        shown = (
+            [key._replace(other=None)] * 5 if path == "line" else [key._replace(share=s) for s in (0, 0.5, 1, 0.5, 0)]
+        )
+        cameras = PATHS["line"](renderer.generator.camera_config, 5, renderer.own_camera(shown[0]))
+        for number, (frame, one) in enumerate(zip(film, shown, strict=True)):
+            camera = cameras[number] if path == "line" else renderer.own_camera(one)
+            expected = renderer.draw(ViewSettings(one, "color", tuple(camera.tolist())), 32).astype(int)
+            assert np.abs(frame - expected).mean() < 4, "rounding and compression"
+
+
+def test_another_model_replaces_the_first(renderer):
+    key = SceneKey(1, None, 1.0)
+    before, version = renderer.styles(key), renderer.version
+    config = renderer.generator.camera_config, renderer.generator.model_config
+    renderer.replace(initial_generator(*config, 2, [0.5, 0.5], seed=9).eval())
+    assert renderer.version == version + 1 and not torch.allclose(renderer.styles(key), before)

@@ -52,13 +52,20 @@ def generate(
     """
     import numpy as np
 
-    from threedgp import __version__
     from threedgp.camera.priors import frontal_cameras
     from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.data.images import decode_image
     from threedgp.runtime.progress import progress
-    from threedgp.visual.grids import depth_colors, normal_colors, read_depth, write_depth, write_grid, write_png
+    from threedgp.visual.grids import (
+        depth_colors,
+        normal_colors,
+        read_depth,
+        scene_text,
+        write_depth,
+        write_grid,
+        write_png,
+    )
     from threedgp.visual.styles import scene_styles
     from threedgp.visual.views import posterior_cameras, render_views
 
@@ -86,9 +93,7 @@ def generate(
             class_name = "" if scene.label is None else opened.class_names[scene.label]
             title = [f"seed {seed}", class_name, f"truncation {share:g}" if len(truncations) > 1 else ""]
             titles.append(", ".join(filter(None, title)))
-            text = {"Software": f"threedgp {__version__}", "model sha256": opened.sha256, "seed": str(seed)}
-            text |= {"class": f"{scene.label} {class_name}"} if class_name else {}
-            text |= {"truncation": f"{share:g}"}
+            text = scene_text(seed, scene.label, class_name, share, opened.sha256)
             origin = {"model": opened.sha256, "seed": seed, "label": scene.label, "truncation": share}
             origin |= {"towards": towards, "camera": camera, "size": size or opened.resolution}
             if all(folder.holds(f"{name}{kind}.png", origin) for kind in kinds):

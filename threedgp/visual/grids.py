@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from threedgp import __version__
 from threedgp.data.images import encode_image
 from threedgp.runtime.atomic import write_bytes
 
@@ -85,6 +86,13 @@ def _labeled(sheet: np.ndarray, labels: Sequence[str], columns: int, cell: tuple
         draw.rectangle((left, top, page.width, top + LABEL_HEIGHT - 1), background)  # ends the label before
         draw.text((left + 4, top + 1), label, "black", font)
     return np.asarray(page)
+
+
+def scene_text(seed: int, label: int | None, class_name: str, truncation: float, sha256: str) -> dict[str, str]:
+    """Metadata of an image: the version, the model's checksum, and the scene."""
+    text = {"Software": f"threedgp {__version__}", "model sha256": sha256, "seed": str(seed)}
+    text |= {} if label is None else {"class": f"{label} {class_name}"}
+    return text | {"truncation": f"{truncation:g}"}
 
 
 def png_with_text(png: bytes, text: Mapping[str, str]) -> bytes:

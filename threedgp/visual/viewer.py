@@ -8,7 +8,7 @@ import io
 import math
 import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+import torch
 import viser
 import websockets.asyncio.server as websockets_server
 from scipy.spatial.transform import Rotation
@@ -24,11 +25,14 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 
 from threedgp.camera.geometry import CAMERA_FIELDS, PITCH, PRIOR_FIELDS, RADIUS, YAW, spherical_to_cartesian
+from threedgp.camera.trajectories import PATHS
 from threedgp.config import CameraConfig
 from threedgp.data.images import encode_image
 from threedgp.runtime.errors import UserError
+from threedgp.visual.grids import png_with_text, scene_text
+from threedgp.visual.video import SUFFIX
 from threedgp.visual.viewer_refinement import Frame, ProgressiveRenderer, Request
-from threedgp.visual.viewer_scenes import Kind, SceneKey, SceneRenderer, ViewSettings
+from threedgp.visual.viewer_scenes import LEARNED_SHARE, Kind, SceneKey, SceneRenderer, ViewSettings
 
 NUM_SEEDS = 1000
 MAX_SIZE = 512
@@ -39,6 +43,8 @@ MIN_SENT = 512
 BACKGROUND = 24
 """Gray level beside the image, if the page is wider or higher."""
 RANDOM_CLASS = "random, by seed"
+BETWEEN_SEEDS = "to the other seed and back"
+MAX_FILM_SIZE = 256
 KINDS: dict[str, Kind] = {"Color": "color", "Depth": "depth", "Normals": "normals"}
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 BROWSER_FOV = math.radians(45)
@@ -104,13 +110,20 @@ def open_server(host: str, port: int) -> viser.ViserServer:
 
 
 def serve(
-    renderer: SceneRenderer, class_names: Sequence[str], title: str, size: int, server: viser.ViserServer
+    renderer: SceneRenderer,
+    class_names: Sequence[str],
+    title: str,
+    size: int,
+    server: viser.ViserServer,
+    beside: SceneRenderer | None = None,
 ) -> dict[int, Session]:
     """Show scenes on every page that is opened; returns at once, with a dictionary of the open pages by client id.
 
     `class_names` are by label, empty for a model without classes; `title` is that of the control panel; `size` is the
-    side of the final image in pixels (the page may be smaller).
+    side of the final image in pixels (the page may be smaller); `beside` shows the same seeds, classes and cameras of a
+    second model at the right.
     """
+    renderers = [renderer] if beside is None else [renderer, beside]
     config = renderer.generator.camera_config
     server.scene.set_up_direction("+y")
     server.gui.set_panel_label(title)
@@ -125,7 +138,7 @@ def serve(
     @server.on_client_connect
     def _(client: viser.ClientHandle) -> None:
         client.camera.min_orbit_distance = client.camera.max_orbit_distance = config.radius
-        sessions[client.client_id] = Session(client, renderer, class_names, size)
+        sessions[client.client_id] = Session(client, renderers, class_names, size)
 
     @server.on_client_disconnect
     def _(client: viser.ClientHandle) -> None:
@@ -140,14 +153,15 @@ class Session:
     """One open page: its controls, its camera and its renderer."""
 
     def __init__(
-        self, client: viser.ClientHandle, renderer: SceneRenderer, class_names: Sequence[str], size: int
+        self, client: viser.ClientHandle, renderers: Sequence[SceneRenderer], class_names: Sequence[str], size: int
     ) -> None:
-        self.client, self.renderer, self.class_names, self.size = client, renderer, class_names, size
-        self.progressive = ProgressiveRenderer(renderer.draw, renderer.speed, self._show, self._fail)
-        self._add_controls(client.gui, renderer.generator.camera_config)
-        client.camera.on_update(self._ask)
-        self._take_camera(renderer.own_camera(self._scene()))
-        self.progressive.request(self.request())
+        self.client, self.class_names, self.size = client, class_names, size
+        self.renderers, self.renderer = renderers, renderers[0]
+        self.progressive = ProgressiveRenderer(self._draw, self.renderer.speed, self._show, self._fail)
+        self._add_controls(client.gui, self.renderer.generator.camera_config)
+        client.camera.on_update(self._follow_camera)
+        self._take_camera(self.renderer.own_camera(self._scene()))
+        self.refresh()
 
     def _add_controls(self, gui: viser.GuiApi, config: CameraConfig) -> None:
         named = [f"{label} {name}" for label, name in enumerate(self.class_names)]
@@ -157,31 +171,72 @@ class Session:
                 "Class", (RANDOM_CLASS, *named), initial_value=RANDOM_CLASS, visible=bool(named)
             )
             self.truncation = gui.add_slider("Truncation", 0.0, 1.0, 0.05, 1.0, hint="1 = full variety, 0 = average")
+            self.other = gui.add_slider("Other seed", 0, NUM_SEEDS - 1, 1, 1, hint="for the share below")
+            self.share = gui.add_slider(
+                "Share of it", 0.0, 1.0, 0.01, 0.0, hint="interpolation in w: 0 = the seed itself"
+            )
         with gui.add_folder("Camera"):
-            self.fov = gui.add_slider("Field of view", 1.0, 90.0, 0.5, sum(config.fov) / 2, hint="degrees")
-            self.look_at_yaw = gui.add_slider("Look-at yaw", -3.14, 3.14, 0.01, 0.0, hint="radians")
-            self.look_at_pitch = gui.add_slider("Look-at pitch", 0.0, 3.14, 0.01, 1.57, hint="radians")
-            self.look_at_radius = gui.add_slider("Look-at radius", 0.0, 0.5, 0.005, 0.0, hint="from the center")
+
+            def slider(label: str, low: float, high: float, step: float, value: float, field: str) -> Any:
+                """A slider that marks the range of the learned cameras."""
+                first, last = (round(end, 2) for end in self.renderer.learned[field])
+                hint = f"learned cameras: {first:g} to {last:g}"
+                return gui.add_slider(label, low, high, step, value, marks=((first, "["), (last, "]")), hint=hint)
+
+            self.yaw = slider("Yaw (rad)", -3.14, 3.14, 0.01, 0.0, "yaw")
+            self.pitch = slider("Pitch (rad)", 0.02, 3.12, 0.01, 1.57, "pitch")
+            self.fov = slider("Fov (deg)", 1.0, 90.0, 0.5, sum(config.fov) / 2, "fov")
+            self.look_at_yaw = gui.add_slider("Look-at yaw (rad)", -3.14, 3.14, 0.01, 0.0)
+            self.look_at_pitch = gui.add_slider("Look-at pitch (rad)", 0.0, 3.14, 0.01, 1.57)
+            self.look_at_radius = slider("Look-at radius", 0.0, 0.5, 0.005, 0.0, "look_at_radius")
             own = gui.add_button("Camera of the scene", hint="the camera that the model predicts")
         with gui.add_folder("Show"):
             self.kind = gui.add_dropdown("View", tuple(KINDS), initial_value=next(iter(KINDS)))
             self.note = gui.add_html("")
         save = gui.add_button("Save image", icon=viser.Icon.PHOTO)
         self.mesh_button = gui.add_button("Save mesh", icon=viser.Icon.CUBE, hint="GLB, for 3D programs")
+        with gui.add_folder("Film"):
+            self.path = gui.add_dropdown("Path", (*PATHS, BETWEEN_SEEDS))
+            self.film_button = gui.add_button("Save film", icon=viser.Icon.MOVIE, hint="MP4, three seconds")
         look_at = (self.look_at_yaw, self.look_at_pitch, self.look_at_radius)
-        for control in (self.seed, self.chosen, self.truncation, self.fov, *look_at, self.kind):
+        for control in (self.seed, self.chosen, self.truncation, self.other, self.share, self.fov, *look_at, self.kind):
             control.on_update(self._ask)
+        for control in (self.yaw, self.pitch):
+            control.on_update(self._turn_camera)
         own.on_click(lambda _: self._take_camera(self.renderer.own_camera(self._scene())))
         save.on_click(lambda _: self._save_image())
         self.mesh_button.on_click(lambda _: self._save_mesh())
+        self.film_button.on_click(lambda _: self._save_film())
+
+    def refresh(self) -> None:
+        """Render what the page asks for; once the model is another one, anew."""
+        self.progressive.request(self.request())
 
     async def _ask(self, _: Any) -> None:
         # On the server's event loop, which keeps the order of changes.
-        self.progressive.request(self.request())
+        self.refresh()
+
+    async def _turn_camera(self, event: viser.GuiEvent) -> None:
+        """Move the browser's camera to the sliders, if a person has moved them."""
+        if event.client is not None:
+            radius = self.renderer.generator.camera_config.radius
+            camera = torch.tensor([self.yaw.value, self.pitch.value, 0.0, 0.0, radius, 0.0, 0.0, 0.0])
+            with self.client.atomic():
+                self._place_camera(camera)
+
+    async def _follow_camera(self, _: Any) -> None:
+        """Show the angles of the browser's camera, and what it sees."""
+        for slider, angle in zip((self.yaw, self.pitch), orbit_angles(self.client.camera.wxyz), strict=True):
+            angle = min(max(round(angle, 2), slider.min), slider.max)
+            if abs(angle - slider.value) > 0.005:
+                slider.value = angle
+        self.refresh()
 
     def _scene(self) -> SceneKey:
         label = None if self.chosen.value == RANDOM_CLASS else int(self.chosen.value.split()[0])
-        return SceneKey(self.seed.value, label, round(self.truncation.value, DECIMALS))
+        share = round(self.share.value, DECIMALS)
+        between = (self.other.value, share) if share else (None, 0.0)
+        return SceneKey(self.seed.value, label, round(self.truncation.value, DECIMALS), *between)
 
     def request(self) -> Request:
         """The image that camera and controls of the page describe."""
@@ -189,17 +244,33 @@ class Session:
         radius = self.renderer.generator.camera_config.radius
         look_at = self.look_at_yaw.value, self.look_at_pitch.value, self.look_at_radius.value
         camera = (yaw, pitch, 0.0, self.fov.value, radius, *look_at)
-        settings = ViewSettings(self._scene(), KINDS[self.kind.value], camera)
-        page = page_size(self.client.camera.image_width, self.client.camera.image_height)
-        return Request(settings, min(self.size, *page), page)
+        version = sum(renderer.version for renderer in self.renderers)
+        settings = ViewSettings(self._scene(), KINDS[self.kind.value], camera, version)
+        width, height = page_size(self.client.camera.image_width, self.client.camera.image_height)
+        return Request(settings, min(self.size, max(width // len(self.renderers), MIN_SIZE), height), (width, height))
+
+    def _draw(
+        self, settings: ViewSettings, size: int, is_stale: Callable[[], bool] = lambda: False
+    ) -> np.ndarray | None:
+        """The images of all models side by side, uint8 `[size, N size, 3]`; None if `is_stale` returned True."""
+        images = []
+        for renderer in self.renderers:
+            image = renderer.draw(settings, size, is_stale)
+            if image is None:
+                return None
+            images.append(image)
+        return np.concatenate(images, axis=1)
+
+    def _place_camera(self, camera: Tensor) -> None:
+        self.client.camera.position = orbit_position(camera)
+        self.client.camera.look_at = (0.0, 0.0, 0.0)  # which viser moves along with the position
 
     def _take_camera(self, own: Tensor) -> None:
         """Move the browser's camera and the sliders to a camera `[8]`."""
         values = dict(zip(CAMERA_FIELDS, own.tolist(), strict=True))
         with self.client.atomic():
-            self.client.camera.position = orbit_position(own)
-            self.client.camera.look_at = (0.0, 0.0, 0.0)
-            for name in ("fov", "look_at_yaw", "look_at_pitch", "look_at_radius"):
+            self._place_camera(own)
+            for name in ("yaw", "pitch", "fov", "look_at_yaw", "look_at_pitch", "look_at_radius"):
                 control = getattr(self, name)
                 control.value = min(max(values[name], control.min), control.max)
 
@@ -211,15 +282,22 @@ class Session:
         settings, side = frame.request.settings, len(frame.image)
         yaw, pitch, _, fov, *_ = settings.camera
         outside = outside_prior(self.renderer.generator.camera_config, settings.camera)
+        rare = [field for field in outside_of(self.renderer.learned, settings.camera) if field not in outside]
         lines = [f"{side} × {side} pixels, {frame.seconds:.2g} s" + ("" if frame.is_final else " …")]
         label = self.renderer.label(settings.scene)
         if label is not None:
             lines.insert(0, f"class {label} {html.escape(self.class_names[label])}")
-        lines.append(f"yaw {yaw:.3f}, pitch {pitch:.3f}, fov {fov:.1f}")
-        if outside:
-            fields = ", ".join(outside).replace("_", " ")
-            lines.append(f'<span style="color:#f59e0b">Outside of the prior: {fields}. Not seen in training.</span>')
-        return f'<div style="padding:0 1em 0.8em;font-size:0.85em;line-height:1.5">{"<br>".join(lines)}</div>'
+        lines.insert(0, html.escape(" | ".join(filter(None, (renderer.name for renderer in self.renderers)))))
+        lines.append(f"yaw {yaw:.3f} rad, pitch {pitch:.3f} rad, fov {fov:.1f}°")
+        for fields, text in (
+            (outside, "Outside of the prior: {}. Not seen in training."),
+            (rare, f"Beyond {LEARNED_SHARE:.0%} of the learned cameras: {{}}."),
+        ):
+            if fields:
+                words = text.format(", ".join(fields).replace("_", " "))
+                lines.append(f'<span style="color:#f59e0b">{words}</span>')
+        text = "<br>".join(filter(None, lines))
+        return f'<div style="padding:0 1em 0.8em;font-size:0.85em;line-height:1.5">{text}</div>'
 
     def _fail(self, error: Exception) -> None:
         traceback.print_exception(error)
@@ -227,26 +305,47 @@ class Session:
 
     def _name(self, scene: SceneKey) -> str:
         label = self.renderer.label(scene)
-        return f"seed{scene.seed:04d}" + ("" if label is None else f"_class{label:03d}")
+        parts = [f"seed{scene.seed:04d}"]
+        parts += [] if label is None else [f"class{label:03d}"]
+        parts += [] if scene.truncation == 1 else [f"truncation{scene.truncation:g}"]
+        parts += [] if scene.other is None else [f"to{scene.other:04d}_{scene.share:g}"]
+        return "_".join(parts)
 
     def _save_image(self) -> None:
         """Render at full size, whatever the page shows at the moment."""
         settings = self.request().settings
-        image = self.renderer.draw(settings, self.size)
-        name = self._name(settings.scene) + ("" if settings.kind == "color" else f"_{settings.kind}")
-        self.client.send_file_download(f"{name}.png", encode_image(image, "png"), save_immediately=True)
+        scene = settings.scene
+        image = self._draw(settings, self.size)
+        label = self.renderer.label(scene)
+        class_name = "" if label is None else self.class_names[label]
+        text = scene_text(scene.seed, label, class_name, scene.truncation, self.renderer.sha256)
+        name = self._name(scene) + ("" if settings.kind == "color" else f"_{settings.kind}")
+        png = png_with_text(encode_image(image, "png"), text)
+        self.client.send_file_download(f"{name}.png", png, save_immediately=True)
 
     def _save_mesh(self) -> None:
         scene = self._scene()
-        note = self.client.add_notification("Mesh", "In progress …", loading=True, with_close_button=False)
-        self.mesh_button.disabled = True
+        self._save(self.mesh_button, f"{self._name(scene)}.glb", lambda: self.renderer.mesh(scene))
+
+    def _save_film(self) -> None:
+        scene, path = self._scene(), self.path.value
+        if path == BETWEEN_SEEDS:
+            scene = scene._replace(other=self.other.value)
+        name = f"{self._name(scene)}_{path if path in PATHS else 'interpolation'}{SUFFIX}"
+        size = min(self.size, MAX_FILM_SIZE)
+        self._save(self.film_button, name, lambda: self.renderer.film(scene, path, size))
+
+    def _save(self, button: viser.GuiButtonHandle, name: str, make: Callable[[], bytes]) -> None:
+        """Send a file that takes a while to make."""
+        note = self.client.add_notification(name, "In progress …", loading=True, with_close_button=False)
+        button.disabled = True
         try:
-            self.client.send_file_download(f"{self._name(scene)}.glb", self.renderer.mesh(scene), save_immediately=True)
+            self.client.send_file_download(name, make(), save_immediately=True)
             note.body = "Saved."
         except UserError as error:
             note.body = str(error)
         finally:
-            self.mesh_button.disabled = False
+            button.disabled = False
             note.loading, note.with_close_button, note.auto_close_seconds = False, True, 8.0
 
 
@@ -257,20 +356,23 @@ def page_size(width: int, height: int) -> tuple[int, int]:
 
 
 def on_page(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A square image `[R, R, 3]` on a page of the given aspect ratio, uint8 `[H, W, 3]`, no larger than the page.
+    """Square images side by side, `[R, N R, 3]`, on a page of the given aspect ratio, uint8 `[H, W, 3]`, no larger than
+    the page.
 
-    The browser stretches the result over the page, so it includes the background. The image is centered on a wide page
-    and at the top of a high one, where the controls cover the rest.
+    The browser stretches the result over the page, so it includes the background. The images are centered on a wide
+    page and at the top of a high one, where the controls cover the rest.
     """
-    side = min(max(len(image), MIN_SENT), width, height)
+    count = image.shape[1] // len(image)
+    largest = max(min(height, width // count), 1)
+    side = min(max(len(image), MIN_SENT), largest)
     if side != len(image):
         interpolation = cv2.INTER_AREA if side < len(image) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (side, side), interpolation=interpolation)
-    scale = side / min(width, height)
-    rows, columns = max(round(height * scale), side), max(round(width * scale), side)
+        image = cv2.resize(image, (count * side, side), interpolation=interpolation)
+    scale = side / largest
+    rows, columns = max(round(height * scale), side), max(round(width * scale), count * side)
     page = np.full((rows, columns, 3), BACKGROUND, np.uint8)
-    left = (columns - side) // 2
-    page[:side, left : left + side] = image
+    left = (columns - count * side) // 2
+    page[:side, left : left + count * side] = image
     return page
 
 
@@ -295,9 +397,14 @@ def orbit_position(camera: Tensor) -> tuple[float, float, float]:
 
 def outside_prior(config: CameraConfig, camera: Sequence[float]) -> list[str]:
     """Fields of a camera, in the order of `CAMERA_FIELDS`, that lie outside of the prior of training."""
+    return outside_of({field: getattr(config, field) for field in PRIOR_FIELDS}, camera)
+
+
+def outside_of(ranges: Mapping[str, tuple[float, float]], camera: Sequence[float]) -> list[str]:
+    """Fields of a camera, in the order of `CAMERA_FIELDS`, that lie outside of `ranges`."""
     found = []
     for field, column in PRIOR_FIELDS.items():
-        low, high = getattr(config, field)
+        low, high = ranges[field]
         slack = TOLERANCE * max(high - low, 1e-3)
         if not low - slack <= camera[column] <= high + slack:
             found.append(field)

@@ -13,20 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import FOV
+from threedgp.camera.geometry import FOV, PRIOR_FIELDS
 from threedgp.camera.normals import depth_normals
-from threedgp.camera.trajectories import front_circle
+from threedgp.camera.trajectories import PATHS, front_circle
 from threedgp.models.generator import Content, Generator, Rendering
 from threedgp.models.sampler import Scenes, sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
-from threedgp.visual.styles import TruncateTowards, scene_content
+from threedgp.visual.styles import TruncateTowards, scene_styles
+from threedgp.visual.video import SUFFIX, write_video
 from threedgp.visual.viewer_refinement import RenderSpeed
-from threedgp.visual.views import posterior_cameras, to_arrays
+from threedgp.visual.views import posterior_cameras, render_views, to_arrays
 
 Kind = Literal["color", "depth", "normals"]
 MESH_RESOLUTION = 128
+NUM_FRAMES, FRAMES_PER_SECOND = 72, 24
+"""Of a film."""
+NUM_CAMERAS, LEARNED_SHARE = 512, 0.98
+"""Cameras that are drawn for the range of the learned ones, and the share of them inside it."""
 NUM_CACHED_SCENES = 4
 """Scenes whose content is kept; that of one can take 100 MB."""
 
@@ -38,6 +43,14 @@ class SceneKey(NamedTuple):
     label: int | None
     """None = the random class of the seed."""
     truncation: float
+    other: int | None = None
+    """Another seed; the scene is on the way to it."""
+    share: float = 0.0
+    """How far, in w: 0 = the seed itself, 1 = the other one."""
+
+    def seeds(self) -> tuple[SceneKey, SceneKey]:
+        """The two scenes between which this one lies."""
+        return self._replace(other=None, share=0.0), self._replace(seed=self.other, other=None, share=0.0)
 
 
 class ViewSettings(NamedTuple):
@@ -47,21 +60,47 @@ class ViewSettings(NamedTuple):
     kind: Kind
     camera: tuple[float, ...]
     """In the order of `CAMERA_FIELDS`."""
+    version: int = 0
+    """Number of models that the renderers have shown before."""
 
 
 class SceneRenderer:
     """Renders scenes of a model."""
 
-    def __init__(self, generator: Generator, towards: TruncateTowards = "all") -> None:
-        self.generator, self.towards = generator, towards
-        self.content = lru_cache(NUM_CACHED_SCENES)(self._make_content)
-        self.speed = RenderSpeed()
+    def __init__(
+        self, generator: Generator, towards: TruncateTowards = "all", name: str = "", sha256: str = ""
+    ) -> None:
+        """`name` and `sha256`, the checksum of the weights, describe the model."""
+        self.towards, self.version, self.speed = towards, -1, RenderSpeed()
+        self.replace(generator, name, sha256)
 
+    def replace(self, generator: Generator, name: str = "", sha256: str = "") -> None:
+        """Render scenes of another model from now on."""
+        self.generator, self.name, self.sha256 = generator, name, sha256
+        self.content = lru_cache(NUM_CACHED_SCENES)(self._make_content)
+        self.learned = self._learned_ranges()
+        self.version += 1
+
+    @torch.inference_mode()
+    def _learned_ranges(self) -> dict[str, tuple[float, float]]:
+        """For each field of `PRIOR_FIELDS`, the range that holds the middle `LEARNED_SHARE` of the learned cameras."""
+        cameras = posterior_cameras(self.generator, sample_scenes(self.generator, NUM_CAMERAS, 0)).cpu().double()
+        ends = torch.tensor([(1 - LEARNED_SHARE) / 2, (1 + LEARNED_SHARE) / 2], dtype=torch.float64)
+        return {field: tuple(cameras[:, column].quantile(ends).tolist()) for field, column in PRIOR_FIELDS.items()}
+
+    @torch.inference_mode()
     def _make_content(self, key: SceneKey) -> Content:
-        return scene_content(self.generator, self.scene(key), key.truncation, self.towards)
+        return self.generator.make_content(self.styles(key))
+
+    @torch.inference_mode()
+    def styles(self, key: SceneKey) -> Tensor:
+        """Style `[1, w_dim]` of a scene."""
+        if key.other is None:
+            return scene_styles(self.generator, self.scene(key), key.truncation, self.towards)
+        return torch.lerp(*map(self.styles, key.seeds()), key.share)
 
     def scene(self, key: SceneKey) -> Scenes:
-        """The scene that `threedgp generate` shows for this seed and class."""
+        """The scene that `threedgp generate` shows for this seed and class; that of the first of two seeds."""
         labels = None if key.label is None else [key.label]
         return sample_scenes(self.generator, 1, 0, start=key.seed, labels=labels)
 
@@ -71,7 +110,9 @@ class SceneRenderer:
         return None if labels is None else int(labels)
 
     def own_camera(self, key: SceneKey) -> Tensor:
-        """The camera that the model predicts for the scene, `[8]`."""
+        """The camera that the model predicts for the scene, `[8]`; between two seeds, on the way between theirs."""
+        if key.other is not None:
+            return torch.lerp(*map(self.own_camera, key.seeds()), key.share)
         return posterior_cameras(self.generator, self.scene(key))[0].cpu()
 
     def draw(
@@ -111,4 +152,21 @@ class SceneRenderer:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "scene.glb"
             write_mesh(file, surface)
+            return file.read_bytes()
+
+    def film(self, key: SceneKey, path: str, size: int) -> bytes:
+        """A film of the scene as an MP4 file: from cameras along a path of `PATHS`, or, if `path` is none of them, from
+        the seed to the other one and back."""
+        if path in PATHS:
+            w = self.styles(key)
+            cameras = PATHS[path](self.generator.camera_config, NUM_FRAMES, self.own_camera(key))[None]  # [1, F, 8]
+        else:
+            shares = (1 - torch.linspace(-1, 1, NUM_FRAMES).abs()).tolist()
+            keys = [key._replace(share=share) for share in shares]
+            w = torch.cat([self.styles(one) for one in keys])
+            cameras = torch.stack([self.own_camera(one) for one in keys])[:, None]  # [F, 1, 8]
+        images = render_views(self.generator, w, cameras, size, Progress()).images
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"film{SUFFIX}"
+            write_video(file, images.reshape(-1, *images.shape[2:]), FRAMES_PER_SECOND)
             return file.read_bytes()

@@ -1,0 +1,64 @@
+"""The viewer follows the saved states of a run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from threedgp.models.initialization import initial_generator
+from threedgp.runtime.errors import UserError
+from threedgp.training.checkpoints import save_state
+from threedgp.visual import viewer_states
+from threedgp.visual.viewer_states import StateWatch
+from training.worlds import tiny_config
+
+CONFIG = tiny_config()
+CPU = torch.device("cpu")
+
+
+def save(folder, images: int) -> dict[str, torch.Tensor]:
+    """Write the state of a model that is another one for each number of images; returns its weights."""
+    weights = initial_generator(CONFIG.camera, CONFIG.model, 2, [], images).state_dict()
+    save_state(folder / "states", images, {"trainer": {"average": weights}}, keep=9)
+    return weights
+
+
+def test_newer_states_are_loaded_once(tmp_path):
+    watch = StateWatch(tmp_path, CONFIG, 2, CPU)
+    assert watch.newer() is None
+    for images in (16, 32):
+        weights = save(tmp_path, images)
+        found = StateWatch(tmp_path, CONFIG, 2, CPU).newer() if images == 16 else watch.newer()
+        assert all(torch.equal(value, weights[name]) for name, value in found.state_dict().items())
+    assert watch.images == 32 and watch.newer() is None
+
+
+def test_a_state_that_cannot_be_read_is_left_for_later(tmp_path):
+    save(tmp_path, 16)
+    (tmp_path / "states" / "state-000000032.pt").write_bytes(b"half a state")
+    watch = StateWatch(tmp_path, CONFIG, 2, CPU)
+    assert watch.newer() is None and watch.images == -1
+    assert (tmp_path / "states" / "state-000000032.pt").exists(), "the folder belongs to the run"
+
+
+def test_other_settings_are_one_sentence(tmp_path):
+    save(tmp_path, 16)
+    with pytest.raises(UserError, match="model of other sizes than --params"):
+        StateWatch(tmp_path, CONFIG, 5, CPU).newer()
+
+
+def test_follows_until_it_is_told_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(viewer_states, "INTERVAL", 0.0)
+    save(tmp_path, 16)
+    watch = StateWatch(tmp_path / "states", CONFIG, 2, CPU)
+    seen = []
+
+    def show(generator, images):
+        seen.append(images)
+        if images == 16:
+            save(tmp_path, 48)
+        else:
+            watch.end()
+
+    watch.follow(show)
+    assert seen == [16, 48]

@@ -1,0 +1,63 @@
+"""Models of a run that is being trained, from its saved states."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from threedgp.config import Config
+from threedgp.models.generator import Generator
+from threedgp.models.initialization import initial_generator
+from threedgp.runtime.errors import UserError
+from threedgp.training.checkpoints import DamagedState, load_state, saved_states
+
+INTERVAL = 5.0
+"""Seconds between two looks at the folder."""
+
+
+class StateWatch:
+    """The newest averaged generator of a run."""
+
+    def __init__(self, folder: Path, config: Config, num_classes: int, device: torch.device) -> None:
+        """`folder` is that of the run in ``.scratch/train``, or its ``states``."""
+        self.images = -1
+        """Images shown at the newest state that was loaded."""
+        self._folder, self._config, self._num_classes, self._device = folder, config, num_classes, device
+        self._ended = threading.Event()
+
+    def newer(self) -> Generator | None:
+        """The generator of the newest state, unless it was loaded before; None as well if it cannot be read yet. Raises
+        UserError if it is of a model of other sizes."""
+        states = self._folder / "states"
+        folder = states if states.is_dir() else self._folder
+        newest = saved_states(folder)[-1:]
+        if not newest or newest[0] == self.images:
+            return None
+        try:
+            weights = load_state(folder, newest[0], torch.device("cpu"))["trainer"]["average"]
+        except DamagedState:  # removed in the meantime
+            return None
+        num_classes = self._num_classes if self._config.model.class_conditional else 0
+        generator = initial_generator(self._config.camera, self._config.model, num_classes, [], 0)
+        try:
+            generator.load_state_dict(weights)
+        except RuntimeError:
+            raise UserError(
+                f"{folder}: the run has a model of other sizes than --params; name the settings of the run."
+            ) from None
+        self.images = newest[0]
+        return generator.eval().requires_grad_(False).to(self._device)
+
+    def follow(self, show: Callable[[Generator, int], None]) -> None:
+        """Call `show` with every newer generator and its number of images, until `end` is called."""
+        while not self._ended.wait(INTERVAL):
+            generator = self.newer()
+            if generator is not None:
+                show(generator, self.images)
+
+    def end(self) -> None:
+        """Make `follow` return."""
+        self._ended.set()
