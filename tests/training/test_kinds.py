@@ -53,6 +53,26 @@ def test_relativistic_loss_reaches_every_parameter(kind: str) -> None:
 
 
 @every_kind
+def test_pieces_of_a_batch_and_lower_precision(kind: str) -> None:
+    """Two pieces give the gradients of the whole batch; in bfloat16 a step is finite."""
+    gradients = []
+    for pieces in (1, 2):
+        config = kind_config(kind, train={"accumulation": pieces, "r1_interval": 1})
+        trainer = make_trainer(config, dtype=torch.float64)
+        trainer.step(make_batch(0))
+        gradients.append([one.grad for one in (*trainer.generator.parameters(), *trainer.discriminator.parameters())])
+    for whole, parts in zip(*gradients, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-10)
+    stats = make_trainer(kind_config(kind, train={"precision": "bf16"})).step(make_batch(0))
+    assert all(value.isfinite() for value in stats.values())
+
+
+@every_kind
+def test_compilation_covers_what_there_is(kind: str) -> None:
+    make_trainer(kind_config(kind, train={"compile": True}))  # compiled at the first call
+
+
+@every_kind
 def test_losses_fall(kind: str) -> None:
     """Each network against the other one at rest, always on the same random numbers."""
     still = {"start": 0.0, "end": 0.0, "over": "0"}

@@ -85,7 +85,7 @@ class TrainConfig(Section):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """`tf32`: TF32 convolutions on GPUs. `bf16`: activations of backbone and discriminator; the rest is float32."""
     compile: bool = False
-    """Whether backbone and discriminator are compiled by `torch.compile`; the penalties R1 and R2 are not."""
+    """Whether backbone (if there is one) and discriminator are compiled by `torch.compile`; R1 and R2 are not."""
     seed: Seed = 0
     generator_lr: Positive = 0.0025
     discriminator_lr: Positive = 0.002

@@ -1,7 +1,8 @@
 """What every generator offers to training, evaluation and commands, whatever its kind.
 
 A generator maps a latent vector and a class to a style `w`, makes the content of a scene from `w`, and shows it from a
-camera. Kinds differ in what they have: `has_density` may be False, `camera_generator` and `depth_adaptor` None.
+camera. Kinds differ in what they have: `has_density` may be False; `backbone`, `camera_generator` and `depth_adaptor`
+None.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Generator(nn.Module):
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
         self.class_probabilities = list(class_probabilities or [])
         self.mapping = GeneratorMapping(model.generator, num_classes, pose_width)
+        self.backbone: nn.Module | None = None
         self.camera_generator: CameraGenerator | None = None
         self.depth_adaptor: DepthAdaptor | None = None
 

@@ -121,7 +121,7 @@ class Trainer:
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self._moving_average = MovingAverage(self.average, self.generator)
         if config.train.compile:
-            for network in (self.generator.backbone, self.discriminator):
+            for network in filter(None, (self.generator.backbone, self.discriminator)):
                 network.compile(dynamic=False)  # in place, so that parameters keep their names
         train = config.train
         self.generator_optimizer = _adam(self.generator.parameters(), train.generator_lr, train.adam_beta2)
