@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from threedgp.api import Model, load
 from threedgp.camera.trajectories import front_disk
 from threedgp.export.cameras import focal_length
 from threedgp.export.textures import texel_points
+from threedgp.models.saving import write_model
 from threedgp.visual.styles import scene_content
 
 NAME, SIZE, VIEWS = "seed0000_class000", 32, 16
@@ -190,6 +192,21 @@ def test_run_again_writes_what_is_missing_only(threedgp, folder: Path) -> None:
     outcome = threedgp("export", "demo", "--format", "points,splat", *options, "--out", folder)
     assert outcome.code == 0, outcome.err
     assert file.is_file() and "1 scene as points, splat" in outcome.out
+
+
+def test_a_scene_without_surface_is_named(threedgp, tiny_generator, tmp_path: Path) -> None:
+    generator = copy.deepcopy(tiny_generator)
+    generator.decoder.output.bias[3] = -1e6
+    write_model(tmp_path / "empty", generator, resolution=8, class_names=["a", "b"], seed=0, kimg=0.0)
+    options = ("--seeds", "0-1", "--classes", "a", "--views", 2, "--resolution", 8, "--out", tmp_path / "out")
+    outcome = threedgp("export", tmp_path / "empty", "--format", "points,splat,stl", *options)
+    assert outcome.code == 2
+    assert (
+        outcome.err
+        == "error: seed0000_class000: the scene is empty, so it has no surface. (2 of 2 scenes have none.)\n"
+    )
+    assert len(read_ply(tmp_path / "out" / "seed0001_class000_points.ply")) == 0, "rays that meet nothing give no point"
+    assert not list((tmp_path / "out").glob("*.stl"))
 
 
 def test_formats_that_cannot_be(threedgp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def flat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "purpose"),
     [
         (["mesh"], "a mesh"),
+        (["export", "--format", "points"], "an export"),
         (["view", "--no-browser"], "a moving camera"),
         (["fly", "--path", "orbit"], "a moving camera"),
         (["fly", "--interpolate", "--depth"], "depth"),
@@ -46,6 +47,15 @@ def test_images_and_description(flat_folder: Path, threedgp, tmp_path: Path) -> 
     assert len(list((tmp_path / "images").glob("*.png"))) == 3
     outcome = threedgp("info", flat_folder)
     assert "stylegan2" in outcome.out and "an image of 8 x 8" in outcome.out and "rays" not in outcome.out
+
+
+def test_card_for_the_hub(flat_folder: Path, threedgp, tmp_path: Path) -> None:
+    outcome = threedgp("push", flat_folder, "ann/flat", "--to-folder", tmp_path / "card")
+    assert outcome.code == 0, outcome.err
+    files = {"model.safetensors", "config.json", "README.md", "samples.png"}
+    assert {file.name for file in (tmp_path / "card").iterdir()} == files
+    text = (tmp_path / "card/README.md").read_text()
+    assert "A generator of images" in text and "depth.png" not in text and "tags: [3d, gan, 3dgp, stylegan2]" in text
 
 
 def test_python_interface(flat_folder: Path) -> None:
