@@ -26,6 +26,8 @@ from threedgp.runtime.errors import UserError
 HERE = "this"
 RECOGNIZABLE = ((64, 60, "measured at 32 px, docs/results.md"), (128, 300, "assumed"), (4096, 1500, "assumed"))
 """Thousands of images after which most samples are recognized, by the maximum resolution, and where this is from."""
+GRID_SCENES = 16
+"""Scenes of a grid of samples, as stage `train` draws them."""
 LONG_DAYS = 30
 """Longer runs are advised against."""
 
@@ -156,8 +158,10 @@ def _measured(config: Config, seconds: float) -> Pace:
     say(f"plan: training on noise for {seconds:g} s")
     trial = run_trial(config, device, seconds, *_sizes(config))
     train = config.train
-    samples = train.metric_samples * (train.kimg / train.metric_kimg if train.metric_kimg else 0)
-    samples += 16 * (train.kimg / train.pictures_kimg if train.pictures_kimg else 0)
+    grids = train.kimg / train.pictures_kimg if train.pictures_kimg else 0
+    measurements = train.kimg / train.metric_kimg if train.metric_kimg else 0
+    measuring = measurements * trial.measurement_seconds / config.machine.processes
+    measuring += grids * GRID_SCENES * trial.sample_seconds
     fitting = fitting_piece(
         count_step(config, backend, *_sizes(config)),
         memory,
@@ -166,7 +170,6 @@ def _measured(config: Config, seconds: float) -> Pace:
     )
     rate = train.batch_size / trial.step_seconds
     origin = f"measured for {seconds:g} s" + ("" if trial.with_features else "; features of measurements not included")
-    measuring = samples * trial.sample_seconds / config.machine.processes
     return Pace(name, rate, origin, measuring, trial.peak_bytes, memory, fitting)
 
 

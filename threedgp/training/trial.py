@@ -7,10 +7,16 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from threedgp.config import Config
+from threedgp.evaluation.monitor import SWD
+from threedgp.features.moments import Moments
 from threedgp.features.network import configured_extractor
+from threedgp.metrics import frechet
+from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.initialization import initial_networks
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.training.counting import middle_of_run, noise_batch, of_one_process
@@ -19,6 +25,8 @@ from threedgp.training.step import Trainer
 MIN_STEPS = 4
 MAX_SAMPLES = 32
 """Scenes that are rendered at once."""
+FEATURE_DIM = 2048
+"""Width of the features of networks that are not at hand."""
 
 
 class Trial(NamedTuple):
@@ -27,7 +35,9 @@ class Trial(NamedTuple):
     step_seconds: float
     """Mean time of a training step, with its share of the lazy gradient penalty."""
     sample_seconds: float
-    """Time to render an image as measurements during training do, and to compute its features if `with_features`."""
+    """Time to render an image."""
+    measurement_seconds: float
+    """Time of a measurement during training: its images, their features if `with_features`, and the distances."""
     with_features: bool
     peak_bytes: int
     """Memory of the process: of the GPU, or in all on a CPU."""
@@ -57,15 +67,34 @@ def run_trial(config: Config, device: torch.device, seconds: float, num_classes:
     local = config.features.network == "efficientnet_lite0"  # others may have to be downloaded
     extractor = configured_extractor(config.features, device, None) if local else None
 
-    def sample() -> None:
+    def render() -> Tensor:
         scenes = sample_scenes(trainer.average, count, 0)
-        images = render_scenes(trainer.average, scenes, config.dataset.resolution).images.cpu()
-        if extractor is not None:
-            extractor(images)
+        return render_scenes(trainer.average, scenes, config.dataset.resolution).images.cpu()
 
-    sample()
-    rounds = [_timed(sample, device) for _ in range(MIN_STEPS)]
-    return Trial(step, sum(rounds) / len(rounds) / count, local, _peak_bytes(device))
+    render()
+    render_seconds = sum(_timed(render, device) for _ in range(MIN_STEPS)) / MIN_STEPS / count
+    images, feature_seconds = render(), 0.0
+    if extractor is not None:
+        extractor(images)
+        feature_seconds = _timed(lambda: extractor(images), device) / count
+    samples = config.train.metric_samples
+    dim = extractor.feature_dim if extractor else FEATURE_DIM
+    measurement = samples * (render_seconds + feature_seconds) + _distance_seconds(config, dim)
+    return Trial(step, render_seconds, measurement, local, _peak_bytes(device))
+
+
+def _distance_seconds(config: Config, dim: int) -> float:
+    """Time to compute the distances of a measurement from features of width `dim`."""
+    samples, size = config.train.metric_samples, config.dataset.resolution
+    random = np.random.default_rng(0)
+    features = random.standard_normal((samples, dim), np.float32)
+    reals = Moments.of(random.standard_normal((samples, dim), np.float32))
+    start = time.monotonic()
+    frechet.frechet_distance(reals, Moments.of(features))
+    if config.train.best_by == SWD:
+        images = random.integers(0, 256, (samples, 3, size, size), np.uint8)
+        sliced_wasserstein([images], {SWD: [images]}, count=samples, seed=0)
+    return time.monotonic() - start
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
