@@ -20,9 +20,9 @@ from threedgp.commands.options import (
 from threedgp.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from threedgp.commands.run_states import StateWatch
     from threedgp.models.generator import Generator
     from threedgp.visual.viewer_scenes import SceneRenderer
-    from threedgp.visual.viewer_states import StateWatch
 
 
 def view(
@@ -112,11 +112,11 @@ def _open_run(
     folder: Path, params: Path, device: DeviceOption, towards: TowardsOption
 ) -> tuple[StateWatch, SceneRenderer, list[str], str]:
     """What follows a run in training, a renderer of its newest state, the names of its classes, and a title."""
+    from threedgp.commands.run_states import StateWatch
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
     from threedgp.runtime.device import choose_device
     from threedgp.visual.viewer_scenes import SceneRenderer
-    from threedgp.visual.viewer_states import StateWatch
 
     config = load_config(params)
     names = ShardFolder(Path("data", config.dataset.name, "shards")).meta["class_names"]

@@ -1,15 +1,15 @@
-"""The viewer follows the saved states of a run."""
+"""``threedgp view --watch`` follows the saved states of a run."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from threedgp.commands import run_states
+from threedgp.commands.run_states import StateWatch
 from threedgp.models.initialization import initial_generator
 from threedgp.runtime.errors import UserError
 from threedgp.training.checkpoints import save_state
-from threedgp.visual import viewer_states
-from threedgp.visual.viewer_states import StateWatch
 from training.worlds import tiny_config
 
 CONFIG = tiny_config()
@@ -48,7 +48,7 @@ def test_other_settings_are_one_sentence(tmp_path):
 
 
 def test_follows_until_it_is_told_to_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(viewer_states, "INTERVAL", 0.0)
+    monkeypatch.setattr(run_states, "INTERVAL", 0.0)
     save(tmp_path, 16)
     watch = StateWatch(tmp_path / "states", CONFIG, 2, CPU)
     seen = []
