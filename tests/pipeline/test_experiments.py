@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from typer.testing import CliRunner
 
 from threedgp.commands.experiments import app
@@ -91,6 +92,18 @@ def test_run_here_goes_on_after_a_stop(imitation: Any) -> None:
     assert rows("ideas")["no depth"]["swd"] == f"{swd(imitation, 'ideas-toy-no_depth-0'):.4g}"
     assert "kimg: 5 " in imitation.git("show", f"{finished_experiments()['ideas-toy-full-0'].revision}:params.yaml")
     assert imitation.repro() == [], "the results of the workspace's own settings come from the cache"
+
+
+def test_what_a_killed_worker_was_running_is_queued_again(imitation: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC calls it running for ever; here, what the queue says is made up."""
+    tasks = [{"name": "ideas-toy-full-0", "status": "Running"}, {"name": "ideas-toy-no_depth-0", "status": "Failed"}]
+    workers: dict[str, list[str]] = {"worker": ["task"]}
+    monkeypatch.setattr(LocalCeleryQueue, "status", lambda self: tasks)
+    monkeypatch.setattr(LocalCeleryQueue, "worker_status", lambda self: workers)
+    chosen = ("queue", "ideas", "--only", "full,no_depth")
+    assert "full-0" not in experiments(*chosen) and "no_depth-0" in experiments(*chosen)
+    workers.clear()
+    assert "full-0" in experiments(*chosen)
 
 
 def test_an_experiment_that_lost_its_results_counts_as_not_run(imitation: Any) -> None:

@@ -30,9 +30,6 @@ app = typer.Typer(
     help="Sets of runs as DVC experiments, and tables of their numbers beside published ones (docs/table.md).",
 )
 
-WAITING = ("Running", "Queued")
-"""States of tasks in DVC's queue that will become experiments; those that failed are queued again."""
-
 SetArgument = Annotated[str, typer.Argument(metavar="SET", help="A set that `list` shows, or a .yaml file.")]
 ScaleOption = Annotated[
     Scale | None,
@@ -207,7 +204,7 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def _existing() -> set[str]:
-    """Names of all DVC experiments that are finished, running or queued."""
+    """Names of all DVC experiments that are finished, running or queued; those that failed are queued again."""
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
@@ -215,10 +212,16 @@ def _existing() -> set[str]:
 
     try:
         with Repo() as repo:
-            waiting = [one["name"] for one in repo.experiments.celery_queue.status() if one["status"] in WAITING]
+            queue = repo.experiments.celery_queue
+            tasks = queue.status()
+            running, queued = (
+                {one["name"] for one in tasks if one["status"] == state} for state in ("Running", "Queued")
+            )
+            if running and not queue.worker_status():  # their worker was killed
+                running = set()
     except NotDvcRepoError:
         raise UserError("this folder is not in a DVC project; run from the root of the project.") from None
-    return {*finished_experiments(), *waiting}
+    return running | queued | finished_experiments().keys()
 
 
 def _arguments(job: Job, *options: str) -> list[str]:
