@@ -52,6 +52,12 @@ def test_other_seeds_are_a_band():
     assert "2 seeds" not in charts.line_chart("loss", "kimg", "nats", {"run": [(1, 3.0), (2, 2.0)]})
 
 
+def test_long_titles_take_two_lines():
+    svg = charts.line_chart("a title of " + "many words " * 5, "kimg", "nats", {"run": [(1, 3.0), (2, 2.0)]})
+    found = re.findall(r">([^<>]*(?:many|words)[^<>]*)</", svg)
+    assert len(found) == 2 and all(len(line) <= charts.TITLE_WIDTH for line in found)
+
+
 def picture_in(svg: str) -> np.ndarray:
     """The one image inside of a chart, uint8 `[H, W, 4]`."""
     (data,) = re.findall(r'href="data:image/png;base64,([^"]+)"', svg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
@@ -19,6 +20,8 @@ PALE = "#9ca3af"
 """Colors of medium lightness, which have contrast to white and to black."""
 MAX_COLUMNS = 120
 """Columns of a heat map; more would be thinner than a pixel."""
+TITLE_WIDTH = 42
+"""Characters in a line of a title."""
 WIDTH, HEIGHT = 3.6, 2.1
 """Inches at 100 dpi, the width of a phone."""
 STYLE = {
@@ -44,7 +47,7 @@ def _draw(title: str, x_label: str, y_label: str, paint: Callable[[Axes], None],
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(title)
+        axes.set_title(textwrap.fill(title, TITLE_WIDTH))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         paint(axes)

@@ -77,6 +77,7 @@ def build_report(sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["camera_title"] = camera_title
     environment.filters["number"] = lambda value: f"{value:.4g}"
     camera_distances = sources.evaluation / "camera_distances.json"  # missing if the true cameras are unknown
     seeds = {name: run for name, run in sources.others.items() if is_other_seed(sources.parameters, run.parameters)}
