@@ -36,8 +36,8 @@ clean: ## remove outputs and scratch; keep .venv and the DVC cache
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 .venv/bin/python:
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; set it with: make PYTHON3=/path/to/python3.11"; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11 to 3.13 is needed; set it with: make PYTHON3=/path/to/python3.11"; exit 1; }
 	@$(PYTHON3) -c 'import venv, ensurepip' 2> /dev/null || \
 		{ echo "Python's venv is missing: sudo apt install python3-venv"; exit 1; }
 	@$(PYTHON3) -m venv .venv
