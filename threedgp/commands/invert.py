@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from threedgp.commands import options
 from threedgp.commands.fly import PathName
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from threedgp.visual.views import Views
 
 FPS = 24
 TILE_SIZE = 192
@@ -57,6 +52,7 @@ def invert(
     from threedgp.api import open_model
     from threedgp.camera.trajectories import PATHS, front_circle
     from threedgp.commands.outputs import OutputFolder
+    from threedgp.evaluation.likeness import likeness
     from threedgp.evaluation.sample_files import read_depth, read_images
     from threedgp.models import inversion
     from threedgp.runtime.atomic import write_json
@@ -92,7 +88,7 @@ def invert(
         name: render_views(network, w, camera[:, None], resolution, Progress())
         for name, (network, w, camera) in scenes.items()
     }
-    quality = {name: _quality(view, picture, truth) for name, view in views.items()}
+    quality = {name: likeness(view.images[0, 0], view.depth[0, 0], picture[0], truth) for name, view in views.items()}
 
     source = picture.transpose(0, 2, 3, 1)
     blank = np.full_like(source, 255) if truth is None else depth_colors(truth[None])
@@ -120,25 +116,3 @@ def invert(
     for name, values in quality.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
     print(f"{out}: {folder.summary(len(files))}.")
-
-
-def _quality(view: Views, picture: np.ndarray, truth: np.ndarray | None) -> dict[str, float]:
-    """Agreement of a view with the image uint8 `[1, 3, R, R]` and its true depth `[R, R]`: peak signal-to-noise ratio
-    in dB, cosine similarity of the packaged network's features (1 = equal), and error of depth after the best scale and
-    shift (0 = equal, 1 = a flat plane)."""
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
-
-    from threedgp.features.network import build_extractor
-    from threedgp.metrics.depth_consistency import aligned_error
-
-    made = torch.from_numpy(view.images[:, 0]).permute(0, 3, 1, 2).contiguous()
-    network = build_extractor("efficientnet_lite0", input_size=max(picture.shape[-1], 64))
-    features = [network(batch).pooled for batch in (made, torch.from_numpy(picture))]
-    squared = np.square(made.numpy().astype(float) - picture).mean()
-    values = {"psnr": float(10 * np.log10(255**2 / max(squared, 1e-9)))}
-    values["feature_similarity"] = float(F.cosine_similarity(*features))
-    if truth is not None:
-        values["depth_error"] = float(aligned_error(view.depth[:, 0], truth[None])[0])
-    return values
