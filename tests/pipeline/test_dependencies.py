@@ -69,6 +69,7 @@ DOWNWARDS = {
         "experiments",
         "export",
         "features",
+        "metrics",
         "models",
         "render",
         "training",

@@ -139,13 +139,13 @@ def _measured(config: Config, seconds: float) -> Pace:
     """On the device of `machine.device`."""
     import torch
 
+    from threedgp.commands.trial import run_trial
     from threedgp.render.native import compositing
     from threedgp.runtime.allocator import keep_freed_memory
     from threedgp.runtime.device import choose_device
     from threedgp.runtime.progress import say
     from threedgp.training.counting import count_step
     from threedgp.training.devices import fitting_piece
-    from threedgp.training.trial import run_trial
 
     device = choose_device(config.machine.device)
     if device.type == "cuda":
