@@ -191,6 +191,6 @@ def test_models_without_classes(tmp_path, tiny_generator, refused, threedgp):
     generator = initial_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, [], seed=0)
     write_model(tmp_path / "plain", generator, resolution=8, class_names=[], seed=0, kimg=0.0)
     assert refused("mesh", tmp_path / "plain", "--classes", "0").startswith("--classes: this model has no classes")
-    assert make_scene(open_model(tmp_path / "plain", "cpu"), 12, None).name == "seed0012"
+    assert make_scene(open_model(tmp_path / "plain", "cpu"), 12, None).name() == "seed0012"
     out = threedgp("info", tmp_path / "plain").out
     assert "classes     none" in out and "data set    unknown" in out

@@ -64,7 +64,8 @@ def test_toy_scale_shows_neither_published_numbers_nor_other_systems() -> None:
     assert rendered.datasets == ("toy 32",)
 
 
-def test_formats_hold_the_same_cells() -> None:
+def test_formats_hold_the_same_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # of the terminal
     rendered = [tables.render(PAPER.tables[0], PAPER, "paper", MEASURED)]
     rows = list(csv.reader(io.StringIO(tables.comma_separated(rendered))))
     assert [row[1] for row in rows[1:]] == [row.system for row in PAPER.tables[0].rows]

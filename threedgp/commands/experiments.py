@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,7 +257,9 @@ def _dvc(arguments: list[str]) -> int:
     SIGINT and SIGTERM stop the command and its stage, which saves its work, and not this process, which has to restore
     the params file.
     """
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], process_group=0)
+    # The command must hear SIGINT, which a shell ignores for what it runs in the background.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], process_group=0, preexec_fn=heard)
     stops = (signal.SIGINT, signal.SIGTERM)
     before = {one: signal.signal(one, lambda number, frame: os.killpg(process.pid, signal.SIGINT)) for one in stops}
     try:

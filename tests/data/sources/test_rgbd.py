@@ -128,7 +128,7 @@ def test_files_of_other_kinds_are_counted(tmp_path: Path, capsys: pytest.Capture
     for name in ("b.HEIC", "c.heic", "d.jxl", "e"):
         (tmp_path / "in" / name).write_bytes(b"x")
     opened(tmp_path / "in", tmp_path / "raw")
-    assert "are left out: 2 .heic, 1 .jxl, 1 no suffix\n" in capsys.readouterr().out
+    assert "are left out: 2 .heic, 1 .jxl, 1 no suffix; convert HEIC" in capsys.readouterr().out
 
 
 def test_null_labels_mean_one_class(tmp_path: Path) -> None:
