@@ -37,10 +37,10 @@ class Pace(NamedTuple):
 
     device: str
     images_per_second: float
-    """Of all processes."""
+    """Images per second of all processes together."""
     origin: str
     measuring_seconds: float
-    """Of all measurements and samples during training."""
+    """Time of all measurements and samples during training."""
     needed_bytes: float
     """Memory of one process."""
     memory: float

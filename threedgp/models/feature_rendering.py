@@ -15,8 +15,8 @@ from threedgp.camera.geometry import rays
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import SynthesisBlock
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
-from threedgp.models.rays import draw_ray_randomness
-from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
+from threedgp.models.rays import draw_ray_randomness, ray_settings
+from threedgp.render import RayRandomness, midpoint_randomness
 from threedgp.render.features import Field, render_field
 
 RAY_CHUNK = 1 << 14
@@ -80,14 +80,7 @@ class FeatureGenerator(Generator):
         super().__init__(camera, model, num_classes, class_probabilities, pose_width)
         settings = model.generator
         self.upsampling = self.upsampling_type(settings)
-        self.ray_settings = RaySettings(
-            near=camera.ray_start,
-            far=camera.ray_end,
-            half_width=settings.cube_half_width,
-            contraction=settings.contraction,
-            infinite_last_interval=settings.infinite_last_interval,
-            last_back=settings.last_back,
-        )._replace(**self.ray_options)
+        self.ray_settings = ray_settings(camera, settings)._replace(**self.ray_options)
 
     def field(self, content: Encoded) -> Field:
         """Raw features and raw density of the scenes at points."""

@@ -1,10 +1,22 @@
-"""Random numbers of rendering, for training."""
+"""Settings of rays, and the random numbers of rendering in training."""
 
 from __future__ import annotations
 
-from threedgp.config import GeneratorConfig
+from threedgp.config import CameraConfig, GeneratorConfig
 from threedgp.models.generator import RandomNumbers
-from threedgp.render import RayRandomness
+from threedgp.render import RayRandomness, RaySettings
+
+
+def ray_settings(camera: CameraConfig, settings: GeneratorConfig) -> RaySettings:
+    """How rays are sampled and composited by the settings of a model."""
+    return RaySettings(
+        near=camera.ray_start,
+        far=camera.ray_end,
+        half_width=settings.cube_half_width,
+        contraction=settings.contraction,
+        infinite_last_interval=settings.infinite_last_interval,
+        last_back=settings.last_back,
+    )
 
 
 def draw_ray_randomness(

@@ -16,8 +16,8 @@ from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear, own_seed
-from threedgp.models.rays import draw_ray_randomness
-from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, midpoint_randomness, render_rays
+from threedgp.models.rays import draw_ray_randomness, ray_settings
+from threedgp.render import Decoder, RayRandomness, field_at_points, midpoint_randomness, render_rays
 
 RAY_CHUNK = 1 << 16
 """Number of rays, over all images, that inference renders at once; limits its memory."""
@@ -65,20 +65,15 @@ class TriplaneGenerator(Generator):
         class_probabilities: Sequence[float] | None = None,
     ) -> None:
         super().__init__(camera, model, num_classes, class_probabilities)
-        settings, near, far = model.generator, camera.ray_start, camera.ray_end
+        settings = model.generator
         self.backbone = Backbone(settings, 3 * settings.plane_channels, recompute=model.recompute)
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
         with own_seed("depth adaptor"):
-            self.depth_adaptor = DepthAdaptor(model.depth_adaptor, near, far) if model.depth else None
+            self.depth_adaptor = (
+                DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end) if model.depth else None
+            )
         self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
-        self.ray_settings = RaySettings(
-            near=near,
-            far=far,
-            half_width=settings.cube_half_width,
-            contraction=settings.contraction,
-            infinite_last_interval=settings.infinite_last_interval,
-            last_back=settings.last_back,
-        )
+        self.ray_settings = ray_settings(camera, settings)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C."""

@@ -35,7 +35,7 @@ class Operation(NamedTuple):
 
     precision: Literal["fp32", "tf32", "bf16"]
     flops: int
-    """Of convolutions and matrix products; 0 for all others."""
+    """Floating-point operations of convolutions and matrix products; 0 for all other operators."""
     traffic: int
     """Bytes of its arguments and results."""
 

@@ -15,7 +15,7 @@ class Card(NamedTuple):
     memory: float
     """GB."""
     bandwidth: float
-    """Of the memory, in GB/s."""
+    """Bandwidth of the memory, in GB/s."""
     fp32: float
     tf32: float
     bf16: float

@@ -29,7 +29,7 @@ from threedgp.visual.views import posterior_cameras, render_views, to_arrays
 Kind = Literal["color", "depth", "normals"]
 MESH_RESOLUTION = 128
 NUM_FRAMES, FRAMES_PER_SECOND = 72, 24
-"""Of a film."""
+"""Length and speed of a film."""
 NUM_CAMERAS, LEARNED_SHARE = 512, 0.98
 """Cameras that are drawn for the range of the learned ones, and the share of them inside it."""
 NUM_CACHED_SCENES = 4
