@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,31 @@ def test_gradient_of_every_parameter_matches(
             assert torch.isclose(got, norm.float(), rtol=1e-4, atol=1e-9), name
             compared += 1
     assert compared == len(parameters)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_networks_match_on_a_gpu(
+    networks: tuple[TriplaneGenerator, Discriminator],
+    arrays: dict[str, Tensor],
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    generator, discriminator = (copy.deepcopy(network).cuda() for network in networks)
+    there = {name: value.cuda() for name, value in arrays.items() if not name.startswith(("state/", "gradnorm/"))}
+    monkeypatch.setattr("threedgp.render.backends._select", lambda *_: backend)
+    out = _synthesize(generator, there)
+    # The kernels round the operands of their products to ten bits (TF32); PyTorch's operators do not.
+    tolerance = 1e-4 if backend == "torch" else 1e-2
+    for name, found in (("w", out.w), ("posterior", out.cameras)):
+        assert_matches(found.cpu(), arrays[name])
+    for name, found in (("rgb", out.rgb), ("depth", out.depth), ("depth_candidates", out.candidates)):
+        assert_matches(found.cpu(), arrays[name], tolerance)
+    logits, features = _judge(discriminator, there, torch.cat([there["rgb"], there["depth_candidates"][:, -1]], dim=1))
+    assert_matches(logits.cpu(), arrays["logits"])
+    assert_matches(features.cpu(), arrays["features"])
 
 
 def test_unknown_published_name_is_refused() -> None:

@@ -124,10 +124,15 @@ def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
             into[key] = value
 
 
-def make_trainer(config: Config, group: TrainingGroup = SINGLE_PROCESS, dtype: torch.dtype = torch.float32) -> Trainer:
+def make_trainer(
+    config: Config,
+    group: TrainingGroup = SINGLE_PROCESS,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
     generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
-    return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), torch.device("cpu"), group)
+    return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), device or torch.device("cpu"), group)
 
 
 def make_batch(position: int, count: int = 4) -> Batch:
