@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected
+from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.depth.estimators import leres
 from threedgp.depth.estimators.leres import Leres
 from threedgp.runtime.errors import UserError
@@ -28,9 +27,9 @@ class Reader:
 
     name, looks_at_pixels = "reader", True
 
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
         depth = [picture.rgb[..., 0] * np.float32(7) - 100 for picture in pictures]
-        return [one if one.max() > -100 else Rejected("too dark") for one in depth]
+        return [Estimate(one) if one.max() > -100 else Rejected("too dark") for one in depth]
 
 
 def write_pair(folder: Path, name: str) -> None:

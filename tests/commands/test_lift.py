@@ -11,6 +11,7 @@ from PIL import Image
 
 from threedgp.camera.priors import frontal_cameras
 from threedgp.config import CameraConfig, load_config
+from threedgp.depth.estimator import Estimate
 from threedgp.evaluation.sample_files import open_samples
 from threedgp.visual.layers import render_layers, split_layers
 
@@ -95,7 +96,7 @@ def test_estimated_depth(images, params, tmp_path, threedgp, monkeypatch) -> Non
 
         def estimate(self, pictures):
             files = {"00000000": "a", "00000001": "b/c", "00000002": "d"}
-            return [np.load(images / f"{files[picture.id]}_depth.npy") for picture in pictures]
+            return [Estimate(np.load(images / f"{files[picture.id]}_depth.npy")) for picture in pictures]
 
     params.write_text(params.read_text().replace("prior: fixed", "prior: uniform"))
     monkeypatch.setattr("threedgp.depth.estimator.build_estimator", lambda *_: Reader())

@@ -111,7 +111,12 @@ class Brightness:
         self.shapes |= {image.shape for image in images}
         if any(image[0, 0, 0] == 9 for image in images):
             raise ValueError("nine")
-        return [DepthMap(image[..., 1].astype(np.float32)) for image in images]
+        # The first red value is the number of the image; NaN and 180 are no fields of view.
+        fov = {2: float("nan"), 3: 180.0, 6: None}
+        return [
+            DepthMap(image[..., 1].astype(np.float32), None, fov.get(n := int(image[0, 0, 0]), n + 0.5))
+            for image in images
+        ]
 
 
 def photograph(number: int) -> NDArray[np.uint8]:
@@ -132,8 +137,11 @@ def test_a_network_sees_original_pixels_and_rejects_a_single_image(
     network = Brightness()
     folder = run(tmp_path, 3, SELECTED, NetworkDepth("brightness", network, 4))
     assert network.shapes == {(24, 24, 3)}  # not the 8 x 8 of the prepared set
-    rows = {int(row["id"]): row["depth"] for row in pa.concat_tables(folder.iterate()).to_pylist()}
+    table = pa.concat_tables(folder.iterate()).to_pylist()
+    rows = {int(row["id"]): row["depth"] for row in table}
     assert set(rows) == SELECTED - BAD - {9}
+    fields_of_view = {int(row["id"]): row["fov"] for row in table}
+    assert fields_of_view == {number: None if number in (2, 3, 6) else number + 0.5 for number in rows}
     for number, depth in rows.items():
         green = photograph(number)[:, 8:32, 1].astype(np.float64)
         small = green.reshape(8, 3, 8, 3).mean(axis=(1, 3))

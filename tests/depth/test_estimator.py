@@ -19,8 +19,8 @@ def picture(index: int = 0) -> RawPicture:
 
 def test_sidecar_hands_out_the_map_of_the_source() -> None:
     given = picture()
-    (depth,) = build_estimator(DepthConfig(estimator="sidecar")).estimate([given])
-    assert depth is given.depth
+    (found,) = build_estimator(DepthConfig(estimator="sidecar")).estimate([given])
+    assert found.depth is given.depth and found.fov is None
 
 
 @pytest.mark.parametrize("name", ["sidecar", "simulated"])

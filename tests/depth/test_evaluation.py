@@ -12,7 +12,7 @@ from PIL import Image
 
 from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected, build_estimator
+from threedgp.depth.estimator import Estimate, Rejected, build_estimator
 from threedgp.depth.evaluation import Result, Score, align, evaluate_estimator, find_pairs, mean_score, score
 from threedgp.runtime.errors import UserError
 
@@ -27,11 +27,11 @@ class Reader:
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
         self.shapes += [picture.rgb.shape for picture in pictures]
         found = [picture.rgb[..., 0] * np.float32(7) - 100 for picture in pictures]
         return [
-            Rejected("too dark") if picture.rgb.max() == 0 else one
+            Rejected("too dark") if picture.rgb.max() == 0 else Estimate(one)
             for picture, one in zip(pictures, found, strict=True)
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from threedgp.depth.estimator import Estimate
 from threedgp.features.network import Features
 
 
@@ -41,4 +42,4 @@ class Brightness:
     name, looks_at_pixels = "brightness", True
 
     def estimate(self, pictures):
-        return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
+        return [Estimate(picture.rgb[..., 0].astype(np.float32)) for picture in pictures]

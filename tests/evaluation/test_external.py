@@ -14,6 +14,7 @@ from PIL import Image
 
 from threedgp.config import FeaturesConfig
 from threedgp.data.images import decode_images
+from threedgp.depth.estimator import Estimate
 from threedgp.evaluation.evaluation import Evaluation
 from threedgp.evaluation.external import listing_key, score
 from threedgp.evaluation.measuring import load_metrics
@@ -106,7 +107,7 @@ def test_depth(world, open_real, tmp_path):
         name, looks_at_pixels = "red", True
 
         def estimate(self, pictures):
-            return [picture.rgb[..., 0].astype(np.float32) for picture in pictures]
+            return [Estimate(picture.rgb[..., 0].astype(np.float32)) for picture in pictures]
 
     real = open_real(
         metrics=["nfs", "depth_swd", "shape_matching", "depth_consistency"], controls=False, depth_samples=14

@@ -9,7 +9,7 @@ import torch
 from threedgp.camera.geometry import rays
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
-from threedgp.depth.estimator import Rejected
+from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.evaluation import scenes as scenes_module
 from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
 from threedgp.evaluation.streams import Stream
@@ -164,7 +164,9 @@ class Brightness:
 
     def estimate(self, pictures):
         return [
-            Rejected("black") if one.rgb[0, 0].sum() == 0 else np.repeat(one.rgb[..., 0], 2, 1).repeat(2, 0) * 1.0
+            Rejected("black")
+            if one.rgb[0, 0].sum() == 0
+            else Estimate(np.repeat(one.rgb[..., 0], 2, 1).repeat(2, 0) * 1.0)
             for one in pictures
         ]
 

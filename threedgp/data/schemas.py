@@ -28,7 +28,8 @@ PREPARED = pa.schema(
 )  # left, top, right, bottom in the original
 REJECTS = pa.schema([_ID, ("reason", pa.string())])
 SELECTED = pa.schema([_ID, _LABEL])
-DEPTH = pa.schema([_ID, _DEPTH])
+DEPTH = pa.schema([_ID, _DEPTH, ("fov", pa.float32())])
+"""`fov` in degrees, null where it was not estimated; shards of earlier versions of the code lack it."""
 
 
 def features(dim: int) -> pa.Schema:

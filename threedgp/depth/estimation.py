@@ -1,4 +1,4 @@
-"""Depth maps of a data set, estimated from the original pixels inside the crops, stored in 16 bits."""
+"""Depth and fields of view of a data set, estimated from the original pixels inside the crops, stored in 16 bits."""
 
 from __future__ import annotations
 
@@ -88,12 +88,13 @@ def estimate_rows(
             rejects.append({"id": picture.id, "reason": picture.error})
         else:
             cropped.append(crop_picture(picture, crop))
-    for picture, depth in zip(cropped, estimator.estimate(cropped), strict=True):
-        encoded = depth if isinstance(depth, Rejected) else encode(depth, resolution, clip_percentile)
+    for picture, found in zip(cropped, estimator.estimate(cropped), strict=True):
+        encoded = found if isinstance(found, Rejected) else encode(found.depth, resolution, clip_percentile)
         if isinstance(encoded, Rejected):
             rejects.append({"id": picture.id, "reason": encoded.reason})
         else:
-            kept.append({"id": picture.id, "depth": depth_to_bytes(encoded)})
+            fov = found.fov if found.fov is not None and 0 < found.fov < 180 else None
+            kept.append({"id": picture.id, "depth": depth_to_bytes(encoded), "fov": fov})
     return pa.Table.from_pylist(kept, schemas.DEPTH), pa.Table.from_pylist(rejects, schemas.REJECTS)
 
 

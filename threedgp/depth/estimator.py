@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,15 @@ class Rejected:
     reason: str
 
 
+class Estimate(NamedTuple):
+    """What an estimator finds in an image."""
+
+    depth: NDArray[np.float32]
+    """`[H, W]`: any unit, larger = farther; `[0, 0]` = no depth is used."""
+    fov: float | None = None
+    """Field of view in degrees (full angle); None = not estimated."""
+
+
 class DepthEstimator(Protocol):
     """Estimates depth maps of images. Several threads may call it."""
 
@@ -42,11 +51,8 @@ class DepthEstimator(Protocol):
     looks_at_pixels: bool
     """Whether depth is estimated from the pixels, so that the estimator also works on generated images."""
 
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        """Depth `[H, W]` of square images `[H, W, 3]`: any unit, larger = farther; `[0, 0]` = no depth is used.
-
-        The result for an image depends only on the image and its id.
-        """
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
+        """Estimates for square images `[H, W, 3]`. Each depends only on the image and its id."""
         ...
 
 
@@ -55,11 +61,13 @@ class EstimatorKind:
     """An estimator that needs no network, and does not look at pixels: it would give generated images the same maps."""
 
     depth_of: Callable[[RawPicture, DepthConfig], NDArray[np.float32] | None]
-    """Depth of an image, as in `DepthEstimator.estimate`, by the settings of section `depth`; None = it has none."""
+    """Depth of an image, as in `Estimate`, by the settings of section `depth`; None = it has none."""
     output: str
     """What its maps hold, as in docs/depth.md."""
     source_depth: tuple[str, ...] = ("none", "sidecar", "true")
     """Depth maps of a source (`SourceKind.depth`) that it can work with."""
+    fov_of: Callable[[RawPicture, DepthConfig], float | None] = lambda picture, config: None
+    """Field of view of an image, as in `Estimate`."""
 
 
 class PicturewiseDepth:
@@ -70,9 +78,14 @@ class PicturewiseDepth:
     def __init__(self, config: DepthConfig, kind: EstimatorKind) -> None:
         self.name, self._config, self._kind = config.estimator, config, kind
 
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
-        maps = [self._kind.depth_of(picture, self._config) for picture in pictures]
-        return [Rejected("the source has no depth for this image") if depth is None else depth for depth in maps]
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
+        return [self._estimate(picture) for picture in pictures]
+
+    def _estimate(self, picture: RawPicture) -> Estimate | Rejected:
+        depth = self._kind.depth_of(picture, self._config)
+        if depth is None:
+            return Rejected("the source has no depth for this image")
+        return Estimate(depth, self._kind.fov_of(picture, self._config))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth, 
 from threedgp.data.images import resize_map, same_aspect
 from threedgp.data.prepare import center_crop
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import DepthEstimator, Rejected
+from threedgp.depth.estimator import DepthEstimator, Estimate, Rejected
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
@@ -137,14 +137,15 @@ def score(estimate: NDArray[np.float32], truth: NDArray[np.float32]) -> Score | 
 
 def _evaluate(estimator: DepthEstimator, pairs: Sequence[Pair]) -> Iterator[Result]:
     inputs = [_read(pair) for pair in pairs]
-    maps = iter(estimator.estimate([item[0] for item in inputs if not isinstance(item, str)]))
+    found = iter(estimator.estimate([item[0] for item in inputs if not isinstance(item, str)]))
     for pair, item in zip(pairs, inputs, strict=True):
-        yield Result(pair.name, reason=item) if isinstance(item, str) else _compare(pair.name, next(maps), item[1])
+        yield Result(pair.name, reason=item) if isinstance(item, str) else _compare(pair.name, next(found), item[1])
 
 
-def _compare(name: str, estimate: NDArray[np.float32] | Rejected, truth: NDArray[np.float32]) -> Result:
-    if isinstance(estimate, Rejected):
-        return Result(name, reason=estimate.reason)
+def _compare(name: str, found: Estimate | Rejected, truth: NDArray[np.float32]) -> Result:
+    if isinstance(found, Rejected):
+        return Result(name, reason=found.reason)
+    estimate = found.depth
     if not np.isfinite(estimate).all():
         return Result(name, reason="the depth map has values that are not finite")
     # The estimate is resized, not the truth: unknown pixels cannot be averaged.

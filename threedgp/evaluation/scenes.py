@@ -15,7 +15,7 @@ from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.data.prepare import resize_depth
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import DepthEstimator, Rejected
+from threedgp.depth.estimator import DepthEstimator, Estimate, Rejected
 from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
@@ -203,8 +203,8 @@ def estimated_maps(estimator: DepthEstimator, images: np.ndarray, first: int = 0
     return np.stack([_usable(found, images.shape[-1]) for found in estimator.estimate(raw)])
 
 
-def _usable(depth: np.ndarray | Rejected, resolution: int) -> np.ndarray:
+def _usable(found: Estimate | Rejected, resolution: int) -> np.ndarray:
     """The map at the images' resolution; a flat one where there is none."""
-    if isinstance(depth, Rejected) or not depth.size or not np.isfinite(depth).all():
+    if isinstance(found, Rejected) or not found.depth.size or not np.isfinite(found.depth).all():
         return np.zeros((resolution, resolution), np.float32)
-    return resize_depth(depth, resolution)
+    return resize_depth(found.depth, resolution)

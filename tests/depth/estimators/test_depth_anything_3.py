@@ -67,7 +67,7 @@ def scene(side: int) -> RawPicture:
 
 
 def test_sky_is_farthest_and_maps_have_the_size_of_the_image(weights: Path) -> None:
-    for depth, side in zip(build(weights).estimate([scene(28), scene(112)]), (28, 112), strict=True):
+    for (depth, _), side in zip(build(weights).estimate([scene(28), scene(112)]), (28, 112), strict=True):
         assert depth.shape == (side, side) and depth.dtype == np.float32
         # Half a pixel of the map is lost to the resize at each of its borders.
         np.testing.assert_allclose(depth[side // 2], 1 + np.linspace(0, 200, side), atol=200 / SIDE)
@@ -76,7 +76,7 @@ def test_sky_is_farthest_and_maps_have_the_size_of_the_image(weights: Path) -> N
 
 def test_models_without_a_mask(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DepthAnything3, "sky", False)
-    (depth,) = build(weights).estimate([scene(28)])
+    ((depth, _),) = build(weights).estimate([scene(28)])
     assert (depth[:7] == np.float32(0.1)).all()
 
 

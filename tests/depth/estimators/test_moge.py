@@ -41,7 +41,9 @@ class MoGeModel(torch.nn.Module):
         )
         sky = image[2] == 1
         depth = torch.where(sky, torch.inf, 1 + image[0])
-        return {"points": torch.zeros(*depth.shape, 3), "depth": depth, **({"mask": ~sky} if self.masked else {})}
+        intrinsics = torch.tensor([[1.5, 0.0, 0.5], [0.0, 1.5, 0.5], [0.0, 0.0, 1.0]])  # as fractions of the width
+        found = {"points": torch.zeros(*depth.shape, 3), "intrinsics": intrinsics, "depth": depth}
+        return found | ({"mask": ~sky} if self.masked else {})
 
 
 @pytest.fixture
@@ -73,11 +75,12 @@ def test_depth_and_sky(masked: bool, weights: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(MoGeModel, "masked", masked)
     estimator = build(weights)
     small = RawPicture("b", 0, scene().rgb[4:8, :4])  # of another size, in the same batch
-    depth, other = estimator.estimate([scene(), small])
+    (depth, fov), (other, _) = estimator.estimate([scene(), small])
     np.testing.assert_allclose(depth[4:], np.tile(1 + np.arange(16) * 15 / 255, (12, 1)), rtol=1e-6)
     assert (depth[:4] == depth[4:].max()).all()
     np.testing.assert_array_equal(other, depth[4:8, :4])
     assert estimator.name == "moge" and depth.dtype == np.float32
+    assert np.tan(np.deg2rad(fov) / 2) == pytest.approx(0.5 / 1.5)
 
 
 def test_the_package_is_not_installed() -> None:

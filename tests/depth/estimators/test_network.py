@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimation import encode
-from threedgp.depth.estimator import Rejected
+from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.depth.estimators import _network
 from threedgp.depth.estimators._network import DepthMap, NetworkDepth
 from threedgp.runtime.errors import UserError
@@ -47,7 +47,7 @@ def test_batches(batches: bool, expected: list[int]) -> None:
     estimator = NetworkDepth("ramp", ramp, batch_size=4)
     maps = estimator.estimate([picture(number) for number in range(10)])
     assert ramp.seen == expected and estimator.name == "ramp" and estimator.looks_at_pixels
-    assert [depth[0, 0] for depth in maps] == list(range(10))
+    assert [found.depth[0, 0] for found in maps] == list(range(10))
     assert estimator.estimate([]) == []
 
 
@@ -59,7 +59,7 @@ def test_a_bad_image_goes_alone(size: int) -> None:
         if number == BAD:
             assert found == Rejected("the estimator failed: cannot take this image")
         else:
-            assert found[0, 0] == number
+            assert found.depth[0, 0] == number
 
 
 def test_a_network_that_always_fails_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +103,13 @@ def test_one_batch_at_a_time_from_any_number_of_threads() -> None:
     estimator = NetworkDepth("alone", Alone(), 2)
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda n: estimator.estimate([picture(n)] * 4), range(50)))
-    assert all(isinstance(depth, np.ndarray) for maps in results for depth in maps)
+    assert all(isinstance(found, Estimate) for maps in results for found in maps)
 
 
 def test_pixels_without_depth_are_the_farthest() -> None:
     known = np.ones((8, 8), bool)
     known[:, 6:] = known[:3] = False
-    (depth,) = NetworkDepth("ramp", Ramp(known=known), 1).estimate([picture(0)])
+    ((depth, _),) = NetworkDepth("ramp", Ramp(known=known), 1).estimate([picture(0)])
     np.testing.assert_array_equal(depth[3:, :6], np.tile(np.arange(6), (5, 1)))
     assert (depth[~known] == 5).all()
     encoded = encode(depth, 8)
@@ -123,7 +123,7 @@ def test_infinite_sky() -> None:
             depth[:4] = np.inf
             return [DepthMap(depth, np.isfinite(depth))]
 
-    (depth,) = NetworkDepth("sky", Sky(), 1).estimate([picture(0)])
+    ((depth, _),) = NetworkDepth("sky", Sky(), 1).estimate([picture(0)])
     assert (depth[:4] == 7).all()
 
 
@@ -139,7 +139,7 @@ def test_too_little_depth(known_pixels: int, fine: bool) -> None:
 
 @pytest.mark.parametrize(("size", "picture_size"), [(16, 8), (8, 16), (8, 8)])
 def test_maps_get_the_size_of_the_image(size: int, picture_size: int) -> None:
-    (depth,) = NetworkDepth("ramp", Ramp(size), 1).estimate([picture(0, picture_size)])
+    ((depth, _),) = NetworkDepth("ramp", Ramp(size), 1).estimate([picture(0, picture_size)])
     centers = (np.arange(picture_size) + 0.5) * size / picture_size - 0.5  # where linear interpolation looks
     np.testing.assert_allclose(depth[0], centers.clip(0, size - 1))
     assert depth.shape == (picture_size, picture_size) and depth.dtype == np.float32

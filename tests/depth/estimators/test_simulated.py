@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -47,7 +49,16 @@ def only(monkeypatch: pytest.MonkeyPatch):
 
 
 def estimate(pictures: list[RawPicture], strength: float = 1.0, seed: int = 0) -> list[Map]:
-    return build_estimator(DepthConfig(estimator="simulated", strength=strength, seed=seed)).estimate(pictures)
+    estimator = build_estimator(DepthConfig(estimator="simulated", strength=strength, seed=seed))
+    return [found.depth for found in estimator.estimate(pictures)]
+
+
+def fields_of_view(true: list[float], strength: float = 1.0, seed: int = 0) -> list[float | None]:
+    """What is estimated for images with these fields of view."""
+    estimator = build_estimator(DepthConfig(estimator="simulated", strength=strength, seed=seed))
+    cameras = [np.array([0, 0, 0, fov, 1, 0, 0, 0], np.float32) for fov in true]
+    images = [replace(picture, cameras=camera) for picture, camera in zip(ramps(len(true)), cameras, strict=True)]
+    return [found.fov for found in estimator.estimate(images)]
 
 
 def ramps(count: int) -> list[RawPicture]:
@@ -158,6 +169,22 @@ def test_random_by_seed_and_id_only(pictures: list[RawPicture]) -> None:
     together, alone = estimate(pictures[:3], seed=1)[2], estimate(pictures[2:3], seed=1)[0]
     np.testing.assert_array_equal(together, alone)
     assert (estimate(pictures[2:3], seed=2)[0] != together).any()
+
+
+def test_field_of_view_is_true_at_strength_zero_and_errs_as_stated() -> None:
+    true = np.linspace(12, 35, 300)
+    np.testing.assert_allclose(fields_of_view(true, strength=0), true, rtol=1e-6)
+    errors = np.log(fields_of_view(true) / true)
+    # The standard error of a deviation is 4 % for 300 images.
+    assert errors.std() == pytest.approx(simulated.LOG_FOV_STD, rel=0.15)
+    assert abs(errors.mean()) < 4 * simulated.LOG_FOV_STD / np.sqrt(len(true))
+    np.testing.assert_allclose(np.log(fields_of_view(true, strength=2) / true), 2 * errors, rtol=1e-4, atol=1e-5)
+    assert fields_of_view(true[:3]) == fields_of_view(true)[:3] != fields_of_view(true[:3], seed=1)
+
+
+def test_no_field_of_view_without_a_true_camera(pictures: list[RawPicture]) -> None:
+    (found,) = build_estimator(DepthConfig(estimator="simulated")).estimate(pictures[:1])
+    assert found.fov is None
 
 
 def test_constant_truth_stays_constant() -> None:

@@ -139,13 +139,14 @@ def test_depth_is_that_of_the_documented_pipeline(kind: str, models: Path) -> No
     pipeline = transformers.pipeline("depth-estimation", model=str(models / kind), device=CPU)
     maps = through_registry(kind, models).estimate([RawPicture("a", 0, picture) for picture in pictures()])
     spread = []
-    for picture, found in zip(pictures(), maps, strict=True):
+    for picture, (found, fov) in zip(pictures(), maps, strict=True):
         expected = pipeline(Image.fromarray(picture))["predicted_depth"].numpy()
         expected = -expected if kind in INVERSE else expected
         if kind == "depth_pro":  # what is farther counts as sky
             known = expected < MAX_DEPTH
             assert 0.1 < known.mean() < 1
             expected = np.where(known, expected, expected[known].max())
+        assert (fov is not None) == (kind == "depth_pro")
         assert found.shape == picture.shape[:2] and found.dtype == np.float32
         # float32 sums in another order, for the batch is another; Depth Pro divides by the result.
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -157,8 +158,9 @@ def test_depth_is_that_of_the_documented_pipeline(kind: str, models: Path) -> No
 def test_depth_does_not_depend_on_the_batch(kind: str, models: Path) -> None:
     estimator = through_registry(kind, models)
     raw = [RawPicture("a", 0, picture) for picture in pictures()]
-    for together, one in zip(estimator.estimate(raw), raw, strict=True):
-        (alone,) = estimator.estimate([one])
+    for (together, fov), one in zip(estimator.estimate(raw), raw, strict=True):
+        ((alone, fov_alone),) = estimator.estimate([one])
+        np.testing.assert_allclose(fov or 0, fov_alone or 0, rtol=1e-3)
         np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-4 * np.abs(alone).max())
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from threedgp.data.images import resize_map
 from threedgp.data.source import RawPicture
-from threedgp.depth.estimator import Rejected
+from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.runtime.errors import UserError
 
 MAX_UNKNOWN_SHARE = 0.95
@@ -26,6 +26,7 @@ class DepthMap(NamedTuple):
 
     depth: NDArray[np.float32]  # [h, w], of any size but with the aspect ratio of the image: any unit, larger = farther
     known: NDArray[np.bool_] | None = None  # [h, w], the pixels that have depth, which the sky has not; None = all
+    fov: float | None = None  # as in `Estimate`
 
 
 class DepthNetwork(Protocol):
@@ -53,13 +54,13 @@ class NetworkDepth:
         self._lock = threading.Lock()
         self._failures = 0
 
-    def estimate(self, pictures: Sequence[RawPicture]) -> list[NDArray[np.float32] | Rejected]:
+    def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
         """See `DepthEstimator`.
 
         Raises:
             UserError: a batch does not fit into the memory of the GPU, or the network fails on every image.
         """
-        results: list[NDArray[np.float32] | Rejected] = []
+        results: list[Estimate | Rejected] = []
         for start in range(0, len(pictures), self._batch_size):
             batch = pictures[start : start + self._batch_size]
             for picture, output in zip(batch, self._run(batch), strict=True):
@@ -95,14 +96,14 @@ class NetworkDepth:
         return Rejected(f"the estimator failed: {reason}")
 
 
-def complete(output: DepthMap, height: int, width: int) -> NDArray[np.float32] | Rejected:
+def complete(output: DepthMap, height: int, width: int) -> Estimate | Rejected:
     """Fill the pixels without depth and resize the map to `[height, width]`."""
-    depth, known = output
+    depth, known, fov = output
     if known is not None and not known.all():
         unknown_share = 1 - float(known.mean())
         if unknown_share > MAX_UNKNOWN_SHARE:
             return Rejected(f"{unknown_share:.1%} of the image has no depth (sky, or unknown)")
         depth = np.where(known, depth, depth[known].max())
-    if depth.shape == (height, width):
-        return depth
-    return resize_map(depth, height, width)
+    if depth.shape != (height, width):
+        depth = resize_map(depth, height, width)
+    return Estimate(depth, fov)

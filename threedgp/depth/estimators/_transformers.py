@@ -97,11 +97,11 @@ class TransformersDepth:
         outputs = self._model(**inputs.to(self._device))
         sizes = {self._size_argument: [image.shape[:2] for image in images]}
         found = self._processor.post_process_depth_estimation(outputs, **sizes)
-        return [self._to_map(one["predicted_depth"].float().cpu().numpy()) for one in found]
+        return [self._to_map(one["predicted_depth"].float().cpu().numpy(), one.get("field_of_view")) for one in found]
 
-    def _to_map(self, depth: NDArray[np.float32]) -> DepthMap:
+    def _to_map(self, depth: NDArray[np.float32], fov: torch.Tensor | None) -> DepthMap:
         known = None if self._max_depth is None else depth < self._max_depth
-        return DepthMap(-depth if self._is_inverse else depth, known)
+        return DepthMap(-depth if self._is_inverse else depth, known, None if fov is None else fov.item())
 
 
 def transformers_kind(name: str, *, weights: str, license: str, output: str, **options: Any) -> NetworkKind:

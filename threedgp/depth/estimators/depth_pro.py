@@ -8,7 +8,7 @@ kilometers. A single pixel at 10 km would make each of the 65536 levels 15 cm th
 
 ESTIMATOR = transformers_kind(
     "depth_pro",
-    output="metric depth",
+    output="metric depth and the field of view",
     weights="apple/DepthPro-hf",
     license="Apple, for research",
     max_depth=MAX_DEPTH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,12 +37,14 @@ class MogeDepth:
         output = self._model.infer(image.permute(2, 0, 1).float() / 255, use_fp16=False)
         depth = output["depth"].float().cpu().numpy()
         # Depth is infinite outside of the mask; models without a mask head return none.
-        return DepthMap(depth, output["mask"].cpu().numpy() if "mask" in output else ~np.isposinf(depth))
+        known = output["mask"].cpu().numpy() if "mask" in output else ~np.isposinf(depth)
+        focal = output["intrinsics"][0, 0].item()  # as a fraction of the width
+        return DepthMap(depth, known, math.degrees(2 * math.atan(0.5 / focal)))
 
 
 ESTIMATOR = NetworkKind(
     load=MogeDepth,
-    output="metric depth, a mask of the sky",
+    output="metric depth, the field of view, a mask of the sky",
     weights="Ruicheng/moge-2-vitl",
     file="model.pt",
     license="MIT",

@@ -1,4 +1,4 @@
-"""Estimator `simulated`: true depth with the faults of real monocular estimators."""
+"""Estimator `simulated`: true depth and field of view with the faults of real monocular estimators."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from threedgp.config import DepthConfig
 from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import EstimatorKind
 
+FOV = 3
+"""Column of `RawPicture.cameras`."""
+
 # At strength 1, for depth scaled to [0, 1] between the nearest and the farthest pixel.
 LOG_SCALE_STD, SHIFT_STD = 0.3, 0.3
 LOG_GAMMA_STD = 0.25
+LOG_FOV_STD = 0.15
+"""Relative error of the field of view."""
 MAX_NEAR_CUT = 0.15
 """Everything nearer than a random depth up to this one is as near as it."""
 FLAT_BEYOND, MAX_LOG_FLATTENING = 0.6, 1.5
@@ -43,13 +48,24 @@ def depth_of(picture: RawPicture, config: DepthConfig) -> NDArray[np.float32] | 
     low, high = float(truth.min()), float(truth.max())
     if strength == 0 or not (np.isfinite([low, high]).all() and low < high):
         return truth
-    digest = hashlib.sha256(f"{config.seed}/{picture.id}".encode()).digest()
-    random = np.random.default_rng(np.frombuffer(digest, np.uint32))
+    random = _random(f"{config.seed}/{picture.id}")
     depth = _inaccurate(((truth - low) / (high - low)).astype(np.float32), strength, random)
 
     scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
     shift = low + strength * SHIFT_STD * random.normal()
     return depth * np.float32(scale) + np.float32(shift)
+
+
+def fov_of(picture: RawPicture, config: DepthConfig) -> float | None:
+    """True field of view times a log-normal error, which is random as in `depth_of`; None if the truth is unknown."""
+    if picture.cameras is None:
+        return None
+    error = LOG_FOV_STD * _random(f"{config.seed}/{picture.id}/fov").normal()
+    return float(picture.cameras[FOV] * np.exp(config.strength * error))
+
+
+def _random(key: str) -> np.random.Generator:
+    return np.random.default_rng(np.frombuffer(hashlib.sha256(key.encode()).digest(), np.uint32))
 
 
 def _inaccurate(depth: NDArray[np.float32], strength: float, random: np.random.Generator) -> NDArray[np.float32]:
@@ -83,6 +99,7 @@ def _smooth_field(cells: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray
 
 ESTIMATOR = EstimatorKind(
     depth_of=depth_of,
-    output="true depth of the procedural world, made inaccurate",
+    output="true depth and field of view of the procedural world, made inaccurate",
     source_depth=("true",),
+    fov_of=fov_of,
 )
