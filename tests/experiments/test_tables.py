@@ -14,7 +14,7 @@ import pytest
 
 from threedgp.experiments import tables
 from threedgp.experiments.definitions import load_set
-from threedgp.experiments.records import Record, read_external
+from threedgp.experiments.records import Record, read_external, read_records, write_records
 from threedgp.runtime.errors import UserError
 from threedgp.visual.experiment_figures import draw, mean_curve
 
@@ -129,3 +129,21 @@ def test_scored_samples_of_other_systems(tmp_path: Path, monkeypatch: pytest.Mon
         file.write_text(damaged)
         with pytest.raises(UserError, match=r"biggan\.json: is no result of"):
             read_external("biggan")
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    kept = {"paper-3dgp-0": record(18.0), "paper-dogs-12": Record({}, "sdip_dogs 256")}
+    write_records(file, kept)
+    assert read_records(file) == kept
+    assert len(file.read_text().splitlines()) == 2
+    good = json.loads(file.read_text().splitlines()[0])
+    odd = [
+        good | {key: value} for key, value in [("code", "\x1b[31m"), ("dataset", 7), ("curves", [3]), ("metrics", 1)]
+    ]
+    for damaged in ("{", "[]", "null", "{}", "[" * 100_000, *map(json.dumps, odd)):
+        file.write_text(damaged)
+        with pytest.raises(UserError, match=r"records\.jsonl: holds no records"):
+            read_records(file)
+    with pytest.raises(UserError, match="there is no such file"):
+        read_records(tmp_path / "missing.jsonl")

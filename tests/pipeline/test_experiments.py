@@ -70,6 +70,10 @@ def test_queued_once_run_and_collected(imitation: Any, monkeypatch: pytest.Monke
     assert found["contracted space"]["swd"] == "not run"
     experiments("table", "ideas", "--report", "--out", "table.md", "--format", "markdown")
     assert found["3DGP"]["swd"] in Path("table.md").read_text()
+    experiments("table", "ideas", "--save", "records.jsonl")
+    monkeypatch.chdir(imitation.root.parent)  # there are no experiments here
+    assert rows("ideas", "--records", f"{imitation.root}/records.jsonl") == found
+    monkeypatch.chdir(imitation.root)
     (first, _) = json.loads(Path("results/table.json").read_text())
     assert first["datasets"] == ["toy 32"]
 

@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -130,6 +130,12 @@ def table(
     report: Annotated[
         bool, typer.Option("--report", help=f"Keep the tables for the report of the same data, in {COLLECTED}.")
     ] = False,
+    records: Annotated[
+        Path | None, typer.Option("--records", help="Read a file that --save wrote, in place of finished experiments.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write what the experiments measured to this file, as JSON lines.")
+    ] = None,
 ) -> None:
     """Print what has been measured beside what was published: finished experiments and results/external/*.json.
 
@@ -138,6 +144,7 @@ def table(
       threedgp experiments table paper --format latex --out table.tex --figures figures
     """
     from threedgp.commands.outputs import count_of
+    from threedgp.experiments.records import read_records, write_records
     from threedgp.runtime.atomic import write_bytes
     from threedgp.runtime.progress import say
     from threedgp.runtime.targets import require_writable, writing
@@ -146,10 +153,15 @@ def table(
     experiments = load_set(name)
     scale = experiments.scale(scale)
     files = {figure.name: figures / f"{figure.name}.svg" for figure in experiments.figures} if figures else {}
-    for target, option in [(out, "--out"), *((file, "--figures") for file in files.values())]:
+    for target, option in [(out, "--out"), (save, "--save"), *((file, "--figures") for file in files.values())]:
         if target:
             require_writable(target, option)
-    measured = _collect(experiments, name, scale)
+    found = read_records(records) if records else _read_experiments(experiments, name, scale)
+    if save:
+        with writing(save, "--save"):
+            write_records(save, found)
+        say(f"{save}: {count_of(len(found), 'record')}.")
+    measured = _by_row(found, experiments, name, scale)
     rendered = [found for one in experiments.tables if (found := render(one, experiments, scale, measured))]
     content = WRITERS[layout](rendered)
     if out:
@@ -269,15 +281,30 @@ def _dvc(arguments: list[str]) -> int:
             signal.signal(one, handler)
 
 
-def _collect(experiments: ExperimentSet, name: str, scale: Scale) -> dict[str, list[Record]]:
-    """Records of all seeds by the key of a row; at scale `paper`, also those of other systems."""
-    from threedgp.experiments.records import finished_experiments, read_experiment, read_external
+def _names(name: str, scale: Scale, key: str) -> re.Pattern[str]:
+    """Names of the experiments of run `key` with any seed."""
+    return re.compile(re.escape(experiment_name(name, scale, key, 0)[:-1]) + r"\d+")
 
-    finished, measured = finished_experiments(), {}
+
+def _read_experiments(experiments: ExperimentSet, name: str, scale: Scale) -> dict[str, Record]:
+    """Records of the finished experiments of the set by name, those of a run in the order of their names."""
+    from threedgp.experiments.records import finished_experiments, read_experiment
+
+    finished = finished_experiments()
+    chosen = [one for key in experiments.runs for one in sorted(finished) if _names(name, scale, key).fullmatch(one)]
+    return {one: record for one in chosen if (record := read_experiment(one, finished[one]))}
+
+
+def _by_row(
+    found: Mapping[str, Record], experiments: ExperimentSet, name: str, scale: Scale
+) -> dict[str, list[Record]]:
+    """Records of all seeds by the key of a row; at scale `paper`, also those of other systems."""
+    from threedgp.experiments.records import read_external
+
+    measured = {}
     for key in experiments.runs:
-        found = re.compile(re.escape(experiment_name(name, scale, key, 0)[:-1]) + r"\d+")
-        records = [read_experiment(one, finished[one]) for one in sorted(finished) if found.fullmatch(one)]
-        measured[key] = [record for record in records if record]
+        names = _names(name, scale, key)
+        measured[key] = [record for one, record in found.items() if names.fullmatch(one)]
     for one in experiments.tables if scale == "paper" else ():
         for row in one.rows:
             if row.key and not measured.get(row.key):

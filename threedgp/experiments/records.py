@@ -6,11 +6,12 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from threedgp.config.reading import parse_yaml
+from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 
 EXTERNAL = Path("results/external")
@@ -29,7 +30,7 @@ class Record:
     code: str | None = None
     """The commit of the code, abbreviated; None if it is not known."""
     curves: tuple[Mapping[str, float], ...] = ()
-    """Records of the training log, each with `kimg`."""
+    """Distances that training measured, each record with `kimg`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_experiment(name: str, experiment: Finished) -> Record | None:
             numbers(json.loads(metrics)),
             f"{dataset['name']} {dataset['resolution']}",
             experiment.baseline[:7],
-            tuple(numbers(json.loads(line)) for line in curves.splitlines()),
+            tuple(filter(None, (_distances(json.loads(line)) for line in curves.splitlines()))),
         )
     except (ValueError, KeyError, TypeError):
         raise UserError(
@@ -105,6 +106,40 @@ def read_external(key: str) -> Record | None:
         raise UserError(
             f"{file}: is no result of `python -m stages.evaluate --images`; remove it, or score the samples again."
         ) from None
+
+
+def write_records(file: Path, records: Mapping[str, Record]) -> None:
+    """Write records by the names of their experiments, one JSON object a line, for `read_records`."""
+    lines = [json.dumps({"experiment": name} | asdict(record)) + "\n" for name, record in records.items()]
+    write_bytes(file, "".join(lines).encode())
+
+
+def read_records(file: Path) -> dict[str, Record]:
+    """The records in `file` by the names of their experiments.
+
+    Raises:
+        UserError: there is no such file, or it was not written by `write_records`.
+    """
+    records = {}
+    try:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            content = json.loads(line)
+            metrics, curves = numbers(content["metrics"]), tuple(map(numbers, content["curves"]))
+            name, dataset, code = (content[key] for key in ("experiment", "dataset", "code"))
+            if not all(isinstance(text, str) and text.isprintable() for text in (name, dataset, code or "")):
+                raise ValueError
+            records[name] = Record(metrics, dataset, code, curves)
+        return records
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file; write it with threedgp experiments table --save.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{file}: holds no records; write them with threedgp experiments table --save.") from None
+
+
+def _distances(content: Any) -> dict[str, float]:
+    """`kimg` and the distances of a record of the training log; empty if it has none."""
+    kept = {name: value for name, value in numbers(content).items() if name.startswith("distance/")}
+    return {"kimg": content["kimg"], **kept} if kept else {}
 
 
 def numbers(content: Any) -> dict[str, float]:
