@@ -156,12 +156,12 @@ def table(
     for target, option in [(out, "--out"), (save, "--save"), *((file, "--figures") for file in files.values())]:
         if target:
             require_writable(target, option)
-    found = read_records(records) if records else _read_experiments(experiments, name, scale)
+    results = read_records(records) if records else _read_experiments(experiments, name, scale)
     if save:
         with writing(save, "--save"):
-            write_records(save, found)
-        say(f"{save}: {count_of(len(found), 'record')}.")
-    measured = _by_row(found, experiments, name, scale)
+            write_records(save, results)
+        say(f"{save}: {count_of(len(results), 'record')}.")
+    measured = _by_row(results, experiments, name, scale)
     rendered = [found for one in experiments.tables if (found := render(one, experiments, scale, measured))]
     content = WRITERS[layout](rendered)
     if out:
@@ -296,7 +296,7 @@ def _read_experiments(experiments: ExperimentSet, name: str, scale: Scale) -> di
 
 
 def _by_row(
-    found: Mapping[str, Record], experiments: ExperimentSet, name: str, scale: Scale
+    results: Mapping[str, Record], experiments: ExperimentSet, name: str, scale: Scale
 ) -> dict[str, list[Record]]:
     """Records of all seeds by the key of a row; at scale `paper`, also those of other systems."""
     from threedgp.experiments.records import read_external
@@ -304,7 +304,7 @@ def _by_row(
     measured = {}
     for key in experiments.runs:
         names = _names(name, scale, key)
-        measured[key] = [record for one, record in found.items() if names.fullmatch(one)]
+        measured[key] = [record for one, record in results.items() if names.fullmatch(one)]
     for one in experiments.tables if scale == "paper" else ():
         for row in one.rows:
             if row.key and not measured.get(row.key):

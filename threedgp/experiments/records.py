@@ -122,11 +122,12 @@ def read_records(file: Path) -> dict[str, Record]:
     """
     records = {}
     try:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            content = json.loads(line)
+        for text in file.read_text(encoding="utf-8").splitlines():
+            content = json.loads(text)
             metrics, curves = numbers(content["metrics"]), tuple(map(numbers, content["curves"]))
             name, dataset, code = (content[key] for key in ("experiment", "dataset", "code"))
-            if not all(isinstance(text, str) and text.isprintable() for text in (name, dataset, code or "")):
+            texts_are_right = all(isinstance(one, str) and one.isprintable() for one in (name, dataset, code or ""))
+            if not texts_are_right or any("kimg" not in line for line in curves):
                 raise ValueError
             records[name] = Record(metrics, dataset, code, curves)
         return records
