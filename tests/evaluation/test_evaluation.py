@@ -29,6 +29,7 @@ def test_every_metric_and_its_controls(evaluation, studio, tmp_path):
         "precision",
         "recall",
         "nfs",
+        "depth_levels",
         "depth_swd",
         "normal_swd",
         "shape_distance",

@@ -95,7 +95,7 @@ def test_samples_of_the_model_score_like_the_model(open_real, studio, tmp_path):
     scenes = evaluation.scenes["model"]
     samples = Samples(scenes.column("image"), scenes.whole("label"), scenes.column("depth"))
     found = scored(real, samples, tmp_path / "scratch", depth_range=(0.75, 1.25))
-    for metric in set(found) - {"nfs"}:  # that of the model sees frontal cameras
+    for metric in set(found) - {"nfs", "depth_levels"}:  # those of the model see frontal cameras
         assert found[metric] == pytest.approx(own[metric], rel=1e-9), metric
     assert {"swd", "fd_means", "kd_means", "precision", "depth_swd", "shape_distance"} <= set(found)
 
@@ -110,7 +110,9 @@ def test_depth(world, open_real, tmp_path):
             return [Estimate(picture.rgb[..., 0].astype(np.float32)) for picture in pictures]
 
     real = open_real(
-        metrics=["nfs", "depth_swd", "shape_matching", "depth_consistency"], controls=False, depth_samples=14
+        metrics=["nfs", "depth_levels", "depth_swd", "shape_matching", "depth_consistency"],
+        controls=False,
+        depth_samples=14,
     )
     pictures, truth = real.half.images(), real.half.depth()
     images, depth = pictures.head(12), truth.head(12)
@@ -125,7 +127,7 @@ def test_depth(world, open_real, tmp_path):
     assert found["shape_coverage"] == 1
     assert found["nfs"] > 1
     flat = with_depth(np.ones_like(depth))
-    assert flat["nfs"] == 1
+    assert flat["nfs"] == flat["depth_levels"] == 1
     assert flat["shape_distance"] == flat["depth_consistency"] == 1
     assert with_depth(images[:, :1].astype(np.float32))["depth_consistency"] == pytest.approx(0, abs=1e-6)
 

@@ -13,7 +13,7 @@ from threedgp.models.saving import write_model
 from training.worlds import kind_config
 
 IMAGES = {"fd_means", "kd_means", "swd", "precision", "recall", "class_accuracy_means", "authenticity_means"}
-GEOMETRY = {"nfs", "depth_swd", "normal_swd", "camera_emd", "view_judged", "shape_distance"}
+GEOMETRY = {"nfs", "depth_levels", "depth_swd", "normal_swd", "camera_emd", "view_judged", "shape_distance"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -29,4 +29,4 @@ def test_evaluation_scores_it(kind, open_evaluation, tmp_path):
         assert set(found) >= GEOMETRY and not evaluation.without_density()
     else:
         assert not GEOMETRY & set(found)
-        assert {"nfs", "depth_swd", "cameras", "views"} <= set(evaluation.without_density())
+        assert {"nfs", "depth_levels", "depth_swd", "cameras", "views"} <= set(evaluation.without_density())

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from threedgp.data.images import decode_image, decode_images
 from threedgp.evaluation.measuring import Row, split, write_comparisons
-from threedgp.evaluation.scenes import frontal_depth
+from threedgp.evaluation.scenes import frontal_depth, nfs_depth
 from threedgp.metrics._declaration import Value
 from threedgp.metrics.depth_consistency import aligned_error
 from threedgp.runtime.errors import UserError
@@ -50,11 +50,12 @@ def relief(depth: np.ndarray, near: float, far: float) -> float:
 
 
 def test_non_flatness_is_that_of_frontal_views_between_the_ends_of_the_rays(evaluation, measured):
-    for name, key in (("model", "nfs"), ("untrained", "nfs_untrained")):
+    for name, suffix in (("model", ""), ("untrained", "_untrained")):
         generator = evaluation.generators[name]
-        depth = np.concatenate([*frontal_depth(generator, 4, 0, 16, 5)])
         ends = generator.camera_config.ray_start, generator.camera_config.ray_end
-        assert measured[key] == pytest.approx(relief(depth, *ends), rel=1e-6)
+        found = {"depth_levels": frontal_depth(generator, 4, 0, 16, 5), "nfs": nfs_depth(generator, 4, 0, 16)}
+        for metric, depth in found.items():
+            assert measured[metric + suffix] == pytest.approx(relief(np.concatenate([*depth]), *ends), rel=1e-6)
 
 
 def test_cameras_against_the_truth(evaluation, measured):

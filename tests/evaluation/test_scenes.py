@@ -11,11 +11,13 @@ from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.evaluation import scenes as scenes_module
-from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
+from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.metrics import views
 from threedgp.models.generator import Generator, Rendering
+from threedgp.models.initialization import initial_generator
 from threedgp.models.sampler import sample_scenes
+from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.processes import ProcessGroup
 
 
@@ -101,6 +103,45 @@ def test_frontal_depth_takes_the_frontal_camera_through_the_camera_generator(tin
     expected = tiny_generator.render(planes, cameras, 8, cut_quantile=0.5).depth[:, 0]
     np.testing.assert_allclose(depth, expected, rtol=1e-4)
     assert not torch.allclose(expected, tiny_generator.render(planes, cameras, 8).depth[:, 0])
+
+
+def naive_nfs_depth(generator: Generator, count: int, seed: int, size: int) -> np.ndarray:
+    """Depth of the published non-flatness score without a fine pass, in NumPy, from the density of the field alone."""
+    camera, samples = generator.camera_config, generator.model_config.generator.coarse_samples
+    scenes = sample_scenes(generator, count, seed)
+    prior = scenes.prior_cameras.clone()
+    prior[:, 0], prior[:, 1], prior[:, 2] = 0, np.pi / 2, 0  # yaw, pitch, roll
+    cameras = generator.posterior(prior, scenes.z, scenes.labels)
+    content = generator.make_content(generator.map(scenes.z, scenes.labels))
+    origins, directions = rays(cameras, size)
+    ends = np.linspace(camera.ray_start, camera.ray_end, samples)
+    edges = np.concatenate([ends[:1], (ends[1:] + ends[:-1]) / 2, ends[-1:]])
+    u = uniform((count, size**2, samples), seed, "nfs", "coarse", torch.arange(count)).numpy()
+    distances = edges[:-1] + np.diff(edges) * u
+    points = origins[:, :, None] + torch.from_numpy(distances).float()[..., None] * directions[:, :, None]
+    density = generator.density(content, points.flatten(1, 2)).double().numpy().reshape(distances.shape)
+    for start in range(0, count, 4):
+        batch = density[start : start + 4]
+        batch[batch < np.sort(batch, axis=None)[batch.size // 2]] = 0
+    depth = np.zeros((count, size**2))
+    for ray in np.ndindex(depth.shape):
+        through = 1.0
+        for index, distance in enumerate(distances[ray]):
+            length = distances[ray][index + 1] - distance if index + 1 < samples else np.inf
+            opacity = 1 - np.exp(-density[ray][index] * length) if density[ray][index] else 0
+            depth[ray] += through * opacity * distance
+            through *= 1 - opacity
+    return depth.reshape(count, size, size)
+
+
+def test_published_non_flatness_sees_frontal_angles_jitter_and_the_median_of_four_scenes(tiny_generator):
+    settings = tiny_generator.model_config.generator.model_copy(update={"fine_samples": 0})
+    model = tiny_generator.model_config.model_copy(update={"generator": settings})
+    generator = initial_generator(tiny_generator.camera_config, model, 2, [0.5, 0.5], seed=0).eval()
+    depth = np.concatenate([*nfs_depth(generator, 6, 3, 8)])
+    np.testing.assert_allclose(depth, naive_nfs_depth(generator, 6, 3, 8), atol=1e-5)
+    assert np.abs(depth - np.concatenate([*frontal_depth(generator, 6, 3, 8, 6)])).max() > 1e-2
+    np.testing.assert_array_equal(depth[:4], np.concatenate([*nfs_depth(generator, 4, 3, 8)]))
 
 
 def flat_wall(generator: Generator, patch: pytest.MonkeyPatch, nearer: float = 0.0, brighter: float = 0.0) -> list:

@@ -100,18 +100,22 @@ def test_settings_of_the_field_reach_both_passes(backend: str, fine: int, switch
     assert not torch.allclose(seen.rgb, without.rgb, atol=1e-2)
 
 
+@pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("quantile", [0.25, 0.9])
-def test_densities_under_the_quantile_of_the_image_are_cut(quantile: float) -> None:
+def test_densities_under_the_quantile_of_the_image_or_batch_are_cut(quantile: float, batch: bool) -> None:
     inputs = _inputs()
     finite = dict(infinite_last_interval=False)  # under an infinite last interval any density is opaque
-    settings = SETTINGS._replace(cut_quantile=quantile, **finite)
+    settings = SETTINGS._replace(cut_quantile=quantile, cut_batch=batch, **finite)
     distances, rgb, raw = _naive(*inputs)
-    threshold = torch.stack([image.flatten().sort().values[int(quantile * image.numel())] for image in raw])
+    ranked = [part.flatten().sort().values for part in ([raw] if batch else raw)]
+    threshold = torch.stack([values[int(quantile * len(values))] for values in ranked])
     cut = torch.where(raw < threshold[:, None, None], -100.0, raw)
     expected, uncut = _seen(distances, rgb, cut, **finite), _seen(distances, rgb, raw, **finite)
     seen = render_rays(*inputs, settings)
     assert torch.allclose(seen.rgb, expected.rgb, atol=2e-5)
     assert not torch.allclose(seen.rgb, uncut.rgb, atol=1e-3)
+    other = render_rays(*inputs, settings._replace(cut_batch=not batch))
+    assert not torch.allclose(seen.rgb, other.rgb, atol=1e-3)
 
 
 def test_options_reach_the_compositing() -> None:

@@ -32,7 +32,7 @@ class EvaluateConfig(Section):
     controls: bool = False
     """Whether the untrained model, the other half of the real images and degraded real images are measured too."""
     nfs_samples: Count = 256
-    """Generated scenes for the non-flatness score and the consistency of views."""
+    """Generated scenes for `nfs`, `depth_levels` and the consistency of views."""
     depth_samples: Count = 1024
     """Generated scenes for `depth_consistency`."""
     archive: bool = False

@@ -14,7 +14,7 @@ Inputs that a metric can name in `needs`:
 | `neighbor_features` | by the network of `evaluate.neighbor_network`, `[N, D']` |
 | `labels` | int `[N]` |
 | `cameras`, `prior_cameras` | float32 `[N, 8]`, after and before the camera generator |
-| `frontal_depth` | batches `[n, R, R]` of frontal views without low densities |
+| `frontal_depth`, `nfs_depth` | batches `[n, R, R]` of frontal views without low densities: ours, and as published |
 | `view_pairs` | batches of the arguments of `threedgp.metrics.views.view_agreement` |
 | `axis_depth`, `estimated_depth` | batches `[n, R, R]` along the optical axis: rendered, and by `depth.estimator` |
 
@@ -49,7 +49,7 @@ from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation.features import extracted, moments
 from threedgp.evaluation.real_images import blurred
 from threedgp.evaluation.reference import Inputs, Reference
-from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, view_pairs
+from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.features.network import FeatureExtractor, same_network
 from threedgp.metrics._declaration import BACKGROUND, BLURRED, FLAT, MODEL, OTHER_HALF, UNTRAINED, Metric
@@ -58,7 +58,9 @@ from threedgp.models.loading import load_model, load_untrained
 from threedgp.runtime.device import choose_device
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
-DENSITY_INPUTS = {"depth", "normals", "cameras", "prior_cameras", "frontal_depth", "view_pairs", "axis_depth"}
+DENSITY_INPUTS = {
+    "depth", "normals", "cameras", "prior_cameras", "frontal_depth", "nfs_depth", "view_pairs", "axis_depth"
+}  # fmt: skip
 """Inputs that only scenes with a density have."""
 MAX_VIEW_PAIRS = 128
 """Scenes of which two views are compared."""
@@ -183,6 +185,7 @@ class Evaluation:
             "cameras": partial(scenes.whole, "camera"),
             "prior_cameras": partial(scenes.whole, "prior"),
             "frontal_depth": partial(frontal_depth, generator, settings.nfs_samples, *rendering),
+            "nfs_depth": partial(nfs_depth, generator, settings.nfs_samples, *rendering[:2]),
             "view_pairs": partial(view_pairs, generator, num_views, *rendering),
         }
         if estimator:

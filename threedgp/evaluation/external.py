@@ -58,7 +58,7 @@ def score(
 ) -> list[Row]:
     """Measure samples by every metric that needs no generator, cameras or training set.
 
-    Features are written to `scratch`, so that a stopped run resumes. `depth_range` is that of the non-flatness score,
+    Features are written to `scratch`, so that a stopped run resumes. `depth_range` is that of the histograms of depth,
     in the unit of the maps. The estimator of depth must look at pixels; None = there is none. Raises UserError if there
     are too few samples, or they have classes that the real set does not have.
     """
@@ -82,7 +82,7 @@ def score(
     inputs |= feature_inputs(images, reference.networks, lambda network: scratch / network.name)
     if depth is not None:
         inputs["depth"] = lambda: depth
-        inputs["frontal_depth"] = lambda: (maps[:, 0] for maps in depth)
+        inputs["frontal_depth"] = inputs["nfs_depth"] = lambda: (maps[:, 0] for maps in depth)
         if estimator:
             count = reference.config.evaluate.depth_samples
             inputs["axis_depth"] = lambda: (maps[:, 0] for maps in depth.first(count))

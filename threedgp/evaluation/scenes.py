@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import FOV, YAW, axis_cosines
+from threedgp.camera.geometry import FOV, ROLL, YAW, axis_cosines
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.data.prepare import resize_depth
@@ -19,7 +20,7 @@ from threedgp.depth.estimator import DepthEstimator, Estimate, Rejected
 from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
-from threedgp.models.sampler import render_scenes, sample_scenes
+from threedgp.models.sampler import NumberStream, render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
@@ -29,6 +30,8 @@ CHUNK = 256
 """Scenes of one file. It does not depend on the batch size, so that a run may resume with another one."""
 BYTES_PER_PIXEL = 7
 """Three of color, four of depth."""
+NFS_BATCH = 4
+"""Scenes whose densities have one quantile, as published; `evaluate.batch_size` does not change the score."""
 VIEW_ANGLE = 0.2
 """Radians of yaw between two compared views, 11 degrees: most of one view is visible in the other."""
 
@@ -136,7 +139,7 @@ def generate(
 def frontal_depth(
     generator: Generator, count: int, seed: int, resolution: int, batch_size: int
 ) -> Iterator[np.ndarray]:
-    """Depth maps for the non-flatness score: batches `[n, R, R]` in scene units.
+    """Depth maps of frontal views: batches `[n, R, R]` in scene units.
 
     The frontal prior camera passes through the camera generator. Densities below their median count as empty, so that
     thin fog does not pass for shape (Skorokhodov et al. 2023 (3DGP), sec. 4).
@@ -145,6 +148,20 @@ def frontal_depth(
         scenes = sample_scenes(generator, end - start, seed, start=start)
         frontal = frontal_cameras(generator.camera_config, len(scenes.z), device=scenes.z.device)
         samples = render_scenes(generator, scenes._replace(prior_cameras=frontal), resolution, cut_quantile=0.5)
+        yield samples.depth[:, 0].cpu().numpy()
+
+
+def nfs_depth(generator: Generator, count: int, seed: int, resolution: int) -> Iterator[np.ndarray]:
+    """Depth maps of the published non-flatness score: batches `[n, R, R]` in scene units.
+
+    Prior cameras with frontal angles, but random fields of view and look-at points, pass through the camera generator.
+    Rays are jittered, and densities below their median over a batch of four scenes count as empty.
+    """
+    for start, end in chunks(count, NFS_BATCH):
+        scenes = sample_scenes(generator, end - start, seed, start=start)
+        scenes.prior_cameras[:, YAW : ROLL + 1] = scenes.prior_cameras.new_tensor([0, math.pi / 2, 0])
+        jitter = NumberStream(seed, "nfs", torch.arange(start, end, device=generator.device), generator.dtype)
+        samples = render_scenes(generator, scenes, resolution, cut_quantile=0.5, cut_batch=True, random=jitter)
         yield samples.depth[:, 0].cpu().numpy()
 
 

@@ -24,9 +24,9 @@ def non_flatness(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     return np.exp(-np.sum(share * np.log(share, out=np.zeros_like(share), where=share > 0), axis=1))
 
 
-def measure(frontal_depth: Iterable[np.ndarray], depth_range: tuple[float, float]) -> float:
+def measure(nfs_depth: Iterable[np.ndarray], depth_range: tuple[float, float]) -> float:
     """Mean score of all depth maps."""
-    return float(np.concatenate([non_flatness(depth, *depth_range) for depth in frontal_depth]).mean())
+    return float(np.concatenate([non_flatness(depth, *depth_range) for depth in nfs_depth]).mean())
 
 
 METRIC = Metric(
@@ -34,8 +34,8 @@ METRIC = Metric(
     Value(
         "nfs",
         "Non-flatness score",
-        "Effective number of the 64 depth levels that a frontal view fills: 1 for a flat plane, at most 64. It "
-        "shows collapsed geometry; noise scores high, too.",
+        "Effective number of the 64 depth levels that a frontal view fills, by the published protocol: 1 for a flat "
+        "plane, at most 64. It shows collapsed geometry; noise scores high, too.",
         better="higher",
         column=30,
     ),

@@ -15,8 +15,8 @@ from threedgp.camera.geometry import rays
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import SynthesisBlock
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
-from threedgp.models.rays import draw_ray_randomness, ray_settings
-from threedgp.render import RayRandomness, midpoint_randomness
+from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
+from threedgp.render import RayRandomness
 from threedgp.render.features import Field, render_field
 
 RAY_CHUNK = 1 << 14
@@ -102,9 +102,10 @@ class FeatureGenerator(Generator):
         directions: Tensor,
         randomness: RayRandomness,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Features `[B, R, C]` and depth `[B, R]` of rays `[B, R, 3]`."""
-        settings = self.ray_settings._replace(cut_quantile=cut_quantile)
+        settings = self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch)
         rendered = render_field(
             self.field(content), origins, directions, randomness, settings, chunk=ray_chunk(len(origins))
         )
@@ -117,14 +118,16 @@ class FeatureGenerator(Generator):
         resolution: int,
         *,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
+        random: RandomNumbers | None = None,
         stop_when_opaque: bool = False,
     ) -> Rendering:
         """As in `Generator.render`; depth is enlarged from that of the rendered features."""
         settings = self.model_config.generator
         size = -(-resolution // settings.upsampling)
         origins, directions = rays(cameras, size)
-        numbers = midpoint_randomness(*origins.shape[:2], settings.coarse_samples, settings.fine_samples, origins)
-        features, depth = self.render_features(content, origins, directions, numbers, cut_quantile)
+        numbers = evaluation_randomness(random, settings, origins)
+        features, depth = self.render_features(content, origins, directions, numbers, cut_quantile, cut_batch)
         images = self.upsampling(as_image(features), content.w)
         if images.shape[-1] != resolution:
             images = F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)

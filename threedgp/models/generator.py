@@ -161,12 +161,16 @@ class Generator(nn.Module):
         resolution: int,
         *,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
+        random: RandomNumbers | None = None,
         stop_when_opaque: bool = False,
     ) -> Rendering:
-        """Render whole images from cameras `[B, 8]` with any resolution: deterministic.
+        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, unless `random` is given.
 
         Args:
             cut_quantile: densities below this quantile of each image's samples are set to zero.
+            cut_batch: take the quantile of the samples of all images.
+            random: numbers that jitter the samples of rays; None = the middle of every cell.
             stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only
                 where no gradient is needed.
         """

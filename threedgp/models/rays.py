@@ -1,10 +1,12 @@
-"""Settings of rays, and the random numbers of rendering in training."""
+"""Settings of rays, and the random numbers of rendering."""
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from threedgp.config import CameraConfig, GeneratorConfig
 from threedgp.models.generator import RandomNumbers
-from threedgp.render import RayRandomness, RaySettings
+from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
 
 
 def ray_settings(camera: CameraConfig, settings: GeneratorConfig) -> RaySettings:
@@ -31,3 +33,10 @@ def draw_ray_randomness(
             random.normal("fine noise", count, fine) * density_noise,
         )
     return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
+
+
+def evaluation_randomness(random: RandomNumbers | None, settings: GeneratorConfig, origins: Tensor) -> RayRandomness:
+    """Numbers of both sampling passes for rays `[B, R, 3]`, without noise; None = `midpoint_randomness`."""
+    if random is not None:
+        return draw_ray_randomness(random, settings, origins.shape[1], density_noise=0.0)
+    return midpoint_randomness(*origins.shape[:2], settings.coarse_samples, settings.fine_samples, origins)

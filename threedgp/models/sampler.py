@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,21 @@ def _class_bounds(probabilities: tuple[float, ...], device: torch.device) -> Ten
     with torch.inference_mode(False):
         bounds = torch.tensor(probabilities, dtype=torch.float64).cumsum(0)
         return (bounds / bounds[-1])[:-1].to(torch.float32).to(device)
+
+
+class NumberStream:
+    """Random numbers of the samples `index`, int64 `[B]`, as functions of seed, use and index."""
+
+    def __init__(self, seed: int, use: str, index: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.seed, self.use, self.index, self.dtype = seed, use, index, dtype
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform numbers `[B, *shape]`."""
+        return uniform((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers `[B, *shape]`."""
+        return normal((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
 
 
 def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
@@ -70,9 +85,9 @@ def to_uint8(rgb: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def render_scenes(generator: Generator, scenes: Scenes, resolution: int, *, cut_quantile: float = 0.0) -> Samples:
-    """Renders each scene from its posterior camera; `cut_quantile` as in `Generator.render`."""
+def render_scenes(generator: Generator, scenes: Scenes, resolution: int, **options: Any) -> Samples:
+    """Renders each scene from its posterior camera; `options` as in `Generator.render`."""
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
     content = generator.make_content(generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras))
-    rendering = generator.render(content, cameras, resolution, cut_quantile=cut_quantile)
+    rendering = generator.render(content, cameras, resolution, **options)
     return Samples(to_uint8(rendering.rgb), rendering.depth, cameras)

@@ -48,6 +48,8 @@ class ImageGenerator(Generator):
         resolution: int,
         *,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
+        random: RandomNumbers | None = None,
         stop_when_opaque: bool = False,
     ) -> Rendering:
         """The images, resized if they have another resolution."""

@@ -24,7 +24,8 @@ from threedgp.models.feature_rendering import Encoded, FeatureGenerator, ray_chu
 from threedgp.models.generator import RandomNumbers, Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
-from threedgp.render import RayRandomness, midpoint_randomness, stratified_distances
+from threedgp.models.rays import evaluation_randomness
+from threedgp.render import RayRandomness, stratified_distances
 from threedgp.render.features import Field, composite_features, render_field
 
 OCTAVES, BACKGROUND_OCTAVES = 10, 4
@@ -149,10 +150,11 @@ class StyleNeRFGenerator(FeatureGenerator):
         directions: Tensor,
         randomness: RayRandomness,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Features of the foreground, and behind it those of the background, whose depth counts as that of the end of
         the ray."""
-        settings = self.ray_settings._replace(cut_quantile=cut_quantile)
+        settings = self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch)
         chunk = ray_chunk(len(origins))
         front = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
         size = chunk or origins.shape[1]
@@ -190,9 +192,7 @@ class StyleNeRFGenerator(FeatureGenerator):
         settings, count = self.model_config.generator, images.shape[-1] ** 2
         pixels = (random.uniform("path pixels", PATH_PIXELS) * count).long().clamp(max=count - 1)[..., None]
         chosen = [x.gather(1, pixels.expand(-1, -1, 3)) for x in rays(scenes.prior_cameras, images.shape[-1])]
-        numbers = midpoint_randomness(
-            len(images), PATH_PIXELS, settings.coarse_samples, settings.fine_samples, chosen[0]
-        )
+        numbers = evaluation_randomness(None, settings, chosen[0])
         colors = self.render_features(content, *chosen, numbers)[0][..., :3]
         seen = images.flatten(2).mT.gather(1, pixels.expand(-1, -1, 3))
         return {"nerf_path_regularization": weight * (seen - colors).square().mean()}

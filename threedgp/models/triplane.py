@@ -16,8 +16,8 @@ from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear, own_seed
-from threedgp.models.rays import draw_ray_randomness, ray_settings
-from threedgp.render import Decoder, RayRandomness, field_at_points, midpoint_randomness, render_rays
+from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
+from threedgp.render import Decoder, RayRandomness, field_at_points, render_rays
 
 RAY_CHUNK = 1 << 16
 """Number of rays, over all images, that inference renders at once; limits its memory."""
@@ -101,20 +101,20 @@ class TriplaneGenerator(Generator):
         resolution: int,
         *,
         cut_quantile: float = 0.0,
+        cut_batch: bool = False,
+        random: RandomNumbers | None = None,
         stop_when_opaque: bool = False,
     ) -> Rendering:
         """As in `Generator.render`, in chunks of rays."""
-        settings = self.model_config.generator
         origins, directions = rays(cameras, resolution)
-        batch, count = origins.shape[:2]
         rendered = render_rays(
             content,
             self.decoder.effective(),
             origins,
             directions,
-            midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins),
-            self.ray_settings._replace(cut_quantile=cut_quantile),
-            chunk=max(RAY_CHUNK // batch, 1),
+            evaluation_randomness(random, self.model_config.generator, origins),
+            self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch),
+            chunk=max(RAY_CHUNK // len(origins), 1),
             stop_when_opaque=stop_when_opaque,
         )
         return _as_images(rendered.rgb, rendered.depth, resolution)
@@ -122,10 +122,9 @@ class TriplaneGenerator(Generator):
     @torch.no_grad()
     def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
         """As in `Generator.render_parts`; rays do not depend on each other."""
-        settings, decoder = self.model_config.generator, self.decoder.effective()
+        decoder = self.decoder.effective()
         for origins, directions in zip(*(x.split(chunk, dim=1) for x in rays(cameras, resolution)), strict=True):
-            batch, count = origins.shape[:2]
-            randomness = midpoint_randomness(batch, count, settings.coarse_samples, settings.fine_samples, origins)
+            randomness = evaluation_randomness(None, self.model_config.generator, origins)
             rendered = render_rays(
                 content, decoder, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
             )

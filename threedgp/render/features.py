@@ -61,7 +61,7 @@ def render_field(
         return Composite(*(torch.cat(x, dim=1) for x in zip(*composites, strict=True)))
     # A quantile needs all samples of the image.
     distances, samples = (tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True))
-    return composite_reference(cut_densities(samples, settings.cut_quantile), distances, options)
+    return composite_reference(cut_densities(samples, settings), distances, options)
 
 
 def composite_features(samples: Tensor, distances: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ class RaySettings(NamedTuple):
     last_back: bool = False
     cut_quantile: float = 0.0
     """Samples whose density is below this quantile of the image are empty (metrics only)."""
+    cut_batch: bool = False
+    """The quantile is that of all images of the batch, as published."""
     contraction: bool = False
     """The planes cover all of space, contracted to radius 2 half-widths (Barron et al. 2022)."""
     midpoint: bool = False
@@ -72,13 +74,14 @@ def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Te
     return RayRandomness(middle, quantiles.expand(batch, count, fine))
 
 
-def cut_densities(samples: tuple[Tensor, ...], quantile: float) -> tuple[Tensor, ...]:
-    """Samples; those whose raw density is below the `quantile` of their image are empty."""
-    ranked = torch.cat([s[..., -1].flatten(1) for s in samples], dim=1).sort(dim=1).values
+def cut_densities(samples: tuple[Tensor, ...], settings: RaySettings) -> tuple[Tensor, ...]:
+    """Samples; those whose raw density is below the `cut_quantile` of their image, or of the batch, are empty."""
+    densities = torch.cat([s[..., -1].flatten(1) for s in samples], dim=1)
+    ranked = (densities.reshape(1, -1) if settings.cut_batch else densities).sort(dim=1).values
     if not ranked.numel():
         return samples
     # torch.quantile supports at most 2^24 values.
-    threshold = ranked[:, min(int(quantile * ranked.shape[1]), ranked.shape[1] - 1), None, None]
+    threshold = ranked[:, min(int(settings.cut_quantile * ranked.shape[1]), ranked.shape[1] - 1), None, None]
 
     def cut(values: Tensor) -> Tensor:
         raw = torch.where(values[..., -1] < threshold, EMPTY_RAW_DENSITY, values[..., -1])
@@ -199,5 +202,5 @@ def render_rays(
         samples, distances = (
             tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True)
         )
-        return composite(cut_densities(samples, settings.cut_quantile), distances, **options)
+        return composite(cut_densities(samples, settings), distances, **options)
     return pieces[0] if len(pieces) == 1 else Composite(*(torch.cat(x, dim=1) for x in zip(*pieces, strict=True)))

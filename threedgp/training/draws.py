@@ -7,12 +7,11 @@ from torch import Tensor
 
 from threedgp.config import Config
 from threedgp.models.generator import Generator
-from threedgp.models.sampler import Scenes, draw_scenes
-from threedgp.runtime.counter_rng import normal, uniform
+from threedgp.models.sampler import NumberStream, Scenes, draw_scenes
 from threedgp.training.patches import Patches, draw_patches
 
 
-class Draws:
+class Draws(NumberStream):
     """Random numbers for the samples `index`, int64 `[B]`, in one phase (`generator`, `real`, ...) of a step.
 
     The global index of a sample counts all samples of the run and therefore identifies the step. `stream`, the number
@@ -22,23 +21,15 @@ class Draws:
     def __init__(
         self, config: Config, phase: str, index: Tensor, *, stream: int = 0, dtype: torch.dtype = torch.float32
     ) -> None:
-        self.config, self.index, self.dtype = config, index, dtype
-        self.seed, self.phase = config.train.seed, f"{phase}, stream {stream}" if stream else phase
-
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers `[B, *shape]`."""
-        return uniform((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal numbers `[B, *shape]`."""
-        return normal((len(self.index), *shape), self.seed, self.phase, name, self.index, dtype=self.dtype)
+        super().__init__(config.train.seed, f"{phase}, stream {stream}" if stream else phase, index, dtype)
+        self.config = config
 
     def scenes(self, generator: Generator) -> Scenes:
         """Latent vectors, classes and prior cameras."""
         labels = None
         if self.config.train.fake_labels == "balanced" and generator.num_classes:
             labels = (self.uniform("label") * generator.num_classes).long()
-        return draw_scenes(generator, self.seed, self.phase, self.index, labels)
+        return draw_scenes(generator, self.seed, self.use, self.index, labels)
 
     def patches(self, beta: float) -> Patches:
         """Positions of the patches."""

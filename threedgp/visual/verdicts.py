@@ -28,7 +28,7 @@ HEADLINE = (
     ("recall",),
     ("class_diversity",),
     ("class_accuracy",),
-    ("depth_swd", "nfs"),
+    ("depth_swd", "nfs", "depth_levels"),
     ("camera_emd",),
 )
 """Values of the headline: of each group the first that was measured. A network may follow the name."""
