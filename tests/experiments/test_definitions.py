@@ -96,7 +96,7 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no set 'nothing'; choose one of ideas, paper"):
+    with pytest.raises(UserError, match="there is no set 'nothing'; choose one of beyond, ideas, paper"):
         load_set("nothing")
     with pytest.raises(UserError, match="no such file"):
         load_set(str(tmp_path / "nothing.yaml"))

@@ -8,6 +8,7 @@ import torch
 
 from golden_arrays import assert_matches, load
 from threedgp.render import importance_distances, merge_samples, stratified_distances
+from threedgp.render.sampling import stratified_nearness
 
 
 def test_importance_matches_the_published_one(golden: Path) -> None:
@@ -20,6 +21,13 @@ def test_stratified_cells_meet_and_cover_the_ray() -> None:
     upper = stratified_distances(torch.ones(1, 5), 1.0, 2.0)[0]
     assert torch.allclose(lower, torch.tensor([1.0, 1.125, 1.375, 1.625, 1.875]))
     assert torch.allclose(upper, torch.tensor([1.125, 1.375, 1.625, 1.875, 2.0]))
+
+
+def test_nearness_falls_from_one_to_almost_zero() -> None:
+    first = stratified_nearness(torch.zeros(1, 5))[0]
+    last = stratified_nearness(torch.ones(1, 5))[0]
+    assert torch.allclose(first, torch.tensor([1.0, 0.875, 0.625, 0.375, 0.125]))
+    assert torch.allclose(last, torch.tensor([0.875, 0.625, 0.375, 0.125, 1e-4]))
 
 
 def test_importance_follows_the_weights() -> None:

@@ -104,6 +104,15 @@ def test_labels_of_a_converted_snapshot_are_kept(tmp_path: Path) -> None:
     assert_equal_states(ours, generator)
 
 
+def test_a_background_is_added_to_a_model_without(tmp_path: Path) -> None:
+    folder, generator, _ = source(tmp_path / "model")
+    ours, _, notes = started(folder, ABC, model={"generator": {"background": "planes"}})
+    assert notes == ["background_decoder", "background_output"]
+    state = ours.state_dict()
+    assert all(torch.equal(state[name], values) for name, values in generator.state_dict().items())
+    assert len(state) > len(generator.state_dict())
+
+
 def test_from_no_classes_to_some(tmp_path: Path) -> None:
     folder, generator, discriminator = source(tmp_path / "model", names=[], model={"class_conditional": False})
     ours, judge, notes = started(folder, ["a", "b"])

@@ -35,11 +35,13 @@ class Kind(NamedTuple):
     """Whether the backbone makes a volume, of side `plane_resolution`."""
     published_planes: bool = False
     """Whether the planes can be those of the published models."""
+    background: bool = False
+    """Whether there can be planes of a background."""
 
 
 KINDS = {
-    "3dgp": Kind(),
-    "epigraf": Kind(depth=False, learned_cameras=False, distillation=False),
+    "3dgp": Kind(background=True),
+    "epigraf": Kind(depth=False, learned_cameras=False, distillation=False, background=True),
     "stylegan2": Kind(depth=False, learned_cameras=False, patches=False, image_backbone=True),
     "eg3d": Kind(
         depth=False,
@@ -99,6 +101,8 @@ def _requirements(config: Config, kind: Kind) -> Iterator[tuple[bool, str, Any]]
         yield model.generator.pose_conditioning, "model.generator.pose_conditioning", "false"
     if not kind.published_planes:
         yield model.generator.published_planes, "model.generator.published_planes", "false"
+    if not kind.background:
+        yield model.generator.background != "none", "model.generator.background", "none"
     if not kind.density_regularization:
         yield config.train.density_regularization > 0, "train.density_regularization", "0"
     if not kind.nerf_path_regularization:

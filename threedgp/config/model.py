@@ -125,6 +125,9 @@ class GeneratorConfig(Section):
     """Whether the last sample extends to infinity."""
     contraction: bool = False
     """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
+    background: Literal["none", "planes"] = "none"
+    """What is seen behind the end of the rays. `planes`: three more planes, which cover the space outside of the cube,
+    contracted. Light then passes the last sample, whatever `last_back` and `infinite_last_interval` say."""
     upsampling: Literal[1, 2, 4, 8, 16] = 1
     """Factor by which 2D convolutions enlarge rendered features to the image; 1 = the colors of all pixels are
     rendered."""
@@ -147,7 +150,8 @@ class GeneratorConfig(Section):
                 f"channel_base: {self.channel_base} leaves layers without channels; set it to {side} or more "
                 "(model.generator.plane_resolution)"
             )
-        channels = max(3 * self.plane_channels, min(self.channel_base // side, self.channel_max))
+        num_planes = 3 if self.background == "none" else 6
+        channels = max(num_planes * self.plane_channels, min(self.channel_base // side, self.channel_max))
         if side**2 * channels > MAX_PLANE_VALUES:
             raise ValueError(f"plane_resolution: {side}x{side} values in {channels} channels are too many; lower it")
         features = self.feature_channels if self.upsampling > 1 else 4

@@ -73,7 +73,16 @@ class TrainConfig(Section):
     init_from: Annotated[Text, Field(min_length=1), AfterValidator(_model_folder)] = INITIALIZATION
     """Folder of a model whose weights training starts from; the code of the initialization means random weights."""
     freeze: tuple[
-        Literal["mapping", "backbone", "decoder", "depth_adaptor", "camera_generator", "discriminator_blocks"], ...
+        Literal[
+            "mapping",
+            "backbone",
+            "decoder",
+            "background_decoder",
+            "depth_adaptor",
+            "camera_generator",
+            "discriminator_blocks",
+        ],
+        ...,
     ] = ()
     """Parts that keep their weights."""
 

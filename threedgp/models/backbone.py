@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from threedgp.config import GeneratorConfig
 from threedgp.models.generator import RandomNumbers
-from threedgp.models.layers import GAINS, EqualizedLinear, activate, scale_channels
+from threedgp.models.layers import GAINS, EqualizedLinear, activate, own_seed, scale_channels
 from threedgp.models.resample import smooth, upsample
 
 
@@ -82,7 +82,15 @@ class SynthesisBlock(nn.Module):
     """One resolution: an upsampling layer (except in the first block), a layer, and the output added to the skip."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, image_channels: int, *, noise: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        image_channels: int,
+        *,
+        noise: bool,
+        background_channels: int = 0,
     ) -> None:
         super().__init__()
         self.first = in_channels == 0
@@ -92,6 +100,10 @@ class SynthesisBlock(nn.Module):
             self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True, noise=noise)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, up=False, noise=noise)
         self.output = OutputLayer(out_channels, image_channels, w_dim)
+        self.background_output = None
+        if background_channels:
+            with own_seed(f"background {resolution}"):
+                self.background_output = OutputLayer(out_channels, background_channels, w_dim)
 
     def forward(
         self, x: Tensor, image: Tensor | None, w: Tensor, noise0: Tensor | None, noise1: Tensor | None
@@ -108,20 +120,26 @@ class SynthesisBlock(nn.Module):
             x = self.conv0(x, w, noise0)
         x = self.conv1(x, w, noise1)
         output = self.output(x, w)
+        if self.background_output is not None:
+            output = torch.cat([output, self.background_output(x, w)], dim=1)
         return x, output if image is None else upsample(image) + output
 
 
 class Backbone(nn.Module):
     """w to an image of `out_channels`: one block per resolution, from 4x4 to `plane_resolution`."""
 
-    def __init__(self, config: GeneratorConfig, out_channels: int, *, recompute: bool = False) -> None:
-        """With `recompute`, a backward pass computes the activations inside of each block again, which saves memory."""
+    def __init__(
+        self, config: GeneratorConfig, out_channels: int, *, background_channels: int = 0, recompute: bool = False
+    ) -> None:
+        """`background_channels` are more channels of the image, from layers of their own. With `recompute`, a backward
+        pass computes the activations inside of each block again, which saves memory."""
         super().__init__()
         self.noise, self.recompute = config.noise, recompute
         self.resolutions = [2**power for power in range(2, int(math.log2(config.plane_resolution)) + 1)]
         widths = [0] + [min(config.channel_base // size, config.channel_max) for size in self.resolutions]
+        options = dict(noise=config.noise, background_channels=background_channels)
         self.blocks = nn.ModuleList(
-            SynthesisBlock(before, after, config.w_dim, size, out_channels, noise=config.noise)
+            SynthesisBlock(before, after, config.w_dim, size, out_channels, **options)
             for size, (before, after) in zip(self.resolutions, pairwise(widths), strict=True)
         )
 
@@ -140,7 +158,7 @@ class Backbone(nn.Module):
         return [noise.unflatten(1, (1, *shape)) for noise, shape in zip(noises, shapes, strict=True)]
 
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to `[B, out_channels, H, W]`, channels last in memory.
+        """w `[B, w_dim]` to `[B, out_channels + background_channels, H, W]`, channels last in memory.
 
         Args:
             noise: `[B, 1, H, W]` for each of `noise_shapes`; None = the stored constants.

@@ -11,13 +11,14 @@ from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
 
 def ray_settings(camera: CameraConfig, settings: GeneratorConfig) -> RaySettings:
     """How rays are sampled and composited by the settings of a model."""
+    opaque = settings.background == "none"
     return RaySettings(
         near=camera.ray_start,
         far=camera.ray_end,
         half_width=settings.cube_half_width,
         contraction=settings.contraction,
-        infinite_last_interval=settings.infinite_last_interval,
-        last_back=settings.last_back,
+        infinite_last_interval=settings.infinite_last_interval and opaque,
+        last_back=settings.last_back and opaque,
     )
 
 

@@ -25,8 +25,9 @@ from threedgp.models.generator import RandomNumbers, Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.rays import evaluation_randomness
-from threedgp.render import RayRandomness, stratified_distances
+from threedgp.render import RayRandomness
 from threedgp.render.features import Field, composite_features, render_field
+from threedgp.render.sampling import stratified_nearness
 
 OCTAVES, BACKGROUND_OCTAVES = 10, 4
 """Frequencies of the positional encoding of points in the foreground and in the background."""
@@ -169,7 +170,7 @@ class StyleNeRFGenerator(FeatureGenerator):
         Samples divide the inverse of the distance behind the end of the ray evenly, up to infinity. A point enters as
         its direction from the origin and the inverse of its distance.
         """
-        nearness = stratified_distances(1 - u, 0.0, 1.0).flip(-1).clamp(min=1e-4)  # from 1 to 0
+        nearness = stratified_nearness(u)
         points = origins[:, :, None] + directions[:, :, None] * (self.ray_settings.far / nearness)[..., None]
         radius = points.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         inverted = torch.cat([points / radius, (self.ray_settings.half_width / radius).clamp(max=1)], dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
+from threedgp.models.background import background_colors
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear, own_seed
 from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
-from threedgp.render import Decoder, RayRandomness, field_at_points, render_rays
+from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, render_rays
 
 RAY_CHUNK = 1 << 16
 """Number of rays, over all images, that inference renders at once; limits its memory."""
@@ -66,8 +67,18 @@ class TriplaneGenerator(Generator):
     ) -> None:
         super().__init__(camera, model, num_classes, class_probabilities)
         settings = model.generator
-        self.backbone = Backbone(settings, 3 * settings.plane_channels, recompute=model.recompute)
+        channels, has_background = 3 * settings.plane_channels, settings.background == "planes"
+        self.backbone = Backbone(
+            settings,
+            channels,
+            background_channels=channels if has_background else 0,
+            recompute=model.recompute,
+        )
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
+        self.background_decoder = None
+        if has_background:
+            with own_seed("background decoder"):
+                self.background_decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
         with own_seed("depth adaptor"):
             self.depth_adaptor = (
                 DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end) if model.depth else None
@@ -76,23 +87,48 @@ class TriplaneGenerator(Generator):
         self.ray_settings = ray_settings(camera, settings)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C."""
+        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; with a background `[B, 6, H, W, C]`, its planes
+        last."""
         image = self.backbone(w, noise, dtype)
-        planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
+        planes = image.unflatten(1, (-1, self.model_config.generator.plane_channels))
         return planes.permute(0, 1, 3, 4, 2)
 
     @property
     def content_values(self) -> int:
         settings = self.model_config.generator
-        return 3 * settings.plane_channels * settings.plane_resolution**2
+        num_planes = 3 if self.background_decoder is None else 6
+        return num_planes * settings.plane_channels * settings.plane_resolution**2
 
     @property
     def content_description(self) -> str:
         sizes = self.model_config.generator
+        background = "" if self.background_decoder is None else ", and as many for the background"
         return (
             f"three planes of {sizes.plane_resolution} x {sizes.plane_resolution} x {sizes.plane_channels}, "
-            f"half-width {sizes.cube_half_width:g}"
+            f"half-width {sizes.cube_half_width:g}{background}"
         )
+
+    def _render_rays(
+        self,
+        content: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        randomness: RayRandomness,
+        settings: RaySettings,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Color `[B, R, 3]` and depth `[B, R]` of rays, the background included. Its depth counts as that of the end of
+        the ray, the largest one that the depth adaptor scales. Options are those of `render_rays`."""
+        decoder = self.decoder.effective()
+        front = render_rays(content[:, :3], decoder, origins, directions, randomness, settings, **options)
+        if self.background_decoder is None:
+            return front.rgb, front.depth
+        planes, decoder = content[:, 3:], self.background_decoder.effective()
+        size = options.get("chunk") or origins.shape[1]
+        parts = zip(*(x.split(size, dim=1) for x in (origins, directions, randomness.coarse)), strict=True)
+        behind = torch.cat([background_colors(planes, decoder, *part, settings) for part in parts], dim=1)
+        through = front.transmittance
+        return front.rgb + through[..., None] * behind, front.depth + through * settings.far
 
     def render(
         self,
@@ -107,9 +143,8 @@ class TriplaneGenerator(Generator):
     ) -> Rendering:
         """As in `Generator.render`, in chunks of rays."""
         origins, directions = rays(cameras, resolution)
-        rendered = render_rays(
+        rgb, depth = self._render_rays(
             content,
-            self.decoder.effective(),
             origins,
             directions,
             evaluation_randomness(random, self.model_config.generator, origins),
@@ -117,30 +152,29 @@ class TriplaneGenerator(Generator):
             chunk=max(RAY_CHUNK // len(origins), 1),
             stop_when_opaque=stop_when_opaque,
         )
-        return _as_images(rendered.rgb, rendered.depth, resolution)
+        return _as_images(rgb, depth, resolution)
 
     @torch.no_grad()
     def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
         """As in `Generator.render_parts`; rays do not depend on each other."""
-        decoder = self.decoder.effective()
         for origins, directions in zip(*(x.split(chunk, dim=1) for x in rays(cameras, resolution)), strict=True):
             randomness = evaluation_randomness(None, self.model_config.generator, origins)
-            rendered = render_rays(
-                content, decoder, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
+            rgb, depth = self._render_rays(
+                content, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
             )
-            yield torch.cat([rendered.rgb, rendered.depth[..., None]], dim=-1)
+            yield torch.cat([rgb, depth[..., None]], dim=-1)
 
     @torch.no_grad()
     def _field(self, planes: Tensor, points: Tensor) -> Tensor:
         space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
-        return field_at_points(planes, self.decoder.effective(), points, **space)
+        return field_at_points(planes[:, :3], self.decoder.effective(), points, **space)
 
     def density(self, content: Tensor, points: Tensor) -> Tensor:
-        """Density `[B, N]` at points `[B, N, 3]` in scene units."""
+        """Density `[B, N]` of the foreground at points `[B, N, 3]` in scene units."""
         return F.softplus(self._field(content, points)[..., 3])
 
     def color(self, content: Tensor, points: Tensor) -> Tensor:
-        """Color `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
+        """Color `[B, N, 3]` of the foreground, about [-1, 1], at points `[B, N, 3]`."""
         return self._field(content, points)[..., :3]
 
     def forward(
@@ -167,8 +201,8 @@ class TriplaneGenerator(Generator):
         cameras = self.posterior(prior_cameras, z, labels)
         origins, directions = rays(cameras, resolution, scales, offsets)
         planes = self.make_content(w, noise, dtype)
-        rendered = render_rays(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
-        rgb, depth = _as_images(rendered.rgb, rendered.depth, resolution)
+        rgb, depth = self._render_rays(planes, origins, directions, randomness, self.ray_settings)
+        rgb, depth = _as_images(rgb, depth, resolution)
         candidates = None
         if self.depth_adaptor is not None:
             cosines = 1.0

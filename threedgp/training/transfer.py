@@ -22,6 +22,15 @@ from threedgp.runtime.errors import UserError
 KEY = "train.init_from"
 AVERAGE_SAMPLES = 4096
 """Latent vectors whose mean w replaces the running average of other classes."""
+OPTIONAL_PARTS = (
+    "depth_adaptor",
+    "camera_generator",
+    "feature_head",
+    "embed_pose",
+    "background_output",
+    "background_decoder",
+)
+"""Modules that the source may lack."""
 NEW = -1
 """Mark of an input that the source does not have."""
 
@@ -123,7 +132,7 @@ def _transfer(source: dict[str, Tensor], num_known: int, network: nn.Module, cla
 
 def _optional_part(name: str, network: nn.Module, source: dict[str, Tensor]) -> str | None:
     """The part of a parameter that stays at its initialization, since the source has no such part; None if it has."""
-    for part in ("depth_adaptor", "camera_generator", "feature_head", "embed_pose"):
+    for part in OPTIONAL_PARTS:
         inside = f"{part}." in name
         if inside and not any(f"{part}." in key for key in source):
             return part

@@ -1,0 +1,41 @@
+"""The background of tri-plane scenes: planes of the space outside of a sphere, seen behind the foreground."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from threedgp.render import Decoder, RaySettings, composite, field_along_rays
+from threedgp.render.sampling import stratified_nearness
+
+
+def background_colors(
+    planes: Tensor, decoder: Decoder, origins: Tensor, directions: Tensor, u: Tensor, settings: RaySettings
+) -> Tensor:
+    """Color `[B, R, 3]` of the background along rays `[B, R, 3]`, given uniform numbers `u` `[B, R, S]`.
+
+    The planes `[B, 3, H, W, C]` cover space contracted to radius 2 half-widths. The last sample is opaque.
+    """
+    with torch.no_grad():
+        nearness = stratified_nearness(u)
+        distances = background_distances(origins, directions, nearness, settings)
+    samples = field_along_rays(
+        planes, decoder, origins, directions, distances, half_width=settings.half_width, contraction=True
+    )
+    return composite(samples, 1 - nearness).rgb
+
+
+def background_distances(origins: Tensor, directions: Tensor, nearness: Tensor, settings: RaySettings) -> Tensor:
+    """Distances `[B, R, S]` along rays at which the inverse of the distance from the origin is `nearness` `[B, R, S]`
+    times that of the first point of the background (Zhang et al. 2020, NeRF++, section 4).
+
+    This point is where the ray leaves the sphere with the radius `settings.half_width`, but not before `settings.far`.
+    If the background began at the end of the rays, it would be another part of space for each camera, and change with
+    the view.
+    """
+    closest = -(origins * directions).sum(-1)  # distance along the ray to the point that is closest to the origin
+    offset = origins.square().sum(-1) - closest.square()  # squared distance of that point from the origin
+    half_chord = (settings.half_width**2 - offset).clamp(min=0).sqrt()
+    first = torch.maximum(half_chord, settings.far - closest)
+    radius = (offset + first.square()).sqrt()[..., None] / nearness
+    return closest[..., None] + (radius.square() - offset[..., None]).clamp(min=0).sqrt()
