@@ -48,6 +48,20 @@ def test_smoothing_and_its_derivatives(x: Tensor, padding: int) -> None:
     assert torch.autograd.gradgradcheck(lambda x: smooth(x, padding=padding).square(), x)
 
 
+@pytest.mark.parametrize("resample", [lambda x: smooth(x, gain=2.0, padding=2), upsample, downsample])
+def test_compiled_code_sums_shifted_tensors(
+    resample: Callable[[Tensor], Tensor], x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda value=compiling: value)
+        x = x.detach().requires_grad_()
+        y = resample(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    for composed, convolved in zip(*found, strict=True):
+        torch.testing.assert_close(composed, convolved, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("change", [upsample, downsample])
 def test_derivatives_of_resampling(x: Tensor, change: Callable[[Tensor], Tensor]) -> None:
     x.requires_grad_()

@@ -17,12 +17,13 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from threedgp.render.triton import compositing, field
+from threedgp.render.triton import compositing, field, resampling
 from threedgp.render.triton.compiler import COMPILER_OPTIONS
 from threedgp.render.triton.field import Tile, backward_tile, forward_tile
 
-FLOATS = {"inverse_half_width", "max_optical_depth", "empty", "last", "bias"}
+FLOATS = {"inverse_half_width", "max_optical_depth", "empty", "last", "bias", "gain"}
 INTEGERS = {
+    *("channels", "out_height", "out_width", "padding"),
     *("rays", "samples", "height", "width", "stride_b", "stride_p", "stride_h", "stride_w", "tiles", "total_tiles"),
     *("grad_stride_b", "grad_stride_p", "grad_stride_h", "grad_stride_w", "count", "count_1", "count_2", "fine"),
 }
@@ -44,8 +45,10 @@ def compile_kernel(
             signature[name] = "fp32"
         elif name in INTEGERS and not (name == "samples" and not is_field):
             signature[name] = "i32"
+            if name == "channels":  # a multiple of 16, as Triton sees it at run time
+                attributes[(k,)] = [["tt.divisibility", 16]]
         else:  # pointers are 16-byte aligned, as those of PyTorch
-            signature[name] = planes if name == "planes" else "*fp32"
+            signature[name] = planes if name == "planes" or "gain" in kernel.arg_names else "*fp32"
             attributes[(k,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constexprs=constants, attrs=attributes)
     options = {"num_warps": warps, **COMPILER_OPTIONS}
@@ -106,6 +109,10 @@ def properties(target: int) -> dict[str, dict[str, object]]:
         made[f"{name}, forward"] = compile_kernel(compositing.composite_forward_kernel, constants, 4, target)
         constants |= dict(RGB=True, DEPTH=True, WEIGHTS=False, TRANSMITTANCE=False)
         made[f"{name}, backward"] = compile_kernel(compositing.composite_backward_kernel, constants, 4, target)
+    for transposed in (False, True):
+        constants = dict(STRIDE=2, TRANSPOSED=transposed, PIXELS=resampling.BLOCK // 64, CHANNELS=64)
+        name = "filter, transposed" if transposed else "filter"
+        made[name] = compile_kernel(resampling.filter_kernel, constants, 4, target, "*bf16")
     constants = dict(BLOCK_R=4, BLOCK_S=32, BLOCK_F=16)
     made["importance"] = compile_kernel(compositing.importance_kernel, constants, 4, target)
     return made

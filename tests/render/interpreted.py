@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from render.kernel_checks import (
     SWITCHES,
     FieldCase,
@@ -26,6 +28,9 @@ from threedgp.render import (
     render_rays,
 )
 from threedgp.render.triton import field as triton_field
+from threedgp.render.triton.resampling import resample
+from threedgp.runtime import counter_rng
+from threedgp.runtime.random_kernel import draw
 
 # float32 against float64; sums of a few hundred terms
 TOLERANCE = 5e-6
@@ -46,6 +51,32 @@ CASES = {
 def test_field_and_every_gradient(name: str) -> None:
     errors = field_errors(CASES[name], "triton")
     assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 8), (1, 70, 4, 2)], ids=str)
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_filter_and_its_transpose(shape: tuple[int, ...], stride: int, padding: int, dtype: torch.dtype) -> None:
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
+    kernel = (torch.outer(line, line) * 2 / 64).expand(shape[1], 1, 4, 4)
+    for transposed, convolve in ((False, F.conv2d), (True, F.conv_transpose2d)):
+        truth = convolve(x.double(), kernel, stride=stride, padding=padding, groups=shape[1])
+        found = resample(x, transposed, 2.0, stride, padding)
+        # One rounding of the result; sums of 16 terms in float32.
+        torch.testing.assert_close(found.double(), truth, rtol=torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 1030)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_random_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The bits of `counter_rng`; logarithm and cosine differ in the last place."""
+    index = torch.tensor([0, 5, 2**40 + 3, 7])
+    state = functools.reduce(counter_rng._absorb, (7, "phase", -5, "name"), 0)
+    uniform, normal = (draw(shape, state, index, dtype, is_normal=is_normal) for is_normal in (False, True))
+    assert uniform.equal(counter_rng.uniform(shape, 3, "phase", -5, "name", index, dtype=dtype))
+    expected = counter_rng.normal(shape, 3, "phase", -5, "name", index, dtype=dtype)
+    torch.testing.assert_close(normal, expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
 
 
 def test_float16_planes() -> None:

@@ -67,6 +67,13 @@ def test_texels_are_loaded_as_vectors(compiled: dict, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", SHARED_LIMITS)
+def test_filters_access_sixteen_bytes_at_once(compiled: dict, target: str) -> None:
+    for name, made in compiled["kernels"][target].items():
+        if "filter" in name:
+            assert made["accesses"] and all(access.endswith(".v4.b32") for access in made["accesses"]), name
+
+
+@pytest.mark.parametrize("target", SHARED_LIMITS)
 def test_gradients_of_texels_are_added_as_vectors(compiled: dict, target: str) -> None:
     """Triton up to 3.6 emits `atom`, whose results are unused: the assembler makes the same instructions of both."""
     for name, made in compiled["kernels"][target].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from render.kernel_checks import (
     SWITCHES,
     FieldCase,
@@ -16,6 +17,7 @@ from render.kernel_checks import (
 )
 
 from threedgp.render import RaySettings, field_along_rays, midpoint_randomness, render_rays
+from threedgp.render.backends import engine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -67,6 +69,19 @@ def test_whole_rendering() -> None:
     errors = render_errors("triton", "cuda", rays=333, coarse=16, fine=24)
     # Fine distances move with TF32 noise of the first pass, so more than the field's own tolerance.
     assert max(errors.values()) < 2e-2, errors
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3, 18, 6), (2, 96, 8, 8), (1, 512, 4, 4), (2, 70, 33, 31)], ids=str)
+def test_filter_of_the_networks(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.randn(shape, device="cuda", dtype=dtype)
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64, device="cuda")
+    kernel = (torch.outer(line, line) / 64).expand(shape[1], 1, 4, 4)
+    for stride, padding in ((1, 0), (1, 1), (1, 2), (2, 1)):
+        for transposed, convolve in ((False, F.conv2d), (True, F.conv_transpose2d)):
+            truth = convolve(x.double(), kernel, stride=stride, padding=padding, groups=shape[1])
+            found = engine("triton", "filter").resample(x, transposed, 1.0, stride, padding)
+            assert error(found, truth) < torch.finfo(dtype).eps  # sums in float32, rounded once
 
 
 def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

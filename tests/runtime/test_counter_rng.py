@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from threedgp.runtime import counter_rng
 from threedgp.runtime.counter_rng import normal, random_bits, uniform
 
 INDEX = torch.arange(100_000)
@@ -72,3 +73,21 @@ def test_columns_and_neighbors_are_uncorrelated() -> None:
 def test_key_of_wrong_length_is_named() -> None:
     with pytest.raises(ValueError, match=r"key: expected a tensor of shape \(3,\), got \(4,\)"):
         uniform((3, 2), 0, INDEX[:4])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("shape", [(5,), (5, 8), (5, 3, 4097), (5, 0)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_gpu_draws_the_same_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    index = torch.tensor([0, 5, 2**40 + 3, 7, 1])
+    there = index.cuda()
+    assert counter_rng._kernel_agrees(there.device)
+    assert (
+        counter_rng.uniform(shape, 3, "a", -5, there, dtype=dtype)
+        .cpu()
+        .equal(counter_rng.uniform(shape, 3, "a", -5, index, dtype=dtype))
+    )
+    numbers = counter_rng.normal(shape, 3, "a", -5, there, dtype=dtype).cpu()
+    # Logarithm and cosine of a GPU differ by some units in the last place, near 0 and 2 pi by more.
+    torch.testing.assert_close(numbers, counter_rng.normal(shape, 3, "a", -5, index, dtype=dtype), rtol=0, atol=1e-5)

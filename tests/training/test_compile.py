@@ -49,14 +49,23 @@ def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"model": {"recompute": True}, "train": {"loss": "relativistic", "precision": "bf16", "accumulation": 2}}],
+    ("changes", "tolerance"),
+    [
+        ({}, 1e-4),
+        # The resampling filter is a sum of shifted tensors there, and bfloat16 rounds each term to 4e-3.
+        (
+            {"model": {"recompute": True}, "train": {"loss": "relativistic", "precision": "bf16", "accumulation": 2}},
+            3e-2,
+        ),
+    ],
     ids=["fp32", "recompute"],
 )
-def test_same_numbers_without_code_generation(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_numbers_without_code_generation(
+    changes: dict[str, Any], tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the graphs that are compiled, forward and backward, run by PyTorch's operators; R1 comes twice."""
     _compile_with(monkeypatch, "aot_eager")
-    _assert_equal_training(changes, 3, 1e-4)
+    _assert_equal_training(changes, 3, tolerance)
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["graph_break"]
 

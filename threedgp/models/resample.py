@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def _make_kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    taps = 4 - 2 * (torch.arange(4, dtype=dtype, device=device) - 1.5).abs()  # a list would be copied to the device
-    return (torch.outer(taps, taps) * (gain / 64)).repeat(channels, 1, 1, 1)
+from threedgp.render.backends import engine, filter_backend
 
 
 @functools.lru_cache(maxsize=64)
 def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Created outside of inference mode, because inference tensors cannot be used in training.
     with torch.inference_mode(False), torch.no_grad():
-        return _make_kernel(channels, gain, dtype, device)
+        taps = 4 - 2 * (torch.arange(4, dtype=dtype, device=device) - 1.5).abs()  # a list would be copied to the device
+        return (torch.outer(taps, taps) * (gain / 64)).repeat(channels, 1, 1, 1)
+
+
+def _composed(x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
+    """The filter, or its transpose, along one dimension after the other, as sums of shifted tensors."""
+    for dim in (2, 3):
+        size = x.shape[dim]
+        # The transpose meets zeros between the pixels, and is otherwise the same filter: it is symmetric.
+        margin, step = (3 - padding, 1) if transposed else (padding, stride)
+        if transposed and stride == 2:
+            x = torch.stack([x, torch.zeros_like(x)], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, 2 * size - 1)
+        x = F.pad(x, (0, 0, margin, margin) if dim == 2 else (margin, margin))
+        reach = x.shape[dim] - 3
+        lines = [x.narrow(dim, place, reach) for place in range(4)]
+        if step == 2:
+            lines = [line[:, :, ::2] if dim == 2 else line[..., ::2] for line in lines]
+        x = (lines[0] + lines[3] + 3 * (lines[1] + lines[2])) * (math.sqrt(gain) / 8)
+    return x
 
 
 class _Filter(torch.autograd.Function):
@@ -32,9 +48,12 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
         ctx.settings = (not transposed, gain, stride, padding)
+        if torch.compiler.is_compiling():  # fuses sums, with what is before and after; a convolution stands alone
+            return _composed(x, transposed, gain, stride, padding)
+        if x.is_cuda and filter_backend(x) == "triton":
+            return engine("triton", "filter").resample(x, transposed, gain, stride, padding)
         convolve, channels = F.conv_transpose2d if transposed else F.conv2d, x.shape[1]
-        make = _make_kernel if torch.compiler.is_compiling() else _kernel  # compiled code cannot use the cache
-        kernel = make(channels, gain, x.dtype, x.device)
+        kernel = _kernel(channels, gain, x.dtype, x.device)
         return convolve(x, kernel, stride=stride, padding=padding, groups=channels)
 
     @staticmethod

@@ -36,6 +36,7 @@ _MODULES = {
     ("native", "compositing"): "threedgp.render.native.compositing",
     ("triton", "field"): "threedgp.render.triton.field",
     ("triton", "compositing"): "threedgp.render.triton.compositing",
+    ("triton", "filter"): "threedgp.render.triton.resampling",
 }
 
 
@@ -139,3 +140,9 @@ def compositing_backend(backend: Backend, samples: Tensor) -> str:
     """`torch`, `native` or `triton`; raises ValueError with the reason if the requested one is not available."""
     unsupported = None if samples.dtype is torch.float32 else f"it takes float32 samples, got {samples.dtype}"
     return _select(backend, samples.device, {"native": unsupported, "triton": unsupported}, "compositing")
+
+
+def filter_backend(x: Tensor) -> str:
+    """`triton` or `torch`, for the filter of the networks on activations `x`."""
+    unsupported = {"native": "there is none", "triton": None}
+    return _select("auto", x.device, unsupported, "filter", str(x.dtype).removeprefix("torch."))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 TOLERANCES = {"native": 1e-4, "triton": 2e-2, "triton, bfloat16": 1e-1}
@@ -30,10 +31,10 @@ class Case(NamedTuple):
 
     backend: str
     operator: str
-    """`field`, which includes importance sampling, or `compositing`."""
+    """`field`, which includes importance sampling, `compositing`, or `filter`."""
     device: str
     dtype: str = "float32"
-    """Dtype of the planes."""
+    """Dtype of the planes, or of the activations that are filtered."""
     channels: int = 0
     hidden: int = 0
 
@@ -103,8 +104,9 @@ def _in_thread(case: Case) -> dict[str, float]:
 def errors(case: Case) -> dict[str, float]:
     """Relative error of each result and of each gradient, in comparison with PyTorch's operators in float64."""
     device = torch.device(case.device)
+    compared = {"field": _field_errors, "compositing": _compositing_errors, "filter": _filter_errors}
     with torch.cuda.device(device if device.type == "cuda" else -1):
-        return _field_errors(case) if case.operator == "field" else _compositing_errors(case)
+        return compared[case.operator](case)
 
 
 BATCH, RAYS, SAMPLES, HEIGHT, WIDTH = 2, 8, 32, 9, 6
@@ -165,6 +167,21 @@ def _compositing_errors(case: Case) -> dict[str, float]:
     found = {name: _error(a, t) for name, a, t in zip(Composite._fields, seen, truth, strict=True)}
     for k, (gradient, true) in enumerate(zip(gradients, true_gradients, strict=True)):
         found[f"the gradient of samples of set {k + 1}"] = _error(gradient, true)
+    return found
+
+
+def _filter_errors(case: Case) -> dict[str, float]:
+    from threedgp.render.backends import engine
+
+    x = _Draws(case.device).normal(BATCH, 3, 2 * HEIGHT, WIDTH).to(getattr(torch, case.dtype))
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64, device=x.device)
+    kernel = (torch.outer(line, line) / 64).expand(3, 1, 4, 4)
+    code, found = engine(case.backend, "filter"), {}
+    for stride in (1, 2):
+        for transposed, convolve in ((False, F.conv2d), (True, F.conv_transpose2d)):
+            truth = convolve(x.double(), kernel, stride=stride, padding=1, groups=3)
+            name = f"the {'transposed ' if transposed else ''}filter of stride {stride}"
+            found[name] = _error(code.resample(x, transposed, 1.0, stride, 1), truth)
     return found
 
 

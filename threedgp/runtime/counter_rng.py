@@ -8,7 +8,9 @@ wrapping int64 arithmetic, and therefore the same on every device.
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 import zlib
 from collections.abc import Sequence
 from typing import TypeVar
@@ -37,6 +39,11 @@ def _mix(x: Integer) -> Integer:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
+def _absorb(state: int | Tensor, part: Key) -> int | Tensor:
+    """The state after another part of the key."""
+    return _mix(_wrap((state ^ _wrap(zlib.crc32(part.encode()) if isinstance(part, str) else part)) + _STEP))
+
+
 def random_bits(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
     """64 random bits for each element of `shape`, int64.
 
@@ -51,9 +58,7 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
             if part.shape != (shape[0],):
                 raise ValueError(f"key: expected a tensor of shape ({shape[0]},), got {tuple(part.shape)}")
             part = part.to(device=device, dtype=torch.int64)
-        else:
-            part = _wrap(zlib.crc32(part.encode()) if isinstance(part, str) else part)
-        state = _mix(_wrap((state ^ part) + _STEP))
+        state = _absorb(state, part)
     numbers_per_state = math.prod(shape[1:]) if tensors else math.prod(shape)
     counter = torch.arange(1, numbers_per_state + 1, device=device, dtype=torch.int64) * _STEP
     if isinstance(state, Tensor):
@@ -63,12 +68,56 @@ def random_bits(shape: Sequence[int], seed: int, *key: Key) -> Tensor:
 
 def uniform(shape: Sequence[int], seed: int, *key: Key, dtype: torch.dtype = torch.float32) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24. Arguments as in `random_bits`."""
-    return ((random_bits(shape, seed, *key) >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+    drawn = _drawn_by_kernel(shape, seed, key, dtype, is_normal=False)
+    return _uniform(random_bits(shape, seed, *key), dtype) if drawn is None else drawn
 
 
 def normal(shape: Sequence[int], seed: int, *key: Key, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers (Box and Muller 1958, the cosine branch). Arguments as in `random_bits`."""
-    bits = random_bits(shape, seed, *key)
+    drawn = _drawn_by_kernel(shape, seed, key, dtype, is_normal=True)
+    return _normal(random_bits(shape, seed, *key), dtype) if drawn is None else drawn
+
+
+def _uniform(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
+
+
+def _normal(bits: Tensor, dtype: torch.dtype) -> Tensor:
     radius = (((bits >> 32) & 0xFFFFFFFF) + 1).to(dtype) * 2.0**-32
     angle = (bits & 0xFFFFFFFF).to(dtype) * (2.0**-32 * 2 * math.pi)
     return torch.sqrt(-2 * torch.log(radius)) * torch.cos(angle)
+
+
+def _drawn_by_kernel(
+    shape: Sequence[int], seed: int, key: Sequence[Key], dtype: torch.dtype, *, is_normal: bool
+) -> Tensor | None:
+    """The numbers from one kernel on a GPU, where the key ends with its only tensor; None elsewhere."""
+    *names, index = key or (0,)
+    if not isinstance(index, Tensor) or not index.is_cuda or index.dtype != torch.int64 or index.shape != (shape[0],):
+        return None
+    if any(isinstance(part, Tensor) for part in names) or not _kernel_agrees(index.device):
+        return None
+    from threedgp.runtime.random_kernel import draw  # needs Triton
+
+    prefix = functools.reduce(_absorb, (seed * 2 + 1, *names), 0)
+    return draw(shape, prefix, index, dtype, is_normal=is_normal)
+
+
+@functools.cache
+def _kernel_agrees(device: torch.device) -> bool:
+    """Whether the kernel works on this device, and draws the numbers of PyTorch's operators."""
+    index = torch.arange(3, device=device)
+    bits = random_bits((3, 1500), 1, index)
+    try:
+        from threedgp.runtime.random_kernel import draw
+
+        prefix = _absorb(0, 3)
+        u, z = (draw((3, 1500), prefix, index, torch.float32, is_normal=is_normal) for is_normal in (False, True))
+        # A GPU's logarithm and cosine differ by some units in the last place.
+        agrees = torch.equal(u, _uniform(bits, u.dtype)) and torch.allclose(z, _normal(bits, z.dtype), atol=1e-4)
+    except Exception as error:  # compilers raise errors of many types
+        warnings.warn(f"PyTorch operators draw random numbers on {device}: {error}", RuntimeWarning, stacklevel=2)
+        return False
+    if not agrees:
+        warnings.warn(f"the kernel for random numbers is wrong on {device} and not used", RuntimeWarning, stacklevel=2)
+    return agrees
