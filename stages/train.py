@@ -75,13 +75,14 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
 
     from threedgp.data.loader import ShardLoader
     from threedgp.models.saving import save_model
-    from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.atomic import publish, write_json
     from threedgp.runtime.device import choose_device, write_machine
     from threedgp.runtime.processes import interruptible
     from threedgp.training.distributed import join_training_group
     from threedgp.training.health import HealthLog, findings
     from threedgp.training.loggers import RunLogs
     from threedgp.training.loop import prepare_trainer, train
+    from threedgp.training.posthoc import FOLDER
 
     device = choose_device(config.machine.device)
     with join_training_group(device) as group:
@@ -130,6 +131,8 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             np.savez(curves / "camera_histograms.npz", kimg=kimg, **arrays)
             if pictures.is_dir():
                 shutil.copytree(pictures, curves / "pictures", dirs_exist_ok=True)
+            if (averages := scratch / "states" / FOLDER).is_dir():
+                publish(averages, curves / FOLDER, link=True)
 
 
 def _write_run(stage: Stage, params: Path) -> None:

@@ -12,6 +12,7 @@ from threedgp.commands.check import check
 from threedgp.commands.convert import convert
 from threedgp.commands.depth_eval import depth_eval
 from threedgp.commands.doctor import doctor
+from threedgp.commands.ema import ema
 from threedgp.commands.experiments import app as experiments
 from threedgp.commands.export import export
 from threedgp.commands.fly import fly
@@ -61,6 +62,7 @@ for command in (
     plan,
     doctor,
     convert,
+    ema,
     depth_eval,
     generate,
     fly,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
 from threedgp.commands.requirements import (
     RESULTS_BYTES,
@@ -21,6 +22,7 @@ from threedgp.config.choices import names
 from threedgp.data.shards import ShardWriter
 from threedgp.data.source import download_source
 from threedgp.depth.estimator import NetworkKind, get_estimator
+from threedgp.models.initialization import initial_generator
 from threedgp.runtime.errors import UserError
 
 Settings = Callable[..., Config]
@@ -214,6 +216,19 @@ def test_lsun_exists_twice_while_it_is_unpacked(settings: Settings) -> None:
     Path("horse").mkdir()
     Path("horse/data.mdb").touch()
     assert outputs(disk_space(settings(dataset=dataset | {"path": "horse"})))["download"] == 0
+
+
+def test_snapshots_of_averages_are_results(settings: Settings) -> None:
+    dataset = {"source": "imagenet", "path": "x.tar"}
+    off, on = (
+        disk_space(settings(dataset=dataset, train={"kimg": 10, "posthoc_ema": {"snapshot_kimg": kimg}}))
+        for kimg in (0, 3)
+    )
+    config = settings(dataset=dataset)
+    with torch.device("meta"):
+        generator = initial_generator(config.camera, config.model, 0, [], 0)
+    parameters = sum(parameter.numel() for parameter in generator.parameters())
+    assert on.peak - off.peak == 4 * 2 * 2 * parameters, "after 3, 6, 9 and 10 thousand images, two of 16 bits"
 
 
 def test_downloads_of_unknown_size(settings: Settings) -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from stages.train import main
-from threedgp.models.loading import load_model
+from threedgp.cli import main as cli
+from threedgp.models.loading import load_model, read_model_config
+from threedgp.training.posthoc import reconstruct
 from training.worlds import tiny_config, write_shards
 
 COMMAND = [sys.executable, "-m", "stages.train"]
@@ -30,7 +33,7 @@ def _set_up(place: Path, root: Path, processes: int = 1, **train: Any) -> Path:
     shutil.copy(root / "dvc.yaml", place)
     for code in ("threedgp", "stages"):
         (place / code).symlink_to(root / code)
-    settings = {"save_kimg": 0.008, "keep_states": STATES, **train}
+    settings = {"save_kimg": 0.008, "keep_states": STATES, "posthoc_ema": {"snapshot_kimg": 0.02}, **train}
     config = tiny_config(train=settings, machine={"processes": processes})
     (place / "params.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     for folder in ("prepared", "features", "shards"):  # without measurements only the last is read
@@ -70,6 +73,12 @@ def _assert_same_result(place: Path, finished: Path) -> None:
     for name in ("model.safetensors", "discriminator.safetensors", "config.json", "run.json"):
         ours, theirs = (folder / "results" / "model" / name for folder in (place, finished))
         assert ours.read_bytes() == theirs.read_bytes(), name
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in (folder / "results" / "training" / "averages").iterdir()}
+        for folder in (place, finished)
+    )
+    assert list(sorted(theirs)) == [f"averages-0000000{images}.safetensors" for images in (20, 40, 60, 64)]
+    assert ours == theirs
     assert _curves(place) == _curves(finished)
 
 
@@ -128,6 +137,35 @@ def test_a_user_without_an_account_trains_without_dvclive(
     assert "since DVCLive cannot start: 'getpwuid(): uid not found: 12345'" in capsys.readouterr().out
     _assert_same_result(project, finished)
     assert not (project / "results" / "training" / "plots").exists()
+
+
+def test_an_average_is_reconstructed_after_training(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def threedgp(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["threedgp", "ema", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            cli()
+        found = capsys.readouterr()
+        assert exit.value.code == (2 if found.err else 0)
+        return found.out + found.err
+
+    results, models = finished / "results", [tmp_path / name for name in ("a", "b", "early")]
+    for model, options in zip(models, [(), ("--kimg", "0.064"), ("--kimg", "0.05")], strict=True):
+        said = threedgp(results, model, "--sigma-rel", 0.07, *options)
+    assert f"{models[-1]} now holds the average of sigma_rel 0.07 after 0.04 thousand images" in said
+    assert [read_model_config(model)["kimg"] for model in models] == [0.064, 0.064, 0.04]
+    assert (models[0] / "run.json").read_bytes() == (results / "model" / "run.json").read_bytes()
+    whole, same, early = (load_model(model).state_dict() for model in models)
+    expected = reconstruct(results / "training" / "averages", 0.07).state
+    published = load_model(results / "model").state_dict()
+    for name, value in whole.items():
+        torch.testing.assert_close(value, expected[name].to(value.dtype), rtol=0, atol=0)
+        assert torch.equal(value, same[name])
+    assert not torch.equal(early["mapping.w_average"], whole["mapping.w_average"])
+    assert torch.equal(published["mapping.w_average"], whole["mapping.w_average"])
+    assert "name another folder" in threedgp(results, results / "model", "--sigma-rel", 0.07)
+    assert "no snapshots there" in threedgp(results, models[0], "--sigma-rel", 0.07, "--kimg", 0.01)
 
 
 def test_curves_are_what_dvc_plots(finished: Path) -> None:

@@ -56,6 +56,9 @@ def test_memory_is_what_the_profiler_sees(root: Path) -> None:
     weights = sum(tensor.nbytes for tensor in tensors)
     average = sum(tensor.nbytes for tensor in trainer.average.state_dict().values())
     assert counted.state_bytes == pytest.approx(4 * weights + average, rel=0.02), "weights, gradients, two moments"
+    posthoc = count_step(toy(root, batch_size=16, posthoc_ema={"snapshot_kimg": 1.0}), backend, CLASSES, FEATURES)
+    parameters = sum(parameter.nbytes for parameter in trainer.average.parameters())
+    assert posthoc.state_bytes - counted.state_bytes == pytest.approx(2 * parameters, rel=0.01), "two averages"
 
 
 def test_settings_that_save_memory(root: Path) -> None:

@@ -19,6 +19,7 @@ from threedgp.runtime.processes import Stopped
 from threedgp.training.checkpoints import load_state, save_state, saved_states
 from threedgp.training.logging import Logger, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
+from threedgp.training.posthoc import snapshots
 from threedgp.training.step import Trainer
 from training.worlds import tiny_config, train_over, write_shards
 
@@ -269,6 +270,34 @@ def test_best_model_is_published_and_measurements_are_in_the_curves(shards: Path
 def test_last_model_is_published_on_request(shards: Path, tmp_path: Path) -> None:
     seen, trainer, _ = _run(shards, tmp_path, publish="last")
     assert torch.equal(trainer.average.mapping.layers[0].weight, seen[64])
+
+
+def test_snapshots_of_a_resumed_or_rolled_back_run_are_those_of_its_weights(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posthoc = {"publish": "posthoc", "posthoc_ema": {"snapshot_kimg": 0.02, "sigma_rel": 0.05}}
+    whole, _, _ = _train(shards, tmp_path / "whole", **posthoc)
+    files = snapshots(tmp_path / "whole" / "averages")
+    assert list(files) == [20, 40, 60, 64]
+    with pytest.raises(Stopped):
+        _train(shards, tmp_path / "halves", stop_after=44, **posthoc)
+    resumed, _, _ = _train(shards, tmp_path / "halves", **posthoc)
+    for images, path in snapshots(tmp_path / "halves" / "averages").items():
+        assert path.read_bytes() == files[images].read_bytes()
+    tracked = whole.power_averages.values[0.05]
+    for (name, x), y in zip(whole.average.named_parameters(), resumed.average.parameters(), strict=True):
+        assert torch.equal(x, y)
+        torch.testing.assert_close(x, tracked[name], rtol=1e-3, atol=1e-4)  # stored in float16
+
+    place = tmp_path / "diverged"
+    _spoil(monkeypatch, lambda t: t.images == 44 and t.stream == 0, float("nan"))  # back to 32, before a snapshot
+    with pytest.raises(Stopped):
+        _train(shards, place, stop_after=36, **posthoc)
+    kept = snapshots(place / "averages")[20].read_bytes()
+    _train(shards, place, **posthoc)
+    again = snapshots(place / "averages")
+    assert list(again) == [20, 40, 60, 64] and again[20].read_bytes() == kept == files[20].read_bytes()
+    assert again[40].read_bytes() != files[40].read_bytes(), "other random numbers"
 
 
 def test_exploding_distance_rolls_the_run_back(shards: Path, tmp_path: Path) -> None:

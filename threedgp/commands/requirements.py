@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from threedgp.config import Config
 from threedgp.config.fields import MIN_IMAGES
@@ -21,6 +22,10 @@ from threedgp.fetch.hub import HUB, cached_model
 from threedgp.fetch.weights import cached_weights, kind_of
 from threedgp.runtime.addresses import address_problem, expanded, local_path
 from threedgp.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from threedgp.models.discriminator import Discriminator
+    from threedgp.models.generator import Generator
 
 IMAGE_BYTES = {"webp": 67_200, "png": 91_900, "jpeg": 26_300}
 DEPTH_BYTES = 60_400
@@ -213,10 +218,7 @@ def memory_problem(config: Config) -> str | None:
     """
     import torch
 
-    from threedgp.models.initialization import initial_networks
-
-    with torch.device("meta"):  # counts without allocating
-        generator, discriminator = initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
+    generator, discriminator = _empty_networks(config)
     parameters = sum(one.numel() for network in (generator, discriminator) for one in network.parameters())
     image = 3 * config.dataset.resolution**2
     shown = 19 * config.dataset.resolution**2  # uint8 colors, float32 depth and normals
@@ -249,6 +251,25 @@ def memory_problem(config: Config) -> str | None:
             amounts = f"{need / 2**30:.1f} GiB of memory, and this machine has {memory / 2**30:.1f}"
             return f"{key}: needs at least {amounts}; lower it"
     return None
+
+
+def _empty_networks(config: Config) -> tuple[Generator, Discriminator]:
+    """Generator and discriminator, to count their parameters without allocating them."""
+    import torch
+
+    from threedgp.models.initialization import initial_networks
+
+    with torch.device("meta"):
+        return initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
+
+
+def _snapshot_bytes(config: Config) -> float:
+    """Size of the snapshots of `train.posthoc_ema`."""
+    posthoc = config.train.posthoc_ema
+    if not posthoc.snapshot_kimg:
+        return 0.0
+    parameters = sum(one.numel() for one in _empty_networks(config)[0].parameters())
+    return 2.0 * len(posthoc.sigma_rels) * parameters * math.ceil(config.train.kimg / posthoc.snapshot_kimg)
 
 
 @dataclass(frozen=True)
@@ -292,7 +313,8 @@ def disk_space(config: Config, data: Path = Path("data"), *, remaining: bool = T
         "embed": ("embed", kept * embedding, 0),
         "shards": ("shards", shards, shards),
     }
-    outputs, total, peak = {}, float(RESULTS_BYTES), float(RESULTS_BYTES)
+    outputs: dict[str, float] = {}
+    total = peak = RESULTS_BYTES + _snapshot_bytes(config)
     for stage, (output, size, temporary) in stages.items():
         if not (remaining and (folder / output).exists()):
             outputs[stage] = size

@@ -113,6 +113,8 @@ class Config(Section):
     def _stages_get_what_they_need(self) -> Config:
         if self.train.publish == "best" and not self.train.metric_kimg:
             raise ValueError("train.publish: 'best' needs measurements; set train.metric_kimg, or publish 'last'")
+        if self.train.publish == "posthoc" and not self.train.posthoc_ema.snapshot_kimg:
+            raise ValueError("train.publish: 'posthoc' needs snapshots; set train.posthoc_ema.snapshot_kimg")
         if self.train.distillation.loss != "none" and self.embed.network == "none":
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "none" and self.model.depth:

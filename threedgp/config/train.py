@@ -47,6 +47,22 @@ class ScheduleConfig(Section):
     over: Duration
 
 
+SigmaRel = Annotated[float, Field(ge=0.005, le=0.28)]
+"""Length of an average of weights; 0.289 is the mean over the whole run."""
+
+
+class PosthocEmaConfig(Section):
+    """Averages of the generator's weights from which one of any length can be reconstructed after training (EDM2)."""
+
+    snapshot_kimg: NonNegative = 0.0
+    """Interval of snapshots of the averages, in thousands of images; 0 = none, and nothing is tracked."""
+    sigma_rels: Annotated[tuple[SigmaRel, ...], Field(min_length=1, max_length=8)] = (0.05, 0.1)
+    """Lengths of the tracked averages: standard deviation of their weights over time, as a fraction of the time so far.
+    """
+    sigma_rel: SigmaRel = 0.1
+    """Length of the average that `publish: posthoc` reconstructs at the end of the run."""
+
+
 class DistillationConfig(Section):
     """Distillation of classifier features into the second head of the discriminator (3DGP, section 3.4)."""
 
@@ -114,6 +130,7 @@ class TrainConfig(Section):
     """Half-life of the exponential moving average of the generator's weights."""
     ema_ramp_up: NonNegative = 0.05
     """The half-life is at most this fraction of the images shown so far; 0 = no ramp."""
+    posthoc_ema: PosthocEmaConfig = PosthocEmaConfig()
     w_average_decay: Fraction = 0.998
     """Decay per step of the average intermediate latent code, which truncation needs."""
     horizontal_flips: bool = True
@@ -159,8 +176,8 @@ class TrainConfig(Section):
     """Generated images per measurement."""
     best_by: Literal["frechet", "swd"] = "frechet"
     """Distance that selects the best model: Frechet distance on the network of `features`, or sliced Wasserstein."""
-    publish: Literal["best", "last"] = "best"
-    """Which averaged generator becomes the output of the stage."""
+    publish: Literal["best", "last", "posthoc"] = "best"
+    """Which averaged generator becomes the output of the stage; `posthoc`: that of `posthoc_ema.sigma_rel`."""
     metric_explosion_factor: NonNegative = 4.0
     """Training has diverged if the distance of `best_by` exceeds this multiple of its best value; 0 = not checked."""
     explosion_factor: NonNegative = 100.0

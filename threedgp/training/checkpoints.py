@@ -18,6 +18,7 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import say
 from threedgp.training.divergence import Diverged, check
 from threedgp.training.logging import Means, Record
+from threedgp.training.posthoc import FOLDER, drop_snapshots
 from threedgp.training.step import Trainer
 
 _NAME = re.compile(r"state-(\d{9})\.pt")
@@ -166,6 +167,8 @@ class Checkpoints:
         memory = torch.device("cpu")
         found = load_newest(self.folder, memory) if self.group.is_main else None
         newest = self.group.max(found[0] if found else -1)
+        if self.group.is_main:
+            drop_snapshots(self.folder / FOLDER, newest)
         if newest < 0:
             self._write()
             return

@@ -44,7 +44,7 @@ class StepCount(NamedTuple):
     """What a training step needs on one device."""
 
     state_bytes: int
-    """Weights, their average, moments of Adam and gradients: what is in memory between two steps."""
+    """Weights, their averages, moments of Adam and gradients: what is in memory between two steps."""
     peak_bytes: int
     """Most bytes of tensors at once, in the first two steps; the first one has the gradient penalty."""
     first_step: list[Operation]

@@ -25,6 +25,7 @@ from threedgp.training.checkpoints import Checkpoints, RunState
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.divergence import Diverged, check, check_distance
 from threedgp.training.logging import Logger, Means, Record, no_log
+from threedgp.training.posthoc import FOLDER, reconstruct, save_snapshot
 from threedgp.training.step import Trainer
 from threedgp.training.transfer import start_from
 
@@ -105,7 +106,12 @@ def train(
             break
         except Diverged as problem:
             checkpoints.roll_back(problem)
-    if trainer.config.train.publish == "last" or run.best_images < 0:
+    settings = trainer.config.train
+    if settings.publish == "posthoc":
+        if trainer.group.is_main:
+            trainer.average.load_state_dict(reconstruct(folder / FOLDER, settings.posthoc_ema.sigma_rel).state)
+        return Outcome(run.history, trainer.images)
+    if settings.publish == "last" or run.best_images < 0:
         return Outcome(run.history, trainer.images)
     trainer.average.load_state_dict(run.best_weights)
     return Outcome(run.history, run.best_images)
@@ -159,6 +165,10 @@ class _Loop:
             self._measure(self.measure)
         if self.group.is_main and settings.pictures_kimg and self._is_due(settings.pictures_kimg):
             self.show(self.trainer)
+        snapshot_kimg = settings.posthoc_ema.snapshot_kimg
+        if self.group.is_main and snapshot_kimg and self._is_due(snapshot_kimg):
+            trainer = self.trainer
+            save_snapshot(self.checkpoints.folder / FOLDER, trainer.images, trainer.power_averages, trainer.generator)
         if ticks:
             self._tick(bar, images_per_second)
         self.run.pending = None

@@ -30,12 +30,21 @@ from threedgp.training.losses import (
     gradient_penalty,
 )
 from threedgp.training.patches import Patches, blur
+from threedgp.training.posthoc import PowerAverages
 from threedgp.training.precision import exact_convolutions, use_precision
 from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay, ramp, scheduled
 
 Stats = dict[str, Tensor]
 """Scalars of a step by name."""
-PARTS = ("camera_histograms", "generator", "average", "discriminator", "generator_optimizer", "discriminator_optimizer")
+PARTS = (
+    "camera_histograms",
+    "generator",
+    "average",
+    "power_averages",
+    "discriminator",
+    "generator_optimizer",
+    "discriminator_optimizer",
+)
 """Attributes of a trainer that have a state."""
 
 
@@ -120,6 +129,8 @@ class Trainer:
         self.discriminator = discriminator.to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self._moving_average = MovingAverage(self.average, self.generator)
+        posthoc = config.train.posthoc_ema
+        self.power_averages = PowerAverages(self.generator, posthoc.sigma_rels if posthoc.snapshot_kimg else ())
         if config.train.compile:
             for network in filter(None, (self.generator.backbone, self.discriminator)):
                 network.compile(dynamic=False)  # in place, so that parameters keep their names
@@ -309,6 +320,7 @@ class Trainer:
         decay = ema_decay(self.images, train.batch_size, train.ema_half_life, train.ema_ramp_up, train.kimg)
         self._moving_average.update(decay)
         self.images += train.batch_size
+        self.power_averages.update(self.step_index)
         return stats
 
     def schedules(self) -> dict[str, float]:
