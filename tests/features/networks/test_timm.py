@@ -58,6 +58,32 @@ def test_features_are_those_of_the_plain_pipeline(name, dim, tmp_path):
     assert (features.pooled - theirs).norm() < 1e-2 * scale
 
 
+def test_features_of_dinov2_are_its_normalized_class_token(tmp_path):
+    """A file as published: made for 518 pixels, with a token that only training used."""
+    name, size, file = "vit_small_patch14_dinov2.lvd142m", 70, tmp_path / "weights.pth"
+    state = random_weights(name, file).state_dict()
+    torch.save({**state, "mask_token": torch.zeros(1, 384)}, file)
+    ours = build_extractor(name, input_size=size, weights=str(file))
+    features = ours(PICTURES).pooled
+    assert ours.feature_dim == 384
+    assert ours.identity.endswith("-bicubic70-crop1-mean0.485,0.456,0.406-std0.229,0.224,0.225")
+    model = timm.create_model(name, img_size=size, num_classes=0).eval()
+    old, new = state.pop("pos_embed"), model.state_dict()["pos_embed"]
+    positions = old[:, 1:].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
+    positions = torch.nn.functional.interpolate(positions, (5, 5), mode="bicubic", antialias=True)
+    state["pos_embed"] = torch.cat([old[:, :1], positions.flatten(2).mT], dim=1)
+    assert state["pos_embed"].shape == new.shape
+    model.load_state_dict(state)
+    with torch.inference_mode():
+        theirs = model.norm(model.blocks(model._pos_embed(model.patch_embed(by_timm(model, size, PICTURES)))))[:, 0]
+    # See above for the tolerance.
+    assert (features - theirs).norm() < 1e-2 * (theirs - theirs.mean(dim=0)).norm()
+    with pytest.raises(
+        UserError, match=r"^embed\.input_size: .* patches of 14 pixels; set it to a multiple, such as 70"
+    ):
+        build_extractor(name, input_size=64, weights=str(file))
+
+
 def test_features_do_not_depend_on_the_batch(tmp_path):
     random_weights("test_resnet", tmp_path / "weights.pth")
     ours = build_extractor("test_resnet", input_size=SIZE, weights=str(tmp_path / "weights.pth"))

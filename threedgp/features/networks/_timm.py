@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,12 @@ def load_network(network: str, file: Path, input_size: int) -> nn.Module:
             f"embed.input_size: {network} does not take images of {input_size} pixels a side; "
             f"set it to {named.input_size[-1] if named else 224}."
         ) from None
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch and input_size % patch[0]:  # timm would ignore the pixels beyond the last whole patch
+        raise UserError(
+            f"embed.input_size: {network} divides images into patches of {patch[0]} pixels; "
+            f"set it to a multiple, such as {math.ceil(input_size / patch[0]) * patch[0]}."
+        )
     try:
         model.load_state_dict(_without_classifier(state, model))
     except RuntimeError as error:
