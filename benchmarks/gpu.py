@@ -6,7 +6,7 @@
 Each step is a process of its own with a time limit, so a crash or a hang of one loses nothing of the others. FOLDER
 holds one log and the rows (JSON) of each step, as they come, and a page, gpu.md, that is written anew after each step:
 
-1. errors of all kernels, by dtype, and the tests that need a GPU;
+1. errors of all kernels, by dtype, and the tests that need a GPU, all at the same time;
 2. the renderer at the published size against the naive composition, eager and compiled, and against `torch`;
 3. tiles of the field's kernels, with the best ones as code to paste;
 4. the training step at the ImageNet configuration, by precision, compilation and batch, and where its time goes;
@@ -37,10 +37,16 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 TRAINING = (
     ("bf16", 8), ("bf16", 8, "compile"), ("bf16", "largest"), ("bf16", "largest", "compile"), ("tf32", 8), ("fp32", 8),
-    ("bf16", 4), ("bf16", 16), ("bf16", 8, "recompute"), ("tf32", 8, "compile"), ("fp32", 8, "compile"), ("tf32", 16),
+    ("bf16", 4), ("bf16", 16), ("bf16", 8, "recompute"), ("bf16", 8, "memory=16"), ("tf32", 8, "compile"),
+    ("fp32", 8, "compile"), ("tf32", 16),
     ("fp32", 16), ("tf32", 4), ("fp32", 4), ("tf32", "largest"), ("fp32", "largest"),
 )  # fmt: skip
 """Training steps: precision, batch size, and switches; one that does not fit into memory fails alone."""
+TESTS = (
+    "render/test_gpu.py", "training/test_gpu.py", "models/test_networks.py", "runtime/test_counter_rng.py",
+    "depth/estimators/test_leres.py",
+)  # fmt: skip
+"""Files with tests that need a GPU."""
 RESERVE = 10.0
 """Seconds that are kept for the end."""
 
@@ -61,14 +67,22 @@ def script(name: str, *arguments: object, folder: Path = BENCHMARKS) -> list[str
     return [sys.executable, str(folder / f"{name}.py"), *map(str, arguments)]
 
 
-def steps(out: Path, device: str, tiny: bool) -> Iterator[Step]:
-    """The steps before training, the most valuable first."""
-    on, small = ("--device", device), ["--tiny"] if tiny else []
+def checks(out: Path, device: str, tiny: bool) -> Iterator[Step]:
+    """Steps that are not timed. They run at the same time, since each spends most of its time on compiling kernels."""
     interpreted = {"TRITON_INTERPRET": "1"} if device == "cpu" else {}
     for part in ("float32", "composite", "bfloat16", "float16"):
-        arguments = ("--part", part, *on, *small, "--results", out / "kernels.jsonl")
-        command = script("kernel_errors", *arguments, folder=ROOT / "tests" / "render")
-        yield Step(f"kernels-{part}", command, 0.12, "kernels.jsonl", interpreted)
+        arguments = ("--part", part, "--device", device, "--results", out / f"kernels-{part}.jsonl")
+        command = script("kernel_errors", *arguments, *["--tiny"] * tiny, folder=ROOT / "tests" / "render")
+        yield Step(f"kernels-{part}", command, 0.2, f"kernels-{part}.jsonl", interpreted)
+    if device == "cuda":
+        for file in TESTS:
+            command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / file)]
+            yield Step(f"tests-{file.replace('/', '-').removesuffix('.py')}", command, 0.2)
+
+
+def steps(out: Path, device: str, tiny: bool) -> Iterator[Step]:
+    """The steps after the checks and before training, the most valuable first."""
+    on = ("--device", device)
     render = script("render", *on, "--results", out / "render.jsonl", "--backend", "torch")
     render += ["native", "--workload", "toy", "--repeats", "1"] if tiny else ["triton", "--repeats", "10"]
     yield Step("render", render, 0.15, "render.jsonl")
@@ -83,8 +97,6 @@ def steps(out: Path, device: str, tiny: bool) -> Iterator[Step]:
         for dtype in ("bfloat16", "float32"):
             command = script("tune_field", "--dtype", dtype, "--results", out / "tiles.jsonl")
             yield Step(f"tiles-{dtype}", command, 0.12, "tiles.jsonl")
-        tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "render" / "test_gpu.py")]
-        yield Step("tests", tests, 0.12)
     rate = ("--preset", "smoke" if tiny else "toy_gpu", "--alone", "--precision", "bf16", "--repeats", 1)
     yield Step("rate", script("train_step", *on, *rate, "--results", out / "rate.jsonl"), 0.1, "rate.jsonl")
     yield from others
@@ -171,7 +183,7 @@ def _rates(row: dict[str, Any]) -> list[str]:
 def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str:
     """What was found, as Markdown."""
     lines = ["# Measurements on a GPU", "", *(f"- {name}: {value}" for name, value in machine.items()), ""]
-    kernels = rows(out, "kernels.jsonl")
+    kernels = [row for file in sorted(out.glob("kernels-*.jsonl")) for row in rows(out, file.name)]
     wrong = [row for row in kernels if not row["ok"]]
     lines += ["## Kernels", "", f"{len(kernels) - len(wrong)} of {len(kernels)} cases agree with the reference.", ""]
     largest = {part: 0.0 for part in dict.fromkeys(row["part"] for row in kernels)}
@@ -235,7 +247,8 @@ def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str
 
 
 def _switches(row: dict[str, Any]) -> str:
-    return " ".join(name for name in ("compile", "recompute") if row[name])
+    memory = f"memory={row['memory']:g}" if row.get("memory") else ""
+    return " ".join([name for name in ("compile", "recompute") if row[name]] + [memory] * bool(memory))
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -285,6 +298,8 @@ def main() -> None:
     no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
     data = Running(Step("data", calm + learning(out, options.tiny, "--prepare"), 1.0, environment=no_gpu), out)
     machine |= describe(options.device)
+    for running in [Running(step, out) for step in checks(out, options.device, options.tiny)]:
+        finish(running, running.step.share * total - (time.monotonic() - running.started))
     for step in steps(out, options.device, options.tiny):
         if left() < 0.35 * total:  # the rest is for training
             break

@@ -46,8 +46,10 @@ def test_a_step_that_crashes_or_hangs_stops_no_other(
     planned = [
         step("crashing", "import os; os.abort()"),
         step("hanging", "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)", 0.02),
-        step("writing", f"open({str(tmp_path / 'kernels.jsonl')!r}, 'w').write({content!r})"),
+        step("writing", f"open({str(tmp_path / 'kernels-float32.jsonl')!r}, 'w').write({content!r})"),
     ]
+    together = [step("first", "print(1)"), step("second", "raise SystemExit(3)")]
+    monkeypatch.setattr(gpu, "checks", lambda *_: iter(together))
     monkeypatch.setattr(gpu, "steps", lambda *_: iter(planned))
     monkeypatch.setattr(gpu, "learning", lambda *_: [sys.executable, "-c", "print('trained')"])
     monkeypatch.setattr(gpu, "describe", lambda device: {"device": "a GPU"})
@@ -55,7 +57,7 @@ def test_a_step_that_crashes_or_hangs_stops_no_other(
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--minutes", "5", "--out", str(tmp_path)])
     gpu.main()
     ended = {one["step"]: one["ended"] for one in json.loads((tmp_path / "gpu.json").read_text())["steps"]}
-    assert ended.pop("crashing").startswith("code ")
+    assert ended.pop("crashing").startswith("code ") and (ended.pop("first"), ended.pop("second")) == ("ok", "code 3")
     assert ended == {"hanging": "stopped at its limit", "writing": "ok", "data": "ok", "learn": "ok"}
     assert "trained" in (tmp_path / "learn.log").read_text()
     page = (tmp_path / "gpu.md").read_text()

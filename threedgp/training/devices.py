@@ -38,8 +38,9 @@ COMPUTE_SHARE = 0.4
 """Assumed fraction of the peak arithmetic of convolutions and matrix products; not measured."""
 BANDWIDTH_SHARE = 0.7
 """Assumed fraction of the peak bandwidth of all operators; not measured."""
-LAUNCH_SECONDS = 6e-6
-"""Assumed time for which the host prepares an operator; a step lasts at least as long as it takes for all."""
+LAUNCH_SECONDS = 2e-5
+"""Time for which the host prepares an operator; a step lasts at least as long as it takes for all. Measured beside an H200
+(docs/results.md); a faster processor needs less."""
 CONTEXT_BYTES, ALLOCATOR_SHARE = 10**9, 0.1
 """What CUDA and its libraries take, and what the allocator cannot use, as a fraction of the tensors; assumed."""
 
