@@ -102,6 +102,17 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
         ),
         ("model: {depth_adaptor: {kernel_size: 4}}", "model.depth_adaptor.kernel_size", ["4", "odd"]),
         ("model: {kind: epigraf, discriminator: {patch_resolution: 16}}", "model.kind", ["model.depth to false"]),
+        (
+            "model: {depth: false, discriminator: {normals: true, patch_resolution: 16}}",
+            "model.discriminator.normals",
+            ["model.depth is false", "set normals to false"],
+        ),
+        (
+            "{model: {kind: epigraf, depth: false, discriminator: {normals: true, patch_resolution: 16}}, "
+            "camera: {learned: false}, train: {distillation: {loss: none}}}",
+            "model.discriminator.normals",
+            ["model.depth is false", "set normals to false"],
+        ),
         ("embed: {network: inception}", "embed.network", ["'inception'", "timm"]),
         ("embed: {network: efficientnet_lite0, weights: x.pth}", "embed.weights", ["tf_efficientnet_lite0"]),
         ("machine: {mirror: 'http://host:port/'}", "machine.mirror", ["http://host:port/", "https://host:8080/path"]),

@@ -21,6 +21,7 @@ def initial_weights(**changes: Any) -> dict[str, torch.Tensor]:
     ("switched", "parts"),
     [
         ({"model": {"depth": False}}, ("generator.depth_adaptor", "discriminator.from_rgb")),
+        ({"model": {"discriminator": {"normals": True}}}, ("discriminator.from_rgb",)),
         ({"model": {"depth_adaptor": {"mode": "off"}}}, ("generator.depth_adaptor",)),
         ({"camera": {"learned": False}}, ("generator.camera_generator",)),
         ({"train": {"distillation": {"loss": "none"}}}, ("discriminator.feature_head",)),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -76,6 +77,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"train": {"ema_ramp_up": 0.0}},
         {"train": {"fake_labels": "balanced"}},
         {"model": {"depth_axis": "z"}},
+        {"model": {"discriminator": {"normals": True}}},
         {"model": {"generator": {"contraction": True}}},
         {"train": {"precision": "tf32"}},
         {"train": {"precision": "bf16"}},
@@ -307,6 +309,39 @@ def test_flips_mirror_image_and_depth_together() -> None:
         expected = whole[i].flip(-1) if flipped[i] else whole[i]
         corners = torch.tensor([0, -1])
         assert torch.allclose(cut[i][:, corners][:, :, corners], expected[:, corners][:, :, corners], atol=1e-4)
+
+
+def test_normals_of_real_patches_are_those_of_their_depth_at_every_scale_and_flip() -> None:
+    trainer = make_trainer(tiny_config(model={"discriminator": {"normals": True}}))
+    trainer.images = 136  # patches of scales 0.35 and 1.00, half of the images flipped
+    batch = make_batch(0, 4)
+    line = torch.linspace(-1, 1, batch.depth.shape[-1])
+    plane = 0.5 * line + 0.25 * -line[:, None]  # of slopes 0.5 to the right and 0.25 up
+    batch.depth[:] = (plane * 2**15).round().to(torch.int16)
+    images = next(trainer._reals(batch))[0].images
+    flipped = trainer._draws("real", trainer.images, 4).uniform("flip") < 0.5
+    assert images.shape[1] == trainer.discriminator.from_rgb.weight.shape[1] == 7
+    assert flipped.any() and not flipped.all()
+    for normals, flip in zip(images[:, 4:], flipped, strict=True):
+        expected = F.normalize(torch.tensor([-0.5 if flip else 0.5, 0.25, 1]), dim=0)
+        assert torch.allclose(normals, expected[:, None, None].expand_as(normals), atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["off", "all"])
+def test_normals_of_fakes_have_gradients_to_geometry(mode: str) -> None:
+    changes = {"discriminator": {"normals": True}, "depth_adaptor": {"mode": mode}}
+    trainer = make_trainer(tiny_config(model=changes))
+    fakes, _ = trainer._fakes(trainer._draws("generator", 0, 4))
+    normals = fakes.images[:, 4:]
+    assert torch.allclose(normals.norm(dim=1), torch.ones(4, 4, 4), atol=1e-5)
+    (normals * torch.linspace(-1, 1, 4)).sum().backward()
+    generator = trainer.generator
+    density = generator.decoder.output.weight.grad[-1]
+    parts = {"backbone": generator.backbone, "cameras": generator.camera_generator, "adaptor": generator.depth_adaptor}
+    assert density.abs().max() > 0
+    for name, part in parts.items():
+        gradients = [p.grad.abs().max() for p in part.parameters() if p.grad is not None]
+        assert max(gradients, default=0) > 0 or (name, mode) == ("adaptor", "off"), name
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("data", [0.5, 0.3, 0.2]), ("balanced", [1 / 3, 1 / 3, 1 / 3])])

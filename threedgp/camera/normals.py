@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 
 def depth_normals(depth: np.ndarray, fov: np.ndarray) -> np.ndarray:
@@ -22,3 +25,17 @@ def depth_normals(depth: np.ndarray, fov: np.ndarray) -> np.ndarray:
     normals = np.cross(down, right)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0)
+
+
+def relief_normals(depth: Tensor, scales: Tensor) -> Tensor:
+    """Unit normals `[B, 3, R, R]` of patches of relative depth `[B, 1, R, R]` in [-1, 1], R >= 2, on the axes of
+    `depth_normals`: differentiable.
+
+    Relative depth has no unit and no known camera, so it counts as a relief over the image plane, which also runs from
+    -1 to 1. `scales` `[B, 2]` are the sides of each patch for x and y as fractions of the image: a surface has the
+    same normals in patches of every scale. Central differences, one-sided at the border.
+    """
+    down, right = torch.gradient(depth, dim=(2, 3))
+    pixels = (depth.shape[-1] - 1) / (2 * scales[:, :, None, None])  # per unit of the image plane
+    slopes = [right * pixels[:, :1], -down * pixels[:, 1:], torch.ones_like(depth)]
+    return F.normalize(torch.cat(slopes, dim=1), dim=1)

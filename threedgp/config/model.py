@@ -176,6 +176,8 @@ class DiscriminatorConfig(Section):
     """How the discriminator learns a patch's position and class. `published`: sines and a table of 1,001 embeddings for
     each of scale and offsets, beside a one-hot class. The table starts as noise and hides the class until its rows have
     been trained. `balanced`: no table; position and class are embedded with equal norm. Short runs need it."""
+    normals: bool = False
+    """Whether it also sees the normals of the depth of real and generated patches."""
 
 
 class ModelConfig(Section):

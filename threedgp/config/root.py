@@ -119,6 +119,10 @@ class Config(Section):
             raise ValueError("train.distillation.loss: distillation needs features, but embed.network is 'none'")
         if self.depth.estimator == "none" and self.model.depth:
             raise ValueError("model.depth: the discriminator needs depth maps, but depth.estimator is 'none'")
+        if self.model.discriminator.normals and not self.model.depth:
+            raise ValueError(
+                "model.discriminator.normals: they are those of depth, but model.depth is false; set normals to false"
+            )
         if self.dataset.source == "procedural" and self.download.resolution < self.dataset.resolution:
             raise ValueError(
                 f"download.resolution: {self.download.resolution} pixels are fewer than "

@@ -114,7 +114,7 @@ class Discriminator(nn.Module):
         """
         super().__init__()
         self.upsampling, self.dual = upsampling, dual
-        image_channels = 3 + depth + 3 * dual
+        image_channels = 3 + depth + 3 * config.normals + 3 * dual
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
         style_width = config.patch_encoding_width if patches else 0
@@ -157,7 +157,8 @@ class Discriminator(nn.Module):
         """Logits `[B]` and predicted classifier features `[B, num_features]` (None without that head).
 
         Args:
-            images: color and depth in [-1, 1], `[B, 4, P, P]`, or color alone, `[B, 3, P, P]`.
+            images: in [-1, 1], color `[B, 3, P, P]`, color and depth `[B, 4, P, P]`, or color, depth and normals
+                `[B, 7, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`; ignored without patches.
             labels: int64 `[B]`, None without classes.
             dtype: dtype of the activations of convolutions; None = that of the images.

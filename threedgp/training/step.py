@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from threedgp.camera.geometry import cut_patches
+from threedgp.camera.normals import relief_normals
 from threedgp.config import Config, batch_problem
 from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
@@ -52,7 +53,7 @@ class Seen(NamedTuple):
     """What the discriminator sees: generated or real patches."""
 
     images: Tensor
-    """`[B, 4, P, P]` (3 without depth), in [-1, 1]."""
+    """`[B, 4, P, P]` in [-1, 1], 3 channels without depth, 7 with `model.discriminator.normals`."""
     patches: Patches
     labels: Tensor | None
     """int64 `[B]`, None without classes."""
@@ -194,6 +195,12 @@ class Trainer:
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
+    def _seen(self, images: Tensor, patches: Patches, labels: Tensor | None) -> Seen:
+        """Patches as the discriminator sees them: with normals behind depth, if it sees normals."""
+        if self.config.model.discriminator.normals:
+            images = torch.cat([images, relief_normals(images[:, 3:], patches.scales)], dim=1)
+        return Seen(images, patches, labels)
+
     def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Fakes]:
         """Patches of generated images, and all that the generator returned. With `pairs`, the patches have the classes
         and positions of these real ones."""
@@ -202,7 +209,7 @@ class Trainer:
         if pairs is not None:
             scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
         fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
-        return Seen(fakes.images, patches, scenes.labels), fakes
+        return self._seen(fakes.images, patches, scenes.labels), fakes
 
     def _judge(
         self, seen: Seen, dtype: torch.dtype | None, *, twice_differentiable: bool = False
@@ -239,7 +246,7 @@ class Trainer:
             patches = Patches(*(column[offset : offset + self.piece] for column in whole))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-            seen = Seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)
+            seen = self._seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)
             yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
