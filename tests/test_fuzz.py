@@ -125,7 +125,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-MODEL_KEYS = ["num_classes", "class_names", "class_probabilities", "resolution", "seed", "kimg", "dataset", "other"]
+MODEL_KEYS = ["num_classes", "class_names", "class_probabilities", "fov_quantiles", "resolution", "seed", "kimg"]
+MODEL_KEYS += ["dataset", "other"]
 MODEL_KEYS += [key for key in _all_keys(Config) if key.split(".")[0] in ("camera", "model")]
 
 

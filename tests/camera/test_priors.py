@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -11,7 +12,9 @@ from scipy import stats
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras, prior_cameras
 from threedgp.config import CameraConfig
+from threedgp.data.shuffle import FOV_PROBABILITIES
 from threedgp.runtime.counter_rng import uniform
+from threedgp.runtime.errors import UserError
 
 COUNT = 20_000
 U = uniform((COUNT, PRIOR_DRAWS), 0, "prior test")
@@ -62,6 +65,33 @@ def test_normal_prior_of_epigraf() -> None:
     assert _distance(_column(config, "yaw"), stats.norm(0, 0.6)) < BOUND
     assert _distance(_column(config, "pitch"), stats.norm(math.pi / 2, 0.3)) < BOUND
     assert (_column(config, "fov") == 12).all() and (_column(config, "look_at_radius") == 0).all()
+
+
+def test_estimated_prior_follows_the_estimates_of_each_class() -> None:
+    """Fields of view have the distribution of their class, everything else that of the uniform prior."""
+    random = np.random.default_rng(0)
+    estimates = [mean * np.exp(0.15 * random.normal(size=5000)) for mean in (15.0, 28.0)]
+    grid = torch.tensor(np.stack([np.quantile(one, FOV_PROBABILITIES) for one in estimates]), dtype=torch.float32)
+    config = CameraConfig(prior="estimated", fov=(5.0, 80.0))
+    for one, quantiles in zip(estimates, grid, strict=True):
+        cameras = prior_cameras(config, U, quantiles.expand(COUNT, -1))
+        fov = cameras[:, CAMERA_FIELDS.index("fov")].double().numpy()
+        # 0.005 beyond the outermost quantiles, less between the others, and the noise of the draws.
+        assert stats.ks_2samp(fov, one).statistic < 0.01 + BOUND
+        assert fov.mean() == pytest.approx(one.mean(), rel=0.01) and fov.std() == pytest.approx(one.std(), rel=0.05)
+        cameras[:, CAMERA_FIELDS.index("fov")] = _column(CameraConfig(fov=(5.0, 80.0)), "fov")
+        assert torch.equal(cameras, prior_cameras(CameraConfig(fov=(5.0, 80.0)), U))
+
+
+def test_estimates_beyond_the_bounds_are_clamped() -> None:
+    quantiles = torch.tensor([[5.0, 60.0]]).expand(COUNT, -1)
+    fov = prior_cameras(CameraConfig(prior="estimated", fov=(10, 45)), U, quantiles)[:, CAMERA_FIELDS.index("fov")]
+    assert fov.min() == 10 and fov.max() == 45 and (fov == 10).double().mean() == pytest.approx(5 / 55, rel=0.1)
+
+
+def test_estimated_prior_without_estimates() -> None:
+    with pytest.raises(UserError, match=r"camera\.prior: 'estimated' needs the fields of view of training images"):
+        prior_cameras(CameraConfig(prior="estimated"), U)
 
 
 @pytest.mark.parametrize("prior", ["uniform", "normal", "truncated_normal", "fixed"])

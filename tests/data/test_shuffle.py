@@ -25,12 +25,13 @@ def name(number: int) -> str:
     return f"{number:03d}"
 
 
-def write_inputs(place: Path, shard_rows: int, dim: int = DIM) -> JoinedShards:
+def write_inputs(place: Path, shard_rows: int, dim: int = DIM, fov: dict[int, float] | None = None) -> JoinedShards:
     cuts = [range(start, min(start + shard_rows, COUNT)) for start in range(0, COUNT, shard_rows)]
     about = {"class_names": ["a", "b", "c"], "resolution": RESOLUTION}
     prepared = ShardWriter(place / "prepared", schemas.PREPARED, "prepared", about)
     selected = ShardWriter(place / "selected", schemas.SELECTED, "selected", {}, part_name="ids.parquet")
-    depth = ShardWriter(place / "depth", schemas.DEPTH, "depth", {"estimator": "sidecar"})
+    schema = pa.schema([schemas.DEPTH.field(name) for name in ("id", "depth")]) if fov is None else schemas.DEPTH
+    depth = ShardWriter(place / "depth", schema, "depth", {"estimator": "sidecar"})
     meta = {"embedder": "net" if dim else "none", "embedding_dim": dim}
     embed = ShardWriter(place / "embed", schemas.embed(dim), "embed", meta)
     ids = {"id": [name(n) for n in SELECTED], "label": [n % 3 for n in SELECTED]}
@@ -38,8 +39,8 @@ def write_inputs(place: Path, shard_rows: int, dim: int = DIM) -> JoinedShards:
     for shard, numbers in enumerate(cuts):
         rows = [{"id": name(n), "label": n % 3, "image": {"bytes": b"i%d" % n}, "crop": [0, 0, 4, 4]} for n in numbers]
         prepared.write(shard, pa.Table.from_pylist(rows, schemas.PREPARED))
-        rows = [{"id": name(n), "depth": b"d%d" % n} for n in numbers if n in DEEP]
-        depth.write(shard, pa.Table.from_pylist(rows, schemas.DEPTH))
+        rows = [{"id": name(n), "depth": b"d%d" % n, "fov": (fov or {}).get(n)} for n in numbers if n in DEEP]
+        depth.write(shard, pa.Table.from_pylist(rows, schema))
         vector = {} if not dim else {"embedding": None}
         rows = [
             {"id": name(n), **{key: np.full(dim, n, np.float16) for key in vector}} for n in numbers if n in SELECTED
@@ -82,6 +83,26 @@ def test_join(tmp_path: Path) -> None:
     }
     assert folder.meta["class_names"] == ["a", "b", "c"] and folder.meta["num_classes"] == 3
     assert folder.meta["class_counts"] == np.bincount([n % 3 for n in DEEP]).tolist()
+
+
+def test_quantiles_of_fields_of_view(tmp_path: Path) -> None:
+    """Of all images and of each class; a class without estimates has those of all."""
+    fov = {n: float(np.float32(10 + n / 7)) for n in DEEP if n % 3 < 2 and n % 4}
+    write_inputs(tmp_path, 27, fov=fov)
+    everything, *classes = write(tmp_path).meta["fov_quantiles"]
+    grid = np.linspace(0.005, 0.995, 33)
+    np.testing.assert_allclose(everything, np.quantile([*fov.values()], grid), atol=0.006)  # rounded to 0.01
+    for label in (0, 1):
+        values = [value for n, value in fov.items() if n % 3 == label]
+        np.testing.assert_allclose(classes[label], np.quantile(values, grid), atol=0.006)
+    assert len(classes) == 3 and classes[2] == everything
+
+
+@pytest.mark.parametrize("fov", [None, {}])
+def test_without_fields_of_view(fov: dict[int, float] | None, tmp_path: Path) -> None:
+    """Of an estimator that gives none, and of depth shards without the column."""
+    write_inputs(tmp_path, 27, fov=fov)
+    assert write(tmp_path).meta["fov_quantiles"] is None
 
 
 def test_without_embeddings(tmp_path: Path) -> None:

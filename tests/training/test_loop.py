@@ -12,8 +12,12 @@ from typing import IO, Any
 import pytest
 import torch
 
+from threedgp.camera.geometry import FOV
 from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
+from threedgp.models.loading import load_model, load_untrained
+from threedgp.models.sampler import sample_scenes
+from threedgp.models.saving import save_model
 from threedgp.runtime.errors import UserError, disk_is_full
 from threedgp.runtime.processes import Stopped
 from threedgp.training.checkpoints import load_state, save_state, saved_states
@@ -21,7 +25,7 @@ from threedgp.training.logging import Logger, Record
 from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.posthoc import snapshots
 from threedgp.training.step import Trainer
-from training.worlds import tiny_config, train_over, write_shards
+from training.worlds import FOV_QUANTILES, tiny_config, train_over, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +235,32 @@ def test_shards_without_depth_are_refused(shards: Path) -> None:
     with pytest.raises(UserError, match=r"the shards hold no depth; set depth\.estimator"):
         prepare_trainer(config, loader, torch.device("cpu"))
     loader.close()
+
+
+def test_estimated_prior_needs_fields_of_view(shards: Path) -> None:
+    config = tiny_config(camera={"prior": "estimated"})
+    loader = _open(shards, config)
+    loader.fov_quantiles = None
+    message = r"'estimated' needs fields of view, and depth\.estimator 'given' gave none; choose simulated, moge or"
+    with pytest.raises(UserError, match=message):
+        prepare_trainer(config, loader, torch.device("cpu"))
+    loader.close()
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_model_remembers_the_estimated_prior(conditional: bool, shards: Path, tmp_path: Path) -> None:
+    """A model folder alone gives the scenes of training, of the class that each of them has."""
+    config = tiny_config(camera={"prior": "estimated"}, model={"class_conditional": conditional}, train={"kimg": 0.008})
+    trainer, _ = train_over(shards, tmp_path / "states", config)
+    save_model(tmp_path / "model", trainer.average, config, class_names=["a", "b", "c"], kimg=0.008)
+    for generator in (load_model(tmp_path / "model"), load_untrained(tmp_path / "model")):
+        found, expected = sample_scenes(generator, 300, 0), sample_scenes(trainer.average, 300, 0)
+        assert torch.equal(found.prior_cameras, expected.prior_cameras)
+        quantiles = torch.tensor(FOV_QUANTILES[1:])[found.labels] if conditional else torch.tensor(FOV_QUANTILES[:1])
+        fov = found.prior_cameras[:, FOV]
+        assert ((quantiles[:, 0] <= fov) & (fov <= quantiles[:, -1])).all()
+        below = (fov < quantiles[:, 1]).double().mean().item()
+        assert below == pytest.approx(0.5, abs=0.12)  # four standard errors of 300 draws
 
 
 DISTANCES = {16: 3.0, 32: 1.0, 48: 2.0, 64: 2.5}

@@ -92,6 +92,23 @@ def test_emd_punishes_collapse_and_not_permutation() -> None:
     assert emd_regularizer(prior.mean(dim=0).expand(64, 8), prior, CameraRegularizerConfig()).item() > 1
 
 
+def test_emd_of_classes_does_not_exchange_fields_of_view_between_them() -> None:
+    """The cost of the best assignment within each class, although one across them is free."""
+    labels = torch.arange(64) % 2
+    prior = torch.zeros(64, 8)
+    prior[:, FOV] = 15 + 20.0 * labels + torch.linspace(0, 1, 64)
+    posterior = prior.clone()
+    posterior[:, FOV] = 50 - prior[:, FOV] + 1
+    config = CameraRegularizerConfig(fov_weight=0.5)
+    costs = [
+        (posterior[labels == label, FOV].sort().values - prior[labels == label, FOV].sort().values).square().mean()
+        for label in (0, 1)
+    ]
+    expected = 0.5 * sum(costs).item() / 2
+    assert emd_regularizer(posterior, prior, config, labels).item() == pytest.approx(expected, rel=1e-5)
+    assert emd_regularizer(posterior, prior, config).item() < expected / 100
+
+
 def test_gradient_regularizer_of_a_linear_map() -> None:
     config = CameraRegularizerConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
     slopes = torch.tensor([0.5, -2.0, 1.0, 0.0, 1.0, 3.0, 0.1, 1.0])

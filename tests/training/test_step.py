@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from threedgp.camera.geometry import FOV
 from threedgp.runtime import counter_rng
 from threedgp.training.step import Trainer
-from training.worlds import make_batch, make_trainer, tiny_config
+from training.worlds import CLASSES, FOV_QUANTILES, make_batch, make_trainer, tiny_config
 
 
 def _run(trainer: Trainer, steps: int) -> Trainer:
@@ -65,6 +66,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"camera": {"prior": "fixed"}},
         {"camera": {"prior": "normal"}},
         {"camera": {"prior": "truncated_normal"}},
+        {"camera": {"prior": "estimated"}},
         {"model": {"depth_adaptor": {"mode": "off"}}},
         {"model": {"depth_adaptor": {"mode": "half"}}},
         {"model": {"generator": {"noise": False}}},
@@ -99,7 +101,7 @@ def test_every_switch_trains_all_parameters(changes: dict[str, Any]) -> None:
 
 SWITCHES: dict[str, list[Any]] = {
     "camera.learned": [True, False],
-    "camera.prior": ["uniform", "normal", "truncated_normal", "fixed"],
+    "camera.prior": ["uniform", "normal", "truncated_normal", "fixed", "estimated"],
     "model.class_conditional": [True, False],
     "model.depth": [True, False],
     "model.depth_adaptor.mode": ["off", "half", "all"],
@@ -112,6 +114,19 @@ SWITCHES: dict[str, list[Any]] = {
     "train.fake_labels": ["data", "balanced"],
     "train.precision": ["fp32", "bf16"],
 }
+
+
+def test_relativistic_pairs_have_cameras_of_their_class() -> None:
+    """The prior of a generated patch is that of the class of the real patch that it is compared with."""
+    trainer = make_trainer(tiny_config(camera={"prior": "estimated"}, train={"loss": "relativistic"}))
+    seen: list[Tensor] = []
+    fakes = trainer.generator.fakes
+    trainer.generator.fakes = lambda scenes, *more: seen.append(scenes) or fakes(scenes, *more)
+    _run(trainer, 4)
+    labels = torch.cat([scenes.labels for scenes in seen])
+    fov = torch.cat([scenes.prior_cameras[:, FOV] for scenes in seen])
+    bounds = torch.tensor(FOV_QUANTILES[1:])[labels]
+    assert len(labels.unique()) == CLASSES and ((bounds[:, 0] <= fov) & (fov <= bounds[:, -1])).all()
 
 
 def _some_combinations(count: int) -> list[dict[str, Any]]:

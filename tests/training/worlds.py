@@ -31,6 +31,8 @@ from threedgp.training.loop import Measured, prepare_trainer, train
 from threedgp.training.step import Trainer
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
+FOV_QUANTILES = [[12.0, 18.0, 40.0], [12.0, 13.0, 14.0], [20.0, 21.0, 22.0], [36.0, 38.0, 40.0]]
+"""Of all images, then of each class."""
 
 
 def tiny_config(**changes: Any) -> Config:
@@ -131,7 +133,7 @@ def make_trainer(
     device: torch.device | None = None,
 ) -> Trainer:
     """At the start of the run, for a world of three classes that are not equally frequent."""
-    generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES)
+    generator, discriminator = initial_networks(config, CLASSES, [0.5, 0.3, 0.2], FEATURES, FOV_QUANTILES)
     return Trainer(config, (generator.to(dtype), discriminator.to(dtype)), device or torch.device("cpu"), group)
 
 
@@ -174,7 +176,7 @@ def write_shards(folder: Path, rows: int = 24) -> None:
     writer = ShardWriter(folder, schema, "shards", meta, row_group_rows=8)
     writer.write(0, table.slice(0, rows // 2))
     writer.write(1, table.slice(rows // 2))
-    writer.finish()
+    writer.finish(fov_quantiles=FOV_QUANTILES)
 
 
 # What processes of their own do in tests of several; such functions have to be importable.

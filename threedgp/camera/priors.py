@@ -9,6 +9,7 @@ from torch import Tensor
 
 from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
+from threedgp.runtime.errors import UserError
 
 LOOK_AT_YAW_BOUNDS = (-math.pi, math.pi)
 LOOK_AT_PITCH_BOUNDS = (0.0, math.pi)
@@ -33,28 +34,48 @@ def _normal(u: Tensor, bounds: tuple[float, float], std: float, truncated: bool)
     return middle + std * math.sqrt(2) * torch.erfinv(2 * u - 1)
 
 
-def prior_cameras(config: CameraConfig, u: Tensor) -> Tensor:
+def _from_quantiles(u: Tensor, quantiles: Tensor) -> Tensor:
+    """Numbers `[B]` whose distributions have the equally spaced quantiles `[B, Q]` and are uniform between them."""
+    position = u * (quantiles.shape[1] - 1)
+    below = position.long().clamp(max=quantiles.shape[1] - 2)[:, None]
+    low, high = quantiles.gather(1, below).squeeze(1), quantiles.gather(1, below + 1).squeeze(1)
+    return low + (high - low) * (position - below.squeeze(1))
+
+
+def prior_cameras(config: CameraConfig, u: Tensor, fov_quantiles: Tensor | None = None) -> Tensor:
     """Cameras `[B, 8]` drawn from the prior (3DGP, section 3.3) by uniform numbers `[B, 6]` in [0, 1).
 
     `uniform`: every parameter uniform within its bounds. `normal` and `truncated_normal`: yaw and pitch normal around
-    the middle of their bounds, truncated to them in the latter case. `fixed`: always the frontal camera. The direction
-    of the look-at point is uniform on the sphere.
+    the middle of their bounds, truncated to them in the latter case. `fixed`: always the frontal camera. `estimated`:
+    as `uniform`, but the field of view follows `fov_quantiles`, equally spaced quantiles `[B, Q]` in degrees, clamped
+    to its bounds. The direction of the look-at point is uniform on the sphere.
+
+    Raises:
+        UserError: the prior is `estimated`, and there are no quantiles.
     """
     if config.prior == "fixed":
         return frontal_cameras(config, u.shape[0], dtype=u.dtype, device=u.device)
     u_yaw, u_pitch, u_fov, u_look_at_yaw, u_look_at_pitch, u_look_at_radius = u.unbind(-1)
-    if config.prior == "uniform":
+    if config.prior in ("uniform", "estimated"):
         yaw, pitch = _uniform(u_yaw, config.yaw), _uniform(u_pitch, config.pitch)
     else:
         truncated = config.prior == "truncated_normal"
         yaw = _normal(u_yaw, config.yaw, config.yaw_std, truncated)
         pitch = _normal(u_pitch, config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
+    fov = _uniform(u_fov, config.fov)
+    if config.prior == "estimated":
+        if fov_quantiles is None:
+            raise UserError(
+                "camera.prior: 'estimated' needs the fields of view of training images, which only a model that was "
+                "trained on them has; choose 'uniform'."
+            )
+        fov = _from_quantiles(u_fov, fov_quantiles).clamp(*config.fov)
     return torch.stack(
         [
             yaw,
             pitch,
             torch.zeros_like(yaw),
-            _uniform(u_fov, config.fov),
+            fov,
             torch.full_like(yaw, config.radius),
             _uniform(u_look_at_yaw, LOOK_AT_YAW_BOUNDS),
             torch.arccos(1 - 2 * u_look_at_pitch),  # uniform on the sphere: the cosine is uniform

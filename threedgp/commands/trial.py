@@ -50,7 +50,8 @@ def run_trial(config: Config, device: torch.device, seconds: float, num_classes:
         UserError: the batch cannot be divided among the processes.
     """
     config = of_one_process(config)
-    networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
+    fov_quantiles = [config.camera.fov] * (1 + num_classes)
+    networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features, fov_quantiles)
     trainer = Trainer(config, networks, device)
     batch = noise_batch(config, num_features, device)
     trainer.step(batch)  # compiles kernels, and makes the moments of Adam

@@ -27,7 +27,8 @@ from threedgp.config.kinds import KINDS
 class CameraConfig(Section):
     """Prior over cameras and the camera generator. Angles in radians, field of view in degrees (full angle)."""
 
-    prior: Literal["uniform", "normal", "truncated_normal", "fixed"] = "uniform"
+    prior: Literal["uniform", "normal", "truncated_normal", "fixed", "estimated"] = "uniform"
+    """`estimated` is `uniform` but for the field of view, which follows the estimates for images of the class."""
     learned: bool = True
     """Whether the camera generator turns prior cameras into posterior ones."""
     yaw: Range = (-1.57079633, 1.57079633)

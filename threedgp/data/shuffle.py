@@ -23,6 +23,9 @@ from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
+FOV_PROBABILITIES = np.linspace(0.005, 0.995, 33)
+"""Of the quantiles of the field of view that are stored; wrong estimates lie mostly beyond the outermost."""
+
 
 class JoinedShards:
     """The shards to be joined; shard i of `prepared`, `depth` and `embed` holds the same images.
@@ -57,6 +60,20 @@ class JoinedShards:
             "num_classes": len(class_names),
             "inputs": {folder.manifest.kind: folder.manifest.content_hash for folder in inputs},
         }
+
+    def fov_quantiles(self) -> list[list[float]] | None:
+        """Quantiles of the estimated fields of view in degrees, at `FOV_PROBABILITIES`: of all remaining images, then
+        of each class; a class without estimates has those of all. None if nothing was estimated."""
+        rows = pa.concat_tables(self.depth.iterate(["id", "fov"]))
+        fov = rows["fov"].to_numpy() if "fov" in rows.column_names else np.full(len(rows), np.nan)
+        if np.isnan(fov).all():
+            return None
+        place = pc.index_in(rows["id"], value_set=self.selected.column("id").combine_chunks())
+        labels = self.selected.column("label").take(place).to_numpy()[~np.isnan(fov)]
+        fov = fov[~np.isnan(fov)]
+        counts = np.bincount(labels, minlength=len(self.prepared.meta["class_names"]))
+        classes = np.split(fov[np.argsort(labels, kind="stable")], np.cumsum(counts)[:-1])
+        return [np.quantile(one if len(one) else fov, FOV_PROBABILITIES).round(2).tolist() for one in (fov, *classes)]
 
     def estimated_bytes(self) -> int:
         """Estimated size of the remaining rows."""
@@ -121,7 +138,7 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
                 rows = pa.Table.from_batches(_read_batch(file, shard) for file in files).combine_chunks()
                 _write_sorted(rows, shard, writer)
             bar.advance(writer.rows(shard))
-    writer.finish()
+    writer.finish(fov_quantiles=joined.fov_quantiles())
 
 
 def _deal(table: pa.Table, targets: NDArray[np.int64], num_shards: int, shard_rows: int, path: Path) -> None:

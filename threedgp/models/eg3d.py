@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from threedgp.camera.geometry import FOV, cam2world
-from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras, prior_cameras
+from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.discriminator import beside_rendering
@@ -78,7 +78,7 @@ class EG3DGenerator(FeatureGenerator):
 
     def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
         """w of scenes; some see the pose of another camera than the one that the scene is rendered from."""
-        others = prior_cameras(self.camera_config, random.uniform("swapped camera", PRIOR_DRAWS))
+        others = self.prior(random.uniform("swapped camera", PRIOR_DRAWS), scenes.labels)
         swapped = random.uniform("pose swap")[:, None] < schedule("pose_swap")
         return self.map(scenes.z, scenes.labels, cameras=torch.where(swapped, others, scenes.prior_cameras))
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from threedgp.camera.priors import prior_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
@@ -90,6 +91,8 @@ class Generator(nn.Module):
         self.camera_config, self.model_config = camera, model
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
         self.class_probabilities = list(class_probabilities or [])
+        self.register_buffer("fov_quantiles", None, persistent=False)
+        """Prior `estimated`: quantiles of the field of view `[C, Q]` by class, `[1, Q]` without classes; else None."""
         self.mapping = GeneratorMapping(model.generator, num_classes, pose_width)
         self.backbone: nn.Module | None = None
         self.camera_generator: CameraGenerator | None = None
@@ -111,6 +114,13 @@ class Generator(nn.Module):
         """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`. Kinds with pose conditioning also look at the prior
         `cameras` `[B, 8]` of the scenes; None = the frontal camera."""
         return self.mapping(z, labels, truncation)
+
+    def prior(self, u: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Prior cameras `[B, 8]` of scenes with `labels` int64 `[B]`, by uniform numbers as in `prior_cameras`."""
+        quantiles = self.fov_quantiles
+        if quantiles is not None:
+            quantiles = quantiles.expand(len(u), -1) if labels is None else quantiles[labels]
+        return prior_cameras(self.camera_config, u, quantiles)
 
     def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Posterior cameras `[B, 8]` of prior cameras; the prior cameras themselves without a camera generator."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from threedgp.config import KINDS, CameraConfig, Config, ModelConfig
@@ -25,28 +27,44 @@ GENERATORS: dict[str, type[Generator]] = {
 
 
 def initial_generator(
-    camera: CameraConfig, model: ModelConfig, num_classes: int, class_probabilities: list[float], seed: int
+    camera: CameraConfig,
+    model: ModelConfig,
+    num_classes: int,
+    class_probabilities: list[float],
+    seed: int,
+    fov_quantiles: Sequence[Sequence[float]] | None = None,
 ) -> Generator:
-    """A generator at its initialization. PyTorch's global random state is not changed."""
+    """A generator at its initialization; `fov_quantiles` as in `Generator`. PyTorch's global random state is not
+    changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GENERATORS[model.kind](camera, model, num_classes, class_probabilities)
+        generator = GENERATORS[model.kind](camera, model, num_classes, class_probabilities)
+    if camera.prior == "estimated" and fov_quantiles:
+        generator.fov_quantiles = torch.tensor(fov_quantiles)
+    return generator
 
 
 def initial_networks(
-    config: Config, num_classes: int, class_probabilities: list[float], num_features: int
+    config: Config,
+    num_classes: int,
+    class_probabilities: list[float],
+    num_features: int,
+    fov_quantiles: Sequence[Sequence[float]] | None = None,
 ) -> tuple[Generator, Discriminator]:
     """Both networks at their initialization, which depends on `train.seed` only.
 
     `num_classes` of the data is ignored if the model is unconditional; `num_features` is the width of the classifier
-    features to predict, 0 = none.
+    features to predict, 0 = none; `fov_quantiles` are those of the shards, for the prior `estimated`: of all images,
+    then of each class.
     """
+    if fov_quantiles:
+        fov_quantiles = fov_quantiles[1:] if config.model.class_conditional else fov_quantiles[:1]
     if not config.model.class_conditional:
         num_classes, class_probabilities = 0, []
     if config.train.distillation.loss == "none":
         num_features = 0
     seed = config.train.seed
-    generator = initial_generator(config.camera, config.model, num_classes, class_probabilities, seed)
+    generator = initial_generator(config.camera, config.model, num_classes, class_probabilities, seed, fov_quantiles)
     kind = KINDS[config.model.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)

@@ -34,6 +34,7 @@ class _ModelFile(Section):
     num_classes: Annotated[Integer, Field(ge=0, le=MAX_CLASSES)]
     class_names: list[str] | None = None
     class_probabilities: list[NonNegative]
+    fov_quantiles: list[Annotated[list[NonNegative], Field(min_length=2)]] | None = None
     resolution: Annotated[Pixels, Field(ge=8)]
     seed: Seed
     kimg: NonNegative | None = None
@@ -44,6 +45,11 @@ class _ModelFile(Section):
         values = self.class_probabilities
         if values and (len(values) != self.num_classes or not sum(values)):
             raise ValueError(f"class_probabilities: expected {self.num_classes} numbers with a positive sum")
+        rows = self.fov_quantiles or []
+        if self.camera.prior == "estimated" and (
+            len(rows) != max(self.num_classes, 1) or len({len(row) for row in rows}) != 1
+        ):
+            raise ValueError(f"fov_quantiles: expected {max(self.num_classes, 1)} rows of equal length")
         if problem := self.model.size_problem(self.resolution):
             raise ValueError(problem)
         return self
@@ -73,6 +79,7 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
     is missing or damaged, or its weights are missing or smaller."""
     config, weights = _ModelFile(**read_model_config(folder)), folder / WEIGHTS
     sizes = config.camera, config.model, config.num_classes, config.class_probabilities, config.seed
+    sizes += (config.fov_quantiles,)
     with torch.device("meta"):  # counts parameters before memory is allocated for them
         state = initial_generator(*sizes).state_dict()
     try:

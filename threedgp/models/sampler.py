@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
+from threedgp.camera.priors import PRIOR_DRAWS
 from threedgp.models.generator import Generator, Scenes
 from threedgp.runtime.counter_rng import normal, uniform
 
@@ -56,14 +56,16 @@ def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, label
     frequencies of the training data.
     """
     count, dtype = len(index), generator.dtype
-    if generator.num_classes and labels is None:
+    if not generator.num_classes:
+        labels = None
+    elif labels is None:
         bounds = _class_bounds(tuple(generator.class_probabilities or [1.0] * generator.num_classes), index.device)
         u = uniform((count,), seed, name, "label", index, dtype=dtype)
         labels = torch.bucketize(u.to(bounds.dtype), bounds, right=True)
     return Scenes(
         normal((count, generator.z_dim), seed, name, "z", index, dtype=dtype),
-        labels if generator.num_classes else None,
-        prior_cameras(generator.camera_config, uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype)),
+        labels,
+        generator.prior(uniform((count, PRIOR_DRAWS), seed, name, "camera", index, dtype=dtype), labels),
     )
 
 

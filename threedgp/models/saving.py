@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from threedgp.config import Config
 from threedgp.models.discriminator import Discriminator
@@ -58,12 +58,18 @@ def write_model(
             "num_classes": generator.num_classes,
             "class_names": class_names,
             "class_probabilities": generator.class_probabilities,
+            "fov_quantiles": _rounded(generator.fov_quantiles),
             "resolution": resolution,
             "seed": seed,
             "kimg": kimg,
             "dataset": dataset,
         },
     )
+
+
+def _rounded(quantiles: Tensor | None) -> list[list[float]] | None:
+    """Rows with the two decimals that stage `shards` writes."""
+    return None if quantiles is None else quantiles.double().cpu().round(decimals=2).tolist()
 
 
 def _write_state(target: Path, network: nn.Module) -> None:

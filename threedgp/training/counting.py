@@ -137,8 +137,9 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
 
 def meta_trainer(config: Config, num_classes: int, num_features: int) -> Trainer:
     """A trainer whose tensors have no data."""
+    fov_quantiles = [config.camera.fov] * (1 + num_classes)
     with META:
-        networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features)
+        networks = initial_networks(config, num_classes, [1 / num_classes] * num_classes, num_features, fov_quantiles)
     return Trainer(config, networks, META)
 
 

@@ -24,10 +24,9 @@ class Draws(NumberStream):
         super().__init__(config.train.seed, f"{phase}, stream {stream}" if stream else phase, index, dtype)
         self.config = config
 
-    def scenes(self, generator: Generator) -> Scenes:
-        """Latent vectors, classes and prior cameras."""
-        labels = None
-        if self.config.train.fake_labels == "balanced" and generator.num_classes:
+    def scenes(self, generator: Generator, labels: Tensor | None = None) -> Scenes:
+        """Latent vectors, classes and prior cameras; `labels` int64 `[B]` are the classes, None = drawn."""
+        if labels is None and self.config.train.fake_labels == "balanced" and generator.num_classes:
             labels = (self.uniform("label") * generator.num_classes).long()
         return draw_scenes(generator, self.seed, self.use, self.index, labels)
 

@@ -59,8 +59,13 @@ def prepare_trainer(
     the settings require, or `train.init_from` does not fit them."""
     if config.model.depth and not loader.has_depth:
         raise UserError("model.depth: the shards hold no depth; set depth.estimator and run `dvc repro` again.")
-    counts = loader.class_counts
-    networks = initial_networks(config, loader.num_classes, (counts / counts.sum()).tolist(), loader.embedding_dim)
+    if config.camera.prior == "estimated" and not loader.fov_quantiles:
+        raise UserError(
+            f"camera.prior: 'estimated' needs fields of view, and depth.estimator '{loader.estimator}' gave none; "
+            "choose simulated, moge or depth_pro and run `dvc repro` again, or choose another prior."
+        )
+    probabilities = (loader.class_counts / loader.class_counts.sum()).tolist()
+    networks = initial_networks(config, loader.num_classes, probabilities, loader.embedding_dim, loader.fov_quantiles)
     if config.train.init_from != INITIALIZATION:
         notes = start_from(expanded(config.train.init_from), *networks, loader.class_names)
         if group.is_main:

@@ -80,12 +80,18 @@ def transport_cost(a: Tensor, b: Tensor) -> Tensor:
     return (a.sort(dim=0).values - b.sort(dim=0).values).square().mean(dim=0)
 
 
-def emd_regularizer(posterior: Tensor, prior: Tensor, config: CameraRegularizerConfig) -> Tensor:
+def emd_regularizer(
+    posterior: Tensor, prior: Tensor, config: CameraRegularizerConfig, labels: Tensor | None = None
+) -> Tensor:
     """Weighted transport cost between posterior and prior cameras `[N, 8]`, parameter by parameter.
 
-    Field of view in degrees, the rest in radians and scene units.
+    Field of view in degrees, the rest in radians and scene units. With `labels` int64 `[N]`, the classes of both sets,
+    fields of view are transported within each class, for a prior that depends on the class.
     """
-    costs = transport_cost(posterior, prior)
+    costs = list(transport_cost(posterior, prior))
+    if labels is not None:
+        shift = 180.0 * labels  # more than any field of view, so that sorting does not mix classes
+        costs[FOV] = transport_cost(posterior[:, FOV] + shift, prior[:, FOV] + shift)
     return sum(weight * costs[column] for column, weight in _weights(config).items())
 
 
@@ -117,7 +123,8 @@ def camera_loss(
     if config.kind == "emd":
         # The same prior draws on both sides: the exact transport cost between the two sets, without the noise that a
         # second set of draws would add to the gradient.
-        regularizer = ramp * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config)
+        classes = None if labels is None or generator.fov_quantiles is None else labels[:EMD_DRAWS]
+        regularizer = ramp * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config, classes)
     else:
         z, labels = z[:EMD_DRAWS], None if labels is None else labels[:EMD_DRAWS]
         regularizer = gradient_regularizer(

@@ -205,9 +205,8 @@ class Trainer:
         """Patches of generated images, and all that the generator returned. With `pairs`, the patches have the classes
         and positions of these real ones."""
         resolution = self.config.model.discriminator.patch_resolution
-        scenes, patches = draws.scenes(self.generator), draws.patches(self._schedule("patch_scale_beta"))
-        if pairs is not None:
-            scenes, patches = scenes._replace(labels=pairs.labels), pairs.patches
+        scenes = draws.scenes(self.generator, pairs and pairs.labels)
+        patches = pairs.patches if pairs else draws.patches(self._schedule("patch_scale_beta"))
         fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
         return self._seen(fakes.images, patches, scenes.labels), fakes
 
