@@ -76,6 +76,20 @@ def test_cameras_against_the_truth(evaluation, measured):
     assert measured["camera_emd"] != pytest.approx(measured["camera_emd_prior"], rel=1e-2)
 
 
+def test_fields_of_view_of_classes_against_the_truth(evaluation, measured):
+    scenes, half = evaluation.scenes["model"], evaluation.reference.half
+    entries = half.source.entries()
+    label_of = dict(zip(entries["id"].to_pylist(), entries["label"].to_pylist(), strict=True))
+    true = {}
+    for name, camera in zip(half.ids(), half.cameras(), strict=True):
+        true.setdefault(label_of[name], []).append(camera[3])
+    learned = {label: scenes.whole("camera")[scenes.whole("label") == label, 3] for label in true}
+    means = np.array([(learned[label].mean(), np.mean(true[label])) for label in true if len(learned[label])]).T
+    assert measured["class_fov_error"] == pytest.approx(np.abs(means[0] - means[1]).mean(), rel=1e-5)
+    if len(means.T) > 1:
+        assert measured["class_fov_correlation"] == pytest.approx(np.corrcoef(means)[0, 1], abs=1e-3)
+
+
 def closeness(
     queries: np.ndarray, training: np.ndarray, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ Inputs that a metric can name in `needs`:
 | input | of the real set, the training set and the run |
 |---|---|
 | `real_images`, `real_depth`, `real_normals`, `real_cameras` | one half of the real set, and its ground truth |
+| `real_camera_labels` | int `[N]`, of `real_cameras` |
 | `real_moments` | of all real images |
 | `reference_moments`, `reference_spatial_moments` | of another real set, from the file `features.reference` |
 | `real_features`, `real_neighbor_features`, `real_labels` | of `evaluate.real_samples` real images |

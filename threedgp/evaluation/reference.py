@@ -126,6 +126,7 @@ class Reference:
         if self.has_truth:
             half = self.half
             inputs |= {"real_depth": half.depth, "real_normals": half.normals, "real_cameras": half.cameras}
+            inputs["real_camera_labels"] = partial(self.labels, half.rows)
         return inputs
 
     def other_half_inputs(self) -> Inputs:
