@@ -82,9 +82,9 @@ def main() -> None:
     kimg = options.kimg
     overrides = {"download.count": options.images, "train.kimg": kimg, "train.precision": options.precision}
     overrides |= {"train.metric_kimg": kimg, "train.pictures_kimg": kimg / 4, "train.save_kimg": kimg}
-    overrides |= {"train.tick_kimg": kimg / 50, "evaluate.metrics": ["swd", "depth_swd"]}
-    write_params(options.folder, options.preset, overrides)
     threads = len(os.sched_getaffinity(0))
+    overrides |= {"train.tick_kimg": kimg / 50, "evaluate.metrics": ["swd", "depth_swd"], "machine.workers": threads}
+    write_params(options.folder, options.preset, overrides)
     run_stages(options.folder, DATA_STAGES if options.prepare else ("train", "evaluate"), threads)
 
 
