@@ -36,10 +36,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 TRAINING = (
-    ("bf16", 8), ("bf16", 8, "compile"), ("bf16", "largest"), ("bf16", "largest", "compile"), ("tf32", 8), ("fp32", 8),
-    ("bf16", 4), ("bf16", 16), ("bf16", 8, "recompute"), ("bf16", 8, "memory=16"), ("tf32", 8, "compile"),
-    ("fp32", 8, "compile"), ("tf32", 16),
-    ("fp32", 16), ("tf32", 4), ("fp32", 4), ("tf32", "largest"), ("fp32", "largest"),
+    ("bf16", 8), ("bf16", 8, "search"), ("bf16", 8, "compile"), ("bf16", "largest"), ("bf16", "largest", "compile"),
+    ("tf32", 8), ("fp32", 8), ("bf16", 4), ("bf16", 16), ("bf16", 8, "recompute"), ("bf16", 8, "memory=16"),
+    ("tf32", 8, "compile"), ("fp32", 8, "compile"), ("tf32", 16), ("fp32", 16), ("tf32", 4), ("fp32", 4),
+    ("tf32", "largest"), ("fp32", "largest"),
 )  # fmt: skip
 """Training steps: precision, batch size, and switches; one that does not fit into memory fails alone."""
 TESTS = (
@@ -248,7 +248,7 @@ def page(out: Path, machine: dict[str, Any], ended: list[dict[str, Any]]) -> str
 
 def _switches(row: dict[str, Any]) -> str:
     memory = f"memory={row['memory']:g}" if row.get("memory") else ""
-    return " ".join([name for name in ("compile", "recompute") if row[name]] + [memory] * bool(memory))
+    return " ".join([name for name in ("compile", "recompute", "search") if row.get(name)] + [memory] * bool(memory))
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def write(options: argparse.Namespace, config: Config, row: dict[str, object]) -
     """Append a row with what was measured, and where."""
     train = config.train
     what = {"preset": options.preset, "precision": options.precision, "compile": train.compile}
-    what |= {"recompute": config.model.recompute, "memory": options.memory, "batch_size": train.batch_size}
+    what |= {"recompute": config.model.recompute, "memory": options.memory, "search": options.search}
+    what |= {"batch_size": train.batch_size}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a", encoding="utf-8") as results:
         results.write(json.dumps({**what, **row, **environment(options.device)}) + "\n")
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--batch-size", help="another one than the preset's, or `largest`: what fits into the GPU")
     parser.add_argument("--compile", action="store_true", help="ours with train.compile")
     parser.add_argument("--recompute", action="store_true", help="ours with model.recompute")
+    parser.add_argument("--search", action="store_true", help="cuDNN tries its convolutions (cudnn.benchmark)")
     parser.add_argument("--memory", type=float, help="GB of the GPU that may be used, as if it had no more")
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="find where our time goes instead")
@@ -148,6 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     require_gpu(parser, options.device)
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = options.search
     if options.memory and options.device == "cuda":
         torch.cuda.set_per_process_memory_fraction(options.memory * 1e9 / torch.cuda.mem_get_info()[1])
 
