@@ -161,7 +161,10 @@ def _renderer(config: Config, recheck: bool) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding(name, "PyTorch operators", f"fused kernels would be faster, but {error}", required=False)
         return
-    for case in (Case(backend, "field", device, dtype, channels, hidden), Case(backend, "compositing", device)):
+    cases = [Case(backend, "field", device, dtype, channels, hidden), Case(backend, "compositing", device)]
+    if backend == "triton":
+        cases.append(Case(backend, "filter", device, dtype))
+    for case in cases:
         with warnings.catch_warnings(action="ignore"):
             found = compare(case) if recheck else problem(case)
         if found:
