@@ -110,7 +110,7 @@ def test_broken_config(refused, copy, text, message):
         ("camera", {"radius": "far"}, "camera.radius: input should be a valid number"),
         ("camera", {"radius": 1e300}, "camera.radius: input should be less than or equal to 1000"),
         ("camera", {"radios": 1}, "unknown key 'camera.radios'; did you mean 'camera.radius'"),
-        ("camera", {"prior": "estimated"}, "fov_quantiles: expected 2 rows of equal length"),
+        ("camera", {"prior": "estimated"}, "fov_quantiles: expected 3 rows of equal length"),
         ("fov_quantiles", [[1, 2], [3]], "fov_quantiles.1: list should have at least 2 items"),
         ("kimg", 10**400, "kimg: input should be a valid number, but it is 100"),
         ("class_names", 3, "class_names: input should be a valid list"),

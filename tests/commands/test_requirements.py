@@ -90,6 +90,15 @@ def test_estimator_that_needs_depth_of_the_source(settings: Settings) -> None:
     assert str(images_problem(config)).startswith("depth.estimator: ")
 
 
+@pytest.mark.parametrize(("estimator", "fits"), [("moge", True), ("depth_pro", True), ("leres", False)])
+def test_prior_that_needs_fields_of_view(estimator: str, fits: bool, settings: Settings) -> None:
+    Path("images").mkdir()
+    Path("images/a.jpg").touch()
+    changes = {"depth": {"estimator": estimator}, "camera": {"prior": "estimated"}}
+    problem = images_problem(settings(dataset={"source": "folder", "path": "images"}, **changes))
+    assert (problem is None) if fits else problem.startswith("camera.prior: 'estimated' needs fields of view, which")
+
+
 def test_home_folder_in_a_path(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()

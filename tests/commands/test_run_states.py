@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from threedgp.camera.geometry import FOV
 from threedgp.commands import run_states
 from threedgp.commands.run_states import StateWatch
 from threedgp.models.initialization import initial_generator
+from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.training.checkpoints import save_state
 from training.worlds import tiny_config
@@ -31,6 +33,14 @@ def test_newer_states_are_loaded_once(tmp_path):
         found = StateWatch(tmp_path, CONFIG, 2, CPU).newer() if images == 16 else watch.newer()
         assert all(torch.equal(value, weights[name]) for name, value in found.state_dict().items())
     assert watch.images == 32 and watch.newer() is None
+
+
+def test_fields_of_view_follow_those_of_the_shards(tmp_path):
+    save(tmp_path, 16)
+    config = tiny_config(camera={"prior": "estimated"})
+    generator = StateWatch(tmp_path, config, 2, CPU, [[10.0, 40.0], [11.0, 12.0], [30.0, 31.0]]).newer()
+    fov = sample_scenes(generator, 9, 0, labels=[0] * 5 + [1] * 4).prior_cameras[:, FOV]
+    assert ((fov[:5] >= 11) & (fov[:5] <= 12)).all() and ((fov[5:] >= 30) & (fov[5:] <= 31)).all()
 
 
 def test_a_state_that_cannot_be_read_is_left_for_later(tmp_path):

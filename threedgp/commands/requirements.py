@@ -43,7 +43,7 @@ RESULTS_BYTES = 2**30
 def images_problem(config: Config) -> str | None:
     """Why section `dataset` cannot be used, alone or with `depth.estimator`, and what to do; None if it can."""
     data = config.dataset
-    problem = dataset_problem(data) or estimator_problem(config.depth.estimator, data.source)
+    problem = dataset_problem(data) or estimator_problem(config.depth.estimator, data.source, config.camera.prior)
     if problem or data.path is None or get_source(data.source).is_address(data.path):
         return problem
     path = expanded(data.path)

@@ -21,11 +21,20 @@ INTERVAL = 5.0
 class StateWatch:
     """The newest averaged generator of a run."""
 
-    def __init__(self, folder: Path, config: Config, num_classes: int, device: torch.device) -> None:
-        """`folder` is that of the run in ``.scratch/train``, or its ``states``."""
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        num_classes: int,
+        device: torch.device,
+        fov_quantiles: list[list[float]] | None = None,
+    ) -> None:
+        """`folder` is that of the run in ``.scratch/train``, or its ``states``; `num_classes` and `fov_quantiles` are
+        those of the shards."""
         self.images = -1
         """Images shown at the newest state that was loaded."""
         self._folder, self._config, self._num_classes, self._device = folder, config, num_classes, device
+        self._fov_quantiles = fov_quantiles
         self._ended = threading.Event()
 
     def newer(self) -> Generator | None:
@@ -41,7 +50,7 @@ class StateWatch:
         except DamagedState:  # removed in the meantime
             return None
         num_classes = self._num_classes if self._config.model.class_conditional else 0
-        generator = initial_generator(self._config.camera, self._config.model, num_classes, [], 0)
+        generator = initial_generator(self._config.camera, self._config.model, num_classes, [], 0, self._fov_quantiles)
         try:
             generator.load_state_dict(weights)
         except RuntimeError:

@@ -119,8 +119,10 @@ def _open_run(
     from threedgp.visual.viewer_scenes import SceneRenderer
 
     config = load_config(params)
-    names = ShardFolder(Path("data", config.dataset.name, "shards")).meta["class_names"]
-    states = StateWatch(folder, config, len(names), choose_device(device, setting="--device"))
+    data = ShardFolder(Path("data", config.dataset.name, "shards")).meta
+    names = data["class_names"]
+    device = choose_device(device, setting="--device")
+    states = StateWatch(folder, config, len(names), device, data.get("fov_quantiles"))
     generator = states.newer()
     if generator is None:
         raise UserError(f"--watch: {folder} has no saved state yet; name the folder of a run in .scratch/train.")

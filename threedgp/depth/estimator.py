@@ -66,8 +66,13 @@ class EstimatorKind:
     """What its maps hold, as in docs/depth.md."""
     source_depth: tuple[str, ...] = ("none", "sidecar", "true")
     """Depth maps of a source (`SourceKind.depth`) that it can work with."""
-    fov_of: Callable[[RawPicture, DepthConfig], float | None] = lambda picture, config: None
-    """Field of view of an image, as in `Estimate`."""
+    fov_of: Callable[[RawPicture, DepthConfig], float | None] | None = None
+    """Field of view of an image, as in `Estimate`; None = it gives none."""
+
+    @property
+    def fov(self) -> bool:
+        """Whether it gives fields of view."""
+        return self.fov_of is not None
 
 
 class PicturewiseDepth:
@@ -85,7 +90,7 @@ class PicturewiseDepth:
         depth = self._kind.depth_of(picture, self._config)
         if depth is None:
             return Rejected("the source has no depth for this image")
-        return Estimate(depth, self._kind.fov_of(picture, self._config))
+        return Estimate(depth, self._kind.fov_of(picture, self._config) if self._kind.fov_of else None)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class NetworkKind:
     """A module that must be installed in addition."""
     install: str | None = None
     """The command that installs it."""
+    fov: bool = False
+    """Whether it gives fields of view."""
 
     def weights_or_default(self, weights: str | None) -> str:
         """The setting `depth.weights`, completed."""
@@ -130,9 +137,15 @@ def get_estimator(name: str) -> EstimatorKind | NetworkKind:
     return importlib.import_module(f"threedgp.depth.estimators.{name}").ESTIMATOR
 
 
-def estimator_problem(estimator: str, source: str) -> str | None:
-    """Why `estimator` cannot work with the images of `source`, with the key in front; None if it can."""
+def estimator_problem(estimator: str, source: str, prior: str = "uniform") -> str | None:
+    """Why `estimator` cannot work with the images of `source`, or for the prior of cameras `prior`, with the key in
+    front; None if it can."""
     kind = get_estimator(estimator)
+    if prior == "estimated" and not kind.fov:
+        return (
+            f"camera.prior: 'estimated' needs fields of view, which depth.estimator '{estimator}' does not give; "
+            "choose another prior, or simulated, moge or depth_pro"
+        )
     if isinstance(kind, NetworkKind) or get_source(source).depth in kind.source_depth:
         return None
     return f"depth.estimator: '{estimator}' needs depth maps that source '{source}' does not have; choose another one"

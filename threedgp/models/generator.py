@@ -92,7 +92,7 @@ class Generator(nn.Module):
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
         self.class_probabilities = list(class_probabilities or [])
         self.register_buffer("fov_quantiles", None, persistent=False)
-        """Prior `estimated`: quantiles of the field of view `[C, Q]` by class, `[1, Q]` without classes; else None."""
+        """For the prior `estimated`: quantiles of the field of view `[1 + C, Q]`, of all images and of each class."""
         self.mapping = GeneratorMapping(model.generator, num_classes, pose_width)
         self.backbone: nn.Module | None = None
         self.camera_generator: CameraGenerator | None = None
@@ -119,7 +119,7 @@ class Generator(nn.Module):
         """Prior cameras `[B, 8]` of scenes with `labels` int64 `[B]`, by uniform numbers as in `prior_cameras`."""
         quantiles = self.fov_quantiles
         if quantiles is not None:
-            quantiles = quantiles.expand(len(u), -1) if labels is None else quantiles[labels]
+            quantiles = quantiles[:1].expand(len(u), -1) if labels is None else quantiles[1 + labels]
         return prior_cameras(self.camera_config, u, quantiles)
 
     def posterior(self, prior_cameras: Tensor, z: Tensor, labels: Tensor | None = None) -> Tensor:

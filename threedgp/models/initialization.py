@@ -54,13 +54,10 @@ def initial_networks(
     """Both networks at their initialization, which depends on `train.seed` only.
 
     `num_classes` of the data is ignored if the model is unconditional; `num_features` is the width of the classifier
-    features to predict, 0 = none; `fov_quantiles` are those of the shards, for the prior `estimated`: of all images,
-    then of each class.
+    features to predict, 0 = none; `fov_quantiles` are those of the data, for the prior `estimated`.
     """
-    if fov_quantiles:
-        fov_quantiles = fov_quantiles[1:] if config.model.class_conditional else fov_quantiles[:1]
     if not config.model.class_conditional:
-        num_classes, class_probabilities = 0, []
+        num_classes, class_probabilities, fov_quantiles = 0, [], fov_quantiles and fov_quantiles[:1]
     if config.train.distillation.loss == "none":
         num_features = 0
     seed = config.train.seed

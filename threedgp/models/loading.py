@@ -47,9 +47,9 @@ class _ModelFile(Section):
             raise ValueError(f"class_probabilities: expected {self.num_classes} numbers with a positive sum")
         rows = self.fov_quantiles or []
         if self.camera.prior == "estimated" and (
-            len(rows) != max(self.num_classes, 1) or len({len(row) for row in rows}) != 1
+            len(rows) != 1 + self.num_classes or len({len(row) for row in rows}) != 1
         ):
-            raise ValueError(f"fov_quantiles: expected {max(self.num_classes, 1)} rows of equal length")
+            raise ValueError(f"fov_quantiles: expected {1 + self.num_classes} rows of equal length")
         if problem := self.model.size_problem(self.resolution):
             raise ValueError(problem)
         return self

@@ -104,7 +104,9 @@ class TransformersDepth:
         return DepthMap(-depth if self._is_inverse else depth, known, None if fov is None else fov.item())
 
 
-def transformers_kind(name: str, *, weights: str, license: str, output: str, **options: Any) -> NetworkKind:
+def transformers_kind(
+    name: str, *, weights: str, license: str, output: str, fov: bool = False, **options: Any
+) -> NetworkKind:
     """Declare an estimator; `options` are those of `TransformersDepth`."""
     return NetworkKind(
         load=partial(TransformersDepth, name=name, **options),
@@ -113,4 +115,5 @@ def transformers_kind(name: str, *, weights: str, license: str, output: str, **o
         license=license,
         package="transformers",
         install="pip install -c constraints.txt -e .[estimators]",
+        fov=fov,
     )

@@ -11,5 +11,6 @@ ESTIMATOR = transformers_kind(
     output="metric depth and the field of view",
     weights="apple/DepthPro-hf",
     license="Apple, for research",
+    fov=True,
     max_depth=MAX_DEPTH,
 )

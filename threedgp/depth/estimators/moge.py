@@ -49,5 +49,6 @@ ESTIMATOR = NetworkKind(
     file="model.pt",
     license="MIT",
     package="moge.model.v2",
+    fov=True,
     install="pip install git+https://github.com/microsoft/MoGe.git",
 )
