@@ -90,6 +90,17 @@ def prior_mean_angles(config: CameraConfig) -> tuple[float, float, float]:
     return sum(config.yaw) / 2, sum(config.pitch) / 2, 0.0
 
 
+def prior_reach(config: CameraConfig, angle: str) -> float:
+    """Largest distance of an angle from its mean: to the bounds, or two standard deviations of a normal prior."""
+    if config.prior == "fixed":
+        return 0.0
+    low, high = getattr(config, angle)
+    reach = (high - low) / 2
+    if config.prior in ("normal", "truncated_normal"):
+        reach = min(reach, 2 * getattr(config, f"{angle}_std"))
+    return reach
+
+
 def frontal_cameras(
     config: CameraConfig, count: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> Tensor:

@@ -15,7 +15,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from threedgp.camera.geometry import LOOK_AT_PITCH, LOOK_AT_RADIUS, LOOK_AT_YAW, PITCH, YAW, spherical_to_cartesian
-from threedgp.camera.priors import frontal_cameras
+from threedgp.camera.priors import frontal_cameras, prior_reach
 from threedgp.config import CameraConfig
 
 MIN_REACH = 0.2
@@ -25,12 +25,7 @@ POLE_MARGIN = 0.1
 
 
 def _reach(config: CameraConfig, angle: str) -> float:
-    """Largest distance of an angle from its mean: the bounds, or two standard deviations of a normal prior."""
-    low, high = getattr(config, angle)
-    reach = (high - low) / 2
-    if config.prior in ("normal", "truncated_normal"):
-        reach = min(reach, 2 * getattr(config, f"{angle}_std"))
-    return max(0.0 if config.prior == "fixed" else reach, MIN_REACH)
+    return max(prior_reach(config, angle), MIN_REACH)
 
 
 def _path(config: CameraConfig, around: Tensor | None, yaw: Tensor, pitch: Tensor) -> Tensor:

@@ -35,13 +35,15 @@ class Kind(NamedTuple):
     """Whether the backbone makes a volume, of side `plane_resolution`."""
     published_planes: bool = False
     """Whether the planes can be those of the published models."""
+    novel_view: bool = False
+    """Whether training can compare views from outside of the prior with views at its edge."""
     background: bool = False
     """Whether there can be planes of a background."""
 
 
 KINDS = {
-    "3dgp": Kind(background=True),
-    "epigraf": Kind(depth=False, learned_cameras=False, distillation=False, background=True),
+    "3dgp": Kind(novel_view=True, background=True),
+    "epigraf": Kind(depth=False, learned_cameras=False, distillation=False, novel_view=True, background=True),
     "stylegan2": Kind(depth=False, learned_cameras=False, patches=False, image_backbone=True),
     "eg3d": Kind(
         depth=False,
@@ -103,6 +105,8 @@ def _requirements(config: Config, kind: Kind) -> Iterator[tuple[bool, str, Any]]
         yield model.generator.published_planes, "model.generator.published_planes", "false"
     if not kind.background:
         yield model.generator.background != "none", "model.generator.background", "none"
+    if not kind.novel_view:
+        yield config.train.novel_view > 0, "train.novel_view", "0"
     if not kind.density_regularization:
         yield config.train.density_regularization > 0, "train.density_regularization", "0"
     if not kind.nerf_path_regularization:

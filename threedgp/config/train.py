@@ -147,6 +147,9 @@ class TrainConfig(Section):
     pose_swap: ScheduleConfig = ScheduleConfig(start=1.0, end=0.5, over="1000")
     """`model.generator.pose_conditioning`: probability that the mapping network sees another camera than the one that
     the scene is rendered from."""
+    novel_view: NonNegative = 0.0
+    """Weight of the difference between views from outside of the prior of cameras and what views at its edge show of
+    them."""
     density_regularization: NonNegative = 0.0
     """Weight of the mean difference of density between points of the scene and points close to them (EG3D)."""
     nerf_path_regularization: NonNegative = 0.0

@@ -17,6 +17,7 @@ from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear, own_seed
+from threedgp.models.novel_views import outer_cameras, warp
 from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, render_rays
 
@@ -38,6 +39,8 @@ class Synthesis(NamedTuple):
     """`[B, w_dim]`"""
     cameras: Tensor
     """`[B, 8]`, posterior."""
+    planes: Tensor
+    """The content of the scenes."""
 
 
 class FieldDecoder(nn.Module):
@@ -209,7 +212,7 @@ class TriplaneGenerator(Generator):
             if self.model_config.depth_axis == "z":
                 cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
             candidates = self.depth_adaptor(depth * cosines)
-        return Synthesis(rgb, depth, candidates, w, cameras)
+        return Synthesis(rgb, depth, candidates, w, cameras, planes)
 
     def fakes(
         self,
@@ -230,7 +233,25 @@ class TriplaneGenerator(Generator):
             u, raw_probability = random.uniform("depth candidate"), schedule("raw_depth_probability")
             depth = self.depth_adaptor.select(synthesis.candidates, u, raw_probability)
             images = torch.cat([images, depth], dim=1)
-        return Fakes(images, synthesis.w)
+        if not torch.is_grad_enabled() or not (weight := schedule("novel_view")):
+            return Fakes(images, synthesis.w)
+        u = random.uniform("novel view")
+        difference = self._novel_view_difference(synthesis.planes, synthesis.cameras.detach(), resolution, u)
+        return Fakes(images, synthesis.w, {"novel_view": weight * difference})
+
+    def _novel_view_difference(self, planes: Tensor, cameras: Tensor, resolution: int, u: Tensor) -> Tensor:
+        """Mean absolute differences of color, and of depth in units of half a ray, between views from outside of the
+        prior and what views at its edge show of them; pixels that these do not show count as 0.
+
+        Both views get a gradient. With the known view as a fixed target the difference grows: both show the same scene,
+        so the target moves with every step.
+        """
+        near, far = self.ray_settings.near, self.ray_settings.far
+        edge, beyond = outer_cameras(self.camera_config, cameras, u)
+        known, view = (torch.cat(self.render(planes, one, resolution), dim=1) for one in (edge, beyond))
+        target, visible = warp(known, edge, beyond, (near, far))
+        difference = torch.where(visible, (view - target).abs(), 0)
+        return difference[:, :3].mean() + difference[:, 3:].mean() * 2 / (far - near)
 
 
 def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
