@@ -150,6 +150,7 @@ def test_an_average_is_reconstructed_after_training(
         assert exit.value.code == (2 if found.err else 0)
         return found.out + found.err
 
+    (place_taken := tmp_path / "file").touch()
     results, models = finished / "results", [tmp_path / name for name in ("a", "b", "early")]
     for model, options in zip(models, [(), ("--kimg", "0.064"), ("--kimg", "0.05")], strict=True):
         said = threedgp(results, model, "--sigma-rel", 0.07, *options)
@@ -165,6 +166,7 @@ def test_an_average_is_reconstructed_after_training(
     assert not torch.equal(early["mapping.w_average"], whole["mapping.w_average"])
     assert torch.equal(published["mapping.w_average"], whole["mapping.w_average"])
     assert "name another folder" in threedgp(results, results / "model", "--sigma-rel", 0.07)
+    assert "cannot be written" in threedgp(results, place_taken, "--sigma-rel", 0.07)
     assert "no snapshots there" in threedgp(results, models[0], "--sigma-rel", 0.07, "--kimg", 0.01)
 
 

@@ -32,6 +32,7 @@ def ema(
     from threedgp.commands.model_card import RUN
     from threedgp.models.loading import load_untrained, read_model_config
     from threedgp.models.saving import write_model
+    from threedgp.runtime.targets import writing
     from threedgp.training.posthoc import FOLDER, reconstruct
 
     model = run / "model"
@@ -44,9 +45,10 @@ def ema(
     except RuntimeError:
         raise UserError(f"{run}: the snapshots are not of the model in {model}; restore the results.") from None
     about = {key: config.get(key) for key in ("resolution", "class_names", "seed", "dataset")}
-    write_model(folder, generator, **about, kimg=found.images / 1000)
-    if (model / RUN).is_file():
-        shutil.copyfile(model / RUN, folder / RUN)
+    with writing(folder, "ema"):
+        write_model(folder, generator, **about, kimg=found.images / 1000)
+        if (model / RUN).is_file():
+            shutil.copyfile(model / RUN, folder / RUN)
     print(
         f"{folder} now holds the average of sigma_rel {sigma_rel:g} after {found.images / 1000:g} thousand images; "
         f"its profile differs by {found.error:.2%} from the wanted one."
