@@ -122,14 +122,14 @@ class TriplaneGenerator(Generator):
     ) -> tuple[Tensor, Tensor]:
         """Color `[B, R, 3]` and depth `[B, R]` of rays, the background included. Its depth counts as that of the end of
         the ray, the largest one that the depth adaptor scales. Options are those of `render_rays`."""
-        decoder = self.decoder.effective()
-        front = render_rays(content[:, :3], decoder, origins, directions, randomness, settings, **options)
-        if self.background_decoder is None:
+        planes, background = (content, None) if self.background_decoder is None else content.split(3, dim=1)
+        front = render_rays(planes, self.decoder.effective(), origins, directions, randomness, settings, **options)
+        if background is None:
             return front.rgb, front.depth
-        planes, decoder = content[:, 3:], self.background_decoder.effective()
+        decoder = self.background_decoder.effective()
         size = options.get("chunk") or origins.shape[1]
         parts = zip(*(x.split(size, dim=1) for x in (origins, directions, randomness.coarse)), strict=True)
-        behind = torch.cat([background_colors(planes, decoder, *part, settings) for part in parts], dim=1)
+        behind = torch.cat([background_colors(background, decoder, *part, settings) for part in parts], dim=1)
         through = front.transmittance
         return front.rgb + through[..., None] * behind, front.depth + through * settings.far
 
