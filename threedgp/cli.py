@@ -25,11 +25,13 @@ from threedgp.commands.new import new
 from threedgp.commands.plan import plan
 from threedgp.commands.preset import preset
 from threedgp.commands.push import push
+from threedgp.commands.refine import refine
 from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
 from threedgp.runtime.progress import CONTROL, print_all_characters
 
-MEMORY_OPTIONS = {"generate": "--size", "fly": "--size", "view": "--size", "lift": "--size", "mesh": "--resolution"}
+MEMORY_OPTIONS = dict.fromkeys(("generate", "fly", "view", "lift"), "--size")
+MEMORY_OPTIONS |= {"mesh": "--resolution", "refine": "--batch"}
 """Options that determine how much memory a command needs."""
 
 app = typer.Typer(
@@ -69,6 +71,7 @@ for command in (
     mesh,
     lift,
     invert,
+    refine,
     export,
     view,
     info,

@@ -183,6 +183,31 @@ def test_model(hub: Server) -> None:
     assert not any(name in one.path for one in hub.seen for name in unwanted if name != "onnx/config.json")
 
 
+def test_diffusion_model(hub: Server) -> None:
+    files = {
+        "model_index.json": b"{}",
+        "scheduler/scheduler_config.json": b"{}",
+        "text_encoder/model.safetensors": bytes(1000),
+        "tokenizer/merges.txt": b"x",
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": bytes(1001),
+    }
+    unwanted = {
+        "README.md": b"x",
+        "all.safetensors": b"x",
+        "safety_checker/model.safetensors": b"x",
+        "unet/code.py": b"x",
+        "unet/diffusion_pytorch_model.bin": b"pickle",
+        "unet/diffusion_pytorch_model.fp16.safetensors": b"x",
+        "unet/diffusion_pytorch_model.non_ema.safetensors": b"x",
+    }
+    publish(hub, "o/images", {**files, **unwanted})
+    assert content(download_model("o/images", pipeline=True)) == files
+    publish(hub, "o/lora", {"pytorch_lora_weights.safetensors": bytes(1000)})
+    with pytest.raises(UserError, match=r"^o/lora has no model_index\.json with safetensors"):
+        download_model("o/lora", pipeline=True)
+
+
 def test_model_of_pickles_is_refused(hub: Server) -> None:
     publish(hub, "o/old", {"config.json": b"{}", "pytorch_model.bin": bytes(1000)})
     with pytest.raises(UserError, match=r"^o/old has no config\.json with safetensors"):

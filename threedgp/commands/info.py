@@ -26,6 +26,7 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from threedgp.commands.model_card import refinements
     from threedgp.commands.models import open_model
 
     opened = open_model(model, "cpu")
@@ -46,6 +47,7 @@ def info(
         "images": f"{opened.resolution} x {opened.resolution} pixels",
         "classes": f"{len(names)}: {shown}" if names else "none",
         "training": "unknown" if kimg is None else f"{shown_kimg} thousand images, seed {config.get('seed')}",
+        **({"refined": text} if (text := refinements(config)) else {}),
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
         "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",

@@ -57,10 +57,10 @@ def read_evaluation(results: Path, sha256: str) -> tuple[list[dict[str, Any]], d
         raise UserError(f"{folder}: the evaluation is damaged; run `dvc repro evaluate` again.") from None
 
 
-def used_weights(run: Mapping[str, Any]) -> list[Used]:
-    """The pretrained weights that training used, as far as the run is recorded; their licenses are those of the default
-    weights."""
-    found = []
+def used_weights(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[Used]:
+    """The pretrained weights that training used, as far as the run is recorded, and those of refinements; licenses are
+    those of the default weights."""
+    found = [Used("refinement", one["diffusion"], "") for one in config.get("refined") or []]
     data, features = run["data"], run["settings"].get("features.network")
     if (estimator := data.get("estimator")) is not None:
         kind = get_estimator(estimator)
@@ -73,6 +73,15 @@ def used_weights(run: Mapping[str, Any]) -> list[Used]:
         elif network not in (None, "none"):
             found.append(Used(purpose, *Weights(network, "", None).origin()))
     return found
+
+
+def refinements(config: Mapping[str, Any]) -> str | None:
+    """Description of the refinements of a model; None without any."""
+    steps = [
+        f"{one['steps']:,} steps of score distillation from {one['diffusion']}, prompt '{one['prompt']}'"
+        for one in config.get("refined") or []
+    ]
+    return "; ".join(steps) or None
 
 
 def facts_of(config: Mapping[str, Any], run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -88,6 +97,7 @@ def facts_of(config: Mapping[str, Any], run: Mapping[str, Any], metrics: Mapping
         "images shown": None if kimg is None else f"{kimg:g} thousand",
         "batch, loss": f"{train['batch_size']}, {train['loss']}" if train else None,
         "learning rates": f"{train['generator_lr']:g} (generator), {train['discriminator_lr']:g}" if train else None,
+        "refined": refinements(config),
         "started from": start if (start := train.get("init_from")) != INITIALIZATION else None,
         "seed": str(config["seed"]),
         "speed": f"{metrics['images_per_second']:.3g} images per second" if "images_per_second" in metrics else None,

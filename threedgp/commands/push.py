@@ -79,7 +79,7 @@ def push(
         settings=run["settings"],
         comparisons=comparisons,
         samples=metrics.get("samples"),
-        weights=model_card.used_weights(run),
+        weights=model_card.used_weights(opened.config, run),
     ).encode()  # fmt: skip
     if to_folder:
         with writing(to_folder, "--to-folder"):

@@ -28,6 +28,12 @@ from threedgp.runtime.progress import progress
 HUB = "https://huggingface.co"
 MODEL_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """Files that `from_pretrained` reads; no pickles."""
+PIPELINE_FILES = [
+    f"{part}/{name}"
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    for name in ("*.json", "*.txt", "model*.safetensors", "diffusion_pytorch_model*.safetensors")
+]
+"""The same for a diffusion model, besides its ``model_index.json``."""
 
 
 def endpoint() -> str:
@@ -116,17 +122,22 @@ def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:
         return Path(huggingface_hub.hf_hub_download(repo, name, endpoint=endpoint()))
 
 
-def download_model(repo: str, *, revision: str | None = None, mirror: str | None = None) -> Path:
+def download_model(
+    repo: str, *, revision: str | None = None, mirror: str | None = None, pipeline: bool = False
+) -> Path:
     """Folder with the files of a model repository that `from_pretrained` reads. `revision` is a branch, tag or commit;
-    None = the newest."""
+    None = the newest. A `pipeline` is a diffusion model in the folders of `PIPELINE_FILES`."""
     folder = _mirrored(repo, mirror)
+    index, weights = ("model_index.json", "*/*.safetensors") if pipeline else ("config.json", "*.safetensors")
     if folder is None:
         options = {"allow_patterns": MODEL_FILES, "ignore_patterns": ["*/*"], "endpoint": endpoint()}
+        if pipeline:  # without the copies in other precisions
+            options |= {"allow_patterns": [index, *PIPELINE_FILES], "ignore_patterns": ["*fp16*", "*non_ema*"]}
         disable_progress_bars()
         with _clear_errors(repo, f"{HUB}/{repo}"):
             folder = Path(huggingface_hub.snapshot_download(repo, revision=revision, **options))
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise UserError(f"{repo} has no config.json with safetensors beside it; name another model.")
+    if not (folder / index).is_file() or not any(folder.glob(weights)):
+        raise UserError(f"{repo} has no {index} with safetensors beside it; name another model.")
     return folder
 
 

@@ -83,26 +83,24 @@ def cached_weights(given: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def find_model(given: str, *, key: str, mirror: str | None = None) -> Path:
+def find_model(given: str, *, key: str, mirror: str | None = None, pipeline: bool = False) -> Path:
     """A local folder with a model as `from_pretrained` reads it: `config.json` and safetensors.
 
-    `given` is such a folder, or a hub id `owner/repo`; see `find_weights`.
+    `given` is such a folder, or a hub id `owner/repo`; see `find_weights`. A `pipeline` has `model_index.json`.
 
     Raises:
         UserError: there is none, it cannot be downloaded, or its weights are pickles.
     """
     with _prefixed(key):
         if kind_of(given) != "hub":
-            folder = local_path(given)
-            if folder is None or not (folder / "config.json").is_file():
-                raise UserError(
-                    f"{given} is not a folder with a config.json; name one, or a hub id such as owner/repo."
-                )
+            folder, index = local_path(given), "model_index.json" if pipeline else "config.json"
+            if folder is None or not (folder / index).is_file():
+                raise UserError(f"{given} is not a folder with a {index}; name one, or a hub id such as owner/repo.")
             return folder
         repo, file_name = _hub_id(given)
         if file_name is not None:
             raise UserError(f"all of {repo} is needed, not only {file_name}; leave out ':{file_name}'.")
-        return hub.download_model(repo, mirror=mirror)
+        return hub.download_model(repo, mirror=mirror, pipeline=pipeline)
 
 
 def cache_root() -> Path:

@@ -42,7 +42,8 @@ class Inversion(NamedTuple):
 
 
 def image_distance(images: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of images `[B, 3, R, R]` and a target `[1, 3, R, R]` over several scales, `[B]`."""
+    """Mean absolute difference of images `[B, 3, R, R]` and targets `[B, 3, R, R]`, or one target for all, over several
+    scales: `[B]`."""
     total = images.new_zeros(len(images))
     for scale in SCALES:
         if scale > target.shape[-1]:

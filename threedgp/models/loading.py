@@ -24,6 +24,16 @@ MAX_CONFIG_BYTES = 2**24
 """Maximum size of ``config.json``; 100,000 names of classes take a few MB."""
 
 
+class _Refined(Section):
+    """What made a refined model of another one, see `threedgp refine`; other settings are kept, too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    diffusion: str
+    prompt: str
+    steps: Integer
+
+
 class _ModelFile(Section):
     """Content of ``config.json``; keys that nothing reads are kept."""
 
@@ -39,6 +49,7 @@ class _ModelFile(Section):
     seed: Seed
     kimg: NonNegative | None = None
     dataset: str | None = None
+    refined: list[_Refined] | None = None
 
     @model_validator(mode="after")
     def _values_fit(self) -> _ModelFile:

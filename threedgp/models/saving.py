@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -43,10 +45,11 @@ def write_model(
     kimg: float,
     dataset: str | None = None,
     discriminator: Discriminator | None = None,
+    refined: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the averaged weights and everything that is needed to use them: the resolution of the training images, the
     names of the classes by label, the seed of the initialization, thousands of images shown, the data set (None =
-    unknown), and the discriminator for further training (None = none)."""
+    unknown), the discriminator for further training (None = none), and the settings of each refinement."""
     _write_state(folder / WEIGHTS, generator)
     if discriminator is not None:
         _write_state(folder / DISCRIMINATOR, discriminator)
@@ -63,6 +66,7 @@ def write_model(
             "seed": seed,
             "kimg": kimg,
             "dataset": dataset,
+            **({"refined": refined} if refined else {}),
         },
     )
 
