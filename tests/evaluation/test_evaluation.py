@@ -36,6 +36,8 @@ def test_every_metric_and_its_controls(evaluation, studio, tmp_path):
         "shape_coverage",
         "view_color_error",
         "view_depth_error",
+        "outer_view_color_error",
+        "outer_view_depth_error",
         "depth_consistency",
     ):
         assert f"{metric}_untrained" in values, metric

@@ -182,6 +182,20 @@ def test_two_views_differ_by_the_introduced_error(tiny_generator, monkeypatch):
     ] * 2
 
 
+def test_view_from_outside_of_the_prior_comes_before_that_at_its_edge(tiny_generator, monkeypatch):
+    """Of a wall, both agree; where the outer view shows something nearer, the view at the edge sees nothing there."""
+    config = tiny_generator.camera_config.model_copy(update={"yaw": (-0.3, 0.3)})
+    monkeypatch.setattr(tiny_generator, "camera_config", config)
+    with monkeypatch.context() as patch:
+        yaws = flat_wall(tiny_generator, patch)
+        found = views.measure(view_pairs(tiny_generator, 3, 0, 17, 2, outer=True), (0.75, 1.25))
+        assert found.color_error == 0 and found.depth_error < 1e-5 and 0.3 < found.compared < 1
+        assert yaws[0].tolist() == pytest.approx([0.55, 0.55]) and yaws[1].tolist() == pytest.approx([0.3, 0.3])
+    flat_wall(tiny_generator, monkeypatch, nearer=-0.1)
+    found = views.measure(view_pairs(tiny_generator, 3, 0, 17, 2, outer=True), (0.75, 1.25))
+    assert found.depth_error > 0.1 and found.compared > 0.3
+
+
 def test_normals_are_those_of_the_rendered_depth(tiny_generator, tmp_path):
     scenes = generate(tiny_generator, 5, 0, 8, batch_size=3, folder=tmp_path, label="test")
     expected = depth_normals(column(scenes, "depth")[:, 0], scenes.whole("camera")[:, 3]).transpose(0, 3, 1, 2)

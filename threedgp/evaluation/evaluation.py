@@ -15,7 +15,7 @@ Inputs that a metric can name in `needs`:
 | `labels` | int `[N]` |
 | `cameras`, `prior_cameras` | float32 `[N, 8]`, after and before the camera generator |
 | `frontal_depth`, `nfs_depth` | batches `[n, R, R]` of frontal views without low densities: ours, and as published |
-| `view_pairs` | batches of the arguments of `threedgp.metrics.views.view_agreement` |
+| `view_pairs`, `outer_view_pairs` | batches of the arguments of `threedgp.metrics.views.view_agreement` |
 | `axis_depth`, `estimated_depth` | batches `[n, R, R]` along the optical axis: rendered, and by `depth.estimator` |
 
 | input | of the real set, the training set and the run |
@@ -60,7 +60,8 @@ from threedgp.runtime.device import choose_device
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 DENSITY_INPUTS = {
-    "depth", "normals", "cameras", "prior_cameras", "frontal_depth", "nfs_depth", "view_pairs", "axis_depth"
+    "depth", "normals", "cameras", "prior_cameras", "frontal_depth", "nfs_depth", "view_pairs",
+    "outer_view_pairs", "axis_depth"
 }  # fmt: skip
 """Inputs that only scenes with a density have."""
 MAX_VIEW_PAIRS = 128
@@ -188,6 +189,7 @@ class Evaluation:
             "frontal_depth": partial(frontal_depth, generator, settings.nfs_samples, *rendering),
             "nfs_depth": partial(nfs_depth, generator, settings.nfs_samples, *rendering[:2]),
             "view_pairs": partial(view_pairs, generator, num_views, *rendering),
+            "outer_view_pairs": partial(view_pairs, generator, num_views, *rendering, outer=True),
         }
         if estimator:
             count, label = settings.depth_samples, f"evaluate: depth of {name}"

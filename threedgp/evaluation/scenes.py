@@ -20,6 +20,7 @@ from threedgp.depth.estimator import DepthEstimator, Estimate, Rejected
 from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator
+from threedgp.models.novel_views import outer_cameras
 from threedgp.models.sampler import NumberStream, render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.parallel import ordered_map
@@ -167,9 +168,10 @@ def nfs_depth(generator: Generator, count: int, seed: int, resolution: int) -> I
 
 @torch.inference_mode()
 def view_pairs(
-    generator: Generator, count: int, seed: int, resolution: int, batch_size: int
+    generator: Generator, count: int, seed: int, resolution: int, batch_size: int, *, outer: bool = False
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Two views of each scene: its posterior camera, and the same turned alternately to the left and to the right.
+    """Two views of each scene: its posterior camera, and the same turned alternately to the left and to the right; or
+    one from outside of the prior, and one from its edge.
 
     Args:
         generator: in evaluation mode.
@@ -177,6 +179,7 @@ def view_pairs(
         seed: of the scenes.
         resolution: R.
         batch_size: scenes per batch.
+        outer: whether the cameras are those of `outer_cameras`, the one outside of the prior first.
 
     Yields:
         colors `[B, 3, R, R]` in [-1, 1], depth `[B, 1, R, R]` and camera `[B, 8]` of the first and the second view.
@@ -185,8 +188,11 @@ def view_pairs(
         for start, end in chunks(count, batch_size):
             scenes = sample_scenes(generator, end - start, seed, start=start)
             first = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
-            second = first.clone()
-            second[:, YAW] += VIEW_ANGLE * (1 - 2 * (torch.arange(start, end, device=first.device) % 2))
+            if outer:
+                second, first = outer_cameras(generator.camera_config, first, first.new_full((len(first),), 0.5))
+            else:
+                second = first.clone()
+                second[:, YAW] += VIEW_ANGLE * (1 - 2 * (torch.arange(start, end, device=first.device) % 2))
             content = generator.make_content(generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras))
             views = [generator.render(content, cameras, resolution) for cameras in (first, second)]
             yield views[0].rgb, views[0].depth, first, views[1].rgb, views[1].depth, second

@@ -1,0 +1,44 @@
+"""Agreement of a view from outside of the prior of cameras with a view at its edge, measured as in `views`.
+
+What the outer view shows and the other one does not see there counts in full, such as fog beside the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from threedgp.metrics import views
+from threedgp.metrics._declaration import UNTRAINED, Metric, Value
+
+
+def measure(outer_view_pairs: Iterable[tuple[Tensor, ...]], depth_range: tuple[float, float]) -> views.ViewAgreement:
+    """`views.measure` of other pairs: the outer view first."""
+    return views.measure(outer_view_pairs, depth_range)
+
+
+METRIC = Metric(
+    measure,
+    Value(
+        "outer_view_color_error",
+        "Color difference of a view from outside of the prior",
+        "A view from 0.25 radians beyond the edge of the prior's yaw, reprojected into the view at the edge through "
+        "its depth; points that are occluded there are left out.",
+        column=162,
+        unit="levels of 255",
+    ),
+    Value(
+        "outer_view_depth_error",
+        "Depth difference of a view from outside of the prior",
+        "The same for depth, as a fraction of the length of rays.",
+        column=163,
+    ),
+    Value(
+        "outer_view_judged",
+        "Pixels that the view at the edge sees, too",
+        "Fraction of pixels of the outer view that are compared.",
+        better=None,
+    ),
+    controls=(UNTRAINED,),
+)
