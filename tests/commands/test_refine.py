@@ -12,11 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from threedgp.camera.geometry import YAW
 from threedgp.commands import refine
 from threedgp.models import refinement
 from threedgp.models.generator import Generator
+from threedgp.models.initialization import initial_generator
 from threedgp.models.loading import load_model
 from threedgp.models.refinement import Diffusion, Refinement, Settings, draw_timesteps, score_distillation, view_name
+from threedgp.models.saving import write_model
+from threedgp.runtime.errors import UserError
+from training.worlds import kind_config
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -169,37 +174,51 @@ def test_keeping_alone_changes_nothing_and_restores(
     assert distances[-1] < 0.9 * distances[0]
 
 
-def test_distillation_moves_images_towards_what_the_model_predicts(tiny_generator: Generator) -> None:
+class Black:
     """A diffusion model that believes that all images are black: it predicts the noise relative to black latents."""
 
-    class Black:
-        alphas_cumprod = torch.linspace(0.999, 0.01, 1000)
-        noise_levels = Diffusion.noise_levels
+    alphas_cumprod = torch.linspace(0.999, 0.01, 1000)
+    noise_levels = Diffusion.noise_levels
 
-        def encode_text(self, prompts: list[str]) -> Tensor:
-            assert prompts[0].startswith(("a box, ", "a ball, ")) and prompts[-1] == ""
-            return torch.zeros(len(prompts), 1, 1)
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        assert prompts[0].startswith(("a box, ", "a ball, ")) and prompts[-1] == ""
+        return torch.zeros(len(prompts), 1, 1)
 
-        def encode_images(self, images: Tensor) -> Tensor:
-            return images
+    def encode_images(self, images: Tensor) -> Tensor:
+        return images
 
-        def predict_noise(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-            alpha, sigma = self.noise_levels(timesteps)
-            return (noisy + alpha) / sigma
+    def predict_noise(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        alpha, sigma = self.noise_levels(timesteps)
+        return (noisy + alpha) / sigma
 
-    work = Refinement(tiny_generator, Black(), ["box", "ball"], SETTINGS._replace(keep=0.0, learning_rate=5e-3))
+
+@pytest.mark.parametrize("kind", ["3dgp", "eg3d", "volumegan", "stylenerf"])
+def test_distillation_moves_images_towards_what_the_model_predicts(kind: str) -> None:
+    config = kind_config(kind)
+    generator = initial_generator(config.camera, config.model, 2, [0.5, 0.5], seed=0).eval().requires_grad_(False)
+    work = Refinement(generator, Black(), ["box", "ball"], SETTINGS._replace(keep=0.0, learning_rate=5e-3))
     z = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
-    w, camera = tiny_generator.map(z, torch.tensor([0, 1, 0, 1])), tiny_generator.prior(torch.full((4, 6), 0.5))
-    camera[:, 0] += torch.tensor([0.0, 1.5, 3.0, 4.5])
+    w, camera = generator.map(z, torch.tensor([0, 1, 0, 1])), generator.prior(torch.full((4, 6), 0.5))
+    camera[:, YAW] += torch.tensor([0.0, 1.5, 3.0, 4.5])
 
-    def brightness() -> float:
+    def error() -> float:
         with torch.no_grad():
-            return work.refined.render(work.refined.make_content(w), camera, 16).rgb.mean().item()
+            return work.refined.render(work.refined.make_content(w), camera, 16).rgb.add(1).square().mean().item()
 
-    before = brightness()
+    before = error()
     for number in range(20):
         work.step(number)
-    assert brightness() < before - 0.1
+    assert error() < 0.8 * before
+
+
+def test_values_that_are_not_finite_stop_the_refinement(
+    tiny_generator: Generator, diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "score_distillation", lambda diffusion, latents, *rest: latents.sum() * math.nan)
+    work = Refinement(tiny_generator, diffusion, ["box", "ball"], SETTINGS)
+    with pytest.raises(UserError, match=r"step 7 gave a value that is not finite; lower --learning-rate"):
+        work.step(7)
+    assert all(torch.equal(value, weights(tiny_generator)[name]) for name, value in weights(work.refined).items())
 
 
 def test_command(teacher, model_folder, tmp_path, threedgp, refused, monkeypatch) -> None:
@@ -279,9 +298,6 @@ def test_refusals(teacher, model_folder, tmp_path, refused, monkeypatch) -> None
 
 
 def test_model_without_classes_needs_a_plain_prompt(teacher, tmp_path, tiny_generator, threedgp, refused) -> None:
-    from threedgp.models.initialization import initial_generator
-    from threedgp.models.saving import write_model
-
     generator = initial_generator(tiny_generator.camera_config, tiny_generator.model_config, 0, None, seed=0)
     about = dict(resolution=16, class_names=[], seed=0, kimg=1)
     write_model(tmp_path / "model", generator, **about)

@@ -27,6 +27,7 @@ def flat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "purpose"),
     [
         (["mesh"], "a mesh"),
+        (["refine"], "a refinement"),
         (["export", "--format", "points"], "an export"),
         (["view", "--no-browser"], "a moving camera"),
         (["fly", "--path", "orbit"], "a moving camera"),

@@ -9,10 +9,12 @@ from torch import Tensor
 from threedgp.camera.geometry import YAW
 from threedgp.models import inversion
 from threedgp.models.generator import Generator
-from threedgp.models.inversion import image_distance, invert, tune
+from threedgp.models.initialization import initial_generator
+from threedgp.models.inversion import Inversion, image_distance, invert, tune
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
+from training.worlds import kind_config
 
 SIZE = 16
 
@@ -63,6 +65,19 @@ def test_found_scene_is_closer_than_the_start_and_tuning_is_closer_still(demo: G
 
     again = invert(demo, target, label, steps=40, bar=Progress())
     assert torch.equal(again.w, found.w) and torch.equal(again.camera, found.camera)
+
+
+@pytest.mark.parametrize("kind", ["epigraf", "eg3d", "volumegan", "stylenerf"])
+def test_tuning_of_other_kinds(kind: str) -> None:
+    config = kind_config(kind)
+    generator = initial_generator(config.camera, config.model, 0, None, seed=0).eval().requires_grad_(False)
+    z, _, camera = sample_scenes(generator, 1, 0)
+    found = Inversion(generator.map(z, cameras=camera), camera, (z, camera))
+    target = torch.full((1, 3, SIZE, SIZE), -0.5)
+    tuned = tune(generator, target, found, steps=20, bar=Progress())
+    assert distance(tuned, found.w, camera, target) < 0.9 * distance(generator, found.w, camera, target)
+    both = zip(tuned.mapping.parameters(), generator.mapping.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in both)
 
 
 def test_no_steps_give_the_most_similar_random_scene(demo: Generator) -> None:

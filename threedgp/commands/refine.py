@@ -70,9 +70,9 @@ def refine(
     from threedgp.runtime.targets import writing
     from threedgp.training.checkpoints import load_newest, save_state
 
-    require_diffusers()
     opened = open_model(model, device)
     opened.require_density("a refinement")
+    require_diffusers()
     if "{class}" in prompt and not opened.class_names:
         raise UserError("--prompt: this model has no classes; write a prompt without {class}.")
     rates = dict(learning_rate=learning_rate, guidance=guidance, keep=keep, timesteps=timesteps, views=views)

@@ -22,6 +22,8 @@ from threedgp.models.mapping import GeneratorMapping
 
 Content = Any
 """What a kind makes from styles and shows from cameras, for a batch of scenes: tri-planes, an image and so on."""
+NOT_TUNED = ("mapping", "camera_generator", "depth_adaptor")
+"""Parts that stay as they are when a trained generator is tuned, so that a seed keeps its style and camera."""
 Schedule = Callable[[str], float]
 """Current value of a setting of `train`, by name; some follow a schedule."""
 

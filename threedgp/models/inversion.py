@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from threedgp.camera.geometry import LEARNED, PRIOR_FIELDS
-from threedgp.models.generator import Generator
+from threedgp.models.generator import NOT_TUNED, Generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 
@@ -24,8 +24,6 @@ STYLE_RATE, CAMERA_RATE, TUNING_RATE = 0.1, 0.02, 1e-3
 """Learning rates of the style in units of its deviation, of the camera in units of its range, and of the weights."""
 STYLE_WEIGHT = 1e-3
 """Weight of the squared distance of the style from the mean, in deviations, which keeps it among those of scenes."""
-TUNED = ("backbone", "decoder", "background_decoder")
-"""Parts whose weights pivotal tuning changes."""
 ANGLE_UNIT = 0.5
 """Unit of camera parameters without bounds, in radians."""
 
@@ -128,7 +126,7 @@ def tune(generator: Generator, target: Tensor, found: Inversion, *, steps: int, 
     remains one of the model where the image does not show it.
     """
     tuned = copy.deepcopy(generator).requires_grad_(True)
-    weights = [weight for name, weight in tuned.named_parameters() if name.startswith(TUNED)]
+    weights = [weight for name, weight in tuned.named_parameters() if not name.startswith(NOT_TUNED)]
     optimizer = torch.optim.Adam(weights, lr=TUNING_RATE, betas=(0.9, 0.99))
     for _ in range(steps):
         optimizer.zero_grad()

@@ -20,15 +20,13 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import YAW
 from threedgp.camera.priors import prior_mean_angles
-from threedgp.models.generator import Generator
+from threedgp.models.generator import NOT_TUNED, Generator
 from threedgp.models.inversion import image_distance
 from threedgp.models.sampler import NumberStream, draw_scenes
 from threedgp.runtime.errors import UserError
 
 MIN_TIME, MAX_TIME = 0.02, 0.98
 """Range of timesteps, as fractions of their number (DreamFusion, section 3)."""
-FROZEN = ("mapping", "camera_generator", "depth_adaptor")
-"""Parts that stay as they are, so that a seed has the same style and camera as before."""
 PIPELINE, INDEX = "StableDiffusionPipeline", "model_index.json"
 MAX_REASON = 200
 """Characters of an error message of diffusers; some list every weight."""
@@ -187,7 +185,7 @@ def view_name(yaw: float) -> str:
 
 def _with_gradients(generator: Generator) -> Generator:
     for name, weight in generator.named_parameters():
-        weight.requires_grad_(not name.startswith(FROZEN))
+        weight.requires_grad_(not name.startswith(NOT_TUNED))
     return generator
 
 
