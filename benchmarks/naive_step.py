@@ -118,7 +118,7 @@ class NaiveGenerator(TriplaneGenerator):
         rgb = rgb.transpose(1, 2).unflatten(2, (resolution, resolution))
         depth = depth.reshape(-1, 1, resolution, resolution)
         candidates = None if self.depth_adaptor is None else self.depth_adaptor(depth)
-        return Synthesis(rgb, depth, candidates, w, cameras)
+        return Synthesis(rgb, depth, candidates, w, cameras, planes)
 
 
 class NaiveDiscriminator(Discriminator):

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from training.worlds import make_batch, make_trainer, tiny_config
+
 
 @pytest.fixture
 def benchmark(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
@@ -95,6 +97,15 @@ def test_gaps_between_kernels(benchmark: Callable[[str], ModuleType]) -> None:
     busy_and_gaps = benchmark("train_step").busy_and_gaps
     assert busy_and_gaps([(20.0, 30.0), (0.0, 4.0), (2.0, 10.0), (3.0, 5.0), (31.0, 32.0)]) == (21.0, [10.0, 1.0])
     assert busy_and_gaps([]) == (0.0, [])
+
+
+def test_naive_step_is_the_same_step(benchmark: Callable[[str], ModuleType]) -> None:
+    noise = {"start": 0.0, "end": 0.0, "over": "100%"}
+    config = tiny_config(train={"density_noise": noise, "r1_interval": 1})
+    naive = benchmark("naive_step").make_naive(make_trainer(config))
+    expected, found = make_trainer(config).step(make_batch(0)), naive.step(make_batch(0))
+    for name, value in expected.items():  # sums of float32 in another order
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_lightplane_gets_what_its_documentation_asks_for(
