@@ -112,6 +112,16 @@ def test_unsupported_input_size(tmp_path):
         build_extractor("test_vit", input_size=8, weights=str(tmp_path / "weights.pth"))
 
 
+@pytest.mark.parametrize(("name", "size"), [("xcit_nano_12_p16_224", 48), ("pvt_v2_b0", 40)])
+def test_patches_that_overlap_see_the_whole_image(name, size, tmp_path):
+    """Their size, 16 and 7 pixels, does not limit that of images."""
+    random_weights(name, tmp_path / "weights.pth")
+    ours = build_extractor(name, input_size=size, weights=str(tmp_path / "weights.pth"))
+    changed = PICTURES.clone()
+    changed[..., -2:] = 255 - changed[..., -2:]
+    assert not torch.equal(ours(PICTURES).pooled, ours(changed).pooled)
+
+
 def test_positions_are_interpolated_to_another_size(tmp_path):
     model = random_weights("test_vit", tmp_path / "weights.pth")  # made for 160 pixels
     ours = build_extractor("test_vit", input_size=96, weights=str(tmp_path / "weights.pth"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
@@ -133,11 +134,12 @@ def load_network(network: str, file: Path, input_size: int) -> nn.Module:
             f"embed.input_size: {network} does not take images of {input_size} pixels a side; "
             f"set it to {named.input_size[-1] if named else 224}."
         ) from None
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if patch and input_size % patch[0]:  # timm would ignore the pixels beyond the last whole patch
+    embedding = getattr(model, "patch_embed", None)
+    # timm would ignore the pixels beyond the last whole patch. Other classes have patches that overlap, or pad images.
+    if isinstance(embedding, PatchEmbed) and input_size % (side := embedding.patch_size[0]):
         raise UserError(
-            f"embed.input_size: {network} divides images into patches of {patch[0]} pixels; "
-            f"set it to a multiple, such as {math.ceil(input_size / patch[0]) * patch[0]}."
+            f"embed.input_size: {network} divides images into patches of {side} pixels; "
+            f"set it to a multiple, such as {math.ceil(input_size / side) * side}."
         )
     try:
         model.load_state_dict(_without_classifier(state, model))
