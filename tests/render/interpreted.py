@@ -18,6 +18,7 @@ from render.kernel_checks import (
     planes_far_apart,
     render_errors,
 )
+from triton.runtime.jit import KernelInterface
 
 from threedgp.render import (
     Decoder,
@@ -77,6 +78,35 @@ def test_random_numbers(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     assert uniform.equal(counter_rng.uniform(shape, 3, "phase", -5, "name", index, dtype=dtype))
     expected = counter_rng.normal(shape, 3, "phase", -5, "name", index, dtype=dtype)
     torch.testing.assert_close(normal, expected, rtol=0, atol=16 * torch.finfo(dtype).eps)
+
+
+def test_kernels_are_launched_on_the_device_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current device of the thread, which is the first GPU in every new thread."""
+    guards, launches = [], []
+
+    class Guard:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+        def __enter__(self) -> None:
+            guards.append(self.tensor)
+
+        def __exit__(self, *_: object) -> None:
+            guards.pop()
+
+    launch = KernelInterface.__getitem__
+    monkeypatch.setattr(torch.cuda, "device_of", Guard)
+    monkeypatch.setattr(
+        KernelInterface,
+        "__getitem__",
+        lambda kernel, grid: launches.append((kernel.fn.__name__, bool(guards))) or launch(kernel, grid),
+    )
+    render_errors("triton")
+    composite_errors((3, 5), 6, {})
+    resample(torch.zeros(1, 1, 4, 4), False, 1.0, 1, 1)
+    draw((2, 3), 1, torch.arange(2), torch.float32, is_normal=False)
+    assert {name for name, guarded in launches if not guarded} == set()
+    assert len({name for name, _ in launches}) == 7
 
 
 def test_float16_planes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,18 @@ from threedgp.render import backends
 from threedgp.training.step import Trainer
 
 CLASSES, FEATURES = 8, 1280
+BEYOND = {
+    "camera": {"prior": "estimated"},
+    "model": {"generator": {"background": "planes"}, "discriminator": {"normals": True}},
+    "train": {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
+}
+"""Every switch of docs/beyond.md."""
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return values | {
+        key: _merged(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -35,17 +48,20 @@ def test_fake_tensors_refuse_to_be_read() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer")
+@pytest.mark.parametrize("changes", [{}, BEYOND], ids=["preset", "beyond the paper"])
 @pytest.mark.parametrize("name", ["toy", "imagenet"])
-def test_a_step_reads_no_value(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_reads_no_value(name: str, changes: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step, with R1, on tensors without values, of which reading one is an error."""
-    config = parse_config(preset_values(name, root / "presets"))
+    values = parse_config(preset_values(name, root / "presets")).model_dump(mode="json")
+    config = parse_config(_merged(values, changes))
     count, size = config.train.batch_size, config.dataset.resolution
     resample._kernel.cache_clear()
     sampler._class_bounds.cache_clear()
     monkeypatch.setattr(backends, "_agrees", lambda *case: True)
     monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # fake weights cannot be moved
     with FakeTensorMode(allow_non_fake_inputs=True):
-        networks = initial_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES)
+        quantiles = [[10.0, 20.0, 40.0]] * (1 + CLASSES)
+        networks = initial_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES, quantiles)
         trainer = Trainer(config, networks, torch.device("cpu"))
         batch = Batch(
             image=torch.zeros(count, 3, size, size, dtype=torch.uint8),
@@ -56,6 +72,7 @@ def test_a_step_reads_no_value(name: str, root: Path, monkeypatch: pytest.Monkey
         )
         stats = trainer.step(batch)
     assert "discriminator/r1" in stats
+    assert ("generator/novel_view" in stats) == bool(changes)
     assert all(value.ndim == 0 for value in stats.values())
 
 

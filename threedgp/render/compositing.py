@@ -140,8 +140,9 @@ def composite_sets(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """rgb, depth, weights and transmittance of one or two sets of samples; settings are `numbers` and `switches`."""
-    settings = CompositeSettings(*numbers, *switches)
-    return engine(backend, "compositing").composite_forward(list(distances), list(samples), settings)
+    settings, code = CompositeSettings(*numbers, *switches), engine(backend, "compositing")
+    with torch.cuda.device_of(distances[0]):
+        return code.composite_forward(list(distances), list(samples), settings)
 
 
 def empty_outputs(distances: Sequence[Tensor], midpoint: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -166,8 +167,9 @@ def composite_sets_backward(
     backend: str,
 ) -> list[Tensor]:
     """Gradients of the sets of samples, given those of the results of `composite_sets` (None = zero)."""
-    settings = CompositeSettings(*numbers, *switches)
-    return engine(backend, "compositing").composite_backward(list(distances), list(samples), list(gradients), settings)
+    settings, code = CompositeSettings(*numbers, *switches), engine(backend, "compositing")
+    with torch.cuda.device_of(distances[0]):
+        return code.composite_backward(list(distances), list(samples), list(gradients), settings)
 
 
 @composite_sets_backward.register_fake

@@ -199,11 +199,12 @@ def field(
     """
     code = engine(backend, "field")
     scene = _scene(tensors, half_width, contraction)
-    samples = code.field_forward(scene, distances, noise, max_optical_depth, density_bias)
-    if u is None:
-        return samples, distances.new_empty(0), distances.new_empty(0)
-    fine = fine_distances(distances, samples, u, density_bias, backend)
-    return samples, fine, code.field_forward(scene, fine, fine_noise)
+    with torch.cuda.device_of(distances):
+        samples = code.field_forward(scene, distances, noise, max_optical_depth, density_bias)
+        if u is None:
+            return samples, distances.new_empty(0), distances.new_empty(0)
+        fine = fine_distances(distances, samples, u, density_bias, backend)
+        return samples, fine, code.field_forward(scene, fine, fine_noise)
 
 
 @field.register_fake
@@ -229,7 +230,8 @@ def field_backward(
     """Gradients of planes (float32), decoder, origins and directions; empty where not needed."""
     needs = Needs(for_planes, for_decoder, for_rays)
     scene = _scene(tensors, half_width, contraction)
-    grads = engine(backend, "field").field_backward(scene, list(distances), list(gradients), needs)
+    with torch.cuda.device_of(distances[0]):
+        grads = engine(backend, "field").field_backward(scene, list(distances), list(gradients), needs)
     return [tensors[0].new_empty(0) if g is None else g for g in grads]
 
 

@@ -47,5 +47,6 @@ def draw(shape: Sequence[int], prefix: int, index: Tensor, dtype: torch.dtype, *
     if out.numel():
         grid = shape[0], triton.cdiv(numbers, MAX_BLOCK)
         block = min(triton.next_power_of_2(numbers), MAX_BLOCK)
-        random_kernel[grid](index.contiguous(), out, prefix, numbers, NORMAL=is_normal, BLOCK=block)
+        with torch.cuda.device_of(out):
+            random_kernel[grid](index.contiguous(), out, prefix, numbers, NORMAL=is_normal, BLOCK=block)
     return out

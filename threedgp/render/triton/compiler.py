@@ -1,4 +1,7 @@
-"""Options of Triton's compiler that all kernels share."""
+"""Options of Triton's compiler that all kernels share.
+
+Triton launches kernels on the current device of the thread, so callers make that of the tensors the current one.
+"""
 
 from __future__ import annotations
 

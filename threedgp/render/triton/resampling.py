@@ -15,7 +15,7 @@ from threedgp.render.triton.compiler import COMPILER_OPTIONS
 BLOCK = 1024
 """Elements of the result that a program computes."""
 MAX_CHANNELS = 64
-"""Of them, channels: 128 bytes of a pixel in 16 bits."""
+"""Channels that a program computes, at most: 128 bytes of a pixel in 16 bits."""
 
 
 @triton.jit
@@ -61,7 +61,11 @@ def filter_kernel(
 
 
 def resample(x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
-    """Depthwise convolution of `[B, C, H, W]` with the filter, or with `transposed` its transpose; channels last."""
+    """Depthwise convolution of `[B, C, H, W]` with `gain` times the filter, or with `transposed` its transpose.
+
+    The result has the size and dtype of those of `F.conv2d` and `F.conv_transpose2d`, and is channels last in memory.
+    Sums are accumulated in float32, those of float64 in float64.
+    """
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, *sizes = x.shape
     change = -4 + 2 * padding
@@ -72,8 +76,9 @@ def resample(x: Tensor, transposed: bool, gain: float, stride: int, padding: int
     in_block = min(triton.next_power_of_2(channels), MAX_CHANNELS)
     pixels, count = BLOCK // in_block, batch * height * width
     grid = triton.cdiv(count, pixels), triton.cdiv(channels, in_block)
-    filter_kernel[grid](
-        x, out, count, channels, *sizes, height, width, padding, gain,
-        STRIDE=stride, TRANSPOSED=transposed, PIXELS=pixels, CHANNELS=in_block, **COMPILER_OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        filter_kernel[grid](
+            x, out, count, channels, *sizes, height, width, padding, gain,
+            STRIDE=stride, TRANSPOSED=transposed, PIXELS=pixels, CHANNELS=in_block, **COMPILER_OPTIONS,
+        )  # fmt: skip
     return out
