@@ -14,6 +14,7 @@ from threedgp.commands.requirements import (
     RESULTS_BYTES,
     DiskSpace,
     disk_space,
+    freeze_problem,
     images_problem,
     required_weights,
 )
@@ -225,6 +226,21 @@ def test_lsun_exists_twice_while_it_is_unpacked(settings: Settings) -> None:
     Path("horse").mkdir()
     Path("horse/data.mdb").touch()
     assert outputs(disk_space(settings(dataset=dataset | {"path": "horse"})))["download"] == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "fits"),
+    [
+        ("background_decoder", {}, False),
+        ("background_decoder", {"generator": {"background": "planes"}}, True),
+        ("depth_adaptor", {"depth": False}, False),
+        ("discriminator_blocks", {}, True),
+    ],
+)
+def test_parts_that_are_frozen_exist(part: str, model: dict[str, Any], fits: bool, settings: Settings) -> None:
+    config = settings(dataset={"source": "imagenet", "path": "x.tar"}, model=model, train={"freeze": [part]})
+    problem = f"train.freeze: this model has no {part}; remove it from the list"
+    assert freeze_problem(config) == (None if fits else problem)
 
 
 def test_snapshots_of_averages_are_results(settings: Settings) -> None:

@@ -109,6 +109,14 @@ def test_emd_of_classes_does_not_exchange_fields_of_view_between_them() -> None:
     assert emd_regularizer(posterior, prior, config).item() < expected / 100
 
 
+def test_emd_of_many_classes_is_as_exact_as_that_of_few() -> None:
+    labels = torch.arange(64) * 15
+    prior = torch.full((64, 8), 30.0)
+    posterior = prior + 2.0**-8
+    config = CameraRegularizerConfig(fov_weight=1.0, origin_weight=0.0, look_at_weight=0.0)
+    assert emd_regularizer(posterior, prior, config, labels).item() == pytest.approx(2.0**-16, rel=1e-6)
+
+
 def test_gradient_regularizer_of_a_linear_map() -> None:
     config = CameraRegularizerConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
     slopes = torch.tensor([0.5, -2.0, 1.0, 0.0, 1.0, 3.0, 0.1, 1.0])

@@ -9,6 +9,7 @@ from threedgp.commands.dvc_files import REPAIR, damaged_files
 from threedgp.commands.options import PARAMS, ParamsOption
 from threedgp.commands.requirements import (
     count_problem,
+    freeze_problem,
     images_problem,
     memory_problem,
     package_problem,
@@ -33,7 +34,7 @@ def check(params: ParamsOption = PARAMS) -> None:
     config = load_config(params, complete=True)
     batch = batch_problem(config, config.machine.processes)
     batch = batch and f"{batch}; stage train cannot run with this machine.processes, so change it or the batch size"
-    tests = (images_problem, token_problem, package_problem, count_problem, start_problem)
+    tests = (images_problem, token_problem, package_problem, count_problem, start_problem, freeze_problem)
     problems = chain(
         (test(config) for test in tests),
         [mirror_problem(config.machine.mirror)],

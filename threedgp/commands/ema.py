@@ -19,7 +19,8 @@ def ema(
         float, typer.Option(min=0.005, max=0.28, help="Length of the average, relative to the time trained.")
     ],
     kimg: Annotated[
-        float, typer.Option(min=0, help="Use the snapshots of at most this many thousand images. Default: all.")
+        float,
+        typer.Option(min=0, help="Use the snapshots of at most this many thousand images.", show_default="all"),
     ] = math.inf,
 ) -> None:
     """Reconstruct an average of the weights after training (post-hoc EMA), as a model folder. The run must have been

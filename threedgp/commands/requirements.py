@@ -158,6 +158,18 @@ def start_problem(config: Config) -> str | None:
     return None
 
 
+def freeze_problem(config: Config) -> str | None:
+    """Why the parts of `train.freeze` cannot be excluded from training, and what to do; None if they can."""
+    from threedgp.training.step import freeze
+
+    if config.train.freeze:
+        try:
+            freeze(*_empty_networks(config), config.train.freeze)
+        except UserError as error:
+            return str(error).removesuffix(".")
+    return None
+
+
 def token_problem(config: Config) -> str | None:
     """Why a data set behind terms cannot be downloaded, and what to do; None if there is no such problem."""
     data, source = config.dataset, get_source(config.dataset.source)

@@ -80,6 +80,12 @@ def transport_cost(a: Tensor, b: Tensor) -> Tensor:
     return (a.sort(dim=0).values - b.sort(dim=0).values).square().mean(dim=0)
 
 
+def _sorted_by_class(values: Tensor, labels: Tensor) -> Tensor:
+    """Values `[N]`, class after class, and sorted within each of them; `labels` int64 `[N]`."""
+    order = values.argsort()
+    return values.gather(0, order[labels[order].argsort(stable=True)])
+
+
 def emd_regularizer(
     posterior: Tensor, prior: Tensor, config: CameraRegularizerConfig, labels: Tensor | None = None
 ) -> Tensor:
@@ -90,8 +96,8 @@ def emd_regularizer(
     """
     costs = list(transport_cost(posterior, prior))
     if labels is not None:
-        shift = 180.0 * labels  # more than any field of view, so that sorting does not mix classes
-        costs[FOV] = transport_cost(posterior[:, FOV] + shift, prior[:, FOV] + shift)
+        first, second = (_sorted_by_class(cameras[:, FOV], labels) for cameras in (posterior, prior))
+        costs[FOV] = (first - second).square().mean()
     return sum(weight * costs[column] for column, weight in _weights(config).items())
 
 
