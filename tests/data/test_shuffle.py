@@ -86,7 +86,7 @@ def test_join(tmp_path: Path) -> None:
 
 
 def test_quantiles_of_fields_of_view(tmp_path: Path) -> None:
-    """Of all images and of each class; a class without estimates has those of all."""
+    """One row for all images, then one for each class; a class without estimates has the row of all images."""
     fov = {n: float(np.float32(10 + n / 7)) for n in DEEP if n % 3 < 2 and n % 4}
     write_inputs(tmp_path, 27, fov=fov)
     everything, *classes = write(tmp_path).meta["fov_quantiles"]
@@ -100,7 +100,7 @@ def test_quantiles_of_fields_of_view(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fov", [None, {}])
 def test_without_fields_of_view(fov: dict[int, float] | None, tmp_path: Path) -> None:
-    """Of an estimator that gives none, and of depth shards without the column."""
+    """The estimator gives none, or the depth shards lack the column."""
     write_inputs(tmp_path, 27, fov=fov)
     assert write(tmp_path).meta["fov_quantiles"] is None
 

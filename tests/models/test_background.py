@@ -1,4 +1,4 @@
-"""The background of tri-plane scenes: what of it is seen, where it lies, and how it is trained and stored."""
+"""The background of tri-plane scenes: visibility, position, training and storage."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from threedgp.training.step import Trainer
 
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
 FOV_QUANTILES = [[12.0, 18.0, 40.0], [12.0, 13.0, 14.0], [20.0, 21.0, 22.0], [36.0, 38.0, 40.0]]
-"""Of all images, then of each class."""
+"""Quantiles for all images, then for each class."""
 
 
 def tiny_config(**changes: Any) -> Config:

@@ -28,7 +28,7 @@ class CameraConfig(Section):
     """Prior over cameras and the camera generator. Angles in radians, field of view in degrees (full angle)."""
 
     prior: Literal["uniform", "normal", "truncated_normal", "fixed", "estimated"] = "uniform"
-    """`estimated` is `uniform` but for the field of view, which follows the estimates for images of the class."""
+    """`estimated`: `uniform`, except that fields of view follow the estimates for images of the class."""
     learned: bool = True
     """Whether the camera generator turns prior cameras into posterior ones."""
     yaw: Range = (-1.57079633, 1.57079633)

@@ -24,7 +24,7 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
 FOV_PROBABILITIES = np.linspace(0.005, 0.995, 33)
-"""Of the quantiles of the field of view that are stored; wrong estimates lie mostly beyond the outermost."""
+"""Probabilities of the stored quantiles of the field of view; most wrong estimates lie outside of the outermost two."""
 
 
 class JoinedShards:

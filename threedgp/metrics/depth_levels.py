@@ -12,7 +12,7 @@ METRIC = Metric(
         "depth_levels",
         "Depth levels",
         "As nfs, but from the camera in the middle of the prior, with rays that are not jittered and a quantile of "
-        "the densities of each image. It varies less, and does not compare with published scores.",
+        "the densities of each image. It varies less, and cannot be compared with published scores.",
         better="higher",
         column=72,
     ),

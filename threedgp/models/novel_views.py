@@ -22,8 +22,8 @@ MAX_RISE = 0.05
 """A surface is crossed if the depth behind it grows by at most this fraction of the ray's length in one step; more is
 the edge of an object, behind which the known view shows nothing, or a surface that it sees at a grazing angle."""
 MARGIN = 0.01
-"""Points as close to the end of the known view's rays have no place in space, as a fraction of the ray's length."""
-
+"""Pixels of the known view whose depth is closer to the end of the ray show nothing, as a fraction of the ray's length.
+"""
 BORDER = 1e-4
 """Tolerance for border pixels that rounding pushes out of the image, as a fraction of its half width."""
 

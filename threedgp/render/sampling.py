@@ -11,9 +11,8 @@ from threedgp.render.backends import engine
 
 WEIGHT_FLOOR = 2e-5
 """Added to every weight: the published code adds 1e-5, and 1e-5 again before it normalizes the weights."""
-
 MIN_NEARNESS = 1e-4
-"""Stands for infinity."""
+"""Smallest inverse distance of `stratified_nearness`; it represents infinity."""
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
