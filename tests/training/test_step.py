@@ -80,6 +80,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"train": {"fake_labels": "balanced"}},
         {"model": {"depth_axis": "z"}},
         {"model": {"discriminator": {"normals": True}}},
+        {"model": {"generator": {"background": "planes"}}},
         {"model": {"generator": {"contraction": True}}},
         {"train": {"precision": "tf32"}},
         {"train": {"precision": "bf16"}},
@@ -106,12 +107,17 @@ SWITCHES: dict[str, list[Any]] = {
     "model.depth": [True, False],
     "model.depth_adaptor.mode": ["off", "half", "all"],
     "model.depth_axis": ["ray", "z"],
+    "model.discriminator.normals": [True, False],
+    "model.generator.background": ["none", "planes"],
     "model.generator.contraction": [True, False],
     "model.generator.noise": [True, False],
     "train.accumulation": [1, 2],
     "train.camera_regularizer.kind": ["emd", "gradient"],
     "train.distillation.loss": ["none", "l2", "kl"],
     "train.fake_labels": ["data", "balanced"],
+    "train.loss": ["logistic", "relativistic"],
+    "train.novel_view": [0.0, 1.0],
+    "train.posthoc_ema.snapshot_kimg": [0.0, 1.0],
     "train.precision": ["fp32", "bf16"],
 }
 
@@ -131,7 +137,10 @@ def test_relativistic_pairs_have_cameras_of_their_class() -> None:
 
 def _some_combinations(count: int) -> list[dict[str, Any]]:
     random = np.random.default_rng(0)
-    return [{key: values[random.integers(len(values))] for key, values in SWITCHES.items()} for _ in range(count)]
+    drawn = [{key: values[random.integers(len(values))] for key, values in SWITCHES.items()} for _ in range(count)]
+    for combination in drawn:  # without depth there are no normals
+        combination["model.discriminator.normals"] &= combination["model.depth"]
+    return drawn
 
 
 def test_switches_combine() -> None:
@@ -153,6 +162,7 @@ def test_switches_combine() -> None:
         features = combination["train.distillation.loss"] != "none"
         assert ("discriminator/distillation" in stats) == features, combination
         assert ("camera/regularizer" in stats) == combination["camera.learned"], combination
+        assert ("generator/novel_view" in stats) == bool(combination["train.novel_view"]), combination
 
 
 def _gradients(images: int = 0, **train: Any) -> list[torch.Tensor]:
