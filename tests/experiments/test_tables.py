@@ -138,6 +138,8 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_records(file) == kept
     assert len(file.read_text().splitlines()) == 2
     good = json.loads(file.read_text().splitlines()[0])
+    file.write_text(json.dumps(good | {"metrics": {"fid": 10**400, "swd": 0.5}}))
+    assert next(iter(read_records(file).values())).metrics == {"swd": 0.5}, "too large for a float"
     values = [("code", "\x1b[31m"), ("dataset", 7), ("curves", [3]), ("curves", [{"swd": 0.5}]), ("metrics", 1)]
     odd = [good | {key: value} for key, value in values]
     for damaged in ("{", "[]", "null", "{}", "[" * 100_000, *map(json.dumps, odd)):

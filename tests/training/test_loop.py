@@ -247,6 +247,18 @@ def test_estimated_prior_needs_fields_of_view(shards: Path) -> None:
     loader.close()
 
 
+@pytest.mark.parametrize(("fov", "share"), [((12, 40), None), ((13, 40), "33%"), ((20, 30), "100%")])
+def test_clamped_fields_of_view_are_reported(
+    fov: tuple[float, float], share: str | None, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(camera={"prior": "estimated", "fov": fov})
+    loader = _open(shards, config)
+    prepare_trainer(config, loader, torch.device("cpu"))
+    loader.close()
+    text = f"train: {share} of the estimated fields of view are outside of camera.fov and are clamped to it\n"
+    assert capsys.readouterr().out == (text if share else "")
+
+
 @pytest.mark.parametrize("conditional", [True, False])
 def test_model_remembers_the_estimated_prior(conditional: bool, shards: Path, tmp_path: Path) -> None:
     """A model folder alone gives the scenes of training, of the class that each of them has."""
@@ -303,10 +315,11 @@ def test_last_model_is_published_on_request(shards: Path, tmp_path: Path) -> Non
 
 
 def test_snapshots_of_a_resumed_or_rolled_back_run_are_those_of_its_weights(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     posthoc = {"publish": "posthoc", "posthoc_ema": {"snapshot_kimg": 0.02, "sigma_rel": 0.05}}
     whole, _, _ = _train(shards, tmp_path / "whole", **posthoc)
+    assert "published average differs by 0.00% from that of sigma_rel 0.05" in capsys.readouterr().out
     files = snapshots(tmp_path / "whole" / "averages")
     assert list(files) == [20, 40, 60, 64]
     with pytest.raises(Stopped):

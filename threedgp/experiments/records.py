@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,5 +149,5 @@ def numbers(content: Any) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in content.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     }

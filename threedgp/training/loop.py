@@ -64,6 +64,12 @@ def prepare_trainer(
             f"camera.prior: 'estimated' needs fields of view, and depth.estimator '{loader.estimator}' gave none; "
             "choose simulated, moge or depth_pro and run `dvc repro` again, or choose another prior."
         )
+    if config.camera.prior == "estimated" and group.is_main:
+        low, high = config.camera.fov
+        outside = [fov for fov in loader.fov_quantiles[0] if not low <= fov <= high]
+        if outside:
+            share = len(outside) / len(loader.fov_quantiles[0])
+            say(f"train: {share:.0%} of the estimated fields of view are outside of camera.fov and are clamped to it")
     probabilities = (loader.class_counts / loader.class_counts.sum()).tolist()
     networks = initial_networks(config, loader.num_classes, probabilities, loader.embedding_dim, loader.fov_quantiles)
     if config.train.init_from != INITIALIZATION:
@@ -114,7 +120,11 @@ def train(
     settings = trainer.config.train
     if settings.publish == "posthoc":
         if trainer.group.is_main:
-            trainer.average.load_state_dict(reconstruct(folder / FOLDER, settings.posthoc_ema.sigma_rel).state)
+            sigma_rel = settings.posthoc_ema.sigma_rel
+            found = reconstruct(folder / FOLDER, sigma_rel)
+            trainer.average.load_state_dict(found.state)
+            difference = f"differs by {found.error:.2%} from that of sigma_rel {sigma_rel:g}"
+            say(f"train: the profile of the published average {difference}")
         return Outcome(run.history, trainer.images)
     if settings.publish == "last" or run.best_images < 0:
         return Outcome(run.history, trainer.images)
