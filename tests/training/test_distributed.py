@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import STORE, Stopped, run_processes
@@ -21,7 +22,16 @@ from training.worlds import make_trainer, tiny_config, train_in_double, train_ov
 
 # Every term that is taken over the whole batch is switched on: patch scales differ between groups, features are
 # distilled, cameras are learned, R1 comes twice in five steps.
-WHOLE = tiny_config(train={"batch_size": 8, "patch_scale_beta": {"start": 0.8, "end": 0.8, "over": "0"}})
+TRAIN = {"batch_size": 8, "patch_scale_beta": {"start": 0.8, "end": 0.8, "over": "0"}}
+WHOLE = tiny_config(train=TRAIN)
+BEYOND = tiny_config(
+    camera={"prior": "estimated"},
+    model={"generator": {"background": "planes"}, "discriminator": {"normals": True}},
+    train=TRAIN | {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
+)
+"""Every switch of docs/beyond.md."""
+
+both = pytest.mark.parametrize("config", [WHOLE, BEYOND], ids=["paper", "beyond"])
 
 
 def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:
@@ -43,11 +53,12 @@ def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") 
         assert actual == expected, name
 
 
-def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path: Path) -> None:
-    whole, (state_of_three, _) = train_in_double(WHOLE, 5), train_in_double(WHOLE, 3)
+@both
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(config: Config, tmp_path: Path) -> None:
+    whole, (state_of_three, _) = train_in_double(config, 5), train_in_double(config, 3)
     assert all(whole[1][f"discriminator/{name}"] > 0 for name in ("loss", "distillation", "r1"))
     torch.save(state_of_three, tmp_path / "saved.pt")
-    run_processes(2, worlds.work_in_double, (WHOLE, tmp_path / "saved.pt", tmp_path), lambda: False)
+    run_processes(2, worlds.work_in_double, (config, tmp_path / "saved.pt", tmp_path), lambda: False)
     first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     _assert_close(first, second, 0)
     five, (state_of_three_and_two, _) = first
@@ -56,10 +67,11 @@ def test_two_processes_with_half_the_batch_are_one_with_the_whole(tmp_path: Path
     _assert_close(state_of_three_and_two, whole[0], 1e-10)  # went on with another number of processes
 
 
+@both
 @pytest.mark.parametrize("pieces", [2, 4])
-def test_accumulated_pieces_are_the_whole_batch(pieces: int) -> None:
-    train = WHOLE.train.model_copy(update={"accumulation": pieces})
-    _assert_close(train_in_double(WHOLE.model_copy(update={"train": train}), 5), train_in_double(WHOLE, 5), 1e-10)
+def test_accumulated_pieces_are_the_whole_batch(pieces: int, config: Config) -> None:
+    train = config.train.model_copy(update={"accumulation": pieces})
+    _assert_close(train_in_double(config.model_copy(update={"train": train}), 5), train_in_double(config, 5), 1e-10)
 
 
 def test_all_are_taken_back_and_stop_together_and_one_goes_on_alone(tmp_path: Path) -> None:
