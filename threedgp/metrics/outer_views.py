@@ -1,6 +1,6 @@
 """Agreement of a view from outside of the prior of cameras with a view at its edge, measured as in `views`.
 
-What the outer view shows and the other one does not see there counts in full, such as fog beside the object.
+Content that the outer view alone shows, such as fog beside the object, counts in full.
 """
 
 from __future__ import annotations
