@@ -18,20 +18,15 @@ from threedgp.training.checkpoints import load_state, saved_states
 from threedgp.training.distributed import TrainingGroup, join_training_group
 from threedgp.training.loop import prepare_trainer
 from training import worlds
-from training.worlds import make_trainer, tiny_config, train_in_double, train_over, write_shards
+from training.worlds import BEYOND, make_trainer, tiny_config, train_in_double, train_over, write_shards
 
 # Every term that is taken over the whole batch is switched on: patch scales differ between groups, features are
 # distilled, cameras are learned, R1 comes twice in five steps.
 TRAIN = {"batch_size": 8, "patch_scale_beta": {"start": 0.8, "end": 0.8, "over": "0"}}
 WHOLE = tiny_config(train=TRAIN)
-BEYOND = tiny_config(
-    camera={"prior": "estimated"},
-    model={"generator": {"background": "planes"}, "discriminator": {"normals": True}},
-    train=TRAIN | {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
-)
-"""Every switch of docs/beyond.md."""
+EVERYTHING = tiny_config(**BEYOND | {"train": TRAIN | BEYOND["train"]})
 
-both = pytest.mark.parametrize("config", [WHOLE, BEYOND], ids=["paper", "beyond"])
+both = pytest.mark.parametrize("config", [WHOLE, EVERYTHING], ids=["paper", "beyond"])
 
 
 def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:

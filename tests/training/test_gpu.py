@@ -10,7 +10,7 @@ import torch
 from threedgp.config import KINDS
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.training.step import Trainer
-from training.worlds import RESOLUTION, kind_config, make_batch, make_trainer
+from training.worlds import BEYOND, RESOLUTION, kind_config, make_batch, make_trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -36,8 +36,17 @@ def _pair(kind: str, **changes: Any) -> tuple[Trainer, Trainer]:
 @every_kind
 @pytest.mark.parametrize("loss", ["logistic", "relativistic"])
 def test_step_agrees_with_the_cpu(kind: str, loss: str) -> None:
+    _compare_steps(kind, train={"r1_interval": 1, "loss": loss})
+
+
+def test_step_beyond_the_paper_agrees_with_the_cpu() -> None:
+    """Without views from outside of the prior: which of their pixels count may change with a rounding error."""
+    _compare_steps("3dgp", **BEYOND | {"train": {"r1_interval": 1}})
+
+
+def _compare_steps(kind: str, **changes: Any) -> None:
     """Same weights and random numbers: every scalar, and the gradients of both networks with R1."""
-    expected, found = _pair(kind, train={"r1_interval": 1, "loss": loss})
+    expected, found = _pair(kind, **changes)
     scalars, others = expected.step(make_batch(0)), found.step(make_batch(0))
     assert scalars.keys() == others.keys()
     differences = {name: (others[name].cpu() - value).abs() for name, value in scalars.items()}
@@ -60,6 +69,15 @@ def test_lower_precision_is_finite(kind: str, precision: str, switch: str) -> No
     for _ in range(2):
         stats = trainer.step(make_batch(trainer.images))
     assert all(value.isfinite() for value in stats.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_step_beyond_the_paper_is_finite(precision: str) -> None:
+    config = kind_config("3dgp", **BEYOND | {"train": BEYOND["train"] | {"precision": precision}})
+    trainer = make_trainer(config, device=CUDA)
+    for _ in range(2):
+        stats = trainer.step(make_batch(trainer.images))
+    assert stats["generator/novel_view"] > 0 and all(value.isfinite() for value in stats.values())
 
 
 @every_kind

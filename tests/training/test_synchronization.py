@@ -18,20 +18,9 @@ from threedgp.models import resample, sampler
 from threedgp.models.initialization import initial_networks
 from threedgp.render import backends
 from threedgp.training.step import Trainer
+from training.worlds import BEYOND, FOV_QUANTILES, merge
 
 CLASSES, FEATURES = 8, 1280
-BEYOND = {
-    "camera": {"prior": "estimated"},
-    "model": {"generator": {"background": "planes"}, "discriminator": {"normals": True}},
-    "train": {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
-}
-"""Every switch of docs/beyond.md."""
-
-
-def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    return values | {
-        key: _merged(values[key], value) if isinstance(value, dict) else value for key, value in changes.items()
-    }
 
 
 @pytest.fixture(autouse=True)
@@ -53,14 +42,15 @@ def test_fake_tensors_refuse_to_be_read() -> None:
 def test_a_step_reads_no_value(name: str, changes: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step, with R1, on tensors without values, of which reading one is an error."""
     values = parse_config(preset_values(name, root / "presets")).model_dump(mode="json")
-    config = parse_config(_merged(values, changes))
+    merge(values, changes)
+    config = parse_config(values)
     count, size = config.train.batch_size, config.dataset.resolution
     resample._kernel.cache_clear()
     sampler._class_bounds.cache_clear()
     monkeypatch.setattr(backends, "_agrees", lambda *case: True)
     monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # fake weights cannot be moved
     with FakeTensorMode(allow_non_fake_inputs=True):
-        quantiles = [[10.0, 20.0, 40.0]] * (1 + CLASSES)
+        quantiles = FOV_QUANTILES[:1] * (1 + CLASSES)
         networks = initial_networks(config, CLASSES, [1 / CLASSES] * CLASSES, FEATURES, quantiles)
         trainer = Trainer(config, networks, torch.device("cpu"))
         batch = Batch(

@@ -33,6 +33,12 @@ from threedgp.training.step import Trainer
 CLASSES, FEATURES, RESOLUTION = 3, 5, 8
 FOV_QUANTILES = [[12.0, 18.0, 40.0], [12.0, 13.0, 14.0], [20.0, 21.0, 22.0], [36.0, 38.0, 40.0]]
 """Quantiles for all images, then for each class."""
+BEYOND = {
+    "camera": {"prior": "estimated"},
+    "model": {"generator": {"background": "planes"}, "discriminator": {"normals": True}},
+    "train": {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
+}
+"""Every switch of docs/beyond.md that changes a training step."""
 
 
 def tiny_config(**changes: Any) -> Config:
@@ -60,7 +66,7 @@ def tiny_config(**changes: Any) -> Config:
             "distillation": {"weight": {"start": 1.0, "end": 0.0, "over": "100%"}},
         },
     }  # fmt: skip
-    _merge(values, changes)
+    merge(values, changes)
     return Config.model_validate(values)
 
 
@@ -113,15 +119,16 @@ KIND_CHANGES: dict[str, dict[str, Any]] = {
 def kind_config(kind: str, **changes: Any) -> Config:
     """The tiny configuration of a kind of model, with `changes`."""
     merged = copy.deepcopy(KIND_CHANGES[kind])
-    _merge(merged, {"model": {"kind": kind}})
-    _merge(merged, changes)
+    merge(merged, {"model": {"kind": kind}})
+    merge(merged, changes)
     return tiny_config(**merged)
 
 
-def _merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
+def merge(into: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Replace values of nested dictionaries in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge(into[key], value)
         else:
             into[key] = value
 
