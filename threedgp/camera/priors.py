@@ -91,7 +91,8 @@ def prior_mean_angles(config: CameraConfig) -> tuple[float, float, float]:
 
 
 def prior_reach(config: CameraConfig, angle: str) -> float:
-    """Largest distance of an angle from its mean: to the bounds, or two standard deviations of a normal prior."""
+    """Largest distance of `yaw` or `pitch` from its mean, in radians: to the bounds, or two standard deviations of a
+    normal prior."""
     if config.prior == "fixed":
         return 0.0
     low, high = getattr(config, angle)
