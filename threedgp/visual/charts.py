@@ -130,5 +130,6 @@ def bar_chart(
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(x_label, loc="right")  # long names leave narrow axes, and a centered label would be cut off
 
     return _draw("", x_label, "", paint, height=0.6 + 0.26 * len(bars))
