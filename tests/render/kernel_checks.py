@@ -58,6 +58,8 @@ class FieldCase(NamedTuple):
     dtype: torch.dtype = torch.float32
     spread: float = 0.6
     """Standard deviation of ray origins: how far outside of the cube samples are."""
+    kinks: bool = True
+    """Whether inputs of leaky ReLU may be close to 0, where rounding them changes the slope."""
 
 
 def error(actual: Tensor, truth: Tensor) -> float:
@@ -82,6 +84,8 @@ def field_inputs(
         planes = draw(case.batch, 3, case.height, case.width, case.channels)
     shapes = ((case.hidden, case.channels), (case.hidden,), (4, case.hidden), (4,))
     decoder = Decoder(*(draw(*shape) / shape[-1] ** 0.5 for shape in shapes))
+    if not case.kinks:
+        decoder = decoder._replace(bias_1=decoder.bias_1.sign() * 8)
     origins = draw(case.batch, case.rays, 3) * case.spread
     directions = draw(case.batch, case.rays, 3)
     if case.rays > 2:  # exactly on a face of the cube, and far beyond it

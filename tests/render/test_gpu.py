@@ -22,8 +22,11 @@ from threedgp.render.backends import engine
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 # TF32 keeps ten bits of the fraction of each operand (2^-11 = 5e-4 each, partly averaging out over sums of 8 to 128
-# products, twice in a row); a leaky ReLU whose input changes sign by that changes a gradient by more. bf16 keeps seven.
+# products, twice in a row); bf16 keeps seven.
 TF32, BF16 = 3e-3, 3e-2
+# A share of about 5e-4 of the inputs of leaky ReLU changes sign by TF32's rounding, 4e-3 by that of bf16, and each
+# changes a derivative by 0.8 of its size: sqrt(5e-4) * 0.8 = 0.02 and sqrt(4e-3) * 0.8 = 0.05 of a gradient's norm.
+KINKS = {TF32: 4e-2, BF16: 1e-1}
 
 CASES = {
     "odd": FieldCase(),
@@ -41,13 +44,20 @@ IMPORTANCE = [(32, 32), (3, 5), (2, 4), (64, 64), (100, 7)]
 """Samples of the first and of the second pass."""
 
 
+def wrong(errors: dict[str, float], case: FieldCase, tolerance: float) -> dict[str, float]:
+    """The errors that are larger than rounding explains."""
+    gradients = KINKS[tolerance] if case.kinks else tolerance
+    if min(case.height, case.width) == 1:  # some gradients are zero
+        errors = {name: value for name, value in errors.items() if not name.startswith("silent")}
+    return {name: value for name, value in errors.items() if value > (tolerance if name == "out" else gradients)}
+
+
+@pytest.mark.parametrize("kinks", [False, True], ids=["smooth", "kinks"])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_field_and_gradients(name: str, dtype: torch.dtype) -> None:
-    tolerance = {torch.float32: TF32, torch.float16: TF32, torch.bfloat16: BF16}[dtype]
-    errors = field_errors(CASES[name]._replace(dtype=dtype), "triton", "cuda")
-    errors = {k: v for k, v in errors.items() if not (name == "single texel rows" and "silent" in k)}
-    assert max(errors.values()) < tolerance, errors
+def test_field_and_gradients(name: str, dtype: torch.dtype, kinks: bool) -> None:
+    case = CASES[name]._replace(dtype=dtype, kinks=kinks)
+    assert not wrong(field_errors(case, "triton", "cuda"), case, BF16 if dtype is torch.bfloat16 else TF32)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -88,7 +98,7 @@ def test_every_output_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     real_empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *a, **k: real_empty(*a, **k).fill_(float("nan")))
     for case in (CASES["odd"], CASES["many samples"]):
-        assert max(field_errors(case, "triton", "cuda").values()) < TF32
+        assert not wrong(field_errors(case, "triton", "cuda"), case, TF32)
 
 
 def test_a_million_rays_in_chunks() -> None:
