@@ -33,9 +33,9 @@ def _trained(compiled: bool, steps: int, **changes: Any) -> tuple[Trainer, list[
     return trainer, [{name: value.item() for name, value in stats.items()} for stats in curves]
 
 
-def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float) -> None:
-    """Losses, and the weights of both networks; `tolerance` is relative for scalars, and for weights the share of the
-    distance that they have moved."""
+def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float, of_weights: float = 0.0) -> None:
+    """Losses, and the weights of both networks; tolerances are relative for scalars, and for weights (0 = the same one)
+    the share of the distance that they have moved."""
     start = make_trainer(tiny_config(**changes))
     (eager, expected), (compiled, found) = (_trained(value, steps, **changes) for value in (False, True))
     for one, other in zip(expected, found, strict=True):
@@ -45,27 +45,26 @@ def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float
         assert list(third) == list(second)
         moved = sum((second[key] - first[key]).square().sum() for key in second).sqrt()
         apart = sum((second[key] - third[key]).square().sum() for key in second).sqrt()
-        assert moved > 0 and apart <= tolerance * moved, name
+        assert moved > 0 and apart <= (of_weights or tolerance) * moved, name
 
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance"),
+    ("changes", "tolerance", "of_weights"),
     [
-        ({}, 1e-4),
-        # The resampling filter is a sum of shifted tensors there, and bfloat16 rounds each term to 4e-3.
-        (
-            {"model": {"recompute": True}, "train": {"loss": "relativistic", "precision": "bf16", "accumulation": 2}},
-            3e-2,
-        ),
+        ({}, 1e-4, 1e-4),
+        ({"model": {"recompute": True}, "train": {"loss": "relativistic", "accumulation": 2}}, 1e-4, 1e-4),
+        # The resampling filter is a sum of shifted tensors there, and bfloat16 rounds each term to 4e-3. Adam's first
+        # steps are as long for gradients that are mostly rounding as for others (0.14 was seen).
+        ({"train": {"precision": "bf16"}}, 3e-2, 0.3),
     ],
-    ids=["fp32", "recompute"],
+    ids=["fp32", "recompute", "bf16"],
 )
 def test_same_numbers_without_code_generation(
-    changes: dict[str, Any], tolerance: float, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], tolerance: float, of_weights: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the graphs that are compiled, forward and backward, run by PyTorch's operators; R1 comes twice."""
     _compile_with(monkeypatch, "aot_eager")
-    _assert_equal_training(changes, 3, tolerance)
+    _assert_equal_training(changes, 3, tolerance, of_weights)
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["graph_break"]
 
