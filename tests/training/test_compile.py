@@ -52,9 +52,9 @@ def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float
     ("changes", "tolerance", "of_weights"),
     [
         ({}, 1e-4, 1e-4),
-        ({"model": {"recompute": True}, "train": {"loss": "relativistic", "accumulation": 2}}, 1e-4, 1e-4),
+        ({"model": {"recompute": True}, "train": {"loss": "relativistic", "accumulation": 2}}, 1e-3, 2e-2),
         # The resampling filter is a sum of shifted tensors there, and bfloat16 rounds each term to 4e-3. Adam's first
-        # steps are as long for gradients that are mostly rounding as for others (0.14 was seen).
+        # steps are as long for gradients that are mostly rounding as for others (0.006 and 0.14 were seen).
         ({"train": {"precision": "bf16"}}, 3e-2, 0.3),
     ],
     ids=["fp32", "recompute", "bf16"],
