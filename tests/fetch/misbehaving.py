@@ -102,10 +102,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.mine.busy += 1
             self.mine.max_at_once = max(self.mine.max_at_once, self.mine.busy)
         try:
-            self._answer(answer)
-        finally:
+            if answer.meet:
+                answer.meet.wait(10)
+        finally:  # before the client has its answer, and may send the next request
             with self.mine.lock:
                 self.mine.busy -= 1
+        self._answer(answer)
 
     def _note(self) -> list[Answer]:
         seen = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
@@ -122,8 +124,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _answer(self, answer: Answer) -> None:
-        if answer.meet:
-            answer.meet.wait(10)
         body, status = answer.data, answer.status
         asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
         if asked and answer.ranges and status == 200 and condition in (None, answer.etag):
