@@ -183,7 +183,7 @@ def test_two_views_differ_by_the_introduced_error(tiny_generator, monkeypatch):
 
 
 def test_view_from_outside_of_the_prior_comes_before_that_at_its_edge(tiny_generator, monkeypatch):
-    """Of a wall, both agree; where the outer view shows something nearer, the view at the edge sees nothing there."""
+    """Both views of a wall agree; the view at the edge does not see what is nearer in the outer view."""
     config = tiny_generator.camera_config.model_copy(update={"yaw": (-0.3, 0.3)})
     monkeypatch.setattr(tiny_generator, "camera_config", config)
     with monkeypatch.context() as patch:

@@ -26,18 +26,20 @@ def _compile_with(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
     monkeypatch.setattr(nn.Module, "compile", lambda module, **options: original(module, backend=backend, **options))
 
 
-def _trained(compiled: bool, steps: int, **changes: Any) -> tuple[Trainer, list[dict[str, float]]]:
+def _trained(compiled: bool, steps: int, dtype: torch.dtype, **changes: Any) -> tuple[Trainer, list[dict[str, float]]]:
     changes["train"] = {"r1_interval": 2, "compile": compiled} | changes.get("train", {})
-    trainer = make_trainer(tiny_config(**changes))
+    trainer = make_trainer(tiny_config(**changes), dtype=dtype)
     curves = [trainer.step(make_batch(trainer.images)) for _ in range(steps)]
     return trainer, [{name: value.item() for name, value in stats.items()} for stats in curves]
 
 
-def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float, of_weights: float = 0.0) -> None:
-    """Losses, and the weights of both networks; tolerances are relative for scalars, and for weights (0 = the same one)
-    the share of the distance that they have moved."""
-    start = make_trainer(tiny_config(**changes))
-    (eager, expected), (compiled, found) = (_trained(value, steps, **changes) for value in (False, True))
+def _assert_equal_training(
+    changes: dict[str, Any], steps: int, tolerance: float, dtype: torch.dtype = torch.float32
+) -> None:
+    """Losses, and the weights of both networks; `tolerance` is relative for scalars, and for weights the share of the
+    distance that they have moved."""
+    start = make_trainer(tiny_config(**changes), dtype=dtype)
+    (eager, expected), (compiled, found) = (_trained(value, steps, dtype, **changes) for value in (False, True))
     for one, other in zip(expected, found, strict=True):
         assert other == pytest.approx(one, rel=tolerance, abs=tolerance)
     for name in ("generator", "discriminator", "average"):
@@ -45,28 +47,31 @@ def _assert_equal_training(changes: dict[str, Any], steps: int, tolerance: float
         assert list(third) == list(second)
         moved = sum((second[key] - first[key]).square().sum() for key in second).sqrt()
         apart = sum((second[key] - third[key]).square().sum() for key in second).sqrt()
-        assert moved > 0 and apart <= (of_weights or tolerance) * moved, name
+        assert moved > 0 and apart <= tolerance * moved, (name, apart / moved)
 
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance", "of_weights"),
-    [
-        ({}, 1e-4, 1e-4),
-        ({"model": {"recompute": True}, "train": {"loss": "relativistic", "accumulation": 2}}, 1e-3, 2e-2),
-        # The resampling filter is a sum of shifted tensors there, and bfloat16 rounds each term to 4e-3. Adam's first
-        # steps are as long for gradients that are mostly rounding as for others (0.006 and 0.14 were seen).
-        ({"train": {"precision": "bf16"}}, 3e-2, 0.3),
-    ],
-    ids=["fp32", "recompute", "bf16"],
+    "changes",
+    [{}, {"model": {"recompute": True}, "train": {"loss": "relativistic", "accumulation": 2}}],
+    ids=["logistic", "recompute"],
 )
-def test_same_numbers_without_code_generation(
-    changes: dict[str, Any], tolerance: float, of_weights: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the graphs that are compiled, forward and backward, run by PyTorch's operators; R1 comes twice."""
+def test_same_numbers_without_code_generation(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the graphs that are compiled, forward and backward, run by PyTorch's operators; R1 comes twice.
+
+    In float64: the sums of the resampling filter have another order, and Adam's first steps are as long for gradients
+    that are mostly rounding as for others.
+    """
     _compile_with(monkeypatch, "aot_eager")
-    _assert_equal_training(changes, 3, tolerance, of_weights)
+    _assert_equal_training(changes, 3, 1e-6, torch.float64)
     assert counters["stats"]["unique_graphs"] > 0
     assert not counters["graph_break"]
+
+
+def test_same_losses_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    _compile_with(monkeypatch, "aot_eager")
+    changes = {"model": {"recompute": True}, "train": {"loss": "relativistic", "precision": "bf16", "accumulation": 2}}
+    (_, (expected,)), (_, (found,)) = (_trained(value, 1, torch.float32, **changes) for value in (False, True))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -22,7 +22,12 @@ def _kernel(channels: int, gain: float, dtype: torch.dtype, device: torch.device
 
 
 def _composed(x: Tensor, transposed: bool, gain: float, stride: int, padding: int) -> Tensor:
-    """The filter, or its transpose, along one dimension after the other, as sums of shifted tensors."""
+    """The filter, or its transpose, along one dimension after the other, as sums of shifted tensors.
+
+    Sums of 16-bit activations are in float32 and rounded once, as in a convolution.
+    """
+    dtype = x.dtype
+    x = x.to(torch.promote_types(dtype, torch.float32))
     for dim in (2, 3):
         size = x.shape[dim]
         # The transpose meets zeros between the pixels, and is otherwise the same filter: it is symmetric.
@@ -35,7 +40,7 @@ def _composed(x: Tensor, transposed: bool, gain: float, stride: int, padding: in
         if step == 2:
             lines = [line[:, :, ::2] if dim == 2 else line[..., ::2] for line in lines]
         x = (lines[0] + lines[3] + 3 * (lines[1] + lines[2])) * (math.sqrt(gain) / 8)
-    return x
+    return x.to(dtype)
 
 
 class _Filter(torch.autograd.Function):

@@ -23,6 +23,7 @@ def _mix(x):
 
 @triton.jit(do_not_specialize=["prefix"])
 def random_kernel(index, out, prefix, numbers, NORMAL: tl.constexpr, BLOCK: tl.constexpr):
+    """Draws `BLOCK` of the `numbers` of one sample."""
     STEP: tl.constexpr = -7046029254386353131
     row, place = tl.program_id(0), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     state = _mix((prefix.to(tl.int64) ^ tl.load(index + row)) + STEP)

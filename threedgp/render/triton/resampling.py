@@ -29,6 +29,7 @@ def filter_kernel(
     x, out, count, channels, height, width, out_height, out_width, padding, gain,
     STRIDE: tl.constexpr, TRANSPOSED: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
+    """Filters `PIXELS` pixels of `CHANNELS` channels of the result; `count` is the number of pixels of all images."""
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     image, place = pixel // (out_height * out_width), (pixel % (out_height * out_width)).to(tl.int32)
