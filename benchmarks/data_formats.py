@@ -164,7 +164,7 @@ def photographs(folder: Path, count: int) -> tuple[list[Array], list[Array]]:
     for file in sorted(folder.glob("*.jpg"))[:count]:
         images.append(square(RawPicture("", 0, decode_picture(file.read_bytes())), SIDE)[0])
         depth = decode_depth(file.with_name(f"{file.stem}_depth.png").read_bytes())
-        depths.append(encode(square_depth(depth, SIDE), SIDE))
+        depths.append(encode(square_depth(depth, SIDE), SIDE).levels)
     return images, depths
 
 
@@ -173,7 +173,7 @@ def procedural(place: Path, count: int) -> tuple[list[Array], list[Array]]:
     render_shards(DownloadConfig(count=count, resolution=SIDE), place, 1)
     source = ProceduralSource(ShardFolder(place))
     read = list(source.read(source.entries()))
-    return [picture.rgb for picture in read], [encode(picture.depth, SIDE) for picture in read]
+    return [picture.rgb for picture in read], [encode(picture.depth, SIDE).levels for picture in read]
 
 
 def print_table(title: str, figures: dict[str, dict[str, dict[str, float]]]) -> None:

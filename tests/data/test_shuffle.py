@@ -25,6 +25,10 @@ def name(number: int) -> str:
     return f"{number:03d}"
 
 
+def metric_range(number: int) -> dict[str, float]:
+    return {"near": 1.0 + number, "far": (1.0 + number) * (2 + number % 7)}
+
+
 def write_inputs(place: Path, shard_rows: int, dim: int = DIM, fov: dict[int, float] | None = None) -> JoinedShards:
     cuts = [range(start, min(start + shard_rows, COUNT)) for start in range(0, COUNT, shard_rows)]
     about = {"class_names": ["a", "b", "c"], "resolution": RESOLUTION}
@@ -40,6 +44,8 @@ def write_inputs(place: Path, shard_rows: int, dim: int = DIM, fov: dict[int, fl
         rows = [{"id": name(n), "label": n % 3, "image": {"bytes": b"i%d" % n}, "crop": [0, 0, 4, 4]} for n in numbers]
         prepared.write(shard, pa.Table.from_pylist(rows, schemas.PREPARED))
         rows = [{"id": name(n), "depth": b"d%d" % n, "fov": (fov or {}).get(n)} for n in numbers if n in DEEP]
+        if fov:  # metric depth, except of every fifth image
+            rows = [row | (metric_range(n) if (n := int(row["id"])) % 5 else {}) for row in rows]
         depth.write(shard, pa.Table.from_pylist(rows, schema))
         vector = {} if not dim else {"embedding": None}
         rows = [
@@ -98,11 +104,20 @@ def test_quantiles_of_fields_of_view(tmp_path: Path) -> None:
     assert len(classes) == 3 and classes[2] == everything
 
 
+def test_medians_of_metric_depth(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 27, fov={1: 20.0})
+    ranges = [metric_range(n) for n in DEEP if n % 5]
+    near, far = (np.array([one[name] for one in ranges]) for name in ("near", "far"))
+    expected = {"near": np.median(near), "far": np.median(far), "ratio": np.median(far / near)}
+    assert write(tmp_path).meta["depth_range"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("fov", [None, {}])
 def test_without_fields_of_view(fov: dict[int, float] | None, tmp_path: Path) -> None:
-    """The estimator gives none, or the depth shards lack the column."""
+    """The estimator gives none, nor metric depth, or the depth shards lack the columns."""
     write_inputs(tmp_path, 27, fov=fov)
-    assert write(tmp_path).meta["fov_quantiles"] is None
+    meta = write(tmp_path).meta
+    assert meta["fov_quantiles"] is None and meta["depth_range"] is None
 
 
 def test_without_embeddings(tmp_path: Path) -> None:

@@ -75,10 +75,32 @@ def test_selected_images_get_depth(tmp_path: Path) -> None:
     rows = pa.concat_tables(folder.iterate()).to_pylist()
     assert [int(row["id"]) for row in rows] == sorted(SELECTED - BAD - FLAT)
     for row in rows:
-        expected = encode(depth_of(int(row["id"]))[:, 2:18], 8)
+        expected = encode(depth_of(int(row["id"]))[:, 2:18], 8).levels
         np.testing.assert_array_equal(depth_from_bytes(row["depth"], 8), expected)
+        assert row["near"] is None and row["far"] is None  # the unit of the maps is unknown
     rejects = pq.read_table(folder.folder / "rejects.parquet").to_pylist()
     assert rejects == [{"id": f"{n:03d}", "reason": "the depth map is constant"} for n in sorted(FLAT & SELECTED)]
+
+
+def test_levels_and_range_give_metric_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plane whose depth is 2 m + 0.25 m for each column; the crop has columns 2 to 17, and each pixel two of them."""
+    plane = np.tile(2 + 0.25 * np.arange(20, dtype=np.float32), (16, 1))
+    monkeypatch.setattr(f"{__name__}.depth_of", lambda number: plane)
+    estimator = build_estimator(DepthConfig(estimator="simulated_metric", strength=0))
+    truth = 2 + 0.25 * np.arange(2.5, 18, 2)
+    for row in run(tmp_path, estimator=estimator).read(0).to_pylist():
+        assert (row["near"], row["far"]) == (2.625, 6.125)
+        depth = row["near"] + depth_from_bytes(row["depth"], 8) / 65535 * (row["far"] - row["near"])
+        np.testing.assert_allclose(depth, np.tile(truth, (8, 1)), atol=1e-4)
+
+
+def test_a_range_that_is_not_in_front_of_the_camera_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = np.tile(np.arange(20, dtype=np.float32) - 2, (16, 1))  # its crop begins at 0, its pixels at 0.5
+    estimator = build_estimator(DepthConfig(estimator="simulated_metric", strength=0))
+    for shift, known in ((0.0, True), (-1.0, False)):
+        monkeypatch.setattr(f"{__name__}.depth_of", lambda number, shift=shift: ramp + shift)
+        rows = run(tmp_path, estimator=estimator, workers=1 + known).read(0).to_pylist()
+        assert {row["near"] for row in rows} == {0.5 if known else None}
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
@@ -102,7 +124,7 @@ def test_prepared_from_another_source(tmp_path: Path, monkeypatch: pytest.Monkey
 class Brightness:
     """A network that returns the green channel and fails on images whose first red value is 9."""
 
-    batches = True
+    batches, metric = True, True
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()
@@ -140,12 +162,14 @@ def test_a_network_sees_original_pixels_and_rejects_a_single_image(
     table = pa.concat_tables(folder.iterate()).to_pylist()
     rows = {int(row["id"]): row["depth"] for row in table}
     assert set(rows) == SELECTED - BAD - {9}
+    ranges = {int(row["id"]): (row["near"], row["far"]) for row in table}
     fields_of_view = {int(row["id"]): row["fov"] for row in table}
     assert fields_of_view == {number: None if number in (2, 3, 6) else number + 0.5 for number in rows}
     for number, depth in rows.items():
         green = photograph(number)[:, 8:32, 1].astype(np.float64)
         small = green.reshape(8, 3, 8, 3).mean(axis=(1, 3))
         scaled = (small - small.min()) / (small.max() - small.min()) * 65535
+        assert ranges[number] == pytest.approx((small.min(), small.max()), rel=1e-6)
         # Half a level of rounding, and rounding of float32.
         np.testing.assert_allclose(depth_from_bytes(depth, 8), scaled, atol=0.6)
     rejects = pq.read_table(folder.folder / "rejects.parquet").to_pylist()
@@ -154,33 +178,33 @@ def test_a_network_sees_original_pixels_and_rejects_a_single_image(
 
 def test_min_max() -> None:
     depth = RNG.normal(size=(8, 8)).astype(np.float32)
-    encoded = encode(depth, 8)
+    encoded = encode(depth, 8).levels
     expected = (depth.astype(np.float64) - depth.min()) / (float(depth.max()) - float(depth.min())) * 65535
     assert encoded.dtype == np.uint16 and encoded.min() == 0 and encoded.max() == 65535
     assert np.abs(encoded - expected).max() <= 0.5 + 1e-6
 
 
 def test_larger_is_farther() -> None:
-    encoded = encode(np.linspace(0.75, 1.25, 64, dtype=np.float32).reshape(8, 8), 8)
+    encoded = encode(np.linspace(0.75, 1.25, 64, dtype=np.float32).reshape(8, 8), 8).levels
     assert (np.diff(encoded.ravel().astype(int)) > 0).all()
 
 
 def test_scale_and_shift_do_not_matter() -> None:
     depth = RNG.random((16, 16)).astype(np.float32)
-    assert np.abs(encode(depth, 8).astype(int) - encode(depth * 30 - 5, 8)).max() <= 2  # float32 rounding
+    assert np.abs(encode(depth, 8).levels.astype(int) - encode(depth * 30 - 5, 8).levels).max() <= 2  # float32 rounding
 
 
 def test_area_average_comes_first() -> None:
     depth = RNG.random((16, 16)).astype(np.float32)
     means = depth.reshape(8, 2, 8, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(encode(depth, 8), encode(means, 8), atol=1)
+    np.testing.assert_allclose(encode(depth, 8).levels, encode(means, 8).levels, atol=1)
 
 
 def test_percentile_clip_saves_the_rest_from_an_outlier() -> None:
     depth = RNG.random((20, 20)).astype(np.float32)
     depth[0, 0] = 1000
-    assert np.median(encode(depth, 20)) < 100
-    clipped = encode(depth, 20, clip_percentile=1)
+    assert np.median(encode(depth, 20).levels) < 100
+    clipped = encode(depth, 20, clip_percentile=1).levels
     assert 25_000 < np.median(clipped) < 40_000
     low, high = np.percentile(depth, [1, 99])
     np.testing.assert_array_equal(clipped == 65535, depth >= high)

@@ -7,13 +7,14 @@ import math
 import pytest
 import torch
 
-from threedgp.config import DepthAdaptorConfig
+from threedgp.camera.priors import prior_cameras
+from threedgp.config import CameraConfig, DepthAdaptorConfig
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.runtime.counter_rng import uniform
 
 
-def _adaptor(**settings: object) -> DepthAdaptor:
-    return DepthAdaptor(DepthAdaptorConfig(channels=4, **settings), near=0.75, far=1.25)
+def _adaptor(channels: int = 4, **settings: object) -> DepthAdaptor:
+    return DepthAdaptor(DepthAdaptorConfig(channels=channels, **settings), near=0.75, far=1.25, w_dim=6)
 
 
 def test_scaling_runs_from_the_learned_near_plane_to_the_far_end() -> None:
@@ -65,3 +66,80 @@ def test_evaluation_takes_the_last_candidate() -> None:
     adaptor = _adaptor()
     candidates = adaptor(torch.rand(2, 1, 8, 8))
     assert torch.equal(adaptor.select(candidates, None, 0.25), candidates[:, 3])
+
+
+def _images(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random depth `[B, 1, 8, 8]`, styles and cameras."""
+    cameras = prior_cameras(CameraConfig(), uniform((count, 6), 0, "cameras"))
+    depth = uniform((count, 1, 8, 8), 0, "depth") * 0.5 + 0.75
+    return depth, uniform((count, 6), 0, "styles") * 4 - 2, cameras
+
+
+def _random_affine() -> DepthAdaptor:
+    torch.manual_seed(0)
+    adaptor = _adaptor(mode="affine")
+    torch.nn.init.normal_(adaptor.coefficients[1].weight, std=2)
+    return adaptor
+
+
+def test_affine_starts_with_the_scaled_depth() -> None:
+    adaptor, (depth, w, cameras) = _adaptor(mode="affine"), _images(3)
+    candidates = adaptor(depth, w, cameras)
+    assert torch.equal(candidates, adaptor.scale(depth)[:, None])
+    assert torch.equal(adaptor.select(candidates, torch.rand(3), 0.25), candidates[:, 0])
+    assert not [name for name, _ in adaptor.named_parameters() if "layers" in name or "head" in name]
+
+
+def test_affine_scales_by_a_bounded_positive_factor_and_shifts() -> None:
+    """The least-squares line through adapted over scaled depth of an image leaves nothing."""
+    adaptor, (depth, w, cameras) = _random_affine(), _images(64)
+    scaled, adapted = adaptor.scale(depth).flatten(1), adaptor(depth, w, cameras).flatten(1)
+    design = torch.stack([scaled, torch.ones_like(scaled)], dim=2)
+    line = torch.linalg.lstsq(design, adapted[:, :, None]).solution
+    assert torch.allclose((design @ line)[..., 0], adapted, atol=1e-4)
+    factors = line[:, 0, 0]
+    assert 0.499 < factors.min() < 0.8 and 1.25 < factors.max() < 2.001
+
+
+@pytest.mark.parametrize("changed", ["styles", "yaw", "fov"])
+def test_affine_coefficients_are_those_of_the_image_not_of_the_patch(changed: str) -> None:
+    adaptor, (depth, w, cameras) = _random_affine(), _images(5)
+    other = depth.flip(0) * 0.9  # other depth, same images
+    at = lambda maps: adaptor.scale(maps)[:, None]  # noqa: E731
+    first, second = adaptor(depth, w, cameras), adaptor(other, w, cameras)
+    factor = (first - second) / (at(depth) - at(other))
+    assert torch.allclose(factor, factor.mean(dim=(1, 2, 3, 4), keepdim=True).expand_as(factor), rtol=1e-3)
+    if changed == "styles":
+        w = w.flip(0)
+    else:
+        cameras = cameras.clone()
+        column = {"yaw": 0, "fov": 3}[changed]
+        cameras[:, column] = cameras[:, column].flip(0)
+    assert (adaptor(depth, w, cameras) - first).abs().max() > 0.01
+
+
+def test_affine_learns_the_scale_and_shift_of_each_image() -> None:
+    torch.manual_seed(0)
+    adaptor, (depth, w, cameras) = _adaptor(channels=32, mode="affine"), _images(8)
+    factors, shifts = (torch.linspace(0.6, 1.8, 8).roll(3), torch.linspace(-0.5, 0.5, 8).roll(5))
+    scaled = adaptor.scale(depth).detach()
+    target = scaled * factors.view(-1, 1, 1, 1) + shifts.view(-1, 1, 1, 1)
+    optimizer = torch.optim.Adam(adaptor.coefficients.parameters(), lr=0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = (adaptor(depth, w, cameras)[:, 0] - target).square().mean()
+        loss.backward()
+        optimizer.step()
+    ends = adaptor(torch.tensor([[0.9], [1.1]]).view(2, 1, 1, 1).expand(2, 8, 8, 8).flatten(0, 1)[:, None],
+                   w.repeat(2, 1), cameras.repeat(2, 1))[:, 0, 0, 0, 0].view(2, 8)  # fmt: skip
+    width = 0.2 / (1.25 - 0.75 - adaptor.near_offset().item()) * 2
+    assert torch.allclose((ends[1] - ends[0]) / width, factors, atol=0.02)
+    assert loss < 1e-4
+
+
+def test_affine_teaches_geometry_but_neither_styles_nor_cameras() -> None:
+    adaptor, inputs = _random_affine(), [x.requires_grad_() for x in _images(2)]
+    adaptor(*inputs).square().sum().backward()
+    depth, w, cameras = inputs
+    assert depth.grad.abs().min() > 0 and w.grad is None and cameras.grad is None
+    assert all(parameter.grad.abs().max() > 0 for parameter in adaptor.parameters())

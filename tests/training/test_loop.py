@@ -259,6 +259,18 @@ def test_clamped_fields_of_view_are_reported(
     assert capsys.readouterr().out == (text if share else "")
 
 
+def test_metric_depth_is_compared_with_the_rays(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_config(camera={"ray_start": 0.5, "ray_end": 1.0})
+    loader = _open(shards, config)
+    loader.depth_range = {"far": 8.0, "near": 2.0, "ratio": 3.5}
+    prepare_trainer(config, loader, torch.device("cpu"))
+    loader.close()
+    assert capsys.readouterr().out == (
+        "train: metric depth of the images runs from 2 to 8 (medians), far / near is 3.5; "
+        "camera.ray_end / camera.ray_start is 2\n"
+    )
+
+
 @pytest.mark.parametrize("conditional", [True, False])
 def test_model_remembers_the_estimated_prior(conditional: bool, shards: Path, tmp_path: Path) -> None:
     """A model folder alone gives the scenes of training, of the class that each of them has."""

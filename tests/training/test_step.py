@@ -69,6 +69,7 @@ def test_global_random_state_does_not_matter() -> None:
         {"camera": {"prior": "estimated"}},
         {"model": {"depth_adaptor": {"mode": "off"}}},
         {"model": {"depth_adaptor": {"mode": "half"}}},
+        {"model": {"depth_adaptor": {"mode": "affine"}}},
         {"model": {"generator": {"noise": False}}},
         {"train": {"distillation": {"loss": "none"}}},
         {"train": {"distillation": {"loss": "kl"}}},
@@ -105,7 +106,7 @@ SWITCHES: dict[str, list[Any]] = {
     "camera.prior": ["uniform", "normal", "truncated_normal", "fixed", "estimated"],
     "model.class_conditional": [True, False],
     "model.depth": [True, False],
-    "model.depth_adaptor.mode": ["off", "half", "all"],
+    "model.depth_adaptor.mode": ["off", "half", "all", "affine"],
     "model.depth_axis": ["ray", "z"],
     "model.discriminator.normals": [True, False],
     "model.generator.background": ["none", "planes"],
@@ -352,7 +353,7 @@ def test_normals_of_real_patches_are_those_of_their_depth_at_every_scale_and_fli
         assert torch.allclose(normals, expected[:, None, None].expand_as(normals), atol=1e-3)
 
 
-@pytest.mark.parametrize("mode", ["off", "all"])
+@pytest.mark.parametrize("mode", ["off", "all", "affine"])
 def test_normals_of_fakes_have_gradients_to_geometry(mode: str) -> None:
     changes = {"discriminator": {"normals": True}, "depth_adaptor": {"mode": mode}}
     trainer = make_trainer(tiny_config(model=changes))

@@ -113,6 +113,14 @@ def test_a_background_is_added_to_a_model_without(tmp_path: Path) -> None:
     assert len(state) > len(generator.state_dict())
 
 
+def test_affine_adaptor_is_added_to_a_model_with_convolutions(tmp_path: Path) -> None:
+    folder, generator, _ = source(tmp_path / "model")
+    ours, _, notes = started(folder, ABC, model={"depth_adaptor": {"mode": "affine"}})
+    assert notes == ["depth_adaptor.coefficients"]
+    assert torch.equal(ours.depth_adaptor.near_offset_raw, generator.depth_adaptor.near_offset_raw)
+    assert ours.depth_adaptor.coefficients[1].weight.eq(0).all()
+
+
 def test_from_no_classes_to_some(tmp_path: Path) -> None:
     folder, generator, discriminator = source(tmp_path / "model", names=[], model={"class_conditional": False})
     ours, judge, notes = started(folder, ["a", "b"])

@@ -35,7 +35,11 @@ FOV_QUANTILES = [[12.0, 18.0, 40.0], [12.0, 13.0, 14.0], [20.0, 21.0, 22.0], [36
 """Quantiles for all images, then for each class."""
 BEYOND = {
     "camera": {"prior": "estimated"},
-    "model": {"generator": {"background": "planes"}, "discriminator": {"normals": True}},
+    "model": {
+        "generator": {"background": "planes"},
+        "discriminator": {"normals": True},
+        "depth_adaptor": {"mode": "affine"},
+    },
     "train": {"novel_view": 1.0, "posthoc_ema": {"snapshot_kimg": 1.0}},
 }
 """Every switch of docs/beyond.md that changes a training step."""

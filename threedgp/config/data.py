@@ -99,7 +99,8 @@ class DepthConfig(Section):
     batch_size: BatchSize = 16
     """Images per forward pass; some estimators always process one at a time (docs/depth.md)."""
     strength: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """Size of the errors of `simulated`: 0 = true depth, 1 = the errors of an off-the-shelf estimator."""
+    """Size of the errors of `simulated` and `simulated_metric`: 0 = true depth, 1 = those of an off-the-shelf
+    estimator."""
     clip_percentile: Annotated[float, Field(ge=0, lt=50)] = 0.0
     """Percentile that is clipped at both ends before min-max scaling; 0 is the published protocol."""
     seed: Seed = 0

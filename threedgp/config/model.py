@@ -73,12 +73,14 @@ class CameraConfig(Section):
 class DepthAdaptorConfig(Section):
     """Maps rendered depth to the depth of an imperfect estimator (3DGP, section 3.2)."""
 
-    mode: Literal["off", "half", "all"] = "all"
+    mode: Literal["off", "half", "all", "affine"] = "all"
     """Depth of a fake in training. `off`: the rendered depth, scaled. `half`: the scaled depth or the adaptor's last
     output, with probability 0.5 each. `all`: the scaled depth with the probability `train.raw_depth_probability`, or
-    the output of one of the layers, with probabilities that change linearly with the layer."""
+    the output of one of the layers, with probabilities that change linearly with the layer. `affine`: the scaled depth
+    times a factor plus a shift, which a small network chooses for each image; no convolutions."""
     layers: Layers = 3
     channels: Width = 64
+    """Channels of the convolutions; `affine`: hidden width of its network."""
     kernel_size: OddInt = 5
     near_offset_share: Fraction = 0.25
     """Maximum offset of the near plane, as a fraction of the distance between `ray_start` and `ray_end`."""

@@ -98,6 +98,7 @@ class ShardLoader:
         self.embedding_dim: int = meta["embedding_dim"]
         self.class_names: list[str] = meta["class_names"]
         self.fov_quantiles: list[list[float]] | None = meta.get("fov_quantiles")
+        self.depth_range: dict[str, float] | None = meta.get("depth_range")
         self.estimator: str = meta["estimator"]
         self.has_depth: bool = meta["estimator"] != "none"
         self.content_hash = manifest.content_hash

@@ -28,8 +28,9 @@ PREPARED = pa.schema(
 )  # left, top, right, bottom in the original
 REJECTS = pa.schema([_ID, ("reason", pa.string())])
 SELECTED = pa.schema([_ID, _LABEL])
-DEPTH = pa.schema([_ID, _DEPTH, ("fov", pa.float32())])
-"""`fov` in degrees, null where it was not estimated; shards of earlier versions of the code lack it."""
+DEPTH = pa.schema([_ID, _DEPTH, ("fov", pa.float32()), ("near", pa.float32()), ("far", pa.float32())])
+"""`fov` in degrees, null where it was not estimated. `near` and `far` are the depth of the smallest and the largest
+level in meters, null where depth is not metric. Shards of earlier versions of the code lack these three."""
 
 
 def features(dim: int) -> pa.Schema:

@@ -75,6 +75,17 @@ class JoinedShards:
         classes = np.split(fov[np.argsort(labels, kind="stable")], np.cumsum(counts)[:-1])
         return [np.quantile(one if len(one) else fov, FOV_PROBABILITIES).round(2).tolist() for one in (fov, *classes)]
 
+    def depth_range(self) -> dict[str, float] | None:
+        """Medians over the remaining images: nearest and farthest depth in meters, and far / near. None without metric
+        depth."""
+        rows = pa.concat_tables(self.depth.iterate(["near", "far"]))
+        if "near" not in rows.column_names or rows["near"].null_count == len(rows):
+            return None
+        near, far = (rows[name].drop_null().to_numpy() for name in ("near", "far"))
+        return {
+            name: float(np.median(values)) for name, values in (("near", near), ("far", far), ("ratio", far / near))
+        }
+
     def estimated_bytes(self) -> int:
         """Estimated size of the remaining rows."""
         manifests = [folder.manifest for folder in (self.prepared, self.embed, self.depth)]
@@ -138,7 +149,7 @@ def write_training_shards(joined: JoinedShards, folder: Path, settings: ShardsCo
                 rows = pa.Table.from_batches(_read_batch(file, shard) for file in files).combine_chunks()
                 _write_sorted(rows, shard, writer)
             bar.advance(writer.rows(shard))
-    writer.finish(fov_quantiles=joined.fov_quantiles())
+    writer.finish(fov_quantiles=joined.fov_quantiles(), depth_range=joined.depth_range())
 
 
 def _deal(table: pa.Table, targets: NDArray[np.int64], num_shards: int, shard_rows: int, path: Path) -> None:

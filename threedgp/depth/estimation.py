@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,17 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 
 MAX_DEPTH = 65535
+
+
+class Encoded(NamedTuple):
+    """A depth map in 16 bits."""
+
+    levels: NDArray[np.uint16]
+    """`[R, R]`: 0 is the nearest depth, `MAX_DEPTH` the farthest one; `[0, 0]` = no depth."""
+    near: float
+    """Depth of level 0, in the unit of the map."""
+    far: float
+    """Depth of level `MAX_DEPTH`."""
 
 
 class SelectedImages:
@@ -94,11 +106,14 @@ def estimate_rows(
             rejects.append({"id": picture.id, "reason": encoded.reason})
         else:
             fov = found.fov if found.fov is not None and 0 < found.fov < 180 else None
-            kept.append({"id": picture.id, "depth": depth_to_bytes(encoded), "fov": fov})
+            row = {"id": picture.id, "depth": depth_to_bytes(encoded.levels), "fov": fov}
+            if estimator.metric and encoded.near > 0:
+                row |= {"near": encoded.near, "far": encoded.far}
+            kept.append(row)
     return pa.Table.from_pylist(kept, schemas.DEPTH), pa.Table.from_pylist(rejects, schemas.REJECTS)
 
 
-def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float = 0.0) -> NDArray[np.uint16] | Rejected:
+def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float = 0.0) -> Encoded | Rejected:
     """Resize the square map `depth` and scale it by its minimum and maximum to 0..65535, larger = farther.
 
     Args:
@@ -106,14 +121,15 @@ def encode(depth: NDArray[np.float32], resolution: int, clip_percentile: float =
             would compress all other depth into a few levels.
 
     Returns:
-        `[resolution, resolution]`, the empty map for the empty map, or the reason why the map is not usable.
+        levels `[resolution, resolution]`, none for the empty map, or the reason why the map is not usable.
     """
     if not depth.size:
-        return np.empty((0, 0), np.uint16)
+        return Encoded(np.empty((0, 0), np.uint16), 0.0, 0.0)
     if not np.isfinite(depth).all():
         return Rejected("the depth map has values that are not finite")
     small = resize_depth(depth, resolution).astype(np.float64)
     low, high = np.percentile(small, [clip_percentile, 100 - clip_percentile])
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         return Rejected("the depth map is constant")
-    return np.rint((np.clip(small, low, high) - low) / (high - low) * MAX_DEPTH).astype(np.uint16)
+    levels = np.rint((np.clip(small, low, high) - low) / (high - low) * MAX_DEPTH).astype(np.uint16)
+    return Encoded(levels, float(low), float(high))

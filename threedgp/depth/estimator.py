@@ -50,6 +50,8 @@ class DepthEstimator(Protocol):
     name: str
     looks_at_pixels: bool
     """Whether depth is estimated from the pixels, so that the estimator also works on generated images."""
+    metric: bool
+    """Whether depth is in meters, or in the units of a simulated scene, up to an error of scale."""
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
         """Estimates for square images `[H, W, 3]`. Each depends only on the image and its id."""
@@ -68,6 +70,8 @@ class EstimatorKind:
     """Depth maps of a source (`SourceKind.depth`) that it can work with."""
     fov_of: Callable[[RawPicture, DepthConfig], float | None] | None = None
     """Field of view of an image, as in `Estimate`; None = it gives none."""
+    metric: bool = False
+    """As in `DepthEstimator`."""
 
     @property
     def fov(self) -> bool:
@@ -81,7 +85,8 @@ class PicturewiseDepth:
     looks_at_pixels = False
 
     def __init__(self, config: DepthConfig, kind: EstimatorKind) -> None:
-        self.name, self._config, self._kind = config.estimator, config, kind
+        self.name, self.metric = config.estimator, kind.metric
+        self._config, self._kind = config, kind
 
     def estimate(self, pictures: Sequence[RawPicture]) -> list[Estimate | Rejected]:
         return [self._estimate(picture) for picture in pictures]

@@ -7,20 +7,31 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
+from threedgp.camera.geometry import FOV, cam2world
 from threedgp.config import DepthAdaptorConfig
-from threedgp.models.layers import EqualizedConv
+from threedgp.models.layers import EqualizedConv, EqualizedLinear
+
+MAX_FACTOR = 2.0
+"""Mode `affine` multiplies depth by at most this factor, and by at least its inverse: a flat scene must not be shown as
+a deep one."""
 
 
 class DepthAdaptor(nn.Module):
     """Rendered depth to candidate depth maps in [-1, 1], from the scaled input itself to the fully adapted one."""
 
-    def __init__(self, config: DepthAdaptorConfig, near: float, far: float) -> None:
+    def __init__(self, config: DepthAdaptorConfig, near: float, far: float, w_dim: int) -> None:
         super().__init__()
         self.near, self.far = near, far
         self.mode = config.mode
         self.near_offset_share = config.near_offset_share
         self.near_offset_raw = nn.Parameter(torch.full((1,), config.near_offset_init))
-        if self.mode != "off":
+        if self.mode == "affine":
+            self.coefficients = nn.Sequential(
+                EqualizedLinear(w_dim + 13, config.channels, activation="leaky_relu"),
+                EqualizedLinear(config.channels, 2),
+            )
+            nn.init.zeros_(self.coefficients[1].weight)  # so that training starts with the scaled depth itself
+        elif self.mode != "off":
             channels = [1] + [config.channels] * config.layers
             self.layers = nn.ModuleList(
                 EqualizedConv(before, after, config.kernel_size, activation="leaky_relu")
@@ -31,7 +42,7 @@ class DepthAdaptor(nn.Module):
     @property
     def num_candidates(self) -> int:
         """Number of candidates that `forward` returns."""
-        return 1 if self.mode == "off" else len(self.layers) + 1
+        return 1 if self.mode in ("off", "affine") else len(self.layers) + 1
 
     def near_offset(self) -> Tensor:
         """Learned distance in scene units between the start of the ray and the depth that maps to -1."""
@@ -42,10 +53,21 @@ class DepthAdaptor(nn.Module):
         near = self.near + self.near_offset()
         return (depth - near) / (self.far - near) * 2 - 1
 
-    def forward(self, depth: Tensor) -> Tensor:
-        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`; the first is the scaled depth itself."""
+    def _affine(self, scaled: Tensor, w: Tensor, cameras: Tensor) -> Tensor:
+        """Scaled depth times a factor plus a shift for each image. They depend on style and camera, without a gradient
+        to either, and not on the patch: patches with coefficients of their own could hide wrong geometry."""
+        pose = cam2world(cameras)[:, :3].flatten(1)
+        image = torch.cat([w, pose, torch.deg2rad(cameras[:, FOV, None])], dim=1).detach()
+        factor, shift = self.coefficients(image)[:, :, None, None].split(1, dim=1)
+        return scaled * MAX_FACTOR ** torch.tanh(factor) + shift
+
+    def forward(self, depth: Tensor, w: Tensor | None = None, cameras: Tensor | None = None) -> Tensor:
+        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`. The first is the scaled depth itself. Mode
+        `affine` has only one, the adapted depth; it needs styles `w` `[B, w_dim]` and `cameras` `[B, 8]`."""
         scaled = x = self.scale(depth)
-        if self.mode == "off":
+        if self.mode == "affine":
+            scaled = self._affine(scaled, w, cameras)
+        if self.num_candidates == 1:
             return scaled[:, None]
         candidates = [scaled]
         for layer in self.layers:

@@ -33,8 +33,8 @@ class Synthesis(NamedTuple):
     depth: Tensor
     """`[B, 1, P, P]`, rendered."""
     candidates: Tensor | None
-    """`[B, K, 1, P, P]`, scaled (first) and adapted depth along the ray or the optical axis, see `model.depth_axis`;
-    None without depth."""
+    """`[B, K, 1, P, P]`, depth along the ray or the optical axis (`model.depth_axis`), see `DepthAdaptor.forward`; None
+    without depth."""
     w: Tensor
     """`[B, w_dim]`"""
     cameras: Tensor
@@ -82,10 +82,9 @@ class TriplaneGenerator(Generator):
         if has_background:
             with own_seed("background decoder"):
                 self.background_decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
-        with own_seed("depth adaptor"):
-            self.depth_adaptor = (
-                DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end) if model.depth else None
-            )
+        if model.depth:
+            with own_seed("depth adaptor"):
+                self.depth_adaptor = DepthAdaptor(model.depth_adaptor, camera.ray_start, camera.ray_end, settings.w_dim)
         self.camera_generator = CameraGenerator(camera, settings.z_dim, num_classes) if camera.learned else None
         self.ray_settings = ray_settings(camera, settings)
 
@@ -211,7 +210,7 @@ class TriplaneGenerator(Generator):
             cosines = 1.0
             if self.model_config.depth_axis == "z":
                 cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
-            candidates = self.depth_adaptor(depth * cosines)
+            candidates = self.depth_adaptor(depth * cosines, w, cameras)
         return Synthesis(rgb, depth, candidates, w, cameras, planes)
 
     def fakes(

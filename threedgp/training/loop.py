@@ -70,6 +70,12 @@ def prepare_trainer(
         if outside:
             share = len(outside) / len(loader.fov_quantiles[0])
             say(f"train: {share:.0%} of the estimated fields of view are outside of camera.fov and are clamped to it")
+    if config.model.depth and loader.depth_range and group.is_main:
+        rays = config.camera.ray_end / config.camera.ray_start
+        say(
+            "train: metric depth of the images runs from {near:.3g} to {far:.3g} (medians), far / near is {ratio:.3g}; "
+            "camera.ray_end / camera.ray_start is {rays:.3g}".format(**loader.depth_range, rays=rays)
+        )
     probabilities = (loader.class_counts / loader.class_counts.sum()).tolist()
     networks = initial_networks(config, loader.num_classes, probabilities, loader.embedding_dim, loader.fov_quantiles)
     if config.train.init_from != INITIALIZATION:

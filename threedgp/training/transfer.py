@@ -24,6 +24,7 @@ AVERAGE_SAMPLES = 4096
 """Latent vectors whose mean w replaces the running average of other classes."""
 OPTIONAL_PARTS = (
     "depth_adaptor",
+    "depth_adaptor.coefficients",
     "camera_generator",
     "feature_head",
     "embed_pose",

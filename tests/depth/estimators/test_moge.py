@@ -83,6 +83,12 @@ def test_depth_and_sky(masked: bool, weights: Path, monkeypatch: pytest.MonkeyPa
     assert np.tan(np.deg2rad(fov) / 2) == pytest.approx(0.5 / 1.5)
 
 
+def test_depth_is_metric_with_a_head_for_the_scale(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not build(weights).metric
+    monkeypatch.setattr(MoGeModel, "scale_head", torch.nn.Identity(), raising=False)
+    assert build(weights).metric
+
+
 def test_the_package_is_not_installed() -> None:
     with pytest.raises(UserError, match=r"'moge' needs its package .*; run `pip install git\+https://github.com/mic"):
         build(None)

@@ -28,6 +28,8 @@ def picture(number: int, size: int = 8) -> RawPicture:
 class Ramp:
     """Depth that rises to the right, and says which image it was made of; keeps the sizes of the batches."""
 
+    metric = False
+
     def __init__(self, size: int = 8, batches: bool = True, known: NDArray[np.bool_] | None = None) -> None:
         self.size, self.batches, self.known = size, batches, known
         self.seen: list[int] = []
@@ -112,7 +114,7 @@ def test_pixels_without_depth_are_the_farthest() -> None:
     ((depth, _),) = NetworkDepth("ramp", Ramp(known=known), 1).estimate([picture(0)])
     np.testing.assert_array_equal(depth[3:, :6], np.tile(np.arange(6), (5, 1)))
     assert (depth[~known] == 5).all()
-    encoded = encode(depth, 8)
+    encoded = encode(depth, 8).levels
     assert (encoded[~known] == 65535).all() and (encoded[3:, 0] == 0).all()
 
 

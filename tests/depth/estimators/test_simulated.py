@@ -48,8 +48,8 @@ def only(monkeypatch: pytest.MonkeyPatch):
     return switch
 
 
-def estimate(pictures: list[RawPicture], strength: float = 1.0, seed: int = 0) -> list[Map]:
-    estimator = build_estimator(DepthConfig(estimator="simulated", strength=strength, seed=seed))
+def estimate(pictures: list[RawPicture], strength: float = 1.0, seed: int = 0, name: str = "simulated") -> list[Map]:
+    estimator = build_estimator(DepthConfig(estimator=name, strength=strength, seed=seed))
     return [found.depth for found in estimator.estimate(pictures)]
 
 
@@ -163,6 +163,27 @@ def test_few_maps_are_plainly_wrong(only) -> None:
         assert abs(1 - np.mean(right) - share) < 4 * np.sqrt(share / len(given))
     wrong = {round(correlation(depth, given[0].depth), 2) for depth in estimate(given, 2.0)} - {1.0}
     assert wrong == {-1.0, 0.0}  # near and far exchanged; a ramp along the other axis
+
+
+def test_metric_depth_is_wrong_by_a_factor_and_not_bent(pictures: list[RawPicture], only) -> None:
+    only("LOG_SCALE_STD", "SHIFT_STD", "LOG_GAMMA_STD", "MAX_NEAR_CUT", "MAX_LOG_FLATTENING")
+    factors = []
+    for depth, given in zip(estimate(pictures, name="simulated_metric"), pictures, strict=True):
+        factors.append(np.median(depth / given.depth))
+        np.testing.assert_allclose(depth, factors[-1] * given.depth, rtol=1e-5)
+    assert np.log(factors).std() == pytest.approx(simulated.LOG_SCALE_STD, rel=0.4)
+    assert not build_estimator(DepthConfig(estimator="simulated")).metric
+    assert build_estimator(DepthConfig(estimator="simulated_metric")).metric
+
+
+def test_metric_depth_has_local_faults(pictures: list[RawPicture]) -> None:
+    errors = []
+    for name in ("simulated", "simulated_metric"):
+        maps = estimate(pictures, name=name)
+        errors.append(
+            np.median([1 - correlation(depth, given.depth) for depth, given in zip(maps, pictures, strict=True)])
+        )
+    assert 1e-3 < errors[1] < errors[0]
 
 
 def test_random_by_seed_and_id_only(pictures: list[RawPicture]) -> None:

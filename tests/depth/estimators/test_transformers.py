@@ -137,7 +137,9 @@ def through_registry(kind: str, models: Path) -> DepthEstimator:
 def test_depth_is_that_of_the_documented_pipeline(kind: str, models: Path) -> None:
     """transformers' own pipeline for depth, image by image; larger is farther with us."""
     pipeline = transformers.pipeline("depth-estimation", model=str(models / kind), device=CPU)
-    maps = through_registry(kind, models).estimate([RawPicture("a", 0, picture) for picture in pictures()])
+    estimator = through_registry(kind, models)
+    assert estimator.metric == (kind not in INVERSE)
+    maps = estimator.estimate([RawPicture("a", 0, picture) for picture in pictures()])
     spread = []
     for picture, (found, fov) in zip(pictures(), maps, strict=True):
         expected = pipeline(Image.fromarray(picture))["predicted_depth"].numpy()

@@ -33,6 +33,7 @@ class DepthNetwork(Protocol):
     """A network on its device."""
 
     batches: bool  # whether images of one batch do not influence each other
+    metric: bool  # as in `DepthEstimator`
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[DepthMap]:
         """Depth of RGB images `[H, W, 3]`; may raise any exception on an image that it cannot process."""
@@ -49,7 +50,7 @@ class NetworkDepth:
     looks_at_pixels = True
 
     def __init__(self, name: str, network: DepthNetwork, batch_size: int) -> None:
-        self.name = name
+        self.name, self.metric = name, network.metric
         self._network, self._batch_size = network, batch_size if network.batches else 1
         self._lock = threading.Lock()
         self._failures = 0

@@ -73,6 +73,7 @@ class TransformersDepth:
             options = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
             model, report = transformers.AutoModelForDepthEstimation.from_pretrained(folder, **safe, **options)
             self._is_inverse = is_inverse(config)
+            self.metric = not self._is_inverse  # models that return depth were trained on meters
             # ZoeDepth with an indoor and an outdoor head chooses one of them for the whole batch.
             self.batches = len(getattr(config, "bin_configurations", None) or []) <= 1
         except UserError:

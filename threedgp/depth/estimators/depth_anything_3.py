@@ -20,7 +20,7 @@ class DepthAnything3Depth:
     The package computes in bfloat16, or in float16 on GPUs without it.
     """
 
-    batches = False
+    batches, metric = False, False
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         from depth_anything_3.api import DepthAnything3

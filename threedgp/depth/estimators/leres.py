@@ -118,7 +118,7 @@ class LeresDepth:
     Images are resized to 448x448 by bilinear interpolation without antialiasing, as in the published inference code.
     """
 
-    batches = True
+    batches, metric = True, False
 
     def __init__(self, network: Leres, device: torch.device) -> None:
         self._network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)

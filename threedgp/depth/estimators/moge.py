@@ -27,6 +27,7 @@ class MogeDepth:
             self._model = MoGeModel.from_pretrained(str(file)).eval().to(device)
         except Exception as error:  # the package does not document what it raises
             raise UserError(f"depth.weights: MoGe cannot load {file}: {' '.join(str(error).split())}") from None
+        self.metric = hasattr(self._model, "scale_head")
         self._device = device
 
     @torch.inference_mode()

@@ -35,8 +35,9 @@ FAILURE_SHARE = 0.04
 """Share of images whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
 
 
-def depth_of(picture: RawPicture, config: DepthConfig) -> NDArray[np.float32] | None:
-    """True depth, made inaccurate: every fault and the share of failures are scaled by `depth.strength`.
+def depth_of(picture: RawPicture, config: DepthConfig, *, metric: bool = False) -> NDArray[np.float32] | None:
+    """True depth, made inaccurate: every fault and the share of failures are scaled by `depth.strength`. A `metric`
+    estimator knows depth up to scale and does not bend it: the near plane, gamma and what is far are right.
 
     At 0 it is the truth exactly, at 1 it is like a real estimator. `depth.seed` and the id of the image decide all that
     is random. The random numbers do not depend on the strength, so maps of several strengths show the same faults, each
@@ -49,11 +50,12 @@ def depth_of(picture: RawPicture, config: DepthConfig) -> NDArray[np.float32] | 
     if strength == 0 or not (np.isfinite([low, high]).all() and low < high):
         return truth
     random = _random(f"{config.seed}/{picture.id}")
-    depth = _inaccurate(((truth - low) / (high - low)).astype(np.float32), strength, random)
+    bend = 0.0 if metric else strength
+    depth = _inaccurate(((truth - low) / (high - low)).astype(np.float32), strength, bend, random)
 
-    scale = (high - low) * np.exp(strength * LOG_SCALE_STD * random.normal())
-    shift = low + strength * SHIFT_STD * random.normal()
-    return depth * np.float32(scale) + np.float32(shift)
+    factor = np.exp(strength * LOG_SCALE_STD * random.normal())
+    shift = low * factor if metric else low + strength * SHIFT_STD * random.normal()
+    return depth * np.float32((high - low) * factor) + np.float32(shift)
 
 
 def fov_of(picture: RawPicture, config: DepthConfig) -> float | None:
@@ -68,18 +70,20 @@ def _random(key: str) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(hashlib.sha256(key.encode()).digest(), np.uint32))
 
 
-def _inaccurate(depth: NDArray[np.float32], strength: float, random: np.random.Generator) -> NDArray[np.float32]:
-    """Depth `[H, W]` in [0, 1] with all faults but scale and shift."""
+def _inaccurate(
+    depth: NDArray[np.float32], strength: float, bend: float, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Depth `[H, W]` in [0, 1] with all faults but scale and shift; `bend` is the strength of those that bend it."""
     side = max(depth.shape)
     fails, reversed_map = random.uniform(size=2) < (strength * FAILURE_SHARE, 0.5)
     if fails:
         ramp = np.broadcast_to(np.linspace(1, 0, len(depth), dtype=np.float32)[:, None], depth.shape)
         depth = 1 - depth if reversed_map else ramp.copy()
 
-    depth = np.maximum(depth, strength * random.uniform(0, MAX_NEAR_CUT)).astype(np.float32)
-    slope = np.exp(-strength * random.uniform(0, MAX_LOG_FLATTENING))
+    depth = np.maximum(depth, bend * random.uniform(0, MAX_NEAR_CUT)).astype(np.float32)
+    slope = np.exp(-bend * random.uniform(0, MAX_LOG_FLATTENING))
     depth = np.minimum(depth, FLAT_BEYOND) + np.float32(slope) * np.maximum(depth - FLAT_BEYOND, 0)
-    depth **= np.exp(strength * LOG_GAMMA_STD * random.normal())
+    depth **= np.exp(bend * LOG_GAMMA_STD * random.normal())
 
     # Closing fills narrow valleys of depth: what is thin and near takes the depth around it.
     kernel = np.ones((2 * round(THIN_SHARE * side / 2) + 1,) * 2, np.uint8)
