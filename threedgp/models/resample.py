@@ -58,8 +58,10 @@ class _Filter(torch.autograd.Function):
         if x.is_cuda and filter_backend(x) == "triton":
             return engine("triton", "filter").resample(x, transposed, gain, stride, padding)
         convolve, channels = F.conv_transpose2d if transposed else F.conv2d, x.shape[1]
-        kernel = _kernel(channels, gain, x.dtype, x.device)
-        return convolve(x, kernel, stride=stride, padding=padding, groups=channels)
+        # On a CPU, 16-bit transposed depthwise convolutions are ten times as slow as those in float32.
+        dtype = x.dtype if x.is_cuda else torch.promote_types(x.dtype, torch.float32)
+        kernel = _kernel(channels, gain, dtype, x.device)
+        return convolve(x.to(dtype), kernel, stride=stride, padding=padding, groups=channels).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
