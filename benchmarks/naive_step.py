@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from naive_render import naive_render
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import rays
+from threedgp.camera.geometry import Patches, rays
 from threedgp.models.backbone import OutputLayer, SynthesisBlock, SynthesisLayer
 from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Scenes
 from threedgp.models.layers import EqualizedConv, activate
 from threedgp.models.triplane import Synthesis, TriplaneGenerator
 from threedgp.render import RayRandomness
@@ -100,20 +101,18 @@ class NaiveGenerator(TriplaneGenerator):
 
     def forward(
         self,
-        z: Tensor,
-        labels: Tensor | None,
-        prior_cameras: Tensor,
-        scales: Tensor,
-        offsets: Tensor,
+        scenes: Scenes,
+        patches: Patches,
         resolution: int,
         randomness: RayRandomness,
         noise: list[Tensor] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Synthesis:
+        z, labels, prior_cameras = scenes
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)
         planes = self.backbone(w, noise).contiguous().unflatten(1, (3, -1))
-        origins, directions = rays(cameras, resolution, scales, offsets)
+        origins, directions = rays(cameras, resolution, patches)
         rgb, depth = naive_render(planes, self.decoder.effective(), origins, directions, randomness, self.ray_settings)
         rgb = rgb.transpose(1, 2).unflatten(2, (resolution, resolution))
         depth = depth.reshape(-1, 1, resolution, resolution)

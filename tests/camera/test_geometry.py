@@ -12,6 +12,7 @@ from torch import Tensor
 from golden_arrays import assert_matches, load
 from threedgp.camera.geometry import (
     CAMERA_FIELDS,
+    Patches,
     cam2world,
     cut_patches,
     image_plane,
@@ -39,14 +40,14 @@ def test_rays_match_the_published_ones(arrays: dict[str, Tensor], cameras: Tenso
     origins, directions = rays(cameras, 8)
     assert_matches(origins, arrays["ray_origins"])
     assert_matches(directions, arrays["ray_directions"])
-    origins, directions = rays(cameras, 8, arrays["patch_scales"], arrays["patch_offsets"])
+    origins, directions = rays(cameras, 8, Patches(arrays["patch_scales"], arrays["patch_offsets"]))
     assert_matches(origins, arrays["patch_ray_origins"])
     assert_matches(directions, arrays["patch_ray_directions"])
 
 
 def test_patches_match_the_published_ones(golden: Path) -> None:
     arrays = load(golden, "patch.npz")
-    patch = cut_patches(arrays["image"], 16, arrays["scales"], arrays["offsets"])
+    patch = cut_patches(arrays["image"], 16, Patches(arrays["scales"], arrays["offsets"]))
     assert_matches(patch, arrays["patch"])
 
 
@@ -99,16 +100,16 @@ def test_field_of_view_is_the_full_angle_between_opposite_edges() -> None:
 
 
 def test_patch_of_the_whole_image_is_the_whole_image() -> None:
-    whole = image_plane(5)
-    assert torch.equal(whole, image_plane(5, torch.ones(1, 2), torch.zeros(1, 2)))
+    whole = Patches(torch.ones(1, 2), torch.zeros(1, 2))
+    assert torch.equal(image_plane(5), image_plane(5, whole))
     picture = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(cut_patches(picture, 5, torch.ones(1, 2), torch.zeros(1, 2)), picture, atol=1e-6)
+    assert torch.allclose(cut_patches(picture, 5, whole), picture, atol=1e-6)
 
 
 def test_offsets_count_from_the_left_and_from_the_bottom() -> None:
     picture = torch.arange(16.0).reshape(1, 1, 4, 4)
     scale = torch.full((1, 2), 1 / 3)  # two of four pixels: a third of the distance between the outermost centers
-    lower_left = cut_patches(picture, 2, scale, torch.zeros(1, 2))
+    lower_left = cut_patches(picture, 2, Patches(scale, torch.zeros(1, 2)))
     assert torch.allclose(lower_left[0, 0], picture[0, 0, 2:, :2], atol=1e-5)
-    upper_right = cut_patches(picture, 2, scale, torch.full((1, 2), 2 / 3))
+    upper_right = cut_patches(picture, 2, Patches(scale, torch.full((1, 2), 2 / 3)))
     assert torch.allclose(upper_right[0, 0], picture[0, 0, :2, 2:], atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from threedgp.camera.geometry import image_plane, rays
+from threedgp.camera.geometry import Patches, image_plane, rays
 from threedgp.camera.normals import depth_normals, relief_normals
 
 CAMERA = torch.tensor([[0.0, np.pi / 2, 0, 35, 1, 0, np.pi / 2, 0]], dtype=torch.float64)
@@ -45,7 +45,7 @@ OFFSETS = torch.tensor([[0.0, 0.0], [0.6, 0.1]], dtype=torch.float64)
 
 def test_relief_of_a_plane_has_its_normal_in_every_patch():
     """Exact at the border, too: differences of a linear function are its slopes."""
-    x, y = image_plane(7, SCALES, OFFSETS).unbind(-1)
+    x, y = image_plane(7, Patches(SCALES, OFFSETS)).unbind(-1)
     depth = (0.4 * x - 0.7 * y + 0.1).reshape(2, 1, 7, 7)
     found = relief_normals(depth, SCALES)
     expected = np.array([0.4, -0.7, 1]) / np.linalg.norm([0.4, -0.7, 1])

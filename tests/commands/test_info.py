@@ -22,7 +22,7 @@ def test_says_what_the_model_is(threedgp, model_folder, tiny_generator):
         "learned, prior uniform: yaw -1.57 to 1.57",
         "fov 10 to 45 degrees",
         "0.75 to 1.25, 4 + 4 samples",
-        "z 8, w 8, three planes of 8 x 8 x 4",
+        "z 8, w 8, planes 3 x 8 x 8 x 4",
         f"parameters {count:,} (mapping ",
         digest,
     ):

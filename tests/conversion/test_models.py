@@ -16,10 +16,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from golden_arrays import assert_matches, load
+from threedgp.camera.geometry import Patches
 from threedgp.cli import app
 from threedgp.config import DiscriminatorConfig
 from threedgp.conversion.models import convert_snapshot, convert_trusted
 from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import Scenes
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
 from threedgp.render import RayRandomness
@@ -91,8 +93,8 @@ def test_converted_model_renders_what_the_published_one_does(
 
     generator = load_model(tmp_path / "model")
     randomness = RayRandomness(arrays["u_coarse"], arrays["u_fine"])
-    where = arrays["patch_scales"], arrays["patch_offsets"]
-    out = generator(arrays["z"], arrays["c"].argmax(dim=1), arrays["prior"], *where, 16, randomness)
+    scenes = Scenes(arrays["z"], arrays["c"].argmax(dim=1), arrays["prior"])
+    out = generator(scenes, Patches(arrays["patch_scales"], arrays["patch_offsets"]), 16, randomness)
     assert_matches(out.rgb, arrays["rgb"])
     assert_matches(out.cameras, arrays["posterior"])
     assert_matches(out.candidates, arrays["depth_candidates"])

@@ -14,7 +14,7 @@ from threedgp.evaluation import scenes as scenes_module
 from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.metrics import views
-from threedgp.models.generator import Generator, Rendering
+from threedgp.models.generator import Generator, Rendering, RenderOptions
 from threedgp.models.initialization import initial_generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.counter_rng import uniform
@@ -100,7 +100,7 @@ def test_frontal_depth_takes_the_frontal_camera_through_the_camera_generator(tin
     scenes = sample_scenes(tiny_generator, 3, 0)
     cameras = tiny_generator.posterior(frontal_cameras(tiny_generator.camera_config, 3), scenes.z, scenes.labels)
     planes = tiny_generator.make_content(tiny_generator.map(scenes.z, scenes.labels))
-    expected = tiny_generator.render(planes, cameras, 8, cut_quantile=0.5).depth[:, 0]
+    expected = tiny_generator.render(planes, cameras, 8, RenderOptions(cut_quantile=0.5)).depth[:, 0]
     np.testing.assert_allclose(depth, expected, rtol=1e-4)
     assert not torch.allclose(expected, tiny_generator.render(planes, cameras, 8).depth[:, 0])
 

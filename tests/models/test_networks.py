@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from golden_arrays import assert_matches, load
+from threedgp.camera.geometry import Patches
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.conversion.names import convert_discriminator_names, convert_names
 from threedgp.models.discriminator import Discriminator
+from threedgp.models.generator import RenderOptions, Scenes
 from threedgp.models.triplane import Synthesis, TriplaneGenerator
 from threedgp.render import RayRandomness
 from threedgp.runtime.errors import UserError
@@ -52,8 +54,8 @@ def networks(arrays: dict[str, Tensor]) -> tuple[TriplaneGenerator, Discriminato
 def _synthesize(generator: TriplaneGenerator, arrays: dict[str, Tensor]) -> Synthesis:
     randomness = RayRandomness(arrays["u_coarse"], arrays["u_fine"])
     labels = arrays["c"].argmax(dim=1)
-    where = arrays["patch_scales"], arrays["patch_offsets"]
-    return generator(arrays["z"], labels, arrays["prior"], *where, PATCH, randomness)
+    patches = Patches(arrays["patch_scales"], arrays["patch_offsets"])
+    return generator(Scenes(arrays["z"], labels, arrays["prior"]), patches, PATCH, randomness)
 
 
 def _judge(discriminator: Discriminator, arrays: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,11 +168,12 @@ def test_other_sizes_work_and_every_parameter_learns(classes: int, learned: bool
     from threedgp.camera.priors import prior_cameras
 
     out = generator(
-        torch.randn(4, 6), labels, prior_cameras(generator.camera_config, torch.rand(4, 6)),
-        torch.full((4, 2), 0.6), torch.rand(4, 2) * 0.4, 8,
+        Scenes(torch.randn(4, 6), labels, prior_cameras(generator.camera_config, torch.rand(4, 6))),
+        Patches(torch.full((4, 2), 0.6), torch.rand(4, 2) * 0.4),
+        8,
         RayRandomness(torch.rand(4, 64, settings.coarse_samples), torch.rand(4, 64, settings.fine_samples)),
         noise=[torch.randn(4, 1, *shape) for shape in generator.backbone.noise_shapes()],
-    )  # fmt: skip
+    )
     depth = out.candidates.mean(dim=1)
     logits, features = discriminator(torch.cat([out.rgb, depth], dim=1), torch.rand(4, 3), labels)
     (logits.sum() + features.square().mean()).backward()
@@ -199,9 +202,9 @@ def test_rendering_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     cameras = frontal_cameras(generator.camera_config, 2)
     for quantile in (0.0, 0.5):
         monkeypatch.setattr("threedgp.models.triplane.RAY_CHUNK", 1 << 16)
-        whole = generator.render(planes, cameras, 9, cut_quantile=quantile)
+        whole = generator.render(planes, cameras, 9, RenderOptions(cut_quantile=quantile))
         monkeypatch.setattr("threedgp.models.triplane.RAY_CHUNK", 2 * 13)
-        pieces = generator.render(planes, cameras, 9, cut_quantile=quantile)
+        pieces = generator.render(planes, cameras, 9, RenderOptions(cut_quantile=quantile))
         assert torch.allclose(whole.rgb, pieces.rgb, atol=1e-6) and torch.allclose(whole.depth, pieces.depth, atol=1e-6)
 
 
@@ -230,7 +233,7 @@ def test_depth_along_the_axis_is_that_along_the_ray_times_the_cosine() -> None:
     from threedgp.camera.priors import prior_cameras
 
     cameras = prior_cameras(camera, torch.rand(3, 6))
-    scales, offsets = torch.full((3, 2), 0.6), torch.rand(3, 2) * 0.4
+    patches = Patches(torch.full((3, 2), 0.6), torch.rand(3, 2) * 0.4)
     randomness = RayRandomness(torch.rand(3, 64, 5), torch.rand(3, 64, 3))
     z = torch.randn(3, 6)
     outs = {}
@@ -238,9 +241,9 @@ def test_depth_along_the_axis_is_that_along_the_ray_times_the_cosine() -> None:
         torch.manual_seed(1)
         model = _small().model_copy(update={"depth_axis": axis})
         generator = TriplaneGenerator(camera, model, 0)
-        outs[axis] = generator(z, None, cameras, scales, offsets, 8, randomness)
+        outs[axis] = generator(Scenes(z, None, cameras), patches, 8, randomness)
     assert torch.equal(outs["ray"].depth, outs["z"].depth)  # what metrics and meshes use stays along the ray
-    _, directions = rays(cameras, 8, scales, offsets)
+    _, directions = rays(cameras, 8, patches)
     forward = -cam2world(cameras)[:, :3, 2]
     cosines = (directions * forward[:, None]).sum(-1).view(3, 1, 8, 8)
     assert cosines.min() < 0.99

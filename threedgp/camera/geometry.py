@@ -8,6 +8,8 @@ section 3.3.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +22,19 @@ LEARNED = (YAW, PITCH, FOV, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
 """Columns that the camera generator changes."""
 PRIOR_FIELDS = {"yaw": YAW, "pitch": PITCH, "fov": FOV, "look_at_radius": LOOK_AT_RADIUS}
 """Fields that have bounds in the prior, and their columns."""
+
+
+class Patches(NamedTuple):
+    """Patches of a batch of images, as fractions of the sides of the image."""
+
+    scales: Tensor
+    """`[B, 2]`, side for x and y."""
+    offsets: Tensor
+    """`[B, 2]`, left and *bottom* edge."""
+
+    def parameters(self) -> Tensor:
+        """Scale, x offset and y offset, `[B, 3]`, as the discriminator takes them; both sides have the same scale."""
+        return torch.cat([self.scales[:, :1], self.offsets], dim=1)
 
 
 def spherical_to_cartesian(yaw: Tensor, pitch: Tensor, radius: Tensor) -> Tensor:
@@ -61,56 +76,48 @@ def cam2world(cameras: Tensor) -> Tensor:
 
 def image_plane(
     resolution: int,
-    scales: Tensor | None = None,
-    offsets: Tensor | None = None,
+    patches: Patches | None = None,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Coordinates of the pixels of whole images or of patches, row by row from the top.
-
-    Args:
-        resolution: pixels along each side, R.
-        scales: `[B, 2]`, side of the patch as a fraction of the image, for x and y; None = the whole image.
-        offsets: `[B, 2]`, left and *bottom* edge of the patch as a fraction of the image.
-
-    Returns:
-        (x, y) in [-1, 1], `[B, R*R, 2]` (B = 1 without patches).
-    """
-    if scales is not None:
-        dtype, device = scales.dtype, scales.device
+    """Coordinates (x, y) in [-1, 1] of the pixels of `patches` with R = `resolution` pixels along each side, row by row
+    from the top: `[B, R*R, 2]`. None = the whole image, `[1, R*R, 2]`, with the given dtype and device."""
+    if patches is not None:
+        dtype, device = patches.scales.dtype, patches.scales.device
     line = torch.linspace(-1, 1, resolution, dtype=dtype, device=device)
     y, x = torch.meshgrid(-line, line, indexing="ij")
     plane = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
-    if scales is None:
+    if patches is None:
         return plane
-    return (plane + 1) * scales[:, None] - 1 + 2 * offsets[:, None]
+    return (plane + 1) * patches.scales[:, None] - 1 + 2 * patches.offsets[:, None]
 
 
-def rays(
-    cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def focal_lengths(cameras: Tensor) -> Tensor:
+    """Distance of the image plane from each of the cameras `[B, 8]`, `[B]`, in units of half the image."""
+    return 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
+
+
+def rays(cameras: Tensor, resolution: int, patches: Patches | None = None) -> tuple[Tensor, Tensor]:
     """World-space rays of cameras `[B, 8]` through the pixels of whole images or patches, row by row from the top:
     origins and unit directions, each `[B, R*R, 3]`. Other arguments as in `image_plane`."""
-    plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
+    plane = image_plane(resolution, patches, dtype=cameras.dtype, device=cameras.device)
     plane = plane.expand(cameras.shape[0], -1, -1)
-    depth = -1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
+    depth = -focal_lengths(cameras)
     directions = torch.cat([plane, depth[:, None, None].expand(-1, plane.shape[1], 1)], dim=-1)
     rotation, origin = _poses(cameras).split((3, 1), dim=2)
     directions = F.normalize(directions, dim=-1) @ rotation.transpose(1, 2)
     return origin.transpose(1, 2).expand_as(directions), directions
 
 
-def axis_cosines(
-    cameras: Tensor, resolution: int, scales: Tensor | None = None, offsets: Tensor | None = None
-) -> Tensor:
+def axis_cosines(cameras: Tensor, resolution: int, patches: Patches | None = None) -> Tensor:
     """Cosine between each of the `rays` and the optical axis, `[B, R*R]`; arguments as there.
 
     A distance along a ray times its cosine is the distance along the axis, which depth estimators predict.
     """
-    plane = image_plane(resolution, scales, offsets, dtype=cameras.dtype, device=cameras.device)
-    focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
-    return focal[:, None] * torch.rsqrt(plane.square().sum(dim=-1) + focal[:, None].square())
+    plane = image_plane(resolution, patches, dtype=cameras.dtype, device=cameras.device)
+    focal = focal_lengths(cameras)[:, None]
+    return focal * torch.rsqrt(plane.square().sum(dim=-1) + focal.square())
 
 
 def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,12 +126,16 @@ def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
     pose = cam2world(cameras)
     local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
     along = -local[..., 2]
-    focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV]) / 2)
-    return local[..., :2] * focal[:, None, None] / along[..., None], along
+    return local[..., :2] * focal_lengths(cameras)[:, None, None] / along[..., None], along
 
 
-def cut_patches(images: Tensor, resolution: int, scales: Tensor, offsets: Tensor) -> Tensor:
-    """Patches `[B, C, R, R]` of images `[B, C, H, W]`: bilinear, corners aligned, at the coordinates of `rays`."""
-    plane = image_plane(resolution, scales, offsets).reshape(-1, resolution, resolution, 2)
-    grid = torch.stack([plane[..., 0], -plane[..., 1]], dim=-1).to(images.dtype)  # rows count from the top
+def sample_images(images: Tensor, positions: Tensor) -> Tensor:
+    """Bilinear values `[B, C, N, S]` of images `[B, C, H, W]` at positions (x, y) `[B, N, S, 2]` on the image plane,
+    corners aligned; beyond the border those of the nearest pixel."""
+    grid = torch.stack([positions[..., 0], -positions[..., 1]], dim=-1).to(images.dtype)  # rows count from the top
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def cut_patches(images: Tensor, resolution: int, patches: Patches) -> Tensor:
+    """Patches `[B, C, R, R]` of images `[B, C, H, W]`, with R = `resolution`, at the coordinates of `rays`."""
+    return sample_images(images, image_plane(resolution, patches).unflatten(1, (resolution, resolution)))

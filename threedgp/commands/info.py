@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from threedgp.commands.options import MODEL, ModelArgument
 from threedgp.runtime.progress import CONTROL
+
+if TYPE_CHECKING:
+    from threedgp.models.generator import Generator
 
 MAX_NAMES = 12
 
@@ -51,7 +54,7 @@ def info(
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",
         "rays": f"{camera.ray_start:g} to {camera.ray_end:g}, {sizes.coarse_samples} + {sizes.fine_samples} samples",
-        "scenes": f"z {sizes.z_dim}, w {sizes.w_dim}, {generator.content_description}",
+        "scenes": f"z {sizes.z_dim}, w {sizes.w_dim}, {_content(generator)}",
         "parameters": f"{sum(counts.values()):,} (" + ", ".join(f"{name} {n:,}" for name, n in counts.items()) + ")",
         "sha256": opened.sha256,
     }
@@ -61,3 +64,14 @@ def info(
     for name, value in facts.items():
         table.add_row(name, value.translate(CONTROL))
     Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _content(generator: Generator) -> str:
+    """What a scene consists of, and its sizes."""
+    sizes = generator.model_config.generator
+    text = f"{generator.content_name} {' x '.join(map(str, generator.content_shape))}"
+    if generator.has_density:
+        text += f", half-width {sizes.cube_half_width:g}"
+    if sizes.upsampling > 1:
+        text += f"; {sizes.feature_channels} rendered features, enlarged {sizes.upsampling} times"
+    return text

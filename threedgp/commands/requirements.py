@@ -242,7 +242,7 @@ def memory_problem(config: Config) -> str | None:
     scenes = render.grid[0] * render.grid[1]
     needs = {
         "model": 16 * parameters,  # weights, gradients, two moments of Adam
-        "train.batch_size": 4 * max(piece, 1) * (generator.content_values + channels * patch**2),
+        "train.batch_size": 4 * max(piece, 1) * (math.prod(generator.content_shape) + channels * patch**2),
         "features.input_size": 12 * config.features.batch_size * config.features.input_size**2,
         "embed.input_size": 12 * config.embed.batch_size * config.embed.input_size**2,
         "depth.batch_size": 4 * config.depth.batch_size * image,

@@ -19,7 +19,7 @@ from threedgp.data.source import RawPicture
 from threedgp.depth.estimator import DepthEstimator, Estimate, Rejected
 from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
-from threedgp.models.generator import Generator
+from threedgp.models.generator import Generator, RenderOptions
 from threedgp.models.novel_views import outer_cameras
 from threedgp.models.sampler import NumberStream, render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
@@ -148,7 +148,8 @@ def frontal_depth(
     for start, end in chunks(count, batch_size):
         scenes = sample_scenes(generator, end - start, seed, start=start)
         frontal = frontal_cameras(generator.camera_config, len(scenes.z), device=scenes.z.device)
-        samples = render_scenes(generator, scenes._replace(prior_cameras=frontal), resolution, cut_quantile=0.5)
+        scenes = scenes._replace(prior_cameras=frontal)
+        samples = render_scenes(generator, scenes, resolution, RenderOptions(cut_quantile=0.5))
         yield samples.depth[:, 0].cpu().numpy()
 
 
@@ -162,7 +163,8 @@ def nfs_depth(generator: Generator, count: int, seed: int, resolution: int) -> I
         scenes = sample_scenes(generator, end - start, seed, start=start)
         scenes.prior_cameras[:, YAW : ROLL + 1] = scenes.prior_cameras.new_tensor([0, math.pi / 2, 0])
         jitter = NumberStream(seed, "nfs", torch.arange(start, end, device=generator.device), generator.dtype)
-        samples = render_scenes(generator, scenes, resolution, cut_quantile=0.5, cut_batch=True, random=jitter)
+        options = RenderOptions(cut_quantile=0.5, cut_batch=True, random=jitter)
+        samples = render_scenes(generator, scenes, resolution, options)
         yield samples.depth[:, 0].cpu().numpy()
 
 

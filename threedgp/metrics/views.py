@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import axis_cosines, project, rays
+from threedgp.camera.geometry import axis_cosines, project, rays, sample_images
 from threedgp.metrics._declaration import UNTRAINED, Metric, Value
 
 OCCLUSION = 0.02
@@ -52,15 +51,10 @@ def view_agreement(
     points = origins + directions * first_depth.flatten(1)[..., None]
     positions, along = project(points, second_cameras)
     inside = (along > 0) & (positions.abs() <= 1 + BORDER).all(dim=-1)
-
-    grid = torch.stack([positions[..., 0], -positions[..., 1]], dim=-1)[:, :, None]  # rows count from the top
     axis = second_depth * axis_cosines(second_cameras, resolution).view_as(second_depth)
 
-    def look_up(images: Tensor) -> Tensor:
-        """Values `[B, C, N]` at the positions."""
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)[..., 0]
-
-    color, seen = look_up(second_rgb), 1 / look_up(1 / axis)[:, 0]
+    color, nearness = (sample_images(images, positions[:, :, None])[..., 0] for images in (second_rgb, 1 / axis))
+    seen = 1 / nearness[:, 0]
     compared = inside & (seen > along * (1 - OCCLUSION))
     color_error = (first_rgb.flatten(2) - color).abs().mean(dim=1)
     return ViewAgreement(

@@ -7,13 +7,12 @@ And the planes are xy, xz and yz; those of the published models are xy, xz and z
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import FOV, cam2world
+from threedgp.camera.geometry import cam2world, focal_lengths
 from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
@@ -24,8 +23,6 @@ from threedgp.models.layers import EqualizedLinear
 from threedgp.render.features import Field
 from threedgp.render.field import PLANE_AXES, REPEATED_PLANE_AXES, plane_features
 
-POSE_WIDTH = 13
-"""Numbers of a pose: 12 of the camera-to-world matrix, and the focal length."""
 DENSITY_POINTS, DENSITY_STEP = 1000, 0.004
 """Points of each scene whose density is compared with that of points close to them, and the standard deviation of the
 distance, as a fraction of the side of the cube."""
@@ -47,19 +44,14 @@ class FeatureDecoder(nn.Module):
 class EG3DGenerator(FeatureGenerator):
     """Maps latent vectors, classes and poses to tri-planes, renders features of them, and enlarges these."""
 
+    pose_width = 13  # 12 numbers of the camera-to-world matrix, and the focal length
     schedules = ("density_noise", "pose_swap")
+    content_name = "planes"
     ray_options = MappingProxyType(dict(midpoint=True, density_bias=-1.0, sigmoid_color=True))
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         settings = model.generator
-        pose_width = POSE_WIDTH if settings.pose_conditioning else 0
-        super().__init__(camera, model, num_classes, class_probabilities, pose_width)
         self.backbone = Backbone(settings, 3 * settings.plane_channels, recompute=model.recompute)
         self.decoder = FeatureDecoder(settings.plane_channels, settings.decoder_hidden, settings.feature_channels)
         self.axes = REPEATED_PLANE_AXES if settings.published_planes else PLANE_AXES
@@ -72,8 +64,7 @@ class EG3DGenerator(FeatureGenerator):
             return self.mapping(z, labels, truncation)
         if cameras is None:
             cameras = frontal_cameras(self.camera_config, len(z), dtype=z.dtype, device=z.device)
-        focal = 1 / torch.tan(torch.deg2rad(cameras[:, FOV, None]) / 2)
-        poses = torch.cat([cam2world(cameras)[:, :3].flatten(1), focal], dim=1)
+        poses = torch.cat([cam2world(cameras)[:, :3].flatten(1), focal_lengths(cameras)[:, None]], dim=1)
         return self.mapping(z, labels, truncation, poses)
 
     def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
@@ -92,17 +83,9 @@ class EG3DGenerator(FeatureGenerator):
         return Encoded(planes.permute(0, 1, 3, 4, 2), w)
 
     @property
-    def content_values(self) -> int:
-        settings = self.model_config.generator
-        return 3 * settings.plane_channels * settings.plane_resolution**2
-
-    @property
-    def content_description(self) -> str:
+    def content_shape(self) -> tuple[int, ...]:
         sizes = self.model_config.generator
-        return (
-            f"three planes of {sizes.plane_resolution} x {sizes.plane_resolution} x {sizes.plane_channels}, half-width "
-            f"{sizes.cube_half_width:g}; {sizes.feature_channels} rendered features, enlarged {sizes.upsampling} times"
-        )
+        return 3, sizes.plane_resolution, sizes.plane_resolution, sizes.plane_channels
 
     def field(self, content: Encoded) -> Field:
         settings = self.ray_settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -11,12 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import rays
+from threedgp.camera.geometry import Patches, rays
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import SynthesisBlock
-from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
-from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
-from threedgp.render import RayRandomness
+from threedgp.models.generator import (
+    DETERMINISTIC,
+    Fakes,
+    Generator,
+    RandomNumbers,
+    Rendering,
+    RenderOptions,
+    Scenes,
+    Schedule,
+)
+from threedgp.models.rays import as_image, draw_ray_randomness, evaluation_randomness, ray_settings
+from threedgp.render import RayRandomness, RaySettings
 from threedgp.render.features import Field, render_field
 
 RAY_CHUNK = 1 << 14
@@ -69,15 +78,8 @@ class FeatureGenerator(Generator):
     """Settings of rays in which the kind differs from 3DGP."""
     upsampling_type: ClassVar[Callable[[GeneratorConfig], nn.Module]] = Upsampling
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-        pose_width: int = 0,
-    ) -> None:
-        super().__init__(camera, model, num_classes, class_probabilities, pose_width)
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         settings = model.generator
         self.upsampling = self.upsampling_type(settings)
         self.ray_settings = ray_settings(camera, settings)._replace(**self.ray_options)
@@ -101,33 +103,24 @@ class FeatureGenerator(Generator):
         origins: Tensor,
         directions: Tensor,
         randomness: RayRandomness,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
+        settings: RaySettings,
     ) -> tuple[Tensor, Tensor]:
         """Features `[B, R, C]` and depth `[B, R]` of rays `[B, R, 3]`."""
-        settings = self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch)
         rendered = render_field(
             self.field(content), origins, directions, randomness, settings, chunk=ray_chunk(len(origins))
         )
         return rendered.rgb, rendered.depth
 
     def render(
-        self,
-        content: Encoded,
-        cameras: Tensor,
-        resolution: int,
-        *,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
-        random: RandomNumbers | None = None,
-        stop_when_opaque: bool = False,
+        self, content: Encoded, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
     ) -> Rendering:
         """As in `Generator.render`; depth is enlarged from that of the rendered features."""
         settings = self.model_config.generator
         size = -(-resolution // settings.upsampling)
         origins, directions = rays(cameras, size)
-        numbers = evaluation_randomness(random, settings, origins)
-        features, depth = self.render_features(content, origins, directions, numbers, cut_quantile, cut_batch)
+        numbers = evaluation_randomness(options.random, settings, origins)
+        cut = self.ray_settings._replace(cut_quantile=options.cut_quantile, cut_batch=options.cut_batch)
+        features, depth = self.render_features(content, origins, directions, numbers, cut)
         images = self.upsampling(as_image(features), content.w)
         if images.shape[-1] != resolution:
             images = F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
@@ -137,9 +130,7 @@ class FeatureGenerator(Generator):
     def fakes(
         self,
         scenes: Scenes,
-        scales: Tensor,
-        offsets: Tensor,
-        resolution: int,
+        patches: Patches,
         random: RandomNumbers,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
@@ -148,9 +139,9 @@ class FeatureGenerator(Generator):
         settings = self.model_config.generator
         w = self.training_styles(scenes, random, schedule)
         content = self.make_content(w, self.draw_noise(random), dtype)
-        size = resolution // settings.upsampling
+        size = self.model_config.discriminator.patch_resolution // settings.upsampling
         randomness = draw_ray_randomness(random, settings, size**2, schedule("density_noise"))
-        features, _ = self.render_features(content, *rays(scenes.prior_cameras, size), randomness)
+        features, _ = self.render_features(content, *rays(scenes.prior_cameras, size), randomness, self.ray_settings)
         features = as_image(features)
         images = self.upsampling(features, w, dtype)
         penalties = self.penalties(content, images, scenes, random, schedule) if torch.is_grad_enabled() else {}
@@ -173,9 +164,3 @@ class FeatureGenerator(Generator):
     ) -> dict[str, Tensor]:
         """Weighted terms of the generator's loss besides the adversarial one, by name."""
         return {}
-
-
-def as_image(values: Tensor) -> Tensor:
-    """Values of the pixels of square images, row by row, `[B, N * N, C]`, as `[B, C, N, N]`."""
-    size = round(values.shape[1] ** 0.5)
-    return values.mT.unflatten(2, (size, size))

@@ -7,13 +7,14 @@ None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from threedgp.camera.geometry import Patches
 from threedgp.camera.priors import prior_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.camera_generator import CameraGenerator
@@ -71,31 +72,47 @@ class RandomNumbers(Protocol):
         ...
 
 
+class RenderOptions(NamedTuple):
+    """Options of rendering whole images."""
+
+    cut_quantile: float = 0.0
+    """Densities below this quantile of each image's samples are set to zero."""
+    cut_batch: bool = False
+    """The quantile is that of the samples of all images."""
+    random: RandomNumbers | None = None
+    """Numbers that jitter the samples of rays; None = the middle of every cell."""
+    stop_when_opaque: bool = False
+    """Skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only where no gradient is
+    needed."""
+
+
+DETERMINISTIC = RenderOptions()
+
+
 class Generator(nn.Module):
     """Base of all generators. A kind defines what raises NotImplementedError here, as far as it has it."""
 
     has_density: ClassVar[bool] = True
     """Whether scenes have a density in space, and with it cameras, depth and meshes."""
+    pose_width: ClassVar[int] = 0
+    """Number of values of a pose that the mapping network sees, with `model.generator.pose_conditioning`."""
     schedules: ClassVar[tuple[str, ...]] = ()
     """Schedules of `train` that `fakes` asks for."""
+    content_name: ClassVar[str]
+    """What the content of a scene is, in one word."""
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-        pose_width: int = 0,
-    ) -> None:
-        """`class_probabilities` are the frequencies of the classes, for sampling; None = uniform. 0 classes =
-        unconditional. `pose_width` is the number of values of a pose that the mapping network sees."""
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        """0 classes = unconditional."""
         super().__init__()
         self.camera_config, self.model_config = camera, model
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
-        self.class_probabilities = list(class_probabilities or [])
+        self.class_probabilities: list[float] = []
+        """Frequencies of the classes, for sampling; empty = all are equally frequent."""
         self.register_buffer("fov_quantiles", None, persistent=False)
         """For the prior `estimated`: quantiles of the field of view `[1 + C, Q]`, of all images and of each class."""
-        self.mapping = GeneratorMapping(model.generator, num_classes, pose_width)
+        self.mapping = GeneratorMapping(
+            model.generator, num_classes, self.pose_width if model.generator.pose_conditioning else 0
+        )
         self.backbone: nn.Module | None = None
         self.camera_generator: CameraGenerator | None = None
         self.depth_adaptor: DepthAdaptor | None = None
@@ -133,19 +150,16 @@ class Generator(nn.Module):
     def fakes(
         self,
         scenes: Scenes,
-        scales: Tensor,
-        offsets: Tensor,
-        resolution: int,
+        patches: Patches,
         random: RandomNumbers,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:
-        """Patches of P = `resolution` pixels along each side, for training.
+        """Patches with `model.discriminator.patch_resolution` pixels along each side, for training.
 
         Args:
             scenes: B scenes.
-            scales, offsets: `[B, 2]`, position of each patch; kinds that have no patches ignore it.
-            resolution: P.
+            patches: positions of the patches; kinds that have no patches ignore them.
             random: all other random numbers.
             schedule: current values of the settings of `train` that the kind uses.
             dtype: dtype of the activations of convolutions; None = that of w.
@@ -157,35 +171,15 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     @property
-    def content_values(self) -> int:
-        """Number of values of the content of one scene."""
-        raise NotImplementedError
-
-    @property
-    def content_description(self) -> str:
-        """The content of a scene and its sizes, in words."""
+    def content_shape(self) -> tuple[int, ...]:
+        """Sizes of the content of one scene."""
         raise NotImplementedError
 
     def render(
-        self,
-        content: Content,
-        cameras: Tensor,
-        resolution: int,
-        *,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
-        random: RandomNumbers | None = None,
-        stop_when_opaque: bool = False,
+        self, content: Content, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
     ) -> Rendering:
-        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, unless `random` is given.
-
-        Args:
-            cut_quantile: densities below this quantile of each image's samples are set to zero.
-            cut_batch: take the quantile of the samples of all images.
-            random: numbers that jitter the samples of rays; None = the middle of every cell.
-            stop_when_opaque: skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only
-                where no gradient is needed.
-        """
+        """Render whole images from cameras `[B, 8]` with any resolution: deterministic, unless `options` holds random
+        numbers."""
         raise NotImplementedError
 
     def render_parts(self, content: Content, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
@@ -193,7 +187,7 @@ class Generator(nn.Module):
 
         Yields color and depth of successive pixels, `[B, n, 4]`, n being at most `chunk`; kinds that cannot divide an
         image yield it whole."""
-        rendering = self.render(content, cameras, resolution, stop_when_opaque=True)
+        rendering = self.render(content, cameras, resolution, RenderOptions(stop_when_opaque=True))
         yield torch.cat(rendering, dim=1).flatten(2).mT
 
     def density(self, content: Content, points: Tensor) -> Tensor:

@@ -34,11 +34,12 @@ def initial_generator(
     seed: int,
     fov_quantiles: Sequence[Sequence[float]] | None = None,
 ) -> Generator:
-    """A generator at its initialization; `fov_quantiles` as in `Generator`. PyTorch's global random state is not
-    changed."""
+    """A generator at its initialization; frequencies of the classes and `fov_quantiles` as in `Generator`. PyTorch's
+    global random state is not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = GENERATORS[model.kind](camera, model, num_classes, class_probabilities)
+        generator = GENERATORS[model.kind](camera, model, num_classes)
+    generator.class_probabilities = list(class_probabilities or [])
     if camera.prior == "estimated" and fov_quantiles:
         generator.fov_quantiles = torch.tensor(fov_quantiles)
     return generator

@@ -7,10 +7,9 @@ pixels are points in space, by their depth, and can be looked up from there.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import YAW, axis_cosines, project, rays
+from threedgp.camera.geometry import YAW, axis_cosines, project, rays, sample_images
 from threedgp.camera.priors import prior_mean_angles, prior_reach
 from threedgp.config import CameraConfig
 
@@ -76,6 +75,4 @@ def warp(images: Tensor, cameras: Tensor, others: Tensor, depth_range: tuple[flo
 
 def _look_up(images: Tensor, positions: Tensor) -> Tensor:
     """Values `[B, C, N, S]` of images `[B, C, R, R]` at positions `[B, N, S, 2]` of the image plane."""
-    grid = torch.stack([positions[..., 0], -positions[..., 1]], dim=-1)  # rows count from the top
-    grid = grid.nan_to_num().clamp(-2, 2)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return sample_images(images, positions.nan_to_num().clamp(-2, 2))

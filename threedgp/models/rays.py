@@ -1,4 +1,4 @@
-"""Settings of rays, and the random numbers of rendering."""
+"""Rays of generators: their settings, their random numbers, and images of their values."""
 
 from __future__ import annotations
 
@@ -41,3 +41,9 @@ def evaluation_randomness(random: RandomNumbers | None, settings: GeneratorConfi
     if random is not None:
         return draw_ray_randomness(random, settings, origins.shape[1], density_noise=0.0)
     return midpoint_randomness(*origins.shape[:2], settings.coarse_samples, settings.fine_samples, origins)
+
+
+def as_image(values: Tensor) -> Tensor:
+    """Values of the pixels of square images, row by row, `[B, N * N, C]`, as `[B, C, N, N]`."""
+    size = round(values.shape[1] ** 0.5)
+    return values.mT.unflatten(2, (size, size))

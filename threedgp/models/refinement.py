@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import YAW
 from threedgp.camera.priors import prior_mean_angles
-from threedgp.models.generator import NOT_TUNED, Generator
+from threedgp.models.generator import NOT_TUNED, Generator, RenderOptions
 from threedgp.models.inversion import image_distance
 from threedgp.models.sampler import NumberStream, draw_scenes
 from threedgp.runtime.errors import UserError
@@ -224,7 +224,7 @@ class Refinement:
         expected = original.render(original.make_content(w), cameras, settings.size).rgb.detach()
         content = self.refined.make_content(w)
         kept = image_distance(self.refined.render(content, cameras, settings.size).rgb, expected).mean()
-        images = self.refined.render(content, around, settings.size, random=random).rgb
+        images = self.refined.render(content, around, settings.size, RenderOptions(random=random)).rgb
         latents = self.diffusion.encode_images(images)
         times = draw_timesteps(
             random.uniform("timestep"), number / settings.steps, len(self.diffusion.alphas_cumprod), settings.timesteps

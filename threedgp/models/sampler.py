@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from threedgp.camera.priors import PRIOR_DRAWS
-from threedgp.models.generator import Generator, Scenes
+from threedgp.models.generator import DETERMINISTIC, Generator, RenderOptions, Scenes
 from threedgp.runtime.counter_rng import normal, uniform
 
 
@@ -87,9 +87,11 @@ def to_uint8(rgb: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def render_scenes(generator: Generator, scenes: Scenes, resolution: int, **options: Any) -> Samples:
-    """Renders each scene from its posterior camera; `options` as in `Generator.render`."""
+def render_scenes(
+    generator: Generator, scenes: Scenes, resolution: int, options: RenderOptions = DETERMINISTIC
+) -> Samples:
+    """Render each scene from its posterior camera."""
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
     content = generator.make_content(generator.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras))
-    rendering = generator.render(content, cameras, resolution, **options)
+    rendering = generator.render(content, cameras, resolution, options)
     return Samples(to_uint8(rendering.rgb), rendering.depth, cameras)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from threedgp.camera.geometry import Patches
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
-from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
+from threedgp.models.generator import (
+    DETERMINISTIC,
+    Fakes,
+    Generator,
+    RandomNumbers,
+    Rendering,
+    RenderOptions,
+    Scenes,
+    Schedule,
+)
 
 
 class ImageGenerator(Generator):
     """Maps latent vectors and classes to images. There is no scene behind them: cameras change nothing."""
 
     has_density = False
+    content_name = "image"
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(camera, model, num_classes, class_probabilities)
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         self.backbone = Backbone(model.generator, 3, recompute=model.recompute)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -33,24 +36,12 @@ class ImageGenerator(Generator):
         return self.backbone(w, noise, dtype)
 
     @property
-    def content_values(self) -> int:
-        return 3 * self.model_config.generator.plane_resolution**2
-
-    @property
-    def content_description(self) -> str:
+    def content_shape(self) -> tuple[int, ...]:
         side = self.model_config.generator.plane_resolution
-        return f"an image of {side} x {side}"
+        return 3, side, side
 
     def render(
-        self,
-        content: Tensor,
-        cameras: Tensor,
-        resolution: int,
-        *,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
-        random: RandomNumbers | None = None,
-        stop_when_opaque: bool = False,
+        self, content: Tensor, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
     ) -> Rendering:
         """The images, resized if they have another resolution."""
         if content.shape[-1] != resolution:
@@ -60,9 +51,7 @@ class ImageGenerator(Generator):
     def fakes(
         self,
         scenes: Scenes,
-        scales: Tensor,
-        offsets: Tensor,
-        resolution: int,
+        patches: Patches,
         random: RandomNumbers,
         schedule: Schedule,
         dtype: torch.dtype | None = None,

@@ -9,7 +9,6 @@ the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -25,7 +24,7 @@ from threedgp.models.generator import RandomNumbers, Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.rays import evaluation_randomness
-from threedgp.render import RayRandomness
+from threedgp.render import RayRandomness, RaySettings
 from threedgp.render.features import Field, composite_features, render_field
 from threedgp.render.sampling import stratified_nearness
 
@@ -108,17 +107,12 @@ class StyleNeRFGenerator(FeatureGenerator):
     """Maps latent vectors and classes to styles, which modulate the field of a scene and the layers behind it."""
 
     schedules = ("density_noise", "growing")
+    content_name = "style"
     ray_options = MappingProxyType(dict(infinite_last_interval=False))  # the background is seen behind the last sample
     upsampling_type = ShuffleUpsampling
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(camera, model, num_classes, class_probabilities)
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         settings = model.generator
         self.foreground = ModulatedField(3 * (1 + 2 * OCTAVES), settings.field_layers, settings)
         background_layers = max(settings.field_layers // 2, 1)
@@ -129,16 +123,8 @@ class StyleNeRFGenerator(FeatureGenerator):
         return Encoded(None, w)
 
     @property
-    def content_values(self) -> int:
-        return self.model_config.generator.w_dim
-
-    @property
-    def content_description(self) -> str:
-        sizes = self.model_config.generator
-        return (
-            f"a field of {sizes.field_layers} modulated layers, half-width {sizes.cube_half_width:g}, before a "
-            f"background; {sizes.feature_channels} rendered features, enlarged {sizes.upsampling} times"
-        )
+    def content_shape(self) -> tuple[int, ...]:
+        return (self.model_config.generator.w_dim,)
 
     def field(self, content: Encoded) -> Field:
         """The foreground."""
@@ -150,12 +136,10 @@ class StyleNeRFGenerator(FeatureGenerator):
         origins: Tensor,
         directions: Tensor,
         randomness: RayRandomness,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
+        settings: RaySettings,
     ) -> tuple[Tensor, Tensor]:
         """Features of the foreground, and behind it those of the background, whose depth counts as that of the end of
         the ray."""
-        settings = self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch)
         chunk = ray_chunk(len(origins))
         front = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
         size = chunk or origins.shape[1]
@@ -194,6 +178,6 @@ class StyleNeRFGenerator(FeatureGenerator):
         pixels = (random.uniform("path pixels", PATH_PIXELS) * count).long().clamp(max=count - 1)[..., None]
         chosen = [x.gather(1, pixels.expand(-1, -1, 3)) for x in rays(scenes.prior_cameras, images.shape[-1])]
         numbers = evaluation_randomness(None, settings, chosen[0])
-        colors = self.render_features(content, *chosen, numbers)[0][..., :3]
+        colors = self.render_features(content, *chosen, numbers, self.ray_settings)[0][..., :3]
         seen = images.flatten(2).mT.gather(1, pixels.expand(-1, -1, 3))
         return {"nerf_path_regularization": weight * (seen - colors).square().mean()}

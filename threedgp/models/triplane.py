@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.camera.geometry import axis_cosines, rays
+from threedgp.camera.geometry import Patches, axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.background import background_colors
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
-from threedgp.models.generator import Fakes, Generator, RandomNumbers, Rendering, Scenes, Schedule
+from threedgp.models.generator import (
+    DETERMINISTIC,
+    Fakes,
+    Generator,
+    RandomNumbers,
+    Rendering,
+    RenderOptions,
+    Scenes,
+    Schedule,
+)
 from threedgp.models.layers import EqualizedLinear, own_seed
 from threedgp.models.novel_views import outer_cameras, warp
-from threedgp.models.rays import draw_ray_randomness, evaluation_randomness, ray_settings
+from threedgp.models.rays import as_image, draw_ray_randomness, evaluation_randomness, ray_settings
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, render_rays
 
 RAY_CHUNK = 1 << 16
@@ -60,15 +69,10 @@ class TriplaneGenerator(Generator):
     """Maps latent vectors and classes to tri-planes, and renders them from learned cameras (3DGP, section 3)."""
 
     schedules = ("density_noise", "raw_depth_probability")
+    content_name = "planes"
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(camera, model, num_classes, class_probabilities)
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         settings = model.generator
         channels, has_background = 3 * settings.plane_channels, settings.background == "planes"
         self.backbone = Backbone(
@@ -96,19 +100,10 @@ class TriplaneGenerator(Generator):
         return planes.permute(0, 1, 3, 4, 2)
 
     @property
-    def content_values(self) -> int:
-        settings = self.model_config.generator
-        num_planes = 3 if self.background_decoder is None else 6
-        return num_planes * settings.plane_channels * settings.plane_resolution**2
-
-    @property
-    def content_description(self) -> str:
+    def content_shape(self) -> tuple[int, ...]:
         sizes = self.model_config.generator
-        background = "" if self.background_decoder is None else ", and as many for the background"
-        return (
-            f"three planes of {sizes.plane_resolution} x {sizes.plane_resolution} x {sizes.plane_channels}, "
-            f"half-width {sizes.cube_half_width:g}{background}"
-        )
+        num_planes = 3 if self.background_decoder is None else 6
+        return num_planes, sizes.plane_resolution, sizes.plane_resolution, sizes.plane_channels
 
     def _render_rays(
         self,
@@ -133,15 +128,7 @@ class TriplaneGenerator(Generator):
         return front.rgb + through[..., None] * behind, front.depth + through * settings.far
 
     def render(
-        self,
-        content: Tensor,
-        cameras: Tensor,
-        resolution: int,
-        *,
-        cut_quantile: float = 0.0,
-        cut_batch: bool = False,
-        random: RandomNumbers | None = None,
-        stop_when_opaque: bool = False,
+        self, content: Tensor, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
     ) -> Rendering:
         """As in `Generator.render`, in chunks of rays."""
         origins, directions = rays(cameras, resolution)
@@ -149,12 +136,12 @@ class TriplaneGenerator(Generator):
             content,
             origins,
             directions,
-            evaluation_randomness(random, self.model_config.generator, origins),
-            self.ray_settings._replace(cut_quantile=cut_quantile, cut_batch=cut_batch),
+            evaluation_randomness(options.random, self.model_config.generator, origins),
+            self.ray_settings._replace(cut_quantile=options.cut_quantile, cut_batch=options.cut_batch),
             chunk=max(RAY_CHUNK // len(origins), 1),
-            stop_when_opaque=stop_when_opaque,
+            stop_when_opaque=options.stop_when_opaque,
         )
-        return _as_images(rgb, depth, resolution)
+        return Rendering(as_image(rgb), as_image(depth[..., None]))
 
     @torch.no_grad()
     def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
@@ -181,52 +168,43 @@ class TriplaneGenerator(Generator):
 
     def forward(
         self,
-        z: Tensor,
-        labels: Tensor | None,
-        prior_cameras: Tensor,
-        scales: Tensor,
-        offsets: Tensor,
+        scenes: Scenes,
+        patches: Patches,
         resolution: int,
         randomness: RayRandomness,
         noise: list[Tensor] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Synthesis:
-        """Patches of P = `resolution` pixels along each side, for training.
-
-        Args:
-            z, labels, prior_cameras: `[B, z_dim]`, int64 `[B]` (None without classes), `[B, 8]`.
-            scales, offsets: `[B, 2]`, position of each patch.
-            randomness: random numbers of both sampling passes.
-            noise, dtype: as in `Backbone.forward`.
-        """
+        """Patches of P = `resolution` pixels along each side, for training. `randomness` is that of both sampling
+        passes; noise and dtype as in `Backbone.forward`."""
+        z, labels, prior_cameras = scenes
         w = self.map(z, labels)
         cameras = self.posterior(prior_cameras, z, labels)
-        origins, directions = rays(cameras, resolution, scales, offsets)
+        origins, directions = rays(cameras, resolution, patches)
         planes = self.make_content(w, noise, dtype)
         rgb, depth = self._render_rays(planes, origins, directions, randomness, self.ray_settings)
-        rgb, depth = _as_images(rgb, depth, resolution)
+        rgb, depth = as_image(rgb), as_image(depth[..., None])
         candidates = None
         if self.depth_adaptor is not None:
             cosines = 1.0
             if self.model_config.depth_axis == "z":
-                cosines = axis_cosines(cameras, resolution, scales, offsets).view_as(depth)
+                cosines = axis_cosines(cameras, resolution, patches).view_as(depth)
             candidates = self.depth_adaptor(depth * cosines, w, cameras)
         return Synthesis(rgb, depth, candidates, w, cameras, planes)
 
     def fakes(
         self,
         scenes: Scenes,
-        scales: Tensor,
-        offsets: Tensor,
-        resolution: int,
+        patches: Patches,
         random: RandomNumbers,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:
         """As in `Generator.fakes`: color, and with `model.depth` one of the candidates for depth."""
+        resolution = self.model_config.discriminator.patch_resolution
         randomness = draw_ray_randomness(random, self.model_config.generator, resolution**2, schedule("density_noise"))
         noise = self.backbone.draw_noise(random)
-        synthesis = self(*scenes, scales, offsets, resolution, randomness, noise, dtype)
+        synthesis = self(scenes, patches, resolution, randomness, noise, dtype)
         images = synthesis.rgb
         if synthesis.candidates is not None:
             u, raw_probability = random.uniform("depth candidate"), schedule("raw_depth_probability")
@@ -251,10 +229,3 @@ class TriplaneGenerator(Generator):
         target, visible = warp(known, edge, beyond, (near, far))
         difference = torch.where(visible, (view - target).abs(), 0)
         return difference[:, :3].mean() + difference[:, 3:].mean() * 2 / (far - near)
-
-
-def _as_images(rgb: Tensor, depth: Tensor, resolution: int) -> Rendering:
-    batch = rgb.shape[0]
-    return Rendering(
-        rgb.transpose(1, 2).reshape(batch, 3, resolution, resolution), depth.reshape(batch, 1, resolution, resolution)
-    )

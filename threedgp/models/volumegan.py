@@ -7,7 +7,6 @@ are rendered at a low resolution and enlarged by 2D convolutions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -72,14 +71,10 @@ class VolumeBackbone(nn.Module):
 class VolumeGenerator(FeatureGenerator):
     """Maps latent vectors and classes to feature volumes, renders features of them, and enlarges these."""
 
-    def __init__(
-        self,
-        camera: CameraConfig,
-        model: ModelConfig,
-        num_classes: int,
-        class_probabilities: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(camera, model, num_classes, class_probabilities)
+    content_name = "volume"
+
+    def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
+        super().__init__(camera, model, num_classes)
         settings = model.generator
         self.backbone = VolumeBackbone(settings)
         widths = [settings.plane_channels + 3, settings.decoder_hidden, settings.decoder_hidden]
@@ -94,18 +89,9 @@ class VolumeGenerator(FeatureGenerator):
         return Encoded(self.backbone(w, dtype), w)
 
     @property
-    def content_values(self) -> int:
-        settings = self.model_config.generator
-        return settings.plane_channels * settings.plane_resolution**3
-
-    @property
-    def content_description(self) -> str:
+    def content_shape(self) -> tuple[int, ...]:
         sizes = self.model_config.generator
-        side = f"{sizes.plane_resolution} x " * 3
-        return (
-            f"a volume of {side}{sizes.plane_channels}, half-width {sizes.cube_half_width:g}; {sizes.feature_channels} "
-            f"rendered features, enlarged {sizes.upsampling} times"
-        )
+        return sizes.plane_channels, *[sizes.plane_resolution] * 3
 
     def field(self, content: Encoded) -> Field:
         def field(points: Tensor) -> Tensor:

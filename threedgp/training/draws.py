@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from threedgp.camera.geometry import Patches
 from threedgp.config import Config
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import NumberStream, Scenes, draw_scenes
-from threedgp.training.patches import Patches, draw_patches
+from threedgp.training.patches import draw_patches
 
 
 class Draws(NumberStream):

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Patches(NamedTuple):
-    """Patches of a batch, in fractions of the image."""
-
-    scales: Tensor
-    """`[B, 2]`, side for x and y (equal)."""
-    offsets: Tensor
-    """`[B, 2]`, left and bottom edge."""
-
-    def parameters(self) -> Tensor:
-        """Scale, x offset and y offset, `[B, 3]`, as the discriminator takes them."""
-        return torch.cat([self.scales[:, :1], self.offsets], dim=1)
+from threedgp.camera.geometry import Patches
 
 
 def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: float, group: int) -> Patches:

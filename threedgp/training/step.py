@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from threedgp.camera.geometry import cut_patches
+from threedgp.camera.geometry import Patches, cut_patches
 from threedgp.camera.normals import relief_normals
 from threedgp.config import Config, batch_problem
 from threedgp.data.loader import DEPTH_UNIT, Batch
@@ -30,7 +30,7 @@ from threedgp.training.losses import (
     generator_loss,
     gradient_penalty,
 )
-from threedgp.training.patches import Patches, blur
+from threedgp.training.patches import blur
 from threedgp.training.posthoc import PowerAverages
 from threedgp.training.precision import exact_convolutions, use_precision
 from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay, ramp, scheduled
@@ -204,10 +204,9 @@ class Trainer:
     def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Fakes]:
         """Patches of generated images, and all that the generator returned. With `pairs`, the patches have the classes
         and positions of these real ones."""
-        resolution = self.config.model.discriminator.patch_resolution
         scenes = draws.scenes(self.generator, pairs and pairs.labels)
         patches = pairs.patches if pairs else draws.patches(self._schedule("patch_scale_beta"))
-        fakes = self.generator.fakes(scenes, *patches, resolution, draws, self._schedule, self.activations)
+        fakes = self.generator.fakes(scenes, patches, draws, self._schedule, self.activations)
         return self._seen(fakes.images, patches, scenes.labels), fakes
 
     def _judge(
@@ -243,7 +242,7 @@ class Trainer:
                 flip = draws.uniform("flip") < 0.5
                 images = torch.where(flip[:, None, None, None], images.flip(-1), images)
             patches = Patches(*(column[offset : offset + self.piece] for column in whole))
-            images = cut_patches(images, self.config.model.discriminator.patch_resolution, *patches)
+            images = cut_patches(images, self.config.model.discriminator.patch_resolution, patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
             seen = self._seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)
             yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
