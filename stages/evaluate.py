@@ -75,8 +75,8 @@ def main(
             score_samples(stage, images, depth, labels, depth_range, out)
         return
     with open_stage("evaluate", params, shared=True) as stage:
-        if depth or labels or out:
-            raise UserError("--depth, --labels, --out: need --images, the samples to score.")
+        if depth or labels or out or depth_range != (0.0, 1.0):
+            raise UserError("--depth, --labels, --depth-range, --out: need --images, the samples to score.")
         share_work(stage, _work)
         if stage.is_main:
             conclude(stage)

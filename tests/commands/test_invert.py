@@ -67,7 +67,11 @@ def test_writes_images_video_mesh_and_quality(photo, tmp_path, threedgp) -> None
 
 def test_refusals(photo, tmp_path, refused) -> None:
     assert "there is no class 'cow'" in refused("invert", "demo", photo, "--class", "cow", "--out", tmp_path / "out")
-    assert "missing.png: cannot be used" in refused("invert", "demo", tmp_path / "missing.png", "--out", tmp_path)
+    assert "there is no class 99" in refused("invert", "demo", photo, "--class", "99", "--out", tmp_path / "out")
+    message = refused("invert", "demo", photo, "--class", "dog,cat", "--out", tmp_path / "out")
+    assert message.startswith("--class: 'dog,cat' is more than one class")
+    message = refused("invert", "demo", tmp_path / "missing.png", "--out", tmp_path)
+    assert "missing.png: cannot be used (No such file or directory)" in message
     np.save(tmp_path / "photo_depth.npy", np.zeros((3, 40)))
     message = refused("invert", "demo", photo, "--depth", tmp_path / "photo_depth.npy", "--out", tmp_path / "out")
     assert "photo_depth.npy: is not a depth map" in message

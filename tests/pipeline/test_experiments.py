@@ -7,6 +7,7 @@ import io
 import json
 import os
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,17 @@ def test_an_experiment_that_lost_its_results_counts_as_not_run(imitation: Any) -
 def test_outside_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / ".dvc").mkdir()  # a copy of the project without its repository
+    for arguments in (("table",), ("queue", "ideas")):
+        with pytest.raises(UserError, match="not in a git repository"):
+            experiments(*arguments)
+    (tmp_path / ".dvc").rmdir()
+    subprocess.run(["git", "init", "--quiet"], check=True)
     with pytest.raises(UserError, match="not in a DVC project"):
         experiments("queue", "ideas")
-    with pytest.raises(UserError, match="not in a git repository"):
-        experiments("table")
+
+
+def test_missing_settings(imitation: Any) -> None:
+    for arguments in (("run", "ideas", "--only", "full"), ("queue", "ideas", "--only", "full", "--queue")):
+        with pytest.raises(UserError, match=r"missing\.yaml: no such file"):
+            experiments(*arguments, "--params", "missing.yaml")

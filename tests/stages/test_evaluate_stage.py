@@ -181,7 +181,8 @@ def test_archive_scores_like_the_model(project: Path) -> None:
     [
         ({"images": Path("nowhere")}, "nowhere: there is no such folder"),
         ({"images": Path("data")}, "data: there are no images in this folder"),
-        ({"depth": Path("data")}, "--depth, --labels, --out: need --images"),
+        ({"depth": Path("data")}, "--depth, --labels, --depth-range, --out: need --images"),
+        ({"depth_range": (0.0, 5.0)}, "--depth, --labels, --depth-range, --out: need --images"),
         ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not less than 1"),
         ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not less than inf"),
         *(

@@ -223,6 +223,7 @@ def _existing() -> set[str]:
 
     from threedgp.experiments.records import finished_experiments
 
+    finished = finished_experiments().keys()
     try:
         with Repo() as repo:
             queue = repo.experiments.celery_queue
@@ -234,7 +235,7 @@ def _existing() -> set[str]:
                 running = set()
     except NotDvcRepoError:
         raise UserError("this folder is not in a DVC project; run from the root of the project.") from None
-    return running | queued | finished_experiments().keys()
+    return running | queued | finished
 
 
 def _arguments(job: Job, *options: str) -> list[str]:
@@ -252,8 +253,10 @@ def _arguments(job: Job, *options: str) -> list[str]:
 def _submit(planned: Sequence[Job], params: Path, *options: str) -> Iterator[tuple[Job, int]]:
     """Run or queue every job with DVC; yields each with DVC's exit code. The params file is restored at the end."""
     from threedgp.commands.preset import apply_preset
+    from threedgp.config.reading import read_yaml
     from threedgp.runtime.atomic import write_bytes
 
+    read_yaml(params)  # raises UserError
     before = params.read_bytes()
     try:
         for job in planned:

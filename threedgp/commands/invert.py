@@ -9,6 +9,7 @@ import typer
 
 from threedgp.commands import options
 from threedgp.commands.fly import PathName
+from threedgp.runtime.errors import UserError
 
 FPS = 24
 TILE_SIZE = 192
@@ -65,7 +66,10 @@ def invert(
     opened = open_model(model, device)
     opened.require_density("an inversion")
     generator, resolution = opened.generator, opened.resolution
-    label = None if class_ is None else options.class_list(class_, opened.class_names)[0]
+    labels = [None] if class_ is None else options.class_list(class_, opened.class_names, "--class")
+    if len(labels) > 1:
+        raise UserError(f"--class: '{class_}' is more than one class; name one.")
+    label = labels[0]
     picture = read_images([image], resolution)
     truth = None if depth is None else read_depth([depth], [image], resolution)[0, 0]
     origin: dict[str, Any] = {"model": opened.sha256, "image": hashlib.sha256(picture.tobytes()).hexdigest()}

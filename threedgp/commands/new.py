@@ -83,7 +83,8 @@ def new(
     survey = survey_images(source, path)
     memory = _gpu_memory() if device != "cpu" else None
     reasons: list[str] = []
-    side = resolution or _resolution(survey, memory is not None or device == "cuda", reasons)
+    on_gpu = memory is not None or device == "cuda"
+    side = _resolution(survey, on_gpu, reasons) if resolution is None else resolution
     values = _settings(name, source, path, survey, side, estimator, reasons)
     config = parse_config(values, "the settings for these images")
     if problem := images_problem(config):
@@ -174,11 +175,12 @@ def _settings(
     name: str, source: str, path: str, survey: Survey, side: int, estimator: str | None, reasons: list[str]
 ) -> dict[str, Any]:
     """A value for every key."""
-    base, least, most = next(scale for limit, scale in SCALES.items() if side <= limit)
+    base, least, most = next((scale for limit, scale in SCALES.items() if side <= limit), SCALES[4096])
     values = preset_values(base)
     usable = survey.count - survey.num_left_out(side)
     if usable < MIN_IMAGES:
-        raise UserError(f"--images: {path} has {usable} usable images; {MIN_IMAGES} are needed, so add some.")
+        found = f"{path} has {usable} images that can be used at {side} px"
+        raise UserError(f"--images: {found}; {MIN_IMAGES} are needed, so add some, or lower --resolution.")
     kimg = _round(min(max(usable * PASSES / 1000, least), most))
     classes = len(survey.classes)
     reasons.append(

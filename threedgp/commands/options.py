@@ -99,22 +99,22 @@ def number_list(text: str, option: str) -> list[int]:
     return list(numbers)
 
 
-def class_list(text: str, names: list[str]) -> list[int]:
+def class_list(text: str, names: list[str], option: str = "--classes") -> list[int]:
     """Labels from text such as ``1,5`` or ``dog,cat``; a number is the label itself. `names` are those of the model's
     classes, by label. Raises UserError if a class is unknown, or the model has no classes."""
     if not names:
-        raise UserError("--classes: this model has no classes; leave the option out.")
+        raise UserError(f"{option}: this model has no classes; leave the option out.")
     known = {name.casefold(): label for label, name in reversed(list(enumerate(names)))}
     labels: dict[int, None] = {}
     for piece in map(str.strip, text.split(",")):
         if re.fullmatch(r"[\d\s-]+", piece, re.ASCII):
-            chosen = number_list(piece, "--classes")
+            chosen = number_list(piece, option)
         elif piece.casefold() in known:
             chosen = [known[piece.casefold()]]
         else:
-            raise UserError(f"--classes: there is no class '{piece}'; {describe_classes(names)}.")
+            raise UserError(f"{option}: there is no class '{piece}'; {describe_classes(names)}.")
         if chosen[-1] >= len(names):
-            raise UserError(f"--classes: there is no class {chosen[-1]}; {describe_classes(names)}.")
+            raise UserError(f"{option}: there is no class {chosen[-1]}; {describe_classes(names)}.")
         labels |= dict.fromkeys(chosen)
     return list(labels)
 

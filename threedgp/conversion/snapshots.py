@@ -162,7 +162,8 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         if isinstance(error, OSError):
             what = f"cannot read it ({error.strerror or error}); give the path of a published snapshot (.pkl)"
         else:
-            what = f"refused to read this as a snapshot: {str(error).partition(chr(10))[0] or type(error).__name__}"
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            what = f"refused to read this as a snapshot: {reason}"
         raise UserError(f"{path}: {what}.") from None
     if not isinstance(content, dict) or not isinstance(content.get("G_ema"), Network):
         raise UserError(f"{path}: this is no snapshot of 3DGP or EpiGRAF: it has no network 'G_ema'.")

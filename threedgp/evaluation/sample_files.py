@@ -93,7 +93,8 @@ def read_images(files: list[Path], resolution: int) -> np.ndarray:
             if reason := too_small(raw, resolution):  # stage `prepare` rejects such real images, too
                 raise BadPicture(reason)
         except (BadPicture, OSError) as error:
-            raise UserError(f"{file}: cannot be used ({error}); remove or replace it.") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{file}: cannot be used ({reason}); remove or replace it.") from None
         images.append(square(raw, resolution)[0])
     return np.stack(images).transpose(0, 3, 1, 2)
 
