@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from golden_arrays import assert_matches, load
 from threedgp.camera.geometry import Patches
 from threedgp.cli import app
-from threedgp.config import DiscriminatorConfig
+from threedgp.config import ModelConfig
 from threedgp.conversion.models import convert_snapshot, convert_trusted
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Scenes
@@ -114,8 +114,7 @@ def test_converted_discriminator_judges_as_the_published_one_does(
     assert {key: settings[key] for key in ("patch_resolution", "channel_base", "channel_max")} == {
         "patch_resolution": 16, "channel_base": 1024, "channel_max": 32,
     }  # fmt: skip
-    config = DiscriminatorConfig(**settings)
-    discriminator = Discriminator(config, 64, 5, 12)
+    discriminator = Discriminator(ModelConfig.model_validate({"discriminator": settings}), 64, 5, 12)
     generator = copy.deepcopy(load_model(tmp_path / "model"))
     assert start_from(tmp_path / "model", generator, discriminator, ["a", "b", "c", "d", "e"]) == []
     patch = torch.cat([arrays["patch_scales"][:, :1], arrays["patch_offsets"]], dim=1)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from threedgp.config.model import DiscriminatorConfig
+from threedgp.config.model import DiscriminatorConfig, ModelConfig
 from threedgp.models.discriminator import Discriminator, PatchEncoding, minibatch_std
 from threedgp.training.losses import gradient_penalty
 
@@ -53,7 +53,7 @@ def test_balanced_conditioning_gives_class_and_position_equal_weight() -> None:
     config = DiscriminatorConfig(
         patch_resolution=8, channel_base=64, channel_max=16, patch_encoding_width=8, conditioning="balanced"
     )
-    discriminator = Discriminator(config, 16, 3, 0)
+    discriminator = Discriminator(ModelConfig(discriminator=config), 16, 3, 0)
     assert not any("lookup" in name for name, _ in discriminator.named_parameters())
     images, patch, labels = torch.randn(4, 4, 8, 8), torch.rand(4, 3), torch.tensor([0, 1, 2, 0])
 
@@ -75,7 +75,7 @@ def test_gradients_of_the_penalty_do_not_depend_on_the_path() -> None:
     """R1 differentiates twice, through whatever is compiled for float32; in float64 nothing is."""
     config = DiscriminatorConfig(patch_resolution=16, channel_base=512, channel_max=32, patch_encoding_width=64)
     torch.manual_seed(0)
-    single = Discriminator(config, 32, 3, 0)
+    single = Discriminator(ModelConfig(discriminator=config), 32, 3, 0)
     for name, parameter in single.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)

@@ -111,6 +111,15 @@ def test_features_are_composited_as_colors_are() -> None:
     assert torch.allclose(whole.rgb, rendered.rgb, atol=1e-6)
 
 
+@pytest.mark.parametrize("cut_quantile", [0.0, 0.5])
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_features_of_no_rays_are_empty(cut_quantile: float, chunk: int | None) -> None:
+    none, settings = torch.zeros(2, 0, 3), RaySettings(0.75, 1.25, 0.5, cut_quantile=cut_quantile)
+    field = lambda points: torch.zeros(*points.shape[:2], 6)  # noqa: E731
+    rendered = render_field(field, none, none, midpoint_randomness(2, 0, 8, 4, none), settings, chunk=chunk)
+    assert rendered.rgb.shape == (2, 0, 5) and rendered.depth.shape == (2, 0)
+
+
 def test_density_is_softplus_with_a_bias_and_color_that_of_the_rendering() -> None:
     generator = _generator()
     scenes = sample_scenes(generator, 2, 0)

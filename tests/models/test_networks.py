@@ -41,7 +41,7 @@ def networks(arrays: dict[str, Tensor]) -> tuple[TriplaneGenerator, Discriminato
         }
     )  # fmt: skip
     generator = TriplaneGenerator(camera, model, CLASSES)
-    discriminator = Discriminator(model.discriminator, IMAGE, CLASSES, FEATURES)
+    discriminator = Discriminator(model, IMAGE, CLASSES, FEATURES)
     for network, prefix, rename in (
         (generator, "state/G.", convert_names),
         (discriminator, "state/D.", convert_discriminator_names),
@@ -162,7 +162,7 @@ def test_other_sizes_work_and_every_parameter_learns(classes: int, learned: bool
     torch.manual_seed(0)
     model = _small(**changes)
     generator = TriplaneGenerator(CameraConfig(learned=learned, hidden=8, embedding=3), model, classes)
-    discriminator = Discriminator(model.discriminator, 16, classes, 4)
+    discriminator = Discriminator(model, 16, classes, 4)
     settings = model.generator
     labels = torch.tensor([0, 1, 2, 1]) if classes else None
     from threedgp.camera.priors import prior_cameras

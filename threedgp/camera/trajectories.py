@@ -57,31 +57,31 @@ def orbit(config: CameraConfig, frames: int, around: Tensor | None = None) -> Te
     return _path(config, around, _turn(frames), torch.zeros(frames))
 
 
-def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
-    """A closed ring in front of the scene, `share` of the prior wide and half as high."""
+def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
+    """A closed ring in front of the scene, half of the prior wide and half as high."""
     turn = _turn(frames)
     # Pitch moves half as much, because a low camera would look through the ground of many scenes.
-    yaw = share * _reach(config, "yaw") * torch.sin(turn)
-    pitch = share / 2 * _reach(config, "pitch") * torch.cos(turn)
+    yaw = 0.5 * _reach(config, "yaw") * torch.sin(turn)
+    pitch = 0.25 * _reach(config, "pitch") * torch.cos(turn)
     return _path(config, around, yaw, pitch)
 
 
-def front_disk(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
+def front_disk(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
     """Cameras spread evenly over the area that `front_circle` encloses, along a spiral (Vogel 1979); the first is the
     given camera."""
     index = torch.arange(frames)
     radius = torch.sqrt(index / max(frames - 1, 1))
     turn = index * (math.pi * (3 - math.sqrt(5)))
-    yaw = share * _reach(config, "yaw") * radius * torch.sin(turn)
-    pitch = share / 2 * _reach(config, "pitch") * radius * torch.cos(turn)
+    yaw = 0.5 * _reach(config, "yaw") * radius * torch.sin(turn)
+    pitch = 0.25 * _reach(config, "pitch") * radius * torch.cos(turn)
     return _path(config, around, yaw, pitch)
 
 
-def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.5) -> Tensor:
-    """A horizontal figure eight, closed, that starts at the given camera."""
+def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
+    """A horizontal figure eight, closed, that starts at the given camera; half of the prior wide."""
     turn = _turn(frames)
-    yaw = share * _reach(config, "yaw") * torch.sin(turn)
-    pitch = share / 4 * _reach(config, "pitch") * torch.sin(2 * turn)
+    yaw = 0.5 * _reach(config, "yaw") * torch.sin(turn)
+    pitch = 0.125 * _reach(config, "pitch") * torch.sin(2 * turn)
     return _path(config, around, yaw, pitch)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -69,56 +69,42 @@ KINDS = {
 """By the value of `model.kind`."""
 
 
+RESOLUTION = "dataset.resolution"
+WITHOUT: dict[str, dict[str, Any]] = {
+    "depth": {"model.depth": False},
+    "learned_cameras": {"camera.learned": False},
+    "distillation": {"train.distillation.loss": "none"},
+    "patches": {"model.discriminator.patch_resolution": RESOLUTION, "train.patch_scale_min": 1},
+    "upsampling": {"model.generator.upsampling": 1},
+    "pose_conditioning": {"model.generator.pose_conditioning": False},
+    "published_planes": {"model.generator.published_planes": False},
+    "background": {"model.generator.background": "none"},
+    "novel_view": {"train.novel_view": 0},
+    "density_regularization": {"train.density_regularization": 0},
+    "nerf_path_regularization": {"train.nerf_path_regularization": 0},
+    "growing": {"train.growing.start": 1, "train.growing.end": 1},
+    "recompute": {"model.recompute": False},
+}
+"""By part, the settings that a kind without it must have; `RESOLUTION` stands for the value of that setting."""
+
+
 def kind_problem(config: Config) -> str | None:
     """The setting of a part that the kind of model does not have, and what to do; None if there is none."""
-    name, model, size = config.model.kind, config.model, config.dataset.resolution
-    for wrong, key, expected in _requirements(config, KINDS[name]):
-        if wrong:
+    name, size = config.model.kind, config.dataset.resolution
+    kind, required = KINDS[name], {}
+    for part, settings in WITHOUT.items():
+        required |= {} if getattr(kind, part) else settings
+    if kind.image_backbone:
+        required["model.generator.plane_resolution"] = RESOLUTION
+    for key, value in required.items():
+        found = reduce(getattr, key.split("."), config)
+        if found != (size if value == RESOLUTION else value):
+            expected = f"{size} ({RESOLUTION})" if value == RESOLUTION else str(value).lower()
             return f"model.kind: '{name}' has no such part; set {key} to {expected}"
-    factor = model.generator.upsampling
-    if KINDS[name].upsampling and not 4 <= size // factor < size:
+    factor = config.model.generator.upsampling
+    if kind.upsampling and not 4 <= size // factor < size:
         return (
             f"model.generator.upsampling: kind '{name}' renders features of {size} / {factor} pixels along each side "
-            f"(dataset.resolution); use a factor from 2 to {size // 4}"
+            f"({RESOLUTION}); use a factor from 2 to {size // 4}"
         )
     return None
-
-
-def _requirements(config: Config, kind: Kind) -> Iterator[tuple[bool, str, Any]]:
-    """Whether a setting contradicts the kind, its key, and the value it needs."""
-    model, size = config.model, config.dataset.resolution
-    if not kind.depth:
-        yield model.depth, "model.depth", "false"
-    if not kind.learned_cameras:
-        yield config.camera.learned, "camera.learned", "false"
-    if not kind.distillation:
-        yield config.train.distillation.loss != "none", "train.distillation.loss", "none"
-    if not kind.patches:
-        whole = f"{size} (dataset.resolution)"
-        yield model.discriminator.patch_resolution != size, "model.discriminator.patch_resolution", whole
-        yield config.train.patch_scale_min != 1, "train.patch_scale_min", "1"
-    if not kind.upsampling:
-        yield model.generator.upsampling != 1, "model.generator.upsampling", "1"
-    if not kind.pose_conditioning:
-        yield model.generator.pose_conditioning, "model.generator.pose_conditioning", "false"
-    if not kind.published_planes:
-        yield model.generator.published_planes, "model.generator.published_planes", "false"
-    if not kind.background:
-        yield model.generator.background != "none", "model.generator.background", "none"
-    if not kind.novel_view:
-        yield config.train.novel_view > 0, "train.novel_view", "0"
-    if not kind.density_regularization:
-        yield config.train.density_regularization > 0, "train.density_regularization", "0"
-    if not kind.nerf_path_regularization:
-        yield config.train.nerf_path_regularization > 0, "train.nerf_path_regularization", "0"
-    if not kind.growing:
-        yield config.train.growing.start != 1, "train.growing.start", "1"
-        yield config.train.growing.end != 1, "train.growing.end", "1"
-    if not kind.recompute:
-        yield model.recompute, "model.recompute", "false"
-    if kind.image_backbone:
-        yield (
-            model.generator.plane_resolution != size,
-            "model.generator.plane_resolution",
-            f"{size} (dataset.resolution)",
-        )

@@ -180,9 +180,10 @@ def _build_discriminator(
         patch_encoding_width=weights["style_mapping.embed.bias"].shape[0],
     )
     head = weights.get("feature_head.1.bias")
-    sizes = config, resolution, generator.num_classes, 0 if head is None else head.shape[0]
+    model = ModelConfig(discriminator=config, depth=weights["from_rgb.weight"].shape[1] == 4)
     with torch.device("meta"):
-        discriminator = Discriminator(*sizes, depth=weights["from_rgb.weight"].shape[1] == 4)
+        num_features = 0 if head is None else head.shape[0]
+        discriminator = Discriminator(model, resolution, generator.num_classes, num_features)
     discriminator.load_state_dict({name: torch.empty_like(values, device="meta") for name, values in weights.items()})
     discriminator.load_state_dict({name: values.float() for name, values in weights.items()}, assign=True)
     return discriminator, config

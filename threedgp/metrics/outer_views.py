@@ -5,18 +5,8 @@ Content that the outer view alone shows, such as fog beside the object, counts i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from torch import Tensor
-
-from threedgp.metrics import views
 from threedgp.metrics._declaration import UNTRAINED, Metric, Value
-
-
-def measure(outer_view_pairs: Iterable[tuple[Tensor, ...]], depth_range: tuple[float, float]) -> views.ViewAgreement:
-    """`views.measure` of other pairs: the outer view first."""
-    return views.measure(outer_view_pairs, depth_range)
-
+from threedgp.metrics.views import measure
 
 METRIC = Metric(
     measure,
@@ -40,5 +30,6 @@ METRIC = Metric(
         "Fraction of pixels of the outer view that are compared.",
         better=None,
     ),
+    needs=("outer_view_pairs", "depth_range"),
     controls=(UNTRAINED,),
 )

@@ -1,12 +1,32 @@
-"""The background of tri-plane scenes: planes of the space outside of a sphere, seen behind the foreground."""
+"""Backgrounds: what is seen behind the foreground of scenes; that of tri-plane scenes has planes of its own."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from threedgp.render import Decoder, RaySettings, composite, field_along_rays
+from threedgp.render import Composite, Decoder, RaySettings, composite, field_along_rays
 from threedgp.render.sampling import stratified_nearness
+
+
+def add_background(
+    front: Composite,
+    background: Callable[[Tensor, Tensor, Tensor], Tensor],
+    inputs: tuple[Tensor, Tensor, Tensor],
+    far: float,
+    chunk: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Color `[B, R, C]` and depth `[B, R]` of a foreground and the background behind it, whose depth counts as `far`.
+
+    `background` returns colors, given `inputs`: origins and directions `[B, R, 3]` of rays, and uniform numbers `[B, R,
+    S]`. It gets `chunk` rays of each image at once; None = all.
+    """
+    parts = zip(*(x.split(chunk or x.shape[1], dim=1) for x in inputs), strict=True)
+    behind = torch.cat([background(*part) for part in parts], dim=1)
+    through = front.transmittance
+    return front.rgb + through[..., None] * behind, front.depth + through * far
 
 
 def background_colors(

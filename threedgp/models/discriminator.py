@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from threedgp.config import DiscriminatorConfig
+from threedgp.config import KINDS, ModelConfig
 from threedgp.models.layers import EqualizedConv, EqualizedLinear, own_seed, scale_channels
 from threedgp.models.mapping import ConditionMapping, LabelEmbedding
 
-FREQUENCIES = 10
+NUM_FREQUENCIES = 10
 LOOKUP_WIDTH = 256
 LOOKUP_STEPS = 1000
-PATCH_PARAMETERS = 3
+NUM_PARAMETERS = 3
 
 
 class PatchEncoding(nn.Module):
@@ -25,8 +25,8 @@ class PatchEncoding(nn.Module):
     def __init__(self, *, lookup: bool = True) -> None:
         super().__init__()
         self.lookup = nn.Embedding(LOOKUP_STEPS + 1, LOOKUP_WIDTH) if lookup else None
-        self.width = PATCH_PARAMETERS * (2 * FREQUENCIES + LOOKUP_WIDTH * lookup)
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES) / 1024, persistent=False)
+        self.width = NUM_PARAMETERS * (2 * NUM_FREQUENCIES + LOOKUP_WIDTH * lookup)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(NUM_FREQUENCIES) / 1024, persistent=False)
 
     def forward(self, patch: Tensor) -> Tensor:
         """`[B, 3]` fractions in [0, 1] to `[B, width]`: 828, or 60 without the embedding."""
@@ -89,32 +89,19 @@ def _of_size(images: Tensor, size: int) -> Tensor:
 class Discriminator(nn.Module):
     """Judges a patch of color and depth, given where it was cut and the class; or whole images, given the class."""
 
-    def __init__(
-        self,
-        config: DiscriminatorConfig,
-        image_resolution: int,
-        num_classes: int,
-        num_features: int,
-        *,
-        depth: bool = True,
-        patches: bool = True,
-        upsampling: int = 1,
-        dual: bool = False,
-    ) -> None:
+    def __init__(self, model: ModelConfig, image_resolution: int, num_classes: int, num_features: int) -> None:
         """
         Args:
-            config: sizes.
+            model: sizes and kind. Some kinds use whole images, whose position is not encoded. With dual discrimination
+                (EG3D, section 4.3), the enlarged rendering follows the final image.
             image_resolution: side of whole images.
             num_classes: 0 = unconditional.
             num_features: width of the classifier features to predict, 0 = none.
-            depth: whether a fourth channel of the images is depth.
-            patches: whether it sees patches; otherwise images are whole, and their position is not encoded.
-            upsampling: factor by which the generator enlarges a rendered image.
-            dual: whether the rendered image follows the final one, enlarged (dual discrimination, EG3D, section 4.3).
         """
         super().__init__()
-        self.upsampling, self.dual = upsampling, dual
-        image_channels = 3 + depth + 3 * config.normals + 3 * dual
+        config, patches = model.discriminator, KINDS[model.kind].patches
+        self.upsampling, self.dual = model.generator.upsampling, KINDS[model.kind].dual
+        image_channels = 3 + model.depth + 3 * config.normals + 3 * self.dual
         self.group = config.minibatch_std_group
         self.num_classes = num_classes
         style_width = config.patch_encoding_width if patches else 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from threedgp.config import KINDS, CameraConfig, Config, ModelConfig
+from threedgp.config import CameraConfig, Config, ModelConfig
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.eg3d import EG3DGenerator
 from threedgp.models.generator import Generator
@@ -63,17 +63,7 @@ def initial_networks(
         num_features = 0
     seed = config.train.seed
     generator = initial_generator(config.camera, config.model, num_classes, class_probabilities, seed, fov_quantiles)
-    kind = KINDS[config.model.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
-        discriminator = Discriminator(
-            config.model.discriminator,
-            config.dataset.resolution,
-            num_classes,
-            num_features,
-            depth=config.model.depth,
-            patches=kind.patches,
-            upsampling=config.model.generator.upsampling,
-            dual=kind.dual,
-        )
+        discriminator = Discriminator(config.model, config.dataset.resolution, num_classes, num_features)
     return generator, discriminator

@@ -58,11 +58,11 @@ class GeneratorMapping(nn.Module):
 class ConditionMapping(nn.Module):
     """A condition to a style vector: linear embedding, second-moment normalization, two leaky-ReLU layers."""
 
-    def __init__(self, in_features: int, width: int, *, lr_multiplier: float = 0.01) -> None:
+    def __init__(self, in_features: int, width: int) -> None:
         super().__init__()
         self.embed = EqualizedLinear(in_features, width)
         self.layers = nn.Sequential(
-            *(EqualizedLinear(width, width, activation="leaky_relu", lr_multiplier=lr_multiplier) for _ in range(2))
+            *(EqualizedLinear(width, width, activation="leaky_relu", lr_multiplier=0.01) for _ in range(2))
         )
 
     def forward(self, condition: Tensor, embedded: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ the rest.
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import rays
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import OutputLayer
+from threedgp.models.background import add_background
 from threedgp.models.feature_rendering import Encoded, FeatureGenerator, ray_chunk, upsampling_widths
 from threedgp.models.generator import RandomNumbers, Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
@@ -142,11 +144,8 @@ class StyleNeRFGenerator(FeatureGenerator):
         the ray."""
         chunk = ray_chunk(len(origins))
         front = render_field(self.field(content), origins, directions, randomness, settings, chunk=chunk)
-        size = chunk or origins.shape[1]
-        parts = zip(*(x.split(size, dim=1) for x in (origins, directions, randomness.coarse)), strict=True)
-        behind = torch.cat([self._background(content, *part) for part in parts], dim=1)
-        through = front.transmittance
-        return front.rgb + through[..., None] * behind, front.depth + through * settings.far
+        inputs = origins, directions, randomness.coarse
+        return add_background(front, partial(self._background, content), inputs, settings.far, chunk)
 
     def _background(self, content: Encoded, origins: Tensor, directions: Tensor, u: Tensor) -> Tensor:
         """Features `[B, R, C]` of the background of rays, with uniform numbers `u` `[B, R, S]`.

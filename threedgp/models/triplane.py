@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from threedgp.camera.geometry import Patches, axis_cosines, rays
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
-from threedgp.models.background import background_colors
+from threedgp.models.background import add_background, background_colors
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import (
@@ -120,12 +121,9 @@ class TriplaneGenerator(Generator):
         front = render_rays(planes, self.decoder.effective(), origins, directions, randomness, settings, **options)
         if background is None:
             return front.rgb, front.depth
-        decoder = self.background_decoder.effective()
-        size = options.get("chunk") or origins.shape[1]
-        parts = zip(*(x.split(size, dim=1) for x in (origins, directions, randomness.coarse)), strict=True)
-        behind = torch.cat([background_colors(background, decoder, *part, settings) for part in parts], dim=1)
-        through = front.transmittance
-        return front.rgb + through[..., None] * behind, front.depth + through * settings.far
+        colors = partial(background_colors, background, self.background_decoder.effective(), settings=settings)
+        inputs = origins, directions, randomness.coarse
+        return add_background(front, colors, inputs, settings.far, options.get("chunk"))
 
     def render(
         self, content: Tensor, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC

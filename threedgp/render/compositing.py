@@ -14,7 +14,8 @@ from threedgp.render.backends import Backend, compositing_backend, engine, no_au
 from threedgp.render.sampling import merge_samples
 
 INFINITE_INTERVAL = 1e10
-FINITE_LAST_INTERVAL = 1e-3
+FINITE_INTERVAL = 1e-3
+"""Length of the last interval of a ray, by `infinite_last_interval`."""
 
 
 class Composite(NamedTuple):
@@ -31,14 +32,19 @@ class Composite(NamedTuple):
 
 
 class CompositeSettings(NamedTuple):
-    """How samples are composited; see `composite`. Two numbers, then switches."""
+    """How samples are composited; see `composite`. A number, then switches."""
 
-    last_interval: float
-    density_bias: float
-    midpoint: bool
-    last_back: bool
-    sigmoid_color: bool
-    white_background: bool
+    density_bias: float = 0.0
+    midpoint: bool = False
+    infinite_last_interval: bool = True
+    last_back: bool = False
+    sigmoid_color: bool = False
+    white_background: bool = False
+
+
+def last_interval(settings: CompositeSettings) -> float:
+    """Length of the interval behind the last sample. Not a property, which PyTorch 2.8 cannot compile."""
+    return INFINITE_INTERVAL if settings.infinite_last_interval else FINITE_INTERVAL
 
 
 def composite(
@@ -81,14 +87,12 @@ def composite(
         raise ValueError("distances: midpoint compositing needs at least 2 samples, got 1")
     if infinite_last_interval and not midpoint and samples[0].dtype is torch.float16:
         raise ValueError("samples: torch.float16 cannot represent the infinite last interval, 1e10; use torch.float32")
-    last_interval = INFINITE_INTERVAL if infinite_last_interval else FINITE_LAST_INTERVAL
-    settings = CompositeSettings(last_interval, density_bias, midpoint, last_back, sigmoid_color, white_background)
+    switches = [midpoint, infinite_last_interval, last_back, sigmoid_color, white_background]
     name = compositing_backend(backend, samples[0])
     if name == "torch":
-        return composite_reference(samples, distances, settings)
+        return composite_reference(samples, distances, CompositeSettings(density_bias, *switches))
     sets = ([d.detach().contiguous() for d in distances], [s.contiguous() for s in samples])
-    values = list(settings)  # PyTorch 2.8 cannot compile slices of a named tuple
-    return Composite(*composite_sets(*sets, values[:2], values[2:], name))
+    return Composite(*composite_sets(*sets, density_bias, switches, name))
 
 
 def composite_reference(
@@ -106,7 +110,7 @@ def composite_reference(
     if settings.midpoint:
         rgb, raw, t = _midpoints(rgb, -2), _midpoints(raw, -1), _midpoints(t, -1)
     else:
-        deltas = F.pad(deltas, (0, 1), value=settings.last_interval)
+        deltas = F.pad(deltas, (0, 1), value=last_interval(settings))
     alpha = -torch.expm1(-F.softplus(raw + settings.density_bias) * deltas)
     transmittance = torch.cumprod(1 - alpha + 1e-10, dim=-1)
     weights = alpha * F.pad(transmittance[..., :-1], (1, 0), value=1.0)
@@ -135,12 +139,13 @@ def _midpoints(values: Tensor, dim: int) -> Tensor:
 def composite_sets(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
-    numbers: Sequence[float],
+    density_bias: float,
     switches: Sequence[bool],
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """rgb, depth, weights and transmittance of one or two sets of samples; settings are `numbers` and `switches`."""
-    settings, code = CompositeSettings(*numbers, *switches), engine(backend, "compositing")
+    """rgb, depth, weights and transmittance of one or two sets of samples; `switches` are those of
+    `CompositeSettings`."""
+    settings, code = CompositeSettings(density_bias, *switches), engine(backend, "compositing")
     with torch.cuda.device_of(distances[0]):
         return code.composite_forward(list(distances), list(samples), settings)
 
@@ -153,7 +158,7 @@ def empty_outputs(distances: Sequence[Tensor], midpoint: bool) -> tuple[Tensor, 
 
 
 @composite_sets.register_fake
-def _(distances, samples, numbers, switches, *_):
+def _(distances, samples, density_bias, switches, *_):
     return empty_outputs(distances, switches[0])
 
 
@@ -162,12 +167,12 @@ def composite_sets_backward(
     distances: Sequence[Tensor],
     samples: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
-    numbers: Sequence[float],
+    density_bias: float,
     switches: Sequence[bool],
     backend: str,
 ) -> list[Tensor]:
     """Gradients of the sets of samples, given those of the results of `composite_sets` (None = zero)."""
-    settings, code = CompositeSettings(*numbers, *switches), engine(backend, "compositing")
+    settings, code = CompositeSettings(density_bias, *switches), engine(backend, "compositing")
     with torch.cuda.device_of(distances[0]):
         return code.composite_backward(list(distances), list(samples), list(gradients), settings)
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from threedgp.render.compositing import (
-    FINITE_LAST_INTERVAL,
-    INFINITE_INTERVAL,
-    Composite,
-    CompositeSettings,
-    composite_reference,
-)
-from threedgp.render.renderer import RayRandomness, RaySettings, cut_densities
+from threedgp.render.compositing import Composite, CompositeSettings, composite_reference
+from threedgp.render.renderer import RayRandomness, RaySettings, composite_options, render_in_chunks
 from threedgp.render.sampling import fine_distances, stratified_distances
 
 Field = Callable[[Tensor], Tensor]
@@ -43,32 +38,15 @@ def render_field(
     Returns:
         the composite, features `[B, R, F]` in the place of color.
     """
-    options = CompositeSettings(
-        last_interval=INFINITE_INTERVAL if settings.infinite_last_interval else FINITE_LAST_INTERVAL,
-        density_bias=settings.density_bias,
-        midpoint=settings.midpoint,
-        last_back=settings.last_back,
-        sigmoid_color=settings.sigmoid_color,
-        white_background=settings.white_background,
-    )
-    pieces = []
-    for start in range(0, origins.shape[1], chunk or origins.shape[1]):
-        part = slice(start, start + chunk if chunk else None)
-        numbers = RayRandomness(*(None if x is None else x[:, part] for x in randomness))
-        pieces.append(_sample(field, origins[:, part], directions[:, part], numbers, settings))
-    if not settings.cut_quantile:
-        composites = [composite_reference(samples, distances, options) for distances, samples in pieces]
-        return Composite(*(torch.cat(x, dim=1) for x in zip(*composites, strict=True)))
-    # A quantile needs all samples of the image.
-    distances, samples = (tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True))
-    return composite_reference(cut_densities(samples, settings), distances, options)
+    sample = partial(_sample, field, settings=settings)
+    composite = partial(composite_reference, settings=CompositeSettings(**composite_options(settings)))
+    return render_in_chunks(sample, composite, origins, directions, randomness, settings, chunk)
 
 
 def composite_features(samples: Tensor, distances: Tensor) -> Tensor:
     """Features `[B, R, F]` of samples `[B, R, S, F + 1]` at increasing distances `[B, R, S]`; nothing passes the last
     one."""
-    options = CompositeSettings(INFINITE_INTERVAL, 0.0, False, False, False, False)
-    return composite_reference((samples,), (distances,), options).rgb
+    return composite_reference((samples,), (distances,), CompositeSettings()).rgb
 
 
 def _sample(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from threedgp.render.arguments import (
     expect_shape,
 )
 from threedgp.render.backends import Backend, field_backend
-from threedgp.render.compositing import Composite, composite
+from threedgp.render.compositing import Composite, CompositeSettings, composite
 from threedgp.render.decoder import EMPTY_RAW_DENSITY, Decoder
 from threedgp.render.field import Scene, field_passes
 from threedgp.render.sampling import stratified_distances
@@ -44,6 +46,11 @@ class RaySettings(NamedTuple):
     sigmoid_color: bool = False
     """Apply a sigmoid to color and scale it to [-1, 1] (EG3D)."""
     white_background: bool = False
+
+
+def composite_options(settings: RaySettings) -> dict[str, Any]:
+    """The settings that are those of `composite`, too."""
+    return {name: getattr(settings, name) for name in CompositeSettings._fields}
 
 
 OPAQUE_DEPTH = 9.21
@@ -74,7 +81,7 @@ def midpoint_randomness(batch: int, count: int, coarse: int, fine: int, like: Te
     return RayRandomness(middle, quantiles.expand(batch, count, fine))
 
 
-def cut_densities(samples: tuple[Tensor, ...], settings: RaySettings) -> tuple[Tensor, ...]:
+def _cut_densities(samples: tuple[Tensor, ...], settings: RaySettings) -> tuple[Tensor, ...]:
     """Samples; those whose raw density is below the `cut_quantile` of their image, or of the batch, are empty."""
     densities = torch.cat([s[..., -1].flatten(1) for s in samples], dim=1)
     ranked = (densities.reshape(1, -1) if settings.cut_batch else densities).sort(dim=1).values
@@ -177,30 +184,41 @@ def render_rays(
         and any(x.requires_grad for x in (planes, *decoder, origins, directions))
     ):
         raise ValueError("stop_when_opaque: samples that are left out have no gradient; render under torch.no_grad()")
-    options = dict(
-        infinite_last_interval=settings.infinite_last_interval,
-        last_back=settings.last_back,
-        midpoint=settings.midpoint,
-        density_bias=settings.density_bias,
-        sigmoid_color=settings.sigmoid_color,
-        white_background=settings.white_background,
-        backend=backend,
-    )
     stop = stop_when_opaque and not settings.cut_quantile and not settings.midpoint
+    sample = partial(sample_rays, planes, decoder, settings=settings, stop_when_opaque=stop, backend=backend)
+    composite_samples = partial(composite, **composite_options(settings), backend=backend)
+    return render_in_chunks(sample, composite_samples, origins, directions, randomness, settings, chunk)
+
+
+Sets = tuple[Tensor, ...]
+"""A tensor for each pass."""
+
+
+def render_in_chunks(
+    sample: Callable[[Tensor, Tensor, RayRandomness], tuple[Sets, Sets]],
+    composite_samples: Callable[[Sets, Sets], Composite],
+    origins: Tensor,
+    directions: Tensor,
+    randomness: RayRandomness,
+    settings: RaySettings,
+    chunk: int | None,
+) -> Composite:
+    """The composite of rays `[B, R, 3]`, of which `chunk` of each image are sampled at once; None = all.
+
+    `sample` returns distances and samples of both passes, as `sample_rays`; `composite_samples` takes samples and
+    distances.
+    """
     pieces = []
     count = max(origins.shape[1], 1)  # no rays make one empty piece
     for start in range(0, count, chunk or count):
         part = slice(start, start + chunk if chunk else None)
         numbers = RayRandomness(*(None if x is None else x[:, part] for x in randomness))
-        rays = (origins[:, part], directions[:, part])
-        distances, samples = sample_rays(
-            *(planes, decoder, *rays, numbers, settings), stop_when_opaque=stop, backend=backend
-        )
+        distances, samples = sample(origins[:, part], directions[:, part], numbers)
         # A quantile needs all samples of the image; otherwise the samples of a chunk are composited right away.
-        pieces.append((samples, distances) if settings.cut_quantile else composite(samples, distances, **options))
+        pieces.append((samples, distances) if settings.cut_quantile else composite_samples(samples, distances))
     if settings.cut_quantile:
         samples, distances = (
             tuple(torch.cat(x, dim=1) for x in zip(*s, strict=True)) for s in zip(*pieces, strict=True)
         )
-        return composite(cut_densities(samples, settings), distances, **options)
+        return composite_samples(_cut_densities(samples, settings), distances)
     return pieces[0] if len(pieces) == 1 else Composite(*(torch.cat(x, dim=1) for x in zip(*pieces, strict=True)))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from threedgp.runtime.atomic import write_json
 
 TOLERANCES = {"native": 1e-4, "triton": 2e-2, "triton, bfloat16": 1e-1}
 """Relative errors. Kernels for GPUs round operands of products to ten bits (TF32) or to seven (bfloat16), and a leaky
@@ -63,7 +65,8 @@ def problem(case: Case) -> str | None:
 def compare(case: Case) -> str | None:
     """As `problem`, but never from the cache, whose verdict it replaces, and without a warning."""
     try:
-        errors = _in_thread(case)
+        with ThreadPoolExecutor(1) as pool:  # autocast, inference mode and modes of the caller have no effect there
+            found_errors = pool.submit(errors, case).result()
     except (torch.OutOfMemoryError, MemoryError) as error:  # may not happen again
         return _in_one_line(error)
     except Exception as error:  # compilers raise errors of many types
@@ -71,7 +74,7 @@ def compare(case: Case) -> str | None:
     else:
         low_precision = case.backend == "triton" and case.dtype == "bfloat16"
         tolerance = TOLERANCES["triton, bfloat16" if low_precision else case.backend]
-        name, largest = max(errors.items(), key=lambda item: item[1])
+        name, largest = max(found_errors.items(), key=lambda item: item[1])
         wrong = f"{name} differs by {largest:.2g}, at most {tolerance:g} is expected (relative)"
         found = wrong if largest > tolerance else None
     _remember(case, found)
@@ -81,24 +84,6 @@ def compare(case: Case) -> str | None:
 def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: " + (text if len(text) < 400 else f"{text[:200]} ... {text[-200:]}")
-
-
-def _in_thread(case: Case) -> dict[str, float]:
-    """`errors` in a thread of its own, where autocast, inference mode and modes of the caller have no effect."""
-    results: list[dict[str, float] | Exception] = []
-
-    def work() -> None:
-        try:
-            results.append(errors(case))
-        except Exception as error:
-            results.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if isinstance(results[0], Exception):
-        raise results[0]
-    return results[0]
 
 
 def errors(case: Case) -> dict[str, float]:
@@ -154,7 +139,7 @@ def _compositing_errors(case: Case) -> dict[str, float]:
     from threedgp.render.backends import engine
     from threedgp.render.compositing import Composite, CompositeSettings, composite_reference
 
-    draw, settings = _Draws(case.device), CompositeSettings(1e10, 0.0, False, False, False, False)
+    draw, settings = _Draws(case.device), CompositeSettings()
     distances = [draw.uniform(BATCH, RAYS, SAMPLES).sort(dim=-1).values for _ in range(2)]
     samples = [draw.normal(BATCH, RAYS, SAMPLES, 4) * 2 for _ in range(2)]
     code = engine(case.backend, "compositing")
@@ -227,12 +212,6 @@ def _machine(case: Case) -> list[str]:
 
 def _remember(case: Case, found: str | None) -> None:
     file = _file(case)
-    if not file.is_absolute():  # the user has no home folder
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as temporary:
-            json.dump({"problem": found, **case._asdict()}, temporary)
-        Path(temporary.name).replace(file)
-    except OSError:  # then every process compares
-        pass
+    if file.is_absolute():  # it is not if the user has no home folder
+        with suppress(OSError):  # then every process compares
+            write_json(file, {"problem": found, **case._asdict()})

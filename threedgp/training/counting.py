@@ -7,8 +7,6 @@ every operator is counted, so that the numbers follow the code. A step takes sec
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,6 +19,7 @@ from threedgp.config import Config
 from threedgp.data.loader import Batch
 from threedgp.models.initialization import initial_networks
 from threedgp.render.backends import assume
+from threedgp.training.precision import restored_precision
 from threedgp.training.step import Trainer
 
 META = torch.device("meta")
@@ -123,7 +122,7 @@ def count_step(config: Config, backend: str = "triton", num_classes: int = 1, nu
     """
     config = of_one_process(config)
     config = config.model_copy(update={"train": config.train.model_copy(update={"compile": False})})
-    with _same_precision(), assume(backend), _Counter() as counter:
+    with restored_precision(), assume(backend), _Counter() as counter:
         trainer = meta_trainer(config, num_classes, num_features)
         steps = []
         for images in (0, middle_of_run(config) + config.train.batch_size):
@@ -166,13 +165,3 @@ def noise_batch(config: Config, num_features: int, device: torch.device) -> Batc
         label=torch.zeros(count, dtype=torch.int64, **kind),
         index=torch.arange(count, **kind),
     )
-
-
-@contextmanager
-def _same_precision() -> Iterator[None]:
-    """Restore the precision of the process, which a trainer sets."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from threedgp.training.counting import Operation, StepCount
@@ -54,13 +54,12 @@ def step_seconds(count: StepCount, card: Card, r1_interval: int) -> float:
     return usual + (first - usual) / r1_interval
 
 
-def _seconds(operations: Iterable[Operation], card: Card) -> float:
-    busy = launches = 0.0
+def _seconds(operations: Sequence[Operation], card: Card) -> float:
+    busy = 0.0
     for precision, flops, traffic in operations:
         arithmetic = flops / (getattr(card, precision) * 1e12 * COMPUTE_SHARE)
         busy += max(arithmetic, traffic / (card.bandwidth * 1e9 * BANDWIDTH_SHARE))
-        launches += LAUNCH_SECONDS
-    return max(busy, launches)
+    return max(busy, LAUNCH_SECONDS * len(operations))
 
 
 def needed_bytes(count: StepCount) -> float:

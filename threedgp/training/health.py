@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -32,53 +32,30 @@ class Finding(NamedTuple):
     """What is seen, and what usually helps."""
 
 
-class _Check(NamedTuple):
-    holds: Callable[[Record], bool]
-    """Whether a line of the curves shows the problem."""
-    text: str
-
-
-def _checks(config: Config) -> list[_Check]:
-    train, camera = config.train, config.camera
-    relativistic = train.loss == "relativistic"
-    chance = math.log(2) if relativistic else 2 * math.log(2)
-    checks = [
-        _Check(
-            lambda line: line["discriminator/loss"] > 0.97 * chance,
-            "the discriminator is at chance and teaches nothing; lower r1_gamma, or try loss: relativistic",
-        ),
-        _Check(
-            lambda line: line["discriminator/loss"] < 0.03 * chance,
-            "the discriminator always wins; raise r1_gamma, or lower discriminator_lr",
-        ),
-        _Check(
-            lambda line: line.get("discriminator/r1", 0) > line["discriminator/loss"],
-            "R1 exceeds the discriminator's loss; lower r1_gamma",
-        ),
-        _Check(
-            lambda line: line.get("camera/regularizer", 0) > 10 * abs(line["generator/loss"]),
-            "the camera regularizer dominates the generator's loss; lower the weights of camera_regularizer",
-        ),
-    ]
-    if camera.learned:
-        for name in ("yaw", "pitch", "fov"):
-            low, high = getattr(camera, name)
-            checks.append(
-                _Check(
-                    lambda line, name=name, width=high - low: line[f"camera/{name}_std"] < COLLAPSED * width,
-                    f"the learned {name} does not vary; raise the weights of camera_regularizer, or shorten its anneal",
-                )
+def _problems(line: Record, config: Config) -> Iterator[str]:
+    """What a line of the curves shows, and what usually helps."""
+    train, loss = config.train, line["discriminator/loss"]
+    chance = math.log(2) if train.loss == "relativistic" else 2 * math.log(2)
+    if loss > 0.97 * chance:
+        yield "the discriminator is at chance and teaches nothing; lower r1_gamma, or try loss: relativistic"
+    if loss < 0.03 * chance:
+        yield "the discriminator always wins; raise r1_gamma, or lower discriminator_lr"
+    if line.get("discriminator/r1", 0) > loss:
+        yield "R1 exceeds the discriminator's loss; lower r1_gamma"
+    if line.get("camera/regularizer", 0) > 10 * abs(line["generator/loss"]):
+        yield "the camera regularizer dominates the generator's loss; lower the weights of camera_regularizer"
+    if not config.camera.learned:
+        return
+    for name in ("yaw", "pitch", "fov"):
+        low, high = getattr(config.camera, name)
+        mean, deviation = line[f"camera/{name}_mean"], line[f"camera/{name}_std"]
+        if deviation < COLLAPSED * (high - low):
+            yield f"the learned {name} does not vary; raise the weights of camera_regularizer, or shorten its anneal"
+        if min(mean - low, high - mean) < EDGE * (high - low):
+            yield (
+                f"the mean learned {name} is at the end of its range; widen camera.{name}, or raise its weight in "
+                "camera_regularizer"
             )
-            checks.append(
-                _Check(
-                    lambda line, name=name, low=low, high=high: (
-                        min(line[f"camera/{name}_mean"] - low, high - line[f"camera/{name}_mean"]) < EDGE * (high - low)
-                    ),
-                    f"the mean learned {name} is at the end of its range; widen camera.{name}, or raise its weight in "
-                    "camera_regularizer",
-                )
-            )
-    return checks
 
 
 def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
@@ -89,10 +66,11 @@ def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
         config: settings of the run.
     """
     found = []
-    for check in _checks(config):
-        streak = _streak([check.holds(line) for line in curves])
+    problems = [set(_problems(line, config)) for line in curves]
+    for text in problems[-1] if problems else ():
+        streak = _streak([text in some for some in problems])
         if streak >= max(MIN_LINES, MIN_SHARE * len(curves)):
-            found.append(Finding(curves[-streak]["kimg"], check.text))
+            found.append(Finding(curves[-streak]["kimg"], text))
     for name in sorted({name for line in curves for name in line if name.startswith("distance/")}):
         measured = [line for line in curves if name in line]
         best = min(line[name] for line in measured)

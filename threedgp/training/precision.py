@@ -22,11 +22,19 @@ def use_precision(precision: Precision) -> torch.dtype | None:
 
 
 @contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """Context manager in which convolutions, forward and backward, use full float32 precision."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+def restored_precision() -> Iterator[None]:
+    """Context manager that restores the precision of the process at its end."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        products.allow_tf32, convolutions.allow_tf32 = before
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Context manager in which convolutions, forward and backward, use full float32 precision."""
+    with restored_precision():
+        torch.backends.cudnn.allow_tf32 = False
+        yield

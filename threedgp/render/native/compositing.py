@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from threedgp.render.compositing import CompositeSettings, empty_outputs
+from threedgp.render.compositing import CompositeSettings, empty_outputs, last_interval
 from threedgp.render.native import building
 from threedgp.render.native.building import compiled, pointer
 from threedgp.render.native.threads import threads
@@ -46,7 +46,8 @@ def _sets(distances: list[Tensor], samples: list[Tensor], settings: CompositeSet
         (ctypes.c_void_p * 2)(*(d.data_ptr() for d in distances)),
         (ctypes.c_void_p * 2)(*(s.data_ptr() for s in samples)),
         (ctypes.c_int64 * 2)(*(d.shape[-1] for d in distances)),
-        *settings,
+        *(last_interval(settings), settings.density_bias),
+        *(settings.midpoint, settings.last_back, settings.sigmoid_color, settings.white_background),
     )
 
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from threedgp.render.compositing import CompositeSettings, empty_outputs
+from threedgp.render.compositing import CompositeSettings, empty_outputs, last_interval
 from threedgp.render.triton.compiler import COMPILER_OPTIONS
 
 
@@ -350,7 +350,7 @@ def _options(distances: list[Tensor], settings: CompositeSettings) -> dict[str, 
     """Keyword arguments that the forward and the backward kernel share."""
     block_r, block_s = _ray_tile(sum(d.shape[-1] for d in distances))
     return dict(
-        last=settings.last_interval,
+        last=last_interval(settings),
         bias=settings.density_bias,
         BLOCK_R=block_r,
         BLOCK_S=block_s,
