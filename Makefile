@@ -28,7 +28,7 @@ lint: .venv/installed-test ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 
 bench: .venv/installed-test ## run the benchmarks
-	@for name in data render render_inference train_step; do \
+	@for name in data_loader render render_inference train_step; do \
 		echo "benchmarks/$$name.py"; PYTHONPATH=. $(PYTHON) "benchmarks/$$name.py" || exit 1; done
 
 clean: ## remove outputs and scratch; keep .venv and the DVC cache

@@ -1,6 +1,6 @@
 """Settings with which a preset fits into GPUs of several sizes, from counted bytes; no GPU is needed.
 
-    PYTHONPATH=. python benchmarks/cards.py --preset imagenet
+    python benchmarks/cards.py --preset imagenet
 
 Prints two tables (Markdown): the memory of a training step by precision, recomputation and number of images at once,
 and for each size of GPU how many images fit. Bytes are those of `threedgp plan`: counted tensors, 10 % for the

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pyarrow as pa
-from data_rows import append_row
+from measuring import RESULTS, append_row
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -209,7 +209,10 @@ def main() -> None:
     depths = {name: measure(depth_codecs(), arrays, options.turns) for name, (_, arrays) in sets.items()}
     print_table("images", images)
     print_table("depth", depths)
-    append_row("formats", {"side": SIDE, "count": options.count, "pictures": images, "depth": depths})
+    append_row(
+        RESULTS / "data.jsonl",
+        {"benchmark": "formats", "side": SIDE, "count": options.count, "pictures": images, "depth": depths},
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow as pa
-from data_pictures import textured
-from data_rows import append_row, resident
+from measuring import RESULTS, append_row, resident
+from workloads import textured
 
 from threedgp.data import schemas
 from threedgp.data.images import Encoding, depth_to_bytes, encode_image
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=40, help="intervals of 256 rows")
     options = parser.parse_args()
     keep_freed_memory()
+    file = RESULTS / "data.jsonl"
     for encoding in options.encoding:
         with tempfile.TemporaryDirectory() as place:
             small, large = Path(place) / "small", Path(place) / "large"
@@ -149,10 +150,10 @@ def main() -> None:
             }
         for key, value in figures.items():
             print(f"{key}: {value}", flush=True)
-        append_row("loader", {"rows": SHARDS * SHARD_ROWS, "shards": SHARDS, **figures})
+        append_row(file, {"benchmark": "loader", "rows": SHARDS * SHARD_ROWS, "shards": SHARDS, **figures})
     growth = {f"{shards} shards": order_ms(shards) for shards in (3, 30, 300, 3000)}
     print("order, ms:", growth)
-    append_row("order", {"ms": growth, "rows_per_shard": SHARD_ROWS})
+    append_row(file, {"benchmark": "order", "ms": growth, "rows_per_shard": SHARD_ROWS})
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def main() -> None:
         {"select": select, "shuffle": shuffle}[options.alone[0]](Path(options.alone[1]))
         print(peak_mb() - before, time.perf_counter() - start)
         return
-    from data_rows import append_row
+    from measuring import RESULTS, append_row  # imports PyTorch, whose memory must not count
 
     found: dict[str, dict[str, dict[str, float]]] = {"select": {}, "shuffle": {}}
     for count, classes in SELECT:
@@ -131,7 +131,7 @@ def main() -> None:
     for work, cases in found.items():
         for case, figures in cases.items():
             print(work, case, {key: round(value, 1) for key, value in figures.items()})
-    append_row("memory", found)
+    append_row(RESULTS / "data.jsonl", {"benchmark": "memory", **found})
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from data_pictures import textured
-from data_rows import append_row
+from measuring import RESULTS, append_row
 from PIL import Image
+from workloads import textured
 
 from threedgp.config import DatasetConfig, PrepareConfig
 from threedgp.data.images import Encoding, decode_image
@@ -119,7 +119,9 @@ def main() -> None:
             cells += [f"{found[e]['cpu_ms']:.1f}", f"{found[e]['cpu_ratio']:.1f}"]
             cells += [f"{found[e]['worst_dB']:.0f}", f"{found[e]['largest']:.0f}"]
         print(f"| {size} | " + " | ".join(cells) + " |")
-    append_row("prepare", {"count": options.count, "turns": options.turns, "sizes": sizes})
+    append_row(
+        RESULTS / "data.jsonl", {"benchmark": "prepare", "count": options.count, "turns": options.turns, "sizes": sizes}
+    )
 
 
 if __name__ == "__main__":

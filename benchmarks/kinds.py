@@ -1,6 +1,6 @@
 """Parameters and cost of every kind of model, for the table in docs/kinds.md.
 
-    PYTHONPATH=. python benchmarks/kinds.py imagenet epigraf eg3d stylegan2 volumegan stylenerf
+    python benchmarks/kinds.py imagenet epigraf eg3d stylegan2 volumegan stylenerf
 
 Sizes, floating-point operations and memory are counted on PyTorch's meta device, without a GPU: convolutions and matrix
 products of one image at inference, and of a training step (without the gradient penalty) for each real image; memory is

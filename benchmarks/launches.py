@@ -1,7 +1,7 @@
 """Operators that a training step starts on a GPU, by part of the step, and how often the host waits for the GPU.
 
-    PYTHONPATH=. python benchmarks/launches.py --preset imagenet
-    PYTHONPATH=. python benchmarks/launches.py --preset imagenet --precision bf16 --operators 15
+    python benchmarks/launches.py --preset imagenet
+    python benchmarks/launches.py --preset imagenet --precision bf16 --operators 15
 
 No GPU is needed: the step runs on PyTorch's meta device. Each operator that writes a tensor is counted, views are not;
 the backward pass of a convolution or a sort starts several kernels, so these are lower bounds. Copies are the operators
@@ -13,7 +13,6 @@ Appends one row to benchmarks/results/launches.jsonl.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from measuring import environment
+from measuring import RESULTS, append_row
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -38,7 +37,6 @@ from threedgp.training import step as training_step
 from threedgp.training.counting import FREE, META, meta_trainer, noise_batch
 from threedgp.training.step import Trainer
 
-RESULTS = Path(__file__).parent / "results" / "launches.jsonl"
 COPIES = ("_to_copy", "clone", "copy_", "contiguous", "cat", "stack")
 BACKWARD = "backward pass"
 
@@ -146,12 +144,9 @@ def table(counts: Counter[tuple[str, str, str]]) -> list[str]:
     lines = ["| part | " + " | ".join(phases) + " |", "|---" * (len(phases) + 1) + "|"]
 
     def cell(phase: str, part: str | None) -> str:
-        chosen = {name: n for (p, q, name), n in counts.items() if p == phase and part in (None, q)}
-        total, copies = 0, 0
-        for (p, q, name), n in counts.items():
-            if p == phase and part in (None, q):
-                total, copies = total + n, copies + n * (name in COPIES)
-        return f"{total} ({copies})" if chosen else ""
+        chosen = [(name, n) for (p, q, name), n in counts.items() if p == phase and part in (None, q)]
+        copies = sum(n for name, n in chosen if name in COPIES)
+        return f"{sum(n for _, n in chosen)} ({copies})" if chosen else ""
 
     for part in [*dict.fromkeys(part for _, part, _ in counts), None]:
         lines.append(f"| {part or 'all'} | " + " | ".join(cell(phase, part) for phase in phases) + " |")
@@ -164,7 +159,7 @@ def main() -> None:
     parser.add_argument("--preset", default="imagenet")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16"))
     parser.add_argument("--operators", type=int, default=0, help="also print this many of the most frequent operators")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "launches.jsonl")
     options = parser.parse_args()
     values = preset_values(options.preset)
     group = parse_config(values).model.discriminator.minibatch_std_group
@@ -183,9 +178,7 @@ def main() -> None:
         print(f"{number:6d} {name} ({part})")
     rows = [{"phase": p, "part": q, "operator": name, "calls": n} for (p, q, name), n in counts.items()]
     what = {"preset": options.preset, "precision": options.precision, "total": counts.total(), "counts": rows}
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(what | environment("cpu")) + "\n")
+    append_row(options.results, what)
 
 
 if __name__ == "__main__":

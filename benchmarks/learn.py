@@ -1,7 +1,7 @@
 """Trains and evaluates a preset in a folder of its own, from nothing, without DVC.
 
-    PYTHONPATH=. python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --prepare
-    PYTHONPATH=. python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --kimg 60
+    python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --prepare
+    python benchmarks/learn.py --folder .scratch/learn --preset toy_gpu --kimg 60
 
 `--prepare` runs the stages before `train`, which need no GPU. Curves and samples are then in FOLDER/results/training,
 the distances of images and depth (`swd`, `depth_swd`) in FOLDER/results/metrics.json.
@@ -10,13 +10,10 @@ the distances of images and depth (`swd`, `depth_swd`) in FOLDER/results/metrics
 from __future__ import annotations
 
 import argparse
-import functools
-import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -28,45 +25,16 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA_STAGES = ("download", "prepare", "features", "select", "depth", "embed", "shards")
 
 
-@functools.cache
-def code_digest() -> bytes:
-    """Changes with the code of stages and library."""
-    digest = hashlib.sha256()
-    for file in sorted(file for folder in ("stages", "threedgp") for file in (ROOT / folder).rglob("*")):
-        if file.suffix in (".py", ".cpp"):
-            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    return digest.hexdigest().encode()
-
-
-def write_params(folder: Path, preset: str, settings: dict[str, Any]) -> None:
-    """``params.yaml`` of `preset` with some settings changed, by dotted key."""
-    values = overridden(preset_values(preset, ROOT / "presets"), settings)
-    parse_config(values, str(folder / "params.yaml"))
-    content = yaml.safe_dump(values, sort_keys=False).encode()
-    file = folder / "params.yaml"
-    if not file.is_file() or file.read_bytes() != content:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, content)
-
-
 def run_stages(folder: Path, stages: tuple[str, ...], threads: int) -> None:
-    """Run stages in `folder`, their output to ``log.txt``; ends the program where one fails.
-
-    A file ``<stage>.done`` says with which code and settings a stage has finished.
-    """
-    made_with = code_digest() + b"\n" + (folder / "params.yaml").read_bytes()
+    """Run stages in `folder`, their output to ``log.txt``; ends the program where one fails."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
     for stage in stages:
-        done = folder / f"{stage}.done"
-        if done.is_file() and done.read_bytes() == made_with:
-            continue
         with (folder / "log.txt").open("ab") as log:
             command = [sys.executable, "-m", f"stages.{stage}"]
             code = subprocess.run(command, cwd=folder, env=environ, stdout=log, stderr=log).returncode
         if code:
             raise SystemExit(f"{folder.name}: stage {stage} ended with code {code}; see {folder / 'log.txt'}")
-        write_bytes(done, made_with)
 
 
 def main() -> None:
@@ -84,7 +52,9 @@ def main() -> None:
     overrides |= {"train.metric_kimg": kimg, "train.pictures_kimg": kimg / 4, "train.save_kimg": kimg}
     threads = len(os.sched_getaffinity(0))
     overrides |= {"train.tick_kimg": kimg / 50, "evaluate.metrics": ["swd", "depth_swd"], "machine.workers": threads}
-    write_params(options.folder, options.preset, overrides)
+    values = overridden(preset_values(options.preset, ROOT / "presets"), overrides)
+    parse_config(values)
+    write_bytes(options.folder / "params.yaml", yaml.safe_dump(values, sort_keys=False).encode())
     run_stages(options.folder, DATA_STAGES if options.prepare else ("train", "evaluate"), threads)
 
 

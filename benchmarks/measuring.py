@@ -1,4 +1,4 @@
-"""Time and peak memory of a function on a GPU or a CPU, and the environment of a measurement."""
+"""Time and peak memory of a function on a GPU or a CPU, and rows of results with their environment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import argparse
 import ctypes
 import datetime
 import gc
+import importlib.metadata
+import json
+import os
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "triton", "numpy", "opencv-python", "pillow", "pyarrow")
+"""Packages whose versions are stated, where they are installed."""
 
 
 def _synchronize(device: str) -> None:
@@ -86,9 +96,9 @@ def interleaved(
     return {name: quantiles(values) for name, values in times.items()}
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> int:
@@ -105,18 +115,18 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
         _synchronize(device)
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
-    before = _resident()
+    before = resident()
     peak, stop = before, threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not stop.wait(0.001):
-            peak = max(peak, _resident())
+            peak = max(peak, resident())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     work()
-    peak = max(peak, _resident())
+    peak = max(peak, resident())
     stop.set()
     watcher.join()
     return peak - before
@@ -124,20 +134,27 @@ def peak_bytes(work: Callable[[], object], device: str) -> int:
 
 def environment(device: str) -> dict[str, object]:
     """Device, versions, commit and date of a measurement."""
-    try:
-        import triton
-
-        triton_version = triton.__version__
-    except ImportError:
-        triton_version = None
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     return {
-        "device": name,
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": torch.get_num_threads() if device == "cpu" else None,
-        "versions": {"torch": torch.__version__, "triton": triton_version, "python": platform.python_version()},
+        "cpus": os.cpu_count(),
+        "load": [round(load, 1) for load in os.getloadavg()],
+        "versions": versions,
         "commit": _commit(),
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def append_row(file: Path, figures: Mapping[str, object], device: str = "cpu") -> None:
+    """Append a measurement to a file of JSON lines, with the command and the environment."""
+    row = {**figures, "command": shlex.join(["python", *sys.argv]), **environment(device)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as rows:
+        rows.write(json.dumps(row) + "\n")
 
 
 def _processor() -> str:

@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import copy_bandwidth, environment, interleaved, matrix_rate, peak_bytes, require_gpu
+from measuring import RESULTS, append_row, copy_bandwidth, interleaved, matrix_rate, peak_bytes, require_gpu
 from naive_render import naive_render
 from torch import Tensor
 from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
 
 from threedgp.render import Decoder, RayRandomness, render_rays, stratified_distances
 from threedgp.render.field import PLANE_AXES
-
-RESULTS = Path(__file__).parent / "results" / "render.jsonl"
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -262,7 +259,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also the naive composition under torch.compile")
     parser.add_argument("--lightplane", action="store_true", help="also Lightplane's first pass, if it is installed")
     parser.add_argument("--note", help="stored with the results, such as the load of the machine")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "render.jsonl")
     options = parser.parse_args()
     require_gpu(parser, options.device)
     on_gpu = options.device == "cuda"
@@ -271,20 +268,11 @@ def main() -> None:
     repeats = options.repeats or (20 if on_gpu else 5)
     torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its matrix products are then as fast as ours
     work, dtype = WORKLOADS[name], getattr(torch, options.dtype)
-    row = {
-        "workload": name,
-        **work._asdict(),
-        "dtype": options.dtype,
-        **environment(options.device),
-        "note": options.note,
-    }
+    row = {"workload": name, **work._asdict(), "dtype": options.dtype, "note": options.note}
     others = {"compiled": options.compile, "lightplane": options.lightplane}
     row |= measure(work, options.device, backends, dtype, repeats, **others)
-    json.dump(row, sys.stdout, indent=1)
-    print()
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row, indent=1))
+    append_row(options.results, row, options.device)
 
 
 if __name__ == "__main__":

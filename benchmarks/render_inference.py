@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, peak_bytes, require_gpu
+from measuring import RESULTS, append_row, interleaved, peak_bytes, require_gpu
 from workloads import SETTINGS, WORKLOADS, make_scene
 
 from threedgp.render import Composite, midpoint_randomness, render_rays
-
-RESULTS = Path(__file__).parent / "results" / "render.jsonl"
 
 
 def main() -> None:
@@ -30,7 +27,7 @@ def main() -> None:
     parser.add_argument("--density", type=float, default=200.0)
     parser.add_argument("--chunk", type=int, default=1 << 14, help="rays")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "render.jsonl")
     options = parser.parse_args()
     require_gpu(parser, options.device)
     work = WORKLOADS["inference"]
@@ -53,17 +50,13 @@ def main() -> None:
         **work._asdict(),
         "density": options.density,
         "chunk": options.chunk,
-        **environment(options.device),
         "max_difference_of_stopping": (whole.rgb - stopped.rgb).abs().max().item(),
     }
     times = interleaved(runs, options.device, options.repeats, warmups=1)
     for name, run in runs.items():
         row[name] = {**times[name], "peak_mb": peak_bytes(run, options.device) / 1e6}
-    json.dump(row, sys.stdout, indent=1)
-    print()
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row, indent=1))
+    append_row(options.results, row, options.device)
 
 
 if __name__ == "__main__":

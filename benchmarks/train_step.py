@@ -1,8 +1,8 @@
 """Images a second of the whole training step against a straightforward implementation of it, in turn in one process.
 
-    PYTHONPATH=. python benchmarks/train_step.py
-    PYTHONPATH=. python benchmarks/train_step.py --preset smoke --profile
-    PYTHONPATH=. python benchmarks/train_step.py --preset imagenet --alone --precision bf16 --batch-size 32
+    python benchmarks/train_step.py
+    python benchmarks/train_step.py --preset smoke --profile
+    python benchmarks/train_step.py --preset imagenet --alone --precision bf16 --batch-size 32
 
 A measurement is `train.r1_interval` steps, so that R1 counts as often as it comes: generator and discriminator phase,
 R1, optimizers and averages, without reading data. Both trainers start from the same weights, and their first losses are
@@ -13,12 +13,11 @@ benchmarks/results/train_step.jsonl; with `--alone` on a GPU also the peak of it
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import torch
-from measuring import environment, interleaved, require_gpu, seconds
+from measuring import RESULTS, append_row, interleaved, require_gpu, seconds
 from naive_step import make_naive
 
 from threedgp.commands.preset import preset_values
@@ -30,7 +29,6 @@ from threedgp.training.counting import count_step
 from threedgp.training.devices import fitting_piece
 from threedgp.training.step import Trainer
 
-RESULTS = Path(__file__).parent / "results" / "train_step.jsonl"
 CLASSES, FEATURES = 8, 1280
 """Number of classes of the data, and width of the features that are distilled."""
 LONG_GAP = 20.0
@@ -127,9 +125,7 @@ def write(options: argparse.Namespace, config: Config, row: dict[str, object]) -
     what = {"preset": options.preset, "precision": options.precision, "compile": train.compile}
     what |= {"recompute": config.model.recompute, "memory": options.memory, "search": options.search}
     what |= {"batch_size": train.batch_size}
-    options.results.parent.mkdir(parents=True, exist_ok=True)
-    with options.results.open("a", encoding="utf-8") as results:
-        results.write(json.dumps({**what, **row, **environment(options.device)}) + "\n")
+    append_row(options.results, what | row, options.device)
 
 
 def main() -> None:
@@ -146,7 +142,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, help="GB of the GPU that may be used, as if it had no more")
     parser.add_argument("--alone", action="store_true", help="only ours; also for presets with density noise")
     parser.add_argument("--profile", action="store_true", help="find where our time goes instead")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS / "train_step.jsonl")
     options = parser.parse_args()
     require_gpu(parser, options.device)
     keep_freed_memory()

@@ -1,11 +1,14 @@
-"""Inputs of the rendering benchmarks: scenes, cameras of the published prior, and random numbers."""
+"""Inputs of the benchmarks: scenes with cameras of the published prior, and images like photographs."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from threedgp.camera.geometry import rays
@@ -101,3 +104,18 @@ def make_scene(work: Workload, device: str, dtype: torch.dtype, density: float =
         normal(b, count, 3),
         normal(b, count),
     )
+
+
+def textured(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """RGB noise with the spectrum of photographs, about 1 / frequency: `[height, width, 3]`."""
+    random = np.random.default_rng(seed)
+    image = np.zeros((height, width, 3), np.float32)
+    cell = max(height, width)
+    while cell >= 1:
+        shape = (height // cell + 2, width // cell + 2)
+        gray, color = random.normal(size=(*shape, 1)), random.normal(size=(*shape, 3))
+        layer = (gray + 0.3 * color).astype(np.float32)  # photographs differ more in brightness than in color
+        image += cell**0.7 * cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC)
+        cell //= 2
+    image = (image - image.mean()) / image.std() * 55 + 118
+    return np.clip(image, 0, 255).astype(np.uint8)
