@@ -29,13 +29,5 @@ class Layout:
     @classmethod
     def of(cls, config: Config) -> Layout:
         """The layout for the data set of `config`."""
-        data = Path("data", config.dataset.name)
-        return cls(
-            raw=data / "raw",
-            prepared=data / "prepared",
-            features=data / "features",
-            selected=data / "selected",
-            depth=data / "depth",
-            embed=data / "embed",
-            shards=data / "shards",
-        )
+        names = ("raw", "prepared", "features", "selected", "depth", "embed", "shards")
+        return cls(*(Path("data", config.dataset.name, name) for name in names))

@@ -77,7 +77,7 @@ def test_from_folder_to_film(tmp_path: Path, root: Path) -> None:
 
     said = "".join(run(place, command) for block in rest for command in block)
     assert "cows (folder, 16 px)" in said and "images/s: measured" in said
-    assert "prepare: 1 of 21 images were left out" in said and "no known picture format" in said
+    assert "prepare: 1 of 21 images were left out" in said and "no known image format" in said
     assert "3DGP on cows" in (place / "results/report.html").read_text(encoding="utf-8")
     assert len(list((place / "pictures").glob("seed*.png"))) >= 8
     (film, *_) = (place / "films").glob("*.mp4")

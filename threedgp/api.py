@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from threedgp.camera.trajectories import PATHS, front_circle
-from threedgp.commands.options import Device, describe_classes, find_model
+from threedgp.commands.options import Device, find_model, label_of
 from threedgp.models.generator import Generator
 from threedgp.models.loading import load_model, read_model_config
 from threedgp.models.sampler import Scenes, sample_scenes
@@ -113,14 +113,8 @@ class Model(NamedTuple):
     def _labels(self, classes: str | int | Iterable[str | int]) -> list[int]:
         if not self.class_names:
             raise UserError("classes: this model has no classes; leave the argument out.")
-        known = {name.casefold(): label for label, name in reversed(list(enumerate(self.class_names)))}
-        labels = []
-        for one in [classes] if isinstance(classes, str | int) else classes:
-            label = known.get(one.casefold()) if isinstance(one, str) else int(one)
-            if label is None or not 0 <= label < len(self.class_names):
-                raise UserError(f"classes: there is no class {one!r}; {describe_classes(self.class_names)}.")
-            labels.append(label)
-        return labels
+        given = [classes] if isinstance(classes, str | int) else classes
+        return [label_of(one, self.class_names, "classes") for one in given]
 
 
 class Scene(NamedTuple):

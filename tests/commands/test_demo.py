@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from threedgp.commands.models import open_model
+from threedgp.api import open_model
 from threedgp.commands.options import DEMO
 from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene

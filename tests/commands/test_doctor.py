@@ -118,7 +118,7 @@ def test_local_tar_is_counted(settings: Settings) -> None:
     write_imagenet_tar(tar, imagenet_files())
     for path in ("sets", str(tar)):
         found = images(settings, source="imagenet", path=path)
-        assert not found.advice and f"(12 images, {tar.stat().st_size / 1e6:,.1f} MB)" in found.found
+        assert not found.advice and f"(12 images, {tar.stat().st_size / 1e3:,.1f} kB)" in found.found
     tar.write_bytes(tar.read_bytes()[:3000])
     found = images(settings, source="imagenet", path=str(tar))
     assert found.found == "damaged" and str(tar) in found.advice

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from threedgp.commands.models import choose_scenes, make_scene, open_model
+from threedgp.api import make_scene, open_model
+from threedgp.commands.options import scene_list
 from threedgp.models.sampler import sample_scenes
 
 COMMANDS = ["generate", "fly", "mesh", "info"]
@@ -172,7 +173,7 @@ def test_lists_that_cannot_be(refused, model_folder, tmp_path, command, option, 
 def test_scene_depends_on_its_seed_only(model_folder):
     model = open_model(model_folder, "cpu")
     together = sample_scenes(model.generator, 4, seed=0)
-    assert choose_scenes(model, "3,1", None) == [(3, None), (1, None)]
+    assert scene_list("3,1", None, model.class_names) == [(3, None), (1, None)]
     for index in (3, 1):
         scene = make_scene(model, index, None)
         torch.testing.assert_close(scene.inputs.z[0], together.z[index], rtol=0, atol=0)
@@ -182,7 +183,7 @@ def test_scene_depends_on_its_seed_only(model_folder):
 
 def test_every_seed_in_every_class(model_folder):
     model = open_model(model_folder, "cpu")
-    assert choose_scenes(model, "0-1", "ball,0") == [(0, 1), (1, 1), (0, 0), (1, 0)]
+    assert scene_list("0-1", "ball,0", model.class_names) == [(0, 1), (1, 1), (0, 0), (1, 0)]
     assert make_scene(model, 1, 0).inputs.labels.tolist() == [0]
 
 

@@ -56,7 +56,7 @@ def test_folder(threedgp: Command) -> None:
     assert config.depth.estimator == ESTIMATOR and "Small" in config.depth.weights
     assert config.train.metric_samples <= 40 and config.train.kimg == 20
     assert "Images: 43" in out and "cow (32), horse (10)" in out
-    assert "1 .txt" in out and "Left out: 1 (no known picture format)" in out and "Left out: 1 (lies outside" in out
+    assert "1 .txt" in out and "Left out: 1 (no known image format)" in out and "Left out: 1 (lies outside" in out
     assert "Left out: 1 (fewer than 4 px, too few for 32)" in out
     assert "JPEG, PNG, WEBP" in out and "AVIF" in out and "each of yours about 500 times" in out
     assert threedgp("check").code == 0
@@ -76,7 +76,7 @@ def test_archives(threedgp: Command, kind: str) -> None:
                 archive.add(file, file.relative_to(folder))
     code, out, _ = threedgp("new", "cows", "--images", f"in.{kind}")
     assert code == 0 and loaded().dataset.path == f"in.{kind}"
-    assert "Images: 43" in out and "cow (32), horse (10)" in out and "Left out: 1 (no known picture format)" in out
+    assert "Images: 43" in out and "cow (32), horse (10)" in out and "Left out: 1 (no known image format)" in out
 
 
 @pytest.mark.parametrize("layout", ["beside", "folders"])

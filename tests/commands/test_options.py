@@ -51,7 +51,7 @@ def test_classes_by_number_and_name():
         ("4", NAMES, r"there is no class 4; the model has 0 to 3 \(dog, Cat, 7, cat\)"),
         ("horse", NAMES, "there is no class 'horse'; the model has 0 to 3"),
         ("1", [], "this model has no classes; leave the option out"),
-        ("0-20", [str(n) for n in range(12)], r"no class 20; the model has 0 to 11 \(0, 1, .*, 9, \.\.\.\)"),
+        ("0-20", [str(n) for n in range(12)], r"no class 12; the model has 0 to 11 \(0, 1, .*, 9, \.\.\.\)"),
     ],
 )
 def test_unknown_classes_are_told(text, names, message):

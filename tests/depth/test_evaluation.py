@@ -121,7 +121,7 @@ def test_images_without_a_score_have_a_reason(tmp_path: Path) -> None:
     (tmp_path / "words_depth.npy").write_text("1 2 3")
     results = evaluate_estimator(Reader(), find_pairs(tmp_path))
     assert {result.name: result.reason for result in results} == {
-        "bad picture": "no known picture format",
+        "bad picture": "no known image format",
         "black": "too dark",
         "good": None,
         "holes": "no pixel of the true depth is known",

@@ -134,7 +134,7 @@ def test_full_disk(
 ) -> None:
     usage = type(atomic.shutil.disk_usage("/"))
     monkeypatch.setattr(atomic.shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(UserError, match=r"kB are needed and 1 kB are free; free some space"):
+    with pytest.raises(UserError, match=r"kB are needed and 1\.0 kB are free; free some space"):
         get(server.script("/a.bin", Answer(DATA)), **stated)
     assert not (tmp_path / "in/a.bin").exists() and not (tmp_path / "in/.a.bin.part").exists()
 

@@ -123,7 +123,7 @@ def test_publish_from_another_file_system(tmp_path: Path) -> None:
 
 def test_require_free_names_the_folder(tmp_path: Path) -> None:
     atomic.require_free(tmp_path / "not" / "there" / "yet", 1)
-    with pytest.raises(UserError, match=r"data.*about 1e\+09 GB are needed and .* GB are free"):
+    with pytest.raises(UserError, match=r"data.*about 1,000,000,000\.0 GB are needed and .* GB are free"):
         atomic.require_free(tmp_path / "data", 10**18)
 
 

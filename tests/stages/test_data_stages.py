@@ -184,7 +184,7 @@ def test_broken_image_among_good_ones(rgbd: Callable[[str], Path]) -> None:
     run(stages.download, stages.prepare)
     assert ShardFolder(DATA / "prepared").manifest.rows == 9
     (reject,) = pq.read_table(DATA / "prepared/rejects.parquet").to_pylist()
-    assert reject == {"id": "3", "reason": "no known picture format"}
+    assert reject == {"id": "3", "reason": "no known image format"}
 
 
 def test_missing_and_empty_folder(rgbd: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ from threedgp.fetch.hub import HUB
 from threedgp.fetch.weights import kind_of
 from threedgp.runtime.addresses import expanded, mirror_problem, shown
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import amount
 
 MIN_SHOWN_BYTES = 2**30 / 10
 """Stages with smaller outputs are not listed."""
@@ -260,6 +261,5 @@ def _gib(count: float) -> str:
 
 
 def _size(num_images: int | None, num_bytes: int | None) -> str:
-    images = f"{num_images:,} images" if num_images is not None else ""
-    scale, unit = (1e9, "GB") if (num_bytes or 0) >= 1e9 else (1e6, "MB")
-    return ", ".join(filter(None, (images, f"{num_bytes / scale:,.1f} {unit}" if num_bytes else "")))
+    images = "" if num_images is None else f"{num_images:,} images"
+    return ", ".join(filter(None, (images, amount(num_bytes) if num_bytes else "")))

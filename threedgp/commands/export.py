@@ -62,8 +62,8 @@ def export(
     Example:
       threedgp export results/model --format transforms,splat --seeds 0-3 --classes 2 --size 256
     """
+    from threedgp.api import make_scene, open_model
     from threedgp.camera.trajectories import front_circle
-    from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.export.textures import require_xatlas, write_textured
     from threedgp.runtime.atomic import write_bytes
@@ -72,16 +72,13 @@ def export(
     from threedgp.visual.styles import scene_content
     from threedgp.visual.views import posterior_cameras
 
-    formats = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
-    for one in formats:
-        if one not in FILES:
-            raise UserError(f"--format: unknown format '{one}'; choose from {', '.join(FILES)}.")
+    formats = options.format_list(format, FILES)
     if "gltf" in formats:
         require_xatlas()
     opened = open_model(model, device)
     opened.require_density("an export")
     generator = opened.generator
-    chosen = choose_scenes(opened, seeds, classes)
+    chosen = options.scene_list(seeds, classes, opened.class_names)
     style = dict(truncation=truncation, towards=towards)
     of_views = style | dict(views=views, path=path, size=size or opened.resolution)
     of_meshes = style | dict(resolution=resolution) | ({"texture": texture} if "gltf" in formats else {})

@@ -60,9 +60,9 @@ def fly(
     import numpy as np
     import torch
 
+    from threedgp.api import make_scene, open_model
     from threedgp.camera.files import read_cameras
     from threedgp.camera.trajectories import PATHS, points
-    from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
     from threedgp.visual.grids import depth_colors, normal_colors
@@ -75,7 +75,7 @@ def fly(
     opened = open_model(model, device)
     if depth or normals or not interpolate:
         opened.require_density("depth, normals and a moving camera")
-    generator, chosen = opened.generator, choose_scenes(opened, seeds, classes)
+    generator, chosen = opened.generator, options.scene_list(seeds, classes, opened.class_names)
     given = None
     if cameras:
         read = read_cameras(cameras, generator.camera_config)

@@ -52,8 +52,8 @@ def generate(
     """
     import numpy as np
 
+    from threedgp.api import make_scene, open_model
     from threedgp.camera.priors import frontal_cameras
-    from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.data.images import decode_image
     from threedgp.runtime.progress import progress
@@ -75,7 +75,7 @@ def generate(
         opened.require_density("depth, normals and a camera")
     generator, config = opened.generator, opened.generator.camera_config
     bounds = (config.ray_start, config.ray_end)
-    chosen = choose_scenes(opened, seeds, classes)
+    chosen = options.scene_list(seeds, classes, opened.class_names)
     count = len(chosen) * len(truncations)
     if labels and not grid:
         raise UserError("--labels: needs --grid, whose images they name.")

@@ -29,8 +29,8 @@ def info(
     from rich.console import Console
     from rich.table import Table
 
+    from threedgp.api import open_model
     from threedgp.commands.model_card import refinements
-    from threedgp.commands.models import open_model
 
     opened = open_model(model, "cpu")
     generator, config, names = opened.generator, opened.config, opened.class_names

@@ -37,24 +37,21 @@ def mesh(
     Example:
       threedgp mesh results/model --seeds 0-3 --classes 2 --format glb,ply --resolution 256
     """
+    from threedgp.api import make_scene, open_model
     from threedgp.camera.trajectories import front_circle
-    from threedgp.commands.models import choose_scenes, make_scene, open_model
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
     from threedgp.visual.meshes import CAMERAS, FORMATS, NoSurface, scene_mesh, write_mesh
     from threedgp.visual.styles import scene_content
     from threedgp.visual.views import posterior_cameras
 
-    suffixes = list(dict.fromkeys(format.lower().replace(" ", "").split(",")))
-    unknown = [suffix for suffix in suffixes if suffix not in FORMATS]
-    if unknown:
-        raise UserError(f"--format: unknown format '{unknown[0]}'; choose from {', '.join(FORMATS)}.")
+    suffixes = options.format_list(format, FORMATS)
     if level is not None and not 0 < level < float("inf"):
         raise UserError(f"--level: expected a density above 0, got {level}.")
     opened = open_model(model, device)
     opened.require_density("a mesh")
     generator = opened.generator
-    chosen = choose_scenes(opened, seeds, classes)
+    chosen = options.scene_list(seeds, classes, opened.class_names)
     settings = dict(resolution=resolution, level=level, whole_cube=whole_cube, truncation=truncation, towards=towards)
     folder = OutputFolder(out)
     without_surface = []

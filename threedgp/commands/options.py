@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +21,6 @@ PARAMS = Path("params.yaml")
 MAX_SEEDS = 1_000_000
 MIN_SIZE, MAX_SIZE = 8, 4096
 """Pixels along the side of an image."""
-
 
 Device = Literal["auto", "cpu", "cuda"]
 Towards = Literal["all", "class"]
@@ -104,25 +104,41 @@ def class_list(text: str, names: list[str], option: str = "--classes") -> list[i
     classes, by label. Raises UserError if a class is unknown, or the model has no classes."""
     if not names:
         raise UserError(f"{option}: this model has no classes; leave the option out.")
-    known = {name.casefold(): label for label, name in reversed(list(enumerate(names)))}
     labels: dict[int, None] = {}
     for piece in map(str.strip, text.split(",")):
-        if re.fullmatch(r"[\d\s-]+", piece, re.ASCII):
-            chosen = number_list(piece, option)
-        elif piece.casefold() in known:
-            chosen = [known[piece.casefold()]]
-        else:
-            raise UserError(f"{option}: there is no class '{piece}'; {describe_classes(names)}.")
-        if chosen[-1] >= len(names):
-            raise UserError(f"{option}: there is no class {chosen[-1]}; {describe_classes(names)}.")
-        labels |= dict.fromkeys(chosen)
+        chosen = number_list(piece, option) if re.fullmatch(r"[\d\s-]+", piece, re.ASCII) else [piece]
+        labels |= dict.fromkeys(label_of(one, names, option) for one in chosen)
     return list(labels)
 
 
-def describe_classes(names: list[str]) -> str:
-    """The classes of a model for an error message."""
-    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"the model has 0 to {len(names) - 1} ({shown})"
+def label_of(given: str | int, names: list[str], option: str) -> int:
+    """The label of a class, given as number or name; the first class of a name. Raises UserError if there is none."""
+    if isinstance(given, str):
+        label = next((label for label, name in enumerate(names) if name.casefold() == given.casefold()), -1)
+    else:
+        label = int(given)
+    if not 0 <= label < len(names):
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        known = f"the model has 0 to {len(names) - 1} ({shown})"
+        raise UserError(f"{option}: there is no class {given!r}; {known}.")
+    return label
+
+
+def scene_list(seeds: str, classes: str | None, names: list[str]) -> list[tuple[int, int | None]]:
+    """Pairs of seed and label: all seeds in the first class, then in the second, and so on. None = a random class for
+    each seed. Lists and errors are those of `number_list` and `class_list`."""
+    numbers = number_list(seeds, "--seeds")
+    labels = [None] if classes is None else class_list(classes, names)
+    return [(seed, label) for label in labels for seed in numbers]
+
+
+def format_list(text: str, known: Iterable[str]) -> list[str]:
+    """Formats from text such as ``glb,ply``, without duplicates. Raises UserError if one is not `known`."""
+    formats = list(dict.fromkeys(text.lower().replace(" ", "").split(",")))
+    for one in formats:
+        if one not in known:
+            raise UserError(f"--format: unknown format '{one}'; choose from {', '.join(known)}.")
+    return formats
 
 
 def truncation_list(text: str) -> list[float]:

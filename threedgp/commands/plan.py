@@ -22,6 +22,7 @@ from threedgp.commands.requirements import (
 from threedgp.config import Config, batch_problem, load_config, parse_config
 from threedgp.config.reading import read_yaml
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import amount, duration
 
 HERE = "this"
 RECOGNIZABLE = ((64, 60, "measured at 32 px, docs/results.md"), (128, 300, "assumed"), (4096, 1500, "assumed"))
@@ -187,18 +188,16 @@ def _disk_rows(config: Config) -> Iterator[tuple[str, str]]:
     space = disk_space(config, remaining=False)
     for stage, size in space.outputs.items():
         if size:
-            yield f"Disk, {stage}", _bytes(size)
+            yield f"Disk, {stage}", amount(size)
     unknown = ", and downloads of unknown size" if space.download_unknown else ""
-    yield "Disk, at most", f"{_bytes(space.peak)} with results{unknown}; {_bytes(shutil.disk_usage('.').free)} are free"
+    yield "Disk, at most", f"{amount(space.peak)} with results{unknown}; {amount(shutil.disk_usage('.').free)} are free"
 
 
 def _training_rows(config: Config, pace: Pace, price: float | None) -> Iterator[tuple[str, str]]:
-    from threedgp.runtime.progress import duration
-
     processes, train = config.machine.processes, config.train
     yield "Device", f"{pace.device}" + (f", {processes} of them" if processes > 1 else "")
     yield "Speed", f"{pace.images_per_second:.3g} images/s: {pace.origin}"
-    yield "Memory", f"{_bytes(pace.needed_bytes)} of {_bytes(pace.memory)}"
+    yield "Memory", f"{amount(pace.needed_bytes)} of {amount(pace.memory)}"
     yield "Batch", f"{_piece(config)} images at once; at most {pace.max_piece:,} fit"
     total = _seconds(config, pace)
     yield "Stage train", f"{train.kimg:,g} thousand images: {duration(total)}"
@@ -223,7 +222,7 @@ def _advice(config: Config, pace: Pace) -> Iterator[str]:
 
     space = disk_space(config)
     if space and space.peak > shutil.disk_usage(".").free:
-        yield f"Disk: {_bytes(space.peak)} are needed; free some, or lower select.keep_fraction or dataset.resolution."
+        yield f"Disk: {amount(space.peak)} are needed; free some, or lower select.keep_fraction or dataset.resolution."
     piece, group = _piece(config), config.model.discriminator.minibatch_std_group
     if pace.max_piece < piece:
         pieces = pieces_needed(piece, pace.max_piece, group)
@@ -238,8 +237,3 @@ def _advice(config: Config, pace: Pace) -> Iterator[str]:
     days = _seconds(config, pace) / 86400
     if days > LONG_DAYS:
         yield f"Time: {days:,.0f} days; use more GPUs, train.precision bf16, or lower train.kimg or dataset.resolution."
-
-
-def _bytes(count: float) -> str:
-    scale, unit = (1e9, "GB") if count >= 1e9 else (1e6, "MB") if count >= 1e6 else (1e3, "kB")
-    return f"{count / scale:,.1f} {unit}"

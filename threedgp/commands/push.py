@@ -38,8 +38,8 @@ def push(
       threedgp push results/model ann/toys --license apache-2.0
       threedgp generate hf://ann/toys --seeds 0-15
     """
+    from threedgp.api import open_model
     from threedgp.commands import model_card
-    from threedgp.commands.models import open_model
     from threedgp.commands.outputs import count_of
     from threedgp.fetch.hub import require_repository_name, upload_model
     from threedgp.models.saving import CONFIG, DISCRIMINATOR, WEIGHTS

@@ -59,8 +59,8 @@ def refine(
 
     import torch
 
+    from threedgp.api import open_model
     from threedgp.commands.model_card import RUN
-    from threedgp.commands.models import open_model
     from threedgp.fetch.weights import find_model
     from threedgp.models.loading import read_model_config
     from threedgp.models.refinement import Diffusion, Refinement, Settings, require_diffusers

@@ -62,7 +62,7 @@ class Survey:
         if small := self._num_too_small(resolution):
             problems[f"fewer than {resolution // MAX_ENLARGEMENT} px, too few for {resolution}"] = small
         lines += [f"Left out: {count:,} ({reason})." for reason, count in problems.items()]
-        if any("known picture format" in reason for reason in problems):
+        if any("known image format" in reason for reason in problems):
             lines.append(f"Formats that are read: {', '.join(FORMATS)}.")
         return lines
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from threedgp.commands.requirements import DEFAULT_FEATURE_DIM
 from threedgp.config import Config
 from threedgp.evaluation.monitor import SWD
 from threedgp.features.moments import Moments
@@ -25,8 +26,6 @@ from threedgp.training.step import Trainer
 MIN_STEPS = 4
 MAX_SAMPLES = 32
 """Scenes that are rendered at once."""
-FEATURE_DIM = 2048
-"""Width of the features of networks that are not at hand."""
 
 
 class Trial(NamedTuple):
@@ -79,7 +78,7 @@ def run_trial(config: Config, device: torch.device, seconds: float, num_classes:
         extractor(images)
         feature_seconds = _timed(lambda: extractor(images), device) / count
     samples = config.train.metric_samples
-    dim = extractor.feature_dim if extractor else FEATURE_DIM
+    dim = extractor.feature_dim if extractor else DEFAULT_FEATURE_DIM
     measurement = samples * (render_seconds + feature_seconds) + _distance_seconds(config, dim)
     return Trial(step, render_seconds, measurement, local, _peak_bytes(device))
 

@@ -60,7 +60,7 @@ def view(
     import threading
     import webbrowser
 
-    from threedgp.commands.models import open_model
+    from threedgp.api import open_model
     from threedgp.runtime.progress import say
     from threedgp.visual.viewer import MAX_SIZE, open_server, serve
     from threedgp.visual.viewer_scenes import SceneRenderer

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import amount
 
 
 def _sync(path: Path) -> None:
@@ -135,12 +136,6 @@ def require_free(folder: Path, size: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < size:
         raise UserError(
-            f"{folder}: about {_amount(size)} are needed and {_amount(free)} are free; "
+            f"{folder}: about {amount(size)} are needed and {amount(free)} are free; "
             "free some space and run the same command again."
         )
-
-
-def _amount(count: float) -> str:
-    units = {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1}
-    unit, scale = next((unit, scale) for unit, scale in units.items() if count >= scale or unit == "B")
-    return f"{count / scale:,.3g} {unit}"

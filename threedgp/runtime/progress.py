@@ -64,6 +64,14 @@ def rate(per_second: float) -> str:
     return f"{per_second:.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
 
 
+def amount(num_bytes: float) -> str:
+    """A number of bytes such as ``1.3 GB``, ``512.0 kB`` or ``0 B``."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:,.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
 class _Lines(Progress):
     """Prints at most one line every `PLAIN_INTERVAL` seconds, and one at the end."""
 

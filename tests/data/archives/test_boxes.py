@@ -39,7 +39,7 @@ def test_edges() -> None:
 
 @pytest.mark.parametrize("box", [[0, 300, 0, 200], [5, 5, 0, 9], [9, 5, 9, 0], [40, 50, 0, 10], [-9, -1, -9, -1]])
 def test_box_of_another_image(box: list[int]) -> None:
-    with pytest.raises(BadPicture, match="does not belong to a picture of 20x12 pixels"):
+    with pytest.raises(BadPicture, match="does not belong to an image of 20x12 pixels"):
         cut_out(stored(PIXELS, 1).fp.getvalue(), box)
 
 
@@ -51,5 +51,5 @@ def test_no_box(box: list[int]) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html>gone</html>", b"\xff\xd8\xff\xe1"])
 def test_no_image(data: bytes) -> None:
-    with pytest.raises(BadPicture, match=r"no known picture format|the file is empty"):
+    with pytest.raises(BadPicture, match=r"no known image format|the file is empty"):
         cut_out(data, [0, 1, 0, 1])

@@ -133,7 +133,7 @@ def test_tiff_in_which_white_is_zero(order: str) -> None:
     try:
         picture = decode_picture(data)
     except BadPicture as reason:
-        assert order == ">" and "no known picture format" in str(reason)  # as of Pillow 13
+        assert order == ">" and "no known image format" in str(reason)  # as of Pillow 13
         return
     np.testing.assert_array_equal(picture, np.repeat(np.rint((65535 - values) / 257)[..., None], 3, axis=2))
 
@@ -202,14 +202,14 @@ def bad_pictures() -> dict[str, tuple[bytes, str]]:
     header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     return {
         "empty": (b"", "empty"),
-        "text": (b"this is no picture at all", "no known picture format"),
-        "html": (b"<html>404</html>", "no known picture format"),
+        "text": (b"this is no picture at all", "no known image format"),
+        "html": (b"<html>404</html>", "no known image format"),
         "half a jpeg": (jpeg[: len(jpeg) // 2], "(?i)truncated"),
         "half a png": (png[: len(png) // 2], "truncated|broken"),
         "bit rot": (png[:200] + bytes([png[200] ^ 255]) + png[201:], "."),
         "gigapixel": (png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:], "limit"),
         "floating point": (cv2.imencode(".tiff", np.ones((4, 4), np.float32))[1].tobytes(), "floating-point"),
-        "program for a printer": (saved(RGB, "EPS"), "no known picture format"),  # Pillow would run Ghostscript
+        "program for a printer": (saved(RGB, "EPS"), "no known image format"),  # Pillow would run Ghostscript
         "32 bits": (saved(Image.fromarray(np.full((4, 4), 2**20, np.int32)), "TIFF"), "16 bits"),
     }
 

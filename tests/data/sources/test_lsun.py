@@ -83,7 +83,7 @@ def test_values_that_are_not_images(opened: Opened, tmp_path: Path) -> None:
     write_lmdb(tmp_path / "horse", {**VALUES, b"a": b"no picture", b"b": b""})
     pictures = read_all(opened("lsun", tmp_path / "horse", subset="horse"))
     errors = {name: picture.error for name, picture in pictures.items() if picture.error}
-    assert errors == {"a": "no known picture format", "b": "the file is empty"}
+    assert errors == {"a": "no known image format", "b": "the file is empty"}
 
 
 @pytest.mark.parametrize(

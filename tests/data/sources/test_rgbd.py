@@ -77,7 +77,7 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     pictures = read_all(opened(tmp_path / "in", tmp_path / "raw"))
     assert pictures["good"].error is None and pictures["twice"].error is None
     assert "no depth map of alone" in pictures["alone"].error
-    assert "8x12 pixels, the picture 12x8" in pictures["shape"].error
+    assert "8x12 pixels, the image 12x8" in pictures["shape"].error
     assert "16 bits" in pictures["eight"].error
     assert "called twice" in pictures["twice.png"].error
 

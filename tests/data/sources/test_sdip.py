@@ -74,7 +74,7 @@ def test_boxes_and_other_columns(opened: Opened, tmp_path: Path, name: str) -> N
     pictures = list(read_all(opened("sdip", tmp_path, subset="dogs")).values())
     np.testing.assert_array_equal(pictures[0].rgb, decoded(PICTURES[0])[1:20, 2:30])
     np.testing.assert_array_equal(pictures[1].rgb, decoded(PICTURES[1]))
-    assert "does not belong to a picture of 32x32" in pictures[2].error
+    assert "does not belong to an image of 32x32" in pictures[2].error
 
 
 def test_boxes_of_all_kinds_of_numbers(opened: Opened, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_rows_without_images_are_rejects(opened: Opened, tmp_path: Path) -> None
     rows = [{"bytes": PICTURES[0], "path": None}, {"bytes": None, "path": "elsewhere.jpg"}, None, {"bytes": b"?"}]
     pq.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "a.parquet")
     errors = [one.error for one in read_all(opened("sdip", tmp_path, subset="dogs")).values()]
-    assert errors == [None, "the row holds no picture", "the row holds no picture", "no known picture format"]
+    assert errors == [None, "the row holds no image", "the row holds no image", "no known image format"]
 
 
 @pytest.mark.parametrize("damage", ["cut off", "no parquet", "no pictures", "two candidates"])

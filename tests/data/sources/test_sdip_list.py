@@ -92,8 +92,8 @@ def test_dead_links_are_left_out_and_listed(opened: Opened, site: Site, tmp_path
     left_out = pq.read_table(tmp_path / "scratch/raw/left_out.parquet").to_pylist()
     assert [row["name"] for row in left_out] == ["000001", "000006", "000009"]
     assert left_out[0]["url"].endswith("/1_o.jpg") and "404" in left_out[0]["reason"]
-    assert "does not belong to a picture of 20x20" in left_out[1]["reason"]
-    assert left_out[2]["reason"] == "no known picture format"
+    assert "does not belong to an image of 20x20" in left_out[1]["reason"]
+    assert left_out[2]["reason"] == "no known image format"
 
 
 @pytest.mark.parametrize("instead", [None, b"<html>gone</html>"])

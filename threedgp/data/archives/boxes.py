@@ -64,7 +64,7 @@ def upright_box(data: bytes, box: Box) -> Box:
     left, right = (min(max(edge, 0), columns) for edge in box[2:])
     area = (box[1] - box[0]) * (box[3] - box[2])
     if area <= 0 or max(bottom - top, 0) * max(right - left, 0) < MIN_INSIDE * area:
-        raise BadPicture(f"the bounding box {box} does not belong to a picture of {columns}x{rows} pixels")
+        raise BadPicture(f"the bounding box {box} does not belong to an image of {columns}x{rows} pixels")
     if orientation in _FLIPS_ROWS:
         top, bottom = rows - bottom, rows - top
     if orientation in _FLIPS_COLUMNS:

@@ -115,7 +115,7 @@ def _depth_of(rgb: NDArray[np.uint8], data: bytes | BadPicture) -> NDArray[np.fl
     depth, size = decode_depth(_loaded(data)), rgb.shape[:2]
     if not same_aspect(depth.shape, size):
         rows, columns = depth.shape
-        raise BadPicture(f"the depth map has {columns}x{rows} pixels, the picture {size[1]}x{size[0]}")
+        raise BadPicture(f"the depth map has {columns}x{rows} pixels, the image {size[1]}x{size[0]}")
     return depth if depth.shape == size else resize_map(depth, *size)
 
 

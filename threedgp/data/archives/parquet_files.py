@@ -234,7 +234,7 @@ class ParquetStore:
                 starts = self._file(number)[1]
                 group = int(np.searchsorted(starts, row, side="right")) - 1
                 data = self._group(number, group)[row - starts[group]].as_py()
-            yield BadPicture("the row holds no picture") if data is None else check_size(len(data)) or data
+            yield BadPicture("the row holds no image") if data is None else check_size(len(data)) or data
 
     def _open_file(self, number: int) -> tuple[pq.ParquetFile, np.ndarray]:
         """File `number`, and the numbers of the first rows of its row groups."""

@@ -109,6 +109,6 @@ def open_picture(data: bytes, load: bool = True) -> Iterator[Image.Image]:
     except (BadPicture, MemoryError):
         raise
     except Image.UnidentifiedImageError:
-        raise BadPicture("no known picture format") from None
+        raise BadPicture("no known image format") from None
     except Exception as error:  # decoders raise many kinds of exceptions on broken files
         raise BadPicture(re.sub(r" ?<[^>]*>", "", str(error)) or type(error).__name__) from None

@@ -1,1 +1,1 @@
-"""Where images come from: one file a source, all behind `base.Source`."""
+"""Where images come from: one file per source, each with a `threedgp.data.source.SourceKind`."""

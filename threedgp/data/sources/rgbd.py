@@ -54,7 +54,7 @@ def download(path: Path, folder: Path) -> None:
         depth = depths.get(name)
         problem = f"no depth map of {name}" if depth is None else depth.problem
         if name in found:
-            name, problem = image_path, f"another picture is called {name}"
+            name, problem = image_path, f"another image is called {name}"
         found[name] = replace(image, problem=image.problem or problem)
         maps.append(depth or FileEntry(""))
     rows = tabulate(list(found.values()), list(found), labels, unlabeled)
