@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from command_line import Command, Outcome
+
 if TYPE_CHECKING:
     from threedgp.models.generator import Generator
 
@@ -65,6 +67,24 @@ def tiny_generator() -> Generator:
     )
     generator = initial_generator(CameraConfig(hidden=8), ModelConfig(generator=sizes), 2, [0.5, 0.5], seed=0)
     return generator.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def threedgp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs ``threedgp ARGUMENTS`` in this process."""
+    from threedgp.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["threedgp", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code: object = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            code = leaving.code
+        return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.hookimpl(wrapper=True)

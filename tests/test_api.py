@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ def test_import_is_fast_and_loads_no_pytorch(root: Path) -> None:
         _ = threedgp.lode
 
 
-def test_images_are_those_of_the_command(model: threedgp.Model, root: Path, tmp_path: Path) -> None:
+def test_images_are_those_of_the_command(model: threedgp.Model, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     scenes = model.sample(seeds=[3, 5], classes=["Dog", 4], truncation=0.7, towards="class")
     images = scenes.render(size=24)
     assert images.dtype == np.uint8 and images.shape == (4, 24, 24, 3)
@@ -39,8 +38,7 @@ def test_images_are_those_of_the_command(model: threedgp.Model, root: Path, tmp_
     assert scenes.names == [f"{name}_truncation0.7" for name in names]
     command = ["generate", "demo", "--seeds", "3,5", "--classes", "dog,4", "--truncation", "0.7", "--towards", "class"]
     command += ["--size", "24", "--device", "cpu", "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-m", "threedgp", *command], cwd=tmp_path, env=environment, check=True, timeout=300)
+    assert request.getfixturevalue("threedgp")(*command).code == 0
     for name, image in zip(scenes.names, images, strict=True):
         np.testing.assert_array_equal(cv2.imread(str(tmp_path / f"{name}.png"))[..., ::-1], image)
 

@@ -1,3 +1,7 @@
+"""The command line: one sentence for bad settings, presets, help; commands that need no PyTorch start without it."""
+
+from __future__ import annotations
+
 import os
 import re
 import shutil
@@ -7,20 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from command_line import Command
 from threedgp import __version__ as package_version
 
 
 @pytest.fixture
-def project(tmp_path: Path, root: Path) -> Path:
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings and presets, as working directory."""
     shutil.copy(root / "params.yaml", tmp_path)
     shutil.copytree(root / "presets", tmp_path / "presets")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def threedgp(project: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m threedgp`` as a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
     command = [sys.executable, "-m", "threedgp", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def edit(project: Path, pattern: str, new: str) -> None:
@@ -31,7 +39,7 @@ def edit(project: Path, pattern: str, new: str) -> None:
 
 
 def test_check_accepts_the_default(project: Path, root: Path) -> None:
-    result = threedgp(project, root, "check")
+    result = start(root, "check")
     assert (result.returncode, result.stderr) == (0, "")
     assert re.fullmatch(
         r"params\.yaml is valid: data set toy \(procedural, \d+ px\), \S+ thousand images of training\.\n",
@@ -62,51 +70,52 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
         ("^dataset:", "dataset: [", "not valid YAML"),
     ],
 )
-def test_check_refuses_with_one_sentence(project: Path, root: Path, pattern: str, new: str, message: str) -> None:
+def test_check_refuses_with_one_sentence(
+    project: Path, threedgp: Command, pattern: str, new: str, message: str
+) -> None:
     (project / "empty").mkdir()
     edit(project, pattern, new)
-    result = threedgp(project, root, "check")
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: params.yaml: ") and message in result.stderr
-    assert result.stderr.count("\n") == 1
+    code, out, err = threedgp("check")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: params.yaml: ") and message in err
+    assert err.count("\n") == 1
 
 
-def test_check_of_another_file(project: Path, root: Path) -> None:
+def test_check_of_another_file(project: Path, root: Path, threedgp: Command) -> None:
     (project / "params.yaml").rename(project / "mine.yaml")
-    assert threedgp(project, root, "check", "--params", "mine.yaml").returncode == 0
-    result = threedgp(project, root, "check")
-    assert result.returncode == 2 and "params.yaml: no such file" in result.stderr
+    assert threedgp("check", "--params", "mine.yaml").code == 0
+    result = start(root, "check")
+    assert (result.returncode, result.stdout) == (2, "") and "params.yaml: no such file" in result.stderr
 
 
-def test_preset_switches_and_lists(project: Path, root: Path) -> None:
-    listing = threedgp(project, root, "preset", "--list")
-    assert listing.returncode == 0
-    names = [line.split()[0] for line in listing.stdout.splitlines()]
+def test_preset_switches_and_lists(project: Path, root: Path, threedgp: Command) -> None:
+    listing = threedgp("preset", "--list")
+    assert listing.code == 0
+    names = [line.split()[0] for line in listing.out.splitlines()]
     assert names == sorted(file.stem for file in (root / "presets").glob("*.yaml"))
-    assert threedgp(project, root, "preset", "smoke").returncode == 0
-    assert "data set smoke" in threedgp(project, root, "check").stdout
-    wrong = threedgp(project, root, "preset", "tony")
-    assert wrong.returncode == 2 and wrong.stderr.startswith("error: there is no preset 'tony'")
+    assert threedgp("preset", "smoke").code == 0
+    assert "data set smoke" in threedgp("check").out
+    wrong = threedgp("preset", "tony")
+    assert wrong.code == 2 and wrong.err.startswith("error: there is no preset 'tony'")
 
 
-def test_doctor_says_what_is_missing_and_what_to_do(project: Path, root: Path) -> None:
+def test_doctor_says_what_is_missing_and_what_to_do(project: Path, threedgp: Command) -> None:
     edit(project, "^  network: efficientnet_lite0 ", "  network: inception ")
-    result = threedgp(project, root, "doctor")
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"^ok +Weights of inception", result.stdout, re.MULTILINE)
-    assert "will be downloaded from https://github.com/toshas/torch-fidelity/" in " ".join(result.stdout.split())
+    code, out, err = threedgp("doctor")
+    assert code == 0, err
+    assert re.search(r"^ok +Weights of inception", out, re.MULTILINE)
+    assert "will be downloaded from https://github.com/toshas/torch-fidelity/" in " ".join(out.split())
     edit(project, "^  weights:", "  weights: w.pth")
-    result = threedgp(project, root, "doctor")
-    assert result.returncode == 1, result.stderr
-    assert re.search(r"^missing +Weights of inception", result.stdout, re.MULTILINE)
-    assert "there is no file 'w.pth'" in result.stdout
+    code, out, err = threedgp("doctor")
+    assert code == 1, err
+    assert re.search(r"^missing +Weights of inception", out, re.MULTILINE)
+    assert "there is no file 'w.pth'" in out
 
 
-def test_check_accepts_what_will_be_fetched(project: Path, root: Path) -> None:
+def test_check_accepts_what_will_be_fetched(project: Path, threedgp: Command) -> None:
     edit(project, "^  network: efficientnet_lite0 ", "  network: inception ")
     edit(project, "^  network: efficientnet_lite0 ", "  network: resnet50.ram_in1k ")
-    assert threedgp(project, root, "check").returncode == 0
+    assert threedgp("check").code == 0
 
 
 def test_check_and_preset_do_not_import_torch(root: Path) -> None:
@@ -114,9 +123,8 @@ def test_check_and_preset_do_not_import_torch(root: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=300).returncode == 0
 
 
-def test_version_and_short_help(project: Path, root: Path) -> None:
-    version = threedgp(project, root, "--version")
-    assert (version.returncode, version.stdout) == (0, f"threedgp {package_version}\n")
+def test_version_and_short_help(threedgp: Command) -> None:
+    assert threedgp("--version") == (0, f"threedgp {package_version}\n", "")
     for command in ((), ("generate",)):
-        short, long = (threedgp(project, root, *command, option) for option in ("-h", "--help"))
-        assert short.returncode == 0 and short.stdout == long.stdout and "Usage: " in short.stdout
+        short, long = (threedgp(*command, option) for option in ("-h", "--help"))
+        assert short.code == 0 and short.out == long.out and "Usage: " in short.out

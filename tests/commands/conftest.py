@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -14,17 +14,6 @@ from threedgp.models.saving import write_model
 RESOLUTION = 16
 
 
-class Outcome(NamedTuple):
-    """Result of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory, tiny_generator) -> Path:
     """Two classes, box and ball."""
@@ -32,24 +21,6 @@ def model_folder(tmp_path_factory, tiny_generator) -> Path:
     about = dict(resolution=RESOLUTION, class_names=["box", "ball"], seed=0, kimg=1.5, dataset="tiny")
     write_model(folder, tiny_generator, **about)
     return folder
-
-
-@pytest.fixture
-def threedgp(monkeypatch, capsys) -> Command:
-    """Runs ``threedgp ARGUMENTS`` in this process."""
-    from threedgp.cli import main
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["threedgp", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        code: object = 0
-        try:
-            main()
-        except SystemExit as leaving:
-            code = leaving.code
-        return Outcome(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from commands.conftest import Command
 from render.kernel_checks import needs_compiler
 
+from command_line import Command
 from genuine_formats import imagenet_files, write_imagenet_tar
 from threedgp.commands import doctor
 from threedgp.config import Config, parse_config

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import subprocess
 import sys
 
 
@@ -40,18 +39,24 @@ def test_odd_words_in_the_configuration_are_shown_as_they_are(threedgp, model_fo
     assert "data set [red]a[/red]" in out and "2: [b], :cat:" in out
 
 
-def test_names_control_no_terminal_and_need_no_encoding(root, model_folder, tmp_path):
+def test_names_control_no_terminal_and_need_no_encoding(threedgp, model_folder, tmp_path, monkeypatch):
     content = json.loads((model_folder / "config.json").read_text())
     odd = {"dataset": "\x1b]0;title\x07\x9b2J", "class_names": ["Hündchen", "犬"]}
     (tmp_path / "config.json").write_text(json.dumps(content | odd))
     (tmp_path / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes())
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(root), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "threedgp", "info"]
-    done = subprocess.run([*command, tmp_path], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert r"\x1b]0;title\x07\x9b2J" in done.stdout and r"H\xfcndchen, \u72ac" in done.stdout
-    done = subprocess.run([*command, tmp_path / "\x1b[2J"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and r"\x1b[2J" in done.stderr and "\x1b" not in done.stderr
+
+    def ascii_output(folder):
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(f"sys.{name}", io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True))
+        streams = sys.stdout, sys.stderr
+        code = threedgp("info", folder).code
+        return code, *(stream.buffer.getvalue().decode("ascii") for stream in streams)
+
+    code, out, err = ascii_output(tmp_path)
+    assert code == 0, err
+    assert r"\x1b]0;title\x07\x9b2J" in out and r"H\xfcndchen, \u72ac" in out
+    code, _, err = ascii_output(tmp_path / "\x1b[2J")
+    assert code == 2 and r"\x1b[2J" in err and "\x1b" not in err
 
 
 def test_json_is_for_programs(threedgp, model_folder, tiny_generator):

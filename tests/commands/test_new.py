@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands.conftest import Command
 from PIL import Image
 
+from command_line import Command
 from genuine_formats import encoded, hub_table, picture, write_hub_files
 from threedgp.commands import new
 from threedgp.commands.new import ESTIMATOR

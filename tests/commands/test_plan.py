@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands.conftest import Command
 
+from command_line import Command
 from threedgp.commands import plan
 from threedgp.commands.preset import preset_values
 from threedgp.config import parse_config

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
-from commands.conftest import Command
 from dvc.utils.hydra import apply_overrides
 
+from command_line import Command
 from threedgp.commands import preset as presets
 from threedgp.config import load_config
 from threedgp.runtime.errors import UserError

@@ -17,8 +17,8 @@ import pytest
 import torch
 import yaml
 
+from command_line import Command
 from stages.train import main
-from threedgp.cli import main as cli
 from threedgp.models.loading import load_model, read_model_config
 from threedgp.training.posthoc import reconstruct
 from training.worlds import tiny_config, write_shards
@@ -45,14 +45,28 @@ def _set_up(place: Path, root: Path, processes: int = 1, **train: Any) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     """A project in which training ran undisturbed."""
     place = _set_up(tmp_path_factory.mktemp("train") / "a project", root)
-    subprocess.run(COMMAND, cwd=place, check=True, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        main(Path("params.yaml"))
     return place
 
 
 @pytest.fixture
-def project(tmp_path: Path, root: Path) -> Path:
-    """A fresh project."""
-    return _set_up(tmp_path / "a project", root)
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh project, as working directory."""
+    place = _set_up(tmp_path / "a project", root)
+    monkeypatch.chdir(place)
+    return place
+
+
+def _refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence with which training refuses."""
+    with pytest.raises(SystemExit) as exit:
+        main(Path("params.yaml"))
+    assert exit.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
 
 
 def _states(place: Path) -> int:
@@ -94,7 +108,7 @@ def test_killed_at_random_moments_it_ends_the_same(project: Path, finished: Path
         status, _ = _interrupt(project, moment, signal.SIGKILL)
         assert status == -signal.SIGKILL
         assert not (project / "results" / "model").exists()
-    subprocess.run(COMMAND, cwd=project, check=True, stdout=subprocess.DEVNULL)
+    main(Path("params.yaml"))
     _assert_same_result(project, finished)
     assert not any((project / ".scratch" / "train").iterdir())
 
@@ -103,7 +117,7 @@ def test_stopped_it_saves_says_so_and_ends_the_same(project: Path, finished: Pat
     status, errors = _interrupt(project, 2, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
     assert errors.splitlines()[-1] == "train: stopped; run the same command again to continue."
-    subprocess.run(COMMAND, cwd=project, check=True, stdout=subprocess.DEVNULL)
+    main(Path("params.yaml"))
     _assert_same_result(project, finished)
 
 
@@ -132,28 +146,22 @@ def test_a_user_without_an_account_trains_without_dvclive(
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr("dvclive.Live", refuse)
-    monkeypatch.chdir(project)
     main(Path("params.yaml"))
     assert "since DVCLive cannot start: 'getpwuid(): uid not found: 12345'" in capsys.readouterr().out
     _assert_same_result(project, finished)
     assert not (project / "results" / "training" / "plots").exists()
 
 
-def test_an_average_is_reconstructed_after_training(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def threedgp(*arguments: object) -> str:
-        monkeypatch.setattr("sys.argv", ["threedgp", "ema", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            cli()
-        found = capsys.readouterr()
-        assert exit.value.code == (2 if found.err else 0)
-        return found.out + found.err
+def test_an_average_is_reconstructed_after_training(finished: Path, tmp_path: Path, threedgp: Command) -> None:
+    def average(*arguments: object) -> str:
+        code, out, err = threedgp("ema", *arguments)
+        assert code == (2 if err else 0)
+        return out + err
 
     (place_taken := tmp_path / "file").touch()
     results, models = finished / "results", [tmp_path / name for name in ("a", "b", "early")]
     for model, options in zip(models, [(), ("--kimg", "0.064"), ("--kimg", "0.05")], strict=True):
-        said = threedgp(results, model, "--sigma-rel", 0.07, *options)
+        said = average(results, model, "--sigma-rel", 0.07, *options)
     assert f"{models[-1]} now holds the average of sigma_rel 0.07 after 0.04 thousand images" in said
     assert [read_model_config(model)["kimg"] for model in models] == [0.064, 0.064, 0.04]
     assert (models[0] / "run.json").read_bytes() == (results / "model" / "run.json").read_bytes()
@@ -165,9 +173,9 @@ def test_an_average_is_reconstructed_after_training(
         assert torch.equal(value, same[name])
     assert not torch.equal(early["mapping.w_average"], whole["mapping.w_average"])
     assert torch.equal(published["mapping.w_average"], whole["mapping.w_average"])
-    assert "name another folder" in threedgp(results, results / "model", "--sigma-rel", 0.07)
-    assert "cannot be written" in threedgp(results, place_taken, "--sigma-rel", 0.07)
-    assert "no snapshots there" in threedgp(results, models[0], "--sigma-rel", 0.07, "--kimg", 0.01)
+    assert "name another folder" in average(results, results / "model", "--sigma-rel", 0.07)
+    assert "cannot be written" in average(results, place_taken, "--sigma-rel", 0.07)
+    assert "no snapshots there" in average(results, models[0], "--sigma-rel", 0.07, "--kimg", 0.01)
 
 
 def test_curves_are_what_dvc_plots(finished: Path) -> None:
@@ -177,7 +185,7 @@ def test_curves_are_what_dvc_plots(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
-def test_bad_shards_are_named(project: Path, damage: str) -> None:
+def test_bad_shards_are_named(project: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     shard = project / "data" / "tiny" / "shards" / "part-00001.parquet"
     if damage == "missing":
         shard.unlink()
@@ -185,20 +193,18 @@ def test_bad_shards_are_named(project: Path, damage: str) -> None:
         content = bytearray(shard.read_bytes())
         content[len(content) // 2] ^= 0xFF
         shard.write_bytes(content)
-    run = subprocess.run(COMMAND, cwd=project, capture_output=True, text=True)
-    assert run.returncode == 2
-    (line,) = run.stderr.splitlines()
-    assert line.startswith("error: ") and "part-00001.parquet" in line
+    assert "part-00001.parquet" in _refused(capsys)
 
 
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
 
 
-def test_processes_that_cannot_share_the_batch_are_one_sentence(tmp_path: Path, root: Path) -> None:
-    place = _set_up(tmp_path / "a project", root, processes=3)
-    run = subprocess.run(COMMAND, cwd=place, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 2 and "Traceback" not in run.stderr
-    assert "error: train.batch_size: 4 is not a multiple of" in run.stderr and "machine.processes" in run.stderr
+def test_processes_that_cannot_share_the_batch_are_one_sentence(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(_set_up(tmp_path / "a project", root, processes=3))
+    line = _refused(capsys)
+    assert line.startswith("error: train.batch_size: 4 is not a multiple of") and "machine.processes" in line
 
 
 @pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["machine.processes", "torchrun"])
