@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.config import CameraConfig
 from threedgp.runtime.errors import UserError
 
@@ -106,10 +105,5 @@ def frontal_cameras(
     config: CameraConfig, count: int, *, dtype: torch.dtype = torch.float32, device: torch.device | None = None
 ) -> Tensor:
     """`count` copies of the camera in the middle of the prior, looking at the origin: `[count, 8]`."""
-    yaw, pitch, roll = prior_mean_angles(config)
-    values = dict(
-        yaw=yaw, pitch=pitch, roll=roll, fov=sum(config.fov) / 2, radius=config.radius,
-        look_at_yaw=0.0, look_at_pitch=math.pi / 2, look_at_radius=0.0,
-    )  # fmt: skip
-    row = torch.tensor([values[name] for name in CAMERA_FIELDS], dtype=dtype, device=device)
-    return row.repeat(count, 1)
+    row = (*prior_mean_angles(config), sum(config.fov) / 2, config.radius, 0.0, math.pi / 2, 0.0)  # as `CAMERA_FIELDS`
+    return torch.tensor([row], dtype=dtype, device=device).repeat(count, 1)

@@ -38,7 +38,7 @@ def about(reference: Reference, images: Path, depth: Path | None) -> dict[str, A
     return {
         "images": str(images),
         "depth": str(depth) if depth else None,
-        "preparation": f"center crop, Lanczos to {resolution}x{resolution}, as the real pictures",
+        "preparation": f"center crop, Lanczos to {resolution}x{resolution}, as the real images",
         "dataset": reference.config.dataset.name,
         "resolution": resolution,
         "real_images": reference.prepared.manifest.rows,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from threedgp.config import Config
 from threedgp.data.shards import ShardFolder
@@ -23,20 +21,10 @@ from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
+from threedgp.training.distributed import TrainingGroup
 
 FRECHET, SWD = "frechet", "swd"
 MAX_BATCH = 32
-
-
-class Group(Protocol):
-    """The processes that train together, as seen by one of them."""
-
-    rank: int
-    size: int
-
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes."""
-        ...
 
 
 @dataclass
@@ -57,7 +45,7 @@ class Monitor:
 
     @torch.inference_mode()
     def __call__(
-        self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
+        self, generator: Generator, resolution: int, group: TrainingGroup, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """Measure the distances `frechet` and, with real images, `swd`: the same numbers in every process.
 

@@ -56,7 +56,6 @@ class RealImages:
 
     def images(self) -> Stream:
         """Prepared images, uint8 batches `[n, 3, R, R]`."""
-
         return stored_images(self.prepared, self.rows)
 
     def ids(self) -> list[str]:

@@ -18,7 +18,15 @@ import numpy as np
 from PIL import Image
 
 from threedgp.data.archives.listing import unique_labels
-from threedgp.data.archives.pictures import SUFFIXES, BadPicture, check_size, decode_depth, decode_picture
+from threedgp.data.archives.pictures import (
+    DEPTH_SUFFIXES,
+    SUFFIXES,
+    BadPicture,
+    check_size,
+    decode_picture,
+    read_depth_file,
+)
+from threedgp.data.images import same_aspect
 from threedgp.data.prepare import square, square_depth, too_small
 from threedgp.data.source import RawPicture
 from threedgp.evaluation.streams import Stream, chunks
@@ -29,8 +37,6 @@ BATCH = 256
 """Images per batch."""
 IMAGES, LABELS = "arr_0", "arr_1"
 """Members of an archive."""
-DEPTH_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
-"""Endings of the file of a depth map, after the path of its image without suffix; the first existing file is used."""
 MAX_HEADER = 2**16
 """Bytes of the header of a member."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -112,11 +118,7 @@ def read_depth(files: list[Path], images: list[Path], resolution: int) -> np.nda
     maps = []
     for file, image in zip(files, images, strict=True):
         try:
-            depth = decode_depth(file.read_bytes()) if file.suffix == ".png" else _read_array(file)
-            if depth.dtype.kind not in "fiu" or depth.ndim != 2 or not depth.size:
-                raise BadPicture("not a map [H, W] of numbers")
-            with np.errstate(over="ignore"):  # becomes infinity, which is rejected below
-                depth = np.asarray(depth, np.float32)
+            depth = read_depth_file(file)
             if not np.isfinite(depth).all():
                 raise BadPicture("not finite everywhere")
             _require_same_shape(depth, image)
@@ -128,24 +130,12 @@ def read_depth(files: list[Path], images: list[Path], resolution: int) -> np.nda
     return np.stack(maps)[:, None]
 
 
-def _read_array(file: Path) -> np.ndarray:
-    try:
-        # Unlike np.load it reads arrays only, no zip and no pickle. Mapped, because a header may declare any size.
-        return np.squeeze(np.lib.format.open_memmap(file, mode="r"))
-    except OSError:
-        raise
-    except Exception:  # a broken header raises the errors of Python's own parser
-        raise BadPicture("not an array of numbers") from None
-
-
 def _require_same_shape(depth: np.ndarray, image: Path) -> None:
     """Reject maps of other proportions, which show another part of the scene. EXIF may exchange the sides."""
     with Image.open(image) as header:
-        short, long = sorted(header.size)
-    depth_short, depth_long = sorted(depth.shape)
-    if abs(short * depth_long - long * depth_short) > max(long, depth_long):  # more than rounding by a pixel
-        rows, columns = depth.shape
-        raise BadPicture(f"{columns}x{rows} pixels do not fit the image's {header.width}x{header.height}")
+        if not same_aspect(sorted(depth.shape), sorted(header.size)):
+            rows, columns = depth.shape
+            raise BadPicture(f"{columns}x{rows} pixels do not fit the image's {header.width}x{header.height}")
 
 
 def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:

@@ -21,8 +21,9 @@ from threedgp.evaluation.streams import Stream, chunks, read_column
 from threedgp.features.extraction import one_thread_each
 from threedgp.models.generator import Generator, RenderOptions
 from threedgp.models.novel_views import outer_cameras
-from threedgp.models.sampler import NumberStream, render_scenes, sample_scenes
+from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.counter_rng import NumberStream
 from threedgp.runtime.parallel import ordered_map
 from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import progress

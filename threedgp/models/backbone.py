@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from threedgp.config import GeneratorConfig
-from threedgp.models.generator import RandomNumbers
 from threedgp.models.layers import GAINS, EqualizedLinear, activate, own_seed, scale_channels
 from threedgp.models.resample import smooth, upsample
+from threedgp.runtime.counter_rng import NumberStream
 
 
 class SynthesisLayer(nn.Module):
@@ -51,7 +51,7 @@ class SynthesisLayer(nn.Module):
             x = smooth(x, gain=4.0, padding=1)
         else:
             x = F.conv2d(x, weight, padding=1)
-        # Leaky ReLU commutes with its gain, which costs least here.
+        # Leaky ReLU commutes with its gain, which is cheapest to apply to bias and demodulation.
         gain = GAINS["leaky_relu"]
         bias, scale = (self.bias * gain)[:, None, None], (demodulation * gain)[:, :, None, None]
         x = torch.addcmul(bias.to(x.dtype), x, scale.to(x.dtype))
@@ -147,13 +147,13 @@ class Backbone(nn.Module):
         """Size of each noise input, in the order in which `forward` takes them."""
         return [(size, size) for size in self.resolutions for _ in range(1 if size == 4 else 2)]
 
-    def draw_noise(self, random: RandomNumbers) -> list[Tensor] | None:
+    def draw_noise(self, random: NumberStream) -> list[Tensor] | None:
         """Noise inputs for training; None without them."""
         if not self.noise:
             return None
         shapes = self.noise_shapes()
         sizes = [height * width for height, width in shapes]
-        # All at once: a GPU needs some forty kernels for each draw.
+        # One draw for all layers, because each takes a GPU about forty kernels.
         noises = random.normal("noise", sum(sizes)).split(sizes, dim=1)
         return [noise.unflatten(1, (1, *shape)) for noise, shape in zip(noises, shapes, strict=True)]
 

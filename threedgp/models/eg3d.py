@@ -18,10 +18,11 @@ from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.discriminator import beside_rendering
 from threedgp.models.feature_rendering import Encoded, FeatureGenerator
-from threedgp.models.generator import RandomNumbers, Scenes, Schedule
+from threedgp.models.generator import Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear
 from threedgp.render.features import Field
 from threedgp.render.field import PLANE_AXES, REPEATED_PLANE_AXES, plane_features
+from threedgp.runtime.counter_rng import NumberStream
 
 DENSITY_POINTS, DENSITY_STEP = 1000, 0.004
 """Points of each scene whose density is compared with that of points close to them, and the standard deviation of the
@@ -67,13 +68,13 @@ class EG3DGenerator(FeatureGenerator):
         poses = torch.cat([cam2world(cameras)[:, :3].flatten(1), focal_lengths(cameras)[:, None]], dim=1)
         return self.mapping(z, labels, truncation, poses)
 
-    def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
+    def training_styles(self, scenes: Scenes, random: NumberStream, schedule: Schedule) -> Tensor:
         """w of scenes; some see the pose of another camera than the one that the scene is rendered from."""
         others = self.prior(random.uniform("swapped camera", PRIOR_DRAWS), scenes.labels)
         swapped = random.uniform("pose swap")[:, None] < schedule("pose_swap")
         return self.map(scenes.z, scenes.labels, cameras=torch.where(swapped, others, scenes.prior_cameras))
 
-    def draw_noise(self, random: RandomNumbers) -> list[Tensor] | None:
+    def draw_noise(self, random: NumberStream) -> list[Tensor] | None:
         return self.backbone.draw_noise(random)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
@@ -88,20 +89,16 @@ class EG3DGenerator(FeatureGenerator):
         return 3, sizes.plane_resolution, sizes.plane_resolution, sizes.plane_channels
 
     def field(self, content: Encoded) -> Field:
-        settings = self.ray_settings
-        space = dict(contraction=settings.contraction, axes=self.axes)
-
-        def field(points: Tensor) -> Tensor:
-            return self.decoder(plane_features(content.values, points, settings.half_width, **space))
-
-        return field
+        """Raw features and raw density, decoded from the planes."""
+        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction, axes=self.axes)
+        return lambda points: self.decoder(plane_features(content.values, points, **space))
 
     def discriminator_input(self, images: Tensor, features: Tensor) -> Tensor:
         """Images and beside them the rendered ones, enlarged (dual discrimination, section 4.3)."""
         return beside_rendering(images, features[:, :3])
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: RandomNumbers, schedule: Schedule
+        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """Density regularization: the mean difference between random points of the cube and points close to them."""
         weight = schedule("density_regularization")

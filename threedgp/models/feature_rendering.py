@@ -18,7 +18,6 @@ from threedgp.models.generator import (
     DETERMINISTIC,
     Fakes,
     Generator,
-    RandomNumbers,
     Rendering,
     RenderOptions,
     Scenes,
@@ -27,6 +26,7 @@ from threedgp.models.generator import (
 from threedgp.models.rays import as_image, draw_ray_randomness, evaluation_randomness, ray_settings
 from threedgp.render import RayRandomness, RaySettings
 from threedgp.render.features import Field, render_field
+from threedgp.runtime.counter_rng import NumberStream
 
 RAY_CHUNK = 1 << 14
 """Number of rays, over all images, that inference renders at once; limits its memory."""
@@ -71,7 +71,7 @@ def ray_chunk(batch: int) -> int | None:
 
 
 class FeatureGenerator(Generator):
-    """Base of generators with a renderer of features. A kind defines `make_content` and `field`."""
+    """Base class of generators that render features. A kind defines `make_content` and `field`."""
 
     schedules = ("density_noise",)
     ray_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -131,7 +131,7 @@ class FeatureGenerator(Generator):
         self,
         scenes: Scenes,
         patches: Patches,
-        random: RandomNumbers,
+        random: NumberStream,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:
@@ -147,11 +147,11 @@ class FeatureGenerator(Generator):
         penalties = self.penalties(content, images, scenes, random, schedule) if torch.is_grad_enabled() else {}
         return Fakes(self.discriminator_input(images, features), w, penalties)
 
-    def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
+    def training_styles(self, scenes: Scenes, random: NumberStream, schedule: Schedule) -> Tensor:
         """w `[B, w_dim]` of scenes in training."""
         return self.map(scenes.z, scenes.labels, cameras=scenes.prior_cameras)
 
-    def draw_noise(self, random: RandomNumbers) -> list[Tensor] | None:
+    def draw_noise(self, random: NumberStream) -> list[Tensor] | None:
         """Noise inputs of `make_content` in training; None without them."""
         return None
 
@@ -160,7 +160,7 @@ class FeatureGenerator(Generator):
         return images
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: RandomNumbers, schedule: Schedule
+        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """Weighted terms of the generator's loss besides the adversarial one, by name."""
         return {}

@@ -1,15 +1,14 @@
-"""What every generator offers to training, evaluation and commands, whatever its kind.
+"""The interface of all generators to training, evaluation and commands.
 
-A generator maps a latent vector and a class to a style `w`, makes the content of a scene from `w`, and shows it from a
-camera. Kinds differ in what they have: `has_density` may be False; `backbone`, `camera_generator` and `depth_adaptor`
-None.
+A generator maps a latent vector and a class to a style `w`, makes the content of a scene from `w`, and renders it from
+a camera. A kind may lack parts: `has_density` is then False, or `backbone`, `camera_generator` or `depth_adaptor` None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +19,10 @@ from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.mapping import GeneratorMapping
+from threedgp.runtime.counter_rng import NumberStream
 
 Content = Any
-"""What a kind makes from styles and shows from cameras, for a batch of scenes: tri-planes, an image and so on."""
+"""Content of a batch of scenes, made from styles and rendered from cameras: tri-planes, images and so on, by kind."""
 NOT_TUNED = ("mapping", "camera_generator", "depth_adaptor")
 """Parts that stay as they are when a trained generator is tuned, so that a seed keeps its style and camera."""
 Schedule = Callable[[str], float]
@@ -60,18 +60,6 @@ class Fakes(NamedTuple):
     """Weighted terms of the generator's loss besides the adversarial one, by name; empty without gradients."""
 
 
-class RandomNumbers(Protocol):
-    """Random numbers of a batch of B samples. Equal names give equal numbers."""
-
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers `[B, *shape]`."""
-        ...
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal numbers `[B, *shape]`."""
-        ...
-
-
 class RenderOptions(NamedTuple):
     """Options of rendering whole images."""
 
@@ -79,7 +67,7 @@ class RenderOptions(NamedTuple):
     """Densities below this quantile of each image's samples are set to zero."""
     cut_batch: bool = False
     """The quantile is that of the samples of all images."""
-    random: RandomNumbers | None = None
+    random: NumberStream | None = None
     """Numbers that jitter the samples of rays; None = the middle of every cell."""
     stop_when_opaque: bool = False
     """Skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only where no gradient is
@@ -90,7 +78,7 @@ DETERMINISTIC = RenderOptions()
 
 
 class Generator(nn.Module):
-    """Base of all generators. A kind defines what raises NotImplementedError here, as far as it has it."""
+    """Base class of all generators. A kind overrides the methods that raise NotImplementedError and that it has."""
 
     has_density: ClassVar[bool] = True
     """Whether scenes have a density in space, and with it cameras, depth and meshes."""
@@ -102,7 +90,7 @@ class Generator(nn.Module):
     """What the content of a scene is, in one word."""
 
     def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
-        """0 classes = unconditional."""
+        """A generator with random weights. `num_classes` is 0 for an unconditional one."""
         super().__init__()
         self.camera_config, self.model_config = camera, model
         self.num_classes, self.z_dim = num_classes, model.generator.z_dim
@@ -151,7 +139,7 @@ class Generator(nn.Module):
         self,
         scenes: Scenes,
         patches: Patches,
-        random: RandomNumbers,
+        random: NumberStream,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,18 +90,17 @@ def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generato
     """The generator of a model folder at the initialization of its run. Raises UserError if the folder's configuration
     is missing or damaged, or its weights are missing or smaller."""
     config, weights = _ModelFile(**read_model_config(folder)), folder / WEIGHTS
-    sizes = config.camera, config.model, config.num_classes, config.class_probabilities, config.seed
-    sizes += (config.fov_quantiles,)
+    sizes = config.camera, config.model, config.num_classes, config.class_probabilities
+    initialize = partial(initial_generator, *sizes, config.seed, config.fov_quantiles)
     with torch.device("meta"):  # counts parameters before memory is allocated for them
-        state = initial_generator(*sizes).state_dict()
+        state = initialize().state_dict()
     try:
         size = weights.stat().st_size
     except OSError:
         raise UserError(MISSING.format(weights)) from None
     if sum(tensor.nbytes for tensor in state.values()) > size:
         raise UserError(f"{weights}: not the weights of {folder / CONFIG} (only {size} bytes).")
-    generator = initial_generator(*sizes)
-    return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return initialize().to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> Generator:

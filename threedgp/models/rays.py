@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from threedgp.config import CameraConfig, GeneratorConfig
-from threedgp.models.generator import RandomNumbers
 from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
+from threedgp.runtime.counter_rng import NumberStream
 
 
 def ray_settings(camera: CameraConfig, settings: GeneratorConfig) -> RaySettings:
@@ -23,7 +23,7 @@ def ray_settings(camera: CameraConfig, settings: GeneratorConfig) -> RaySettings
 
 
 def draw_ray_randomness(
-    random: RandomNumbers, settings: GeneratorConfig, count: int, density_noise: float
+    random: NumberStream, settings: GeneratorConfig, count: int, density_noise: float
 ) -> RayRandomness:
     """Numbers of both sampling passes for `count` rays per image; `density_noise` is a standard deviation."""
     coarse, fine = settings.coarse_samples, settings.fine_samples
@@ -36,7 +36,7 @@ def draw_ray_randomness(
     return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
 
 
-def evaluation_randomness(random: RandomNumbers | None, settings: GeneratorConfig, origins: Tensor) -> RayRandomness:
+def evaluation_randomness(random: NumberStream | None, settings: GeneratorConfig, origins: Tensor) -> RayRandomness:
     """Numbers of both sampling passes for rays `[B, R, 3]`, without noise; None = `midpoint_randomness`."""
     if random is not None:
         return draw_ray_randomness(random, settings, origins.shape[1], density_noise=0.0)

@@ -22,7 +22,8 @@ from threedgp.camera.geometry import YAW
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.models.generator import NOT_TUNED, Generator, RenderOptions
 from threedgp.models.inversion import image_distance
-from threedgp.models.sampler import NumberStream, draw_scenes
+from threedgp.models.sampler import draw_scenes
+from threedgp.runtime.counter_rng import NumberStream
 from threedgp.runtime.errors import UserError
 
 MIN_TIME, MAX_TIME = 0.02, 0.98

@@ -34,21 +34,6 @@ def _class_bounds(probabilities: tuple[float, ...], device: torch.device) -> Ten
         return (bounds / bounds[-1])[:-1].to(torch.float32).to(device)
 
 
-class NumberStream:
-    """Random numbers of the samples `index`, int64 `[B]`, as functions of seed, use and index."""
-
-    def __init__(self, seed: int, use: str, index: Tensor, dtype: torch.dtype = torch.float32) -> None:
-        self.seed, self.use, self.index, self.dtype = seed, use, index, dtype
-
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """Uniform numbers `[B, *shape]`."""
-        return uniform((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal numbers `[B, *shape]`."""
-        return normal((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
-
-
 def draw_scenes(generator: Generator, seed: int, name: str, index: Tensor, labels: Tensor | None = None) -> Scenes:
     """Scenes with the given indices, int64 `[B]` on the device of the result.
 

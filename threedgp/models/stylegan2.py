@@ -13,12 +13,12 @@ from threedgp.models.generator import (
     DETERMINISTIC,
     Fakes,
     Generator,
-    RandomNumbers,
     Rendering,
     RenderOptions,
     Scenes,
     Schedule,
 )
+from threedgp.runtime.counter_rng import NumberStream
 
 
 class ImageGenerator(Generator):
@@ -52,7 +52,7 @@ class ImageGenerator(Generator):
         self,
         scenes: Scenes,
         patches: Patches,
-        random: RandomNumbers,
+        random: NumberStream,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:

@@ -22,13 +22,14 @@ from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import OutputLayer
 from threedgp.models.background import add_background
 from threedgp.models.feature_rendering import Encoded, FeatureGenerator, ray_chunk, upsampling_widths
-from threedgp.models.generator import RandomNumbers, Scenes, Schedule
+from threedgp.models.generator import Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.rays import evaluation_randomness
 from threedgp.render import RayRandomness, RaySettings
 from threedgp.render.features import Field, composite_features, render_field
 from threedgp.render.sampling import stratified_nearness
+from threedgp.runtime.counter_rng import NumberStream
 
 OCTAVES, BACKGROUND_OCTAVES = 10, 4
 """Frequencies of the positional encoding of points in the foreground and in the background."""
@@ -160,13 +161,13 @@ class StyleNeRFGenerator(FeatureGenerator):
         samples = self.background(encode(inverted.flatten(1, 2), BACKGROUND_OCTAVES), content.w)
         return composite_features(samples.unflatten(1, u.shape[1:]), 1 - nearness)
 
-    def training_styles(self, scenes: Scenes, random: RandomNumbers, schedule: Schedule) -> Tensor:
+    def training_styles(self, scenes: Scenes, random: NumberStream, schedule: Schedule) -> Tensor:
         """w of scenes; the blocks in use follow the schedule."""
         self.upsampling.grown.fill_(schedule("growing"))
         return super().training_styles(scenes, random, schedule)
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: RandomNumbers, schedule: Schedule
+        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """NeRF-path regularization (section 3.3): some pixels of the image against the color of the field along their
         own rays."""

@@ -20,7 +20,6 @@ from threedgp.models.generator import (
     DETERMINISTIC,
     Fakes,
     Generator,
-    RandomNumbers,
     Rendering,
     RenderOptions,
     Scenes,
@@ -30,6 +29,7 @@ from threedgp.models.layers import EqualizedLinear, own_seed
 from threedgp.models.novel_views import outer_cameras, warp
 from threedgp.models.rays import as_image, draw_ray_randomness, evaluation_randomness, ray_settings
 from threedgp.render import Decoder, RayRandomness, RaySettings, field_at_points, render_rays
+from threedgp.runtime.counter_rng import NumberStream
 
 RAY_CHUNK = 1 << 16
 """Number of rays, over all images, that inference renders at once; limits its memory."""
@@ -115,8 +115,8 @@ class TriplaneGenerator(Generator):
         settings: RaySettings,
         **options: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Color `[B, R, 3]` and depth `[B, R]` of rays, the background included. Its depth counts as that of the end of
-        the ray, the largest one that the depth adaptor scales. Options are those of `render_rays`."""
+        """Color `[B, R, 3]` and depth `[B, R]` of rays, the background included. The depth of the background is that of
+        the end of the ray, the maximum of the depth adaptor's range. Options are those of `render_rays`."""
         planes, background = (content, None) if self.background_decoder is None else content.split(3, dim=1)
         front = render_rays(planes, self.decoder.effective(), origins, directions, randomness, settings, **options)
         if background is None:
@@ -153,8 +153,10 @@ class TriplaneGenerator(Generator):
 
     @torch.no_grad()
     def _field(self, planes: Tensor, points: Tensor) -> Tensor:
-        space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction)
-        return field_at_points(planes[:, :3], self.decoder.effective(), points, **space)
+        """Color and raw density `[B, N, 4]` of the foreground at points `[B, N, 3]`."""
+        half_width, contraction = self.ray_settings.half_width, self.ray_settings.contraction
+        decoder = self.decoder.effective()
+        return field_at_points(planes[:, :3], decoder, points, half_width=half_width, contraction=contraction)
 
     def density(self, content: Tensor, points: Tensor) -> Tensor:
         """Density `[B, N]` of the foreground at points `[B, N, 3]` in scene units."""
@@ -194,7 +196,7 @@ class TriplaneGenerator(Generator):
         self,
         scenes: Scenes,
         patches: Patches,
-        random: RandomNumbers,
+        random: NumberStream,
         schedule: Schedule,
         dtype: torch.dtype | None = None,
     ) -> Fakes:

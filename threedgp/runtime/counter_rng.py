@@ -78,6 +78,21 @@ def normal(shape: Sequence[int], seed: int, *key: Key, dtype: torch.dtype = torc
     return _normal(random_bits(shape, seed, *key), dtype) if drawn is None else drawn
 
 
+class NumberStream:
+    """Random numbers of the samples `index`, int64 `[B]`: functions of seed, use, name and index."""
+
+    def __init__(self, seed: int, use: str, index: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self.seed, self.use, self.index, self.dtype = seed, use, index, dtype
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Uniform numbers `[B, *shape]`."""
+        return uniform((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Standard normal numbers `[B, *shape]`."""
+        return normal((len(self.index), *shape), self.seed, self.use, name, self.index, dtype=self.dtype)
+
+
 def _uniform(bits: Tensor, dtype: torch.dtype) -> Tensor:
     return ((bits >> 40) & 0xFFFFFF).to(dtype) * 2.0**-24
 

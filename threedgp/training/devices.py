@@ -1,4 +1,4 @@
-"""Speed of training on GPUs that are not at hand, from counted work and published data of the cards."""
+"""Estimated speed of training on GPUs that are not available, from counted work and data sheets."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _seconds(operations: Sequence[Operation], card: Card) -> float:
 
 
 def needed_bytes(count: StepCount) -> float:
-    """Memory of a GPU that training takes."""
+    """Bytes of GPU memory that training needs."""
     return count.peak_bytes * (1 + ALLOCATOR_SHARE) + CONTEXT_BYTES
 
 

@@ -19,7 +19,7 @@ from threedgp.runtime.errors import UserError
 
 
 class TrainingGroup(processes.ProcessGroup):
-    """The processes that train the same model, as seen by the one with number `rank`."""
+    """The processes that train the same model, as seen by the one with rank `rank`."""
 
     @torch.no_grad()
     def sum(self, tensors: Sequence[Tensor]) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from threedgp.config import Config
 from threedgp.config.train import INITIALIZATION
 from threedgp.data.loader import ShardLoader, on_device
 from threedgp.models.initialization import initial_networks
@@ -53,7 +54,7 @@ class Outcome(NamedTuple):
 
 
 def prepare_trainer(
-    config: Any, loader: ShardLoader, device: torch.device, group: TrainingGroup = SINGLE_PROCESS
+    config: Config, loader: ShardLoader, device: torch.device, group: TrainingGroup = SINGLE_PROCESS
 ) -> Trainer:
     """A trainer at the start of a run, for the classes and features of the data. Raises UserError if the data lack what
     the settings require, or `train.init_from` does not fit them."""

@@ -230,9 +230,9 @@ class Trainer:
     def _reals(self, batch: Batch) -> Iterator[tuple[Seen, Tensor, Tensor]]:
         """Real patches of each piece of this process's share of the batch, classifier features `[B, E]` of their whole
         images, and the mean scale of the patches of the whole batch, of all processes."""
-        draws = self._draws("real", self.images, self.config.train.batch_size)
-        whole = draws.patches(self._schedule("patch_scale_beta"))
-        mean_scale = whole.scales[:, 0].mean()
+        batch_draws = self._draws("real", self.images, self.config.train.batch_size)
+        batch_patches = batch_draws.patches(self._schedule("patch_scale_beta"))
+        mean_scale = batch_patches.scales[:, 0].mean()
         for offset, draws, rows in zip(self._offsets, self._pieces("real"), _split(batch, self.piece), strict=True):
             # Copied to the device as uint8, which has fewer bytes.
             images = rows.image.to(self.device).to(self.dtype) / 127.5 - 1
@@ -241,7 +241,7 @@ class Trainer:
             if self.config.train.horizontal_flips:
                 flip = draws.uniform("flip") < 0.5
                 images = torch.where(flip[:, None, None, None], images.flip(-1), images)
-            patches = Patches(*(column[offset : offset + self.piece] for column in whole))
+            patches = Patches(*(column[offset : offset + self.piece] for column in batch_patches))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, patches)
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
             seen = self._seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
 )
 """Files with other suffixes are left out."""
+
+DEPTH_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
+"""Endings of the file of a depth map, after the path of its image without suffix; the first existing file is used."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000", "AVIF", "PPM", "TGA")
 """Formats that are decoded, whatever the suffix. Pillow has more, such as EPS, for which it would start Ghostscript."""
@@ -79,6 +83,28 @@ def decode_depth(data: bytes) -> NDArray[np.float32]:
         if not image.mode.startswith("I"):
             raise BadPicture(f"the depth map has pixels of kind {image.mode}, not one channel of 16 bits")
         return (_sixteen_bits(image) / 65535).astype(np.float32)
+
+
+def read_depth_file(file: Path) -> NDArray[np.float32]:
+    """Depth `[H, W]` of a 16-bit PNG or a NumPy array, larger = farther; infinite where float32 overflows.
+
+    Raises:
+        BadPicture: the file holds something else.
+        OSError: the file cannot be read.
+    """
+    if file.suffix == ".png":
+        return decode_depth(file.read_bytes())
+    try:
+        # Unlike np.load, this reads neither zip archives nor pickles. Memory-mapped, since a header may state any size.
+        depth = np.squeeze(np.lib.format.open_memmap(file, mode="r"))
+    except OSError:
+        raise
+    except Exception:  # a damaged header raises whatever Python's parser does
+        raise BadPicture(f"{file.name} is not an array of numbers") from None
+    if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "fiu":
+        raise BadPicture(f"{file.name} holds {depth.dtype} of shape {depth.shape}, not a map [H, W] of numbers")
+    with np.errstate(over="ignore"):
+        return np.array(depth, np.float32)
 
 
 def _sixteen_bits(image: Image.Image) -> NDArray[np.int64]:
