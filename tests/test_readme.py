@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from stages.declaration import declarations
-from threedgp.commands.preset import default_values
 from threedgp.config import load_config
 
 
@@ -48,15 +47,3 @@ def test_presets_exist(text: str, root: Path) -> None:
     names = [name for row in table.splitlines()[2:] if row for name in re.findall(r"`(\w+)`", row.split("|")[2])]
     assert len(names) > 5
     assert not [name for name in names if not (root / "presets" / f"{name}.yaml").is_file()]
-
-
-def test_settings_exist(text: str) -> None:
-    values = default_values()
-    keys = re.findall(r"(?:`|-S )((?:" + "|".join(values) + r")(?:\.\w+)+)", text)
-    keys = [key for key in keys if not key.endswith((".py", ".md", ".yaml", ".json", ".html"))]
-    assert len(keys) > 4
-    for key in keys:
-        place = values
-        for part in key.split("."):
-            assert part in place, key
-            place = place[part]
