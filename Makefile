@@ -28,8 +28,8 @@ lint: .venv/installed-test ## check style and formatting
 	@$(PYTHON) -m ruff format --check .
 
 bench: .venv/installed-test ## run the benchmarks
-	@for name in data_loader render render_inference train_step; do \
-		echo "benchmarks/$$name.py"; PYTHONPATH=. $(PYTHON) "benchmarks/$$name.py" || exit 1; done
+	@for script in data_loader.py render.py "render.py --workload inference" train_step.py; do \
+		echo "benchmarks/$$script"; PYTHONPATH=. $(PYTHON) benchmarks/$$script || exit 1; done
 
 clean: ## remove outputs and scratch; keep .venv and the DVC cache
 	@rm -rf .scratch results data/*/ build *.egg-info .pytest_cache .ruff_cache

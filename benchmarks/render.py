@@ -2,6 +2,7 @@
 
     python benchmarks/render.py                      # published sizes on a GPU, 4 images of them on a CPU
     python benchmarks/render.py --workload toy
+    python benchmarks/render.py --workload inference # whole images, with and without chunks and `stop_when_opaque`
     python benchmarks/render.py --compile --lightplane
 
 With `--lightplane`, the first pass alone is also compared with Lightplane (Cao et al. 2024), if its package is
@@ -24,7 +25,7 @@ from naive_render import naive_render
 from torch import Tensor
 from workloads import SETTINGS, WORKLOADS, Scene, Workload, make_scene
 
-from threedgp.render import Decoder, RayRandomness, render_rays, stratified_distances
+from threedgp.render import Composite, Decoder, RayRandomness, midpoint_randomness, render_rays, stratified_distances
 from threedgp.render.field import PLANE_AXES
 
 
@@ -247,6 +248,30 @@ def measure(
     return row
 
 
+def measure_inference(work: Workload, device: str, repeats: int, density: float, chunk: int) -> dict[str, object]:
+    """Times and peak memory of whole images on the training path (all rays at once, with gradients) and in chunks.
+
+    `density` is added to the raw density of random scenes, so that rays become opaque as they do in trained scenes.
+    """
+    scene = make_scene(work, device, torch.float32, density)
+    planes = scene.image.unflatten(-1, (3, work.channels)).permute(0, 3, 1, 2, 4)
+    numbers = midpoint_randomness(work.images, work.side**2, work.coarse, work.fine, scene.origins)
+    rays = (planes, scene.decoder, scene.origins, scene.directions, numbers, SETTINGS)
+
+    @torch.no_grad()
+    def image(stop: bool) -> Composite:
+        return render_rays(*rays, chunk=chunk, stop_when_opaque=stop)
+
+    def training() -> Composite:
+        return render_rays(planes.detach().requires_grad_(), *rays[1:])
+
+    runs = {"training path": training, "chunks": lambda: image(False), "chunks, stopping": lambda: image(True)}
+    difference = (image(False).rgb - image(True).rgb).abs().max().item()
+    times = interleaved(runs, device, repeats, warmups=1)
+    measured = {name: {**times[name], "peak_mb": peak_bytes(run, device) / 1e6} for name, run in runs.items()}
+    return {"density": density, "chunk": chunk, "max_difference_of_stopping": difference, **measured}
+
+
 def main() -> None:
     """Measure, print and append to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,6 +283,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="default: 20 (CPU: 5)")
     parser.add_argument("--compile", action="store_true", help="also the naive composition under torch.compile")
     parser.add_argument("--lightplane", action="store_true", help="also Lightplane's first pass, if it is installed")
+    parser.add_argument("--density", type=float, default=200.0, help="inference: added to raw density")
+    parser.add_argument("--chunk", type=int, default=1 << 14, help="inference: rays of a chunk")
     parser.add_argument("--note", help="stored with the results, such as the load of the machine")
     parser.add_argument("--results", type=Path, default=RESULTS / "render.jsonl")
     options = parser.parse_args()
@@ -269,8 +296,11 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True  # the baseline too: its matrix products are then as fast as ours
     work, dtype = WORKLOADS[name], getattr(torch, options.dtype)
     row = {"workload": name, **work._asdict(), "dtype": options.dtype, "note": options.note}
-    others = {"compiled": options.compile, "lightplane": options.lightplane}
-    row |= measure(work, options.device, backends, dtype, repeats, **others)
+    if name == "inference":
+        row |= measure_inference(work, options.device, repeats, options.density, options.chunk)
+    else:
+        others = {"compiled": options.compile, "lightplane": options.lightplane}
+        row |= measure(work, options.device, backends, dtype, repeats, **others)
     print(json.dumps(row, indent=1))
     append_row(options.results, row, options.device)
 

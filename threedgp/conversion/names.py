@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -39,6 +40,7 @@ _DISCRIMINATOR_RULES = {
     r"b4\.fc\.(\w+)": r"hidden.\1",
     r"b4\.out\.(\w+)": r"output.\1",
     r"b4\.feat_out\.(\d)\.(\w+)": r"feature_head.\1.\2",
+    r"b\d+\.fromrgb\.(\w+)": r"from_rgb.\1",
     r"b(\d+)\.conv1\.affine\.(\w+)": r"blocks.{\1}.affine.\2",
     r"b(\d+)\.(conv[01]|skip)\.(\w+)": r"blocks.{\1}.\2.\3",
 }
@@ -53,14 +55,7 @@ def convert_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: a name that 3DGP does not have.
     """
-    converted = {}
-    for name, tensor in state.items():
-        if _NOT_STORED.fullmatch(name):
-            continue
-        renamed = _renamed(name, _RULES, "generator")
-        renamed = re.sub(r"\{(\d+)\}", lambda match: str(int(match[1]).bit_length() - 3), renamed)
-        converted[renamed] = tensor
-    return converted
+    return _convert(state, _RULES, "generator", lambda resolution: resolution.bit_length() - 3)
 
 
 def convert_discriminator_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -71,25 +66,23 @@ def convert_discriminator_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         UserError: a name that 3DGP does not have.
     """
     largest = max((int(match[1]) for name in state if (match := re.match(r"b(\d+)\.", name))), default=4)
+    # Blocks other than the first have a layer `fromrgb`, too, and never use it.
+    unused = re.compile(rf"b(?!{largest}\.)\d+\.fromrgb\.\w+")
+    used = {name: tensor for name, tensor in state.items() if not unused.fullmatch(name)}
+    return _convert(used, _DISCRIMINATOR_RULES, "discriminator", lambda n: largest.bit_length() - n.bit_length())
+
+
+def _convert(
+    state: dict[str, Tensor], rules: dict[str, str], network: str, block: Callable[[int], int]
+) -> dict[str, Tensor]:
+    """Tensors by the names that `rules` give them; `block` is the index of the block of a resolution."""
     converted = {}
     for name, tensor in state.items():
         if _NOT_STORED.fullmatch(name):
             continue
-        if match := re.fullmatch(r"b(\d+)\.fromrgb\.(\w+)", name):
-            if int(match[1]) == largest:  # the other blocks have the layer, and never use it
-                converted[f"from_rgb.{match[2]}"] = tensor
-            continue
-        renamed = _renamed(name, _DISCRIMINATOR_RULES, "discriminator")
-        converted[re.sub(r"\{(\d+)\}", lambda match: _block(largest, int(match[1])), renamed)] = tensor
+        rule = next((rule for rule in rules.items() if re.fullmatch(rule[0], name)), None)
+        if rule is None:
+            raise UserError(f"'{name}' is not a parameter of a published 3DGP {network}; is this another model?")
+        renamed = re.sub(*rule, name)
+        converted[re.sub(r"\{(\d+)\}", lambda match: str(block(int(match[1]))), renamed)] = tensor
     return converted
-
-
-def _block(largest: int, resolution: int) -> str:
-    return str(largest.bit_length() - resolution.bit_length())
-
-
-def _renamed(name: str, rules: dict[str, str], network: str) -> str:
-    rule = next((rule for rule in rules.items() if re.fullmatch(rule[0], name)), None)
-    if rule is None:
-        raise UserError(f"'{name}' is not a parameter of a published 3DGP {network}; is this another model?")
-    return re.sub(*rule, name)

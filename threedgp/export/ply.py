@@ -21,12 +21,8 @@ _TYPES = {"f4": "float", "u1": "uchar"}
 
 def write_points(target: Path, samples: SurfaceSamples) -> None:
     """Write a point cloud with normals and sRGB colors, atomically."""
-    columns = {
-        **dict(zip(("x", "y", "z"), samples.points.T, strict=True)),
-        **dict(zip(("nx", "ny", "nz"), samples.normals.T, strict=True)),
-    }
-    colors = dict(zip(("red", "green", "blue"), samples.colors.T, strict=True))
-    _write(target, {name: ("f4", values) for name, values in columns.items()} | _bytes(colors))
+    names = ("x", "y", "z", "nx", "ny", "nz", "red", "green", "blue")
+    _write(target, dict(zip(names, (*samples.points.T, *samples.normals.T, *samples.colors.T), strict=True)))
 
 
 def write_gaussians(target: Path, samples: SurfaceSamples) -> None:
@@ -45,7 +41,7 @@ def write_gaussians(target: Path, samples: SurfaceSamples) -> None:
     table = np.concatenate(
         [samples.points, samples.normals, harmonics, opacity, scales, _rotations_to(samples.normals)], axis=1
     )
-    _write(target, {name: ("f4", values) for name, values in zip(names, table.T, strict=True)})
+    _write(target, dict(zip(names, table.T, strict=True)))
 
 
 def _rotations_to(normals: np.ndarray) -> np.ndarray:
@@ -56,16 +52,12 @@ def _rotations_to(normals: np.ndarray) -> np.ndarray:
     return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
 
 
-def _bytes(columns: dict[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
-    return {name: ("u1", values) for name, values in columns.items()}
-
-
-def _write(target: Path, columns: dict[str, tuple[str, np.ndarray]]) -> None:
-    """Write vertices with the given properties: type and values by name."""
-    count = len(next(iter(columns.values()))[1])
-    table = np.empty(count, [(name, f"<{kind}") for name, (kind, _) in columns.items()])
-    for name, (_, values) in columns.items():
+def _write(target: Path, columns: dict[str, np.ndarray]) -> None:
+    """Write vertices with the given properties by name: uint8 ones as bytes, all others as float32."""
+    kinds = {name: "u1" if values.dtype == np.uint8 else "f4" for name, values in columns.items()}
+    table = np.empty(len(columns["x"]), [(name, f"<{kind}") for name, kind in kinds.items()])
+    for name, values in columns.items():
         table[name] = values
-    header = ["ply", "format binary_little_endian 1.0", "comment threedgp", f"element vertex {count}"]
-    header += [f"property {_TYPES[kind]} {name}" for name, (kind, _) in columns.items()]
+    header = ["ply", "format binary_little_endian 1.0", "comment threedgp", f"element vertex {len(table)}"]
+    header += [f"property {_TYPES[kind]} {name}" for name, kind in kinds.items()]
     write_bytes(target, "\n".join([*header, "end_header", ""]).encode() + table.tobytes())
