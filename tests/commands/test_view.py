@@ -71,6 +71,7 @@ def test_a_run_in_training_is_shown(threedgp, refused, tmp_path, monkeypatch):
     write_shards(tmp_path / "data" / "tiny" / "shards")
     (tmp_path / "run").mkdir()
     assert "--watch: run has no saved state yet" in refused("view", "--watch", "run", "--no-browser")
+    assert "MODEL and --watch: both name" in refused("view", "demo", "--watch", "run", "--no-browser")
     class_names = ShardFolder(tmp_path / "data" / "tiny" / "shards").meta["class_names"]
     generator = initial_generator(config.camera, config.model, len(class_names), [], 1)
     save_state(tmp_path / "run" / "states", 16, {"trainer": {"average": generator.state_dict()}}, keep=1)

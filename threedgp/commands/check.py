@@ -26,8 +26,8 @@ from threedgp.runtime.targets import try_writing, writing
 
 def check(params: ParamsOption = PARAMS) -> None:
     """Validate params.yaml, and that its images, weights and packages are there, before anything runs."""
-    for file in damaged_files():
-        raise UserError(f"{file}: {REPAIR}.")
+    if damaged := damaged_files():
+        raise UserError(f"{damaged[0]}: {REPAIR}.")
     for folder in (Path("data"), Path("results"), SCRATCH):
         with writing(folder, "check"):
             try_writing(folder)

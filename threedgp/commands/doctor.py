@@ -78,10 +78,10 @@ def doctor(
     if fix:
         moved = ", ".join(map(str, repair()))
         print(f"{moved}: moved to {ASIDE}; run `dvc repro`." if moved else "No file of DVC is damaged.")
-        return
     if days is not None:
         freed = remove_older(days)
         print(f"{SCRATCH}: removed {_gib(freed)} that no run has touched for {days:g} days.")
+    if fix or days is not None:
         return
     findings = examine(load_config(params), recheck)
     console = Console()

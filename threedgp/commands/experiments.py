@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from threedgp.commands.options import PARAMS, ParamsOption, number_list
+from threedgp.commands.outputs import count_of
 from threedgp.experiments.definitions import ExperimentSet, Job, Scale, experiment_name, jobs, load_set, set_names
 from threedgp.experiments.tables import COLLECTED, WRITERS, Format, render, write_collected
 from threedgp.runtime.errors import UserError
@@ -92,7 +93,9 @@ def queue(
     for job, code in _submit(planned, params, "--queue"):
         if code:
             raise UserError(f"experiment '{job.name}' could not be queued; see what DVC says above.")
-    print(f"{len(planned)} experiments queued; `dvc queue start` runs them, and `dvc queue status` shows them.")
+    if planned:
+        count = count_of(len(planned), "experiment")
+        print(f"{count} queued; `dvc queue start` runs what is queued, and `dvc queue status` shows it.")
 
 
 @app.command()
@@ -143,7 +146,6 @@ def table(
     Example:
       threedgp experiments table paper --format latex --out table.tex --figures figures
     """
-    from threedgp.commands.outputs import count_of
     from threedgp.experiments.records import read_records, write_records
     from threedgp.runtime.atomic import write_bytes
     from threedgp.runtime.progress import say

@@ -72,6 +72,8 @@ def view(
         return SceneRenderer(opened.generator, towards, str(folder), opened.sha256), opened.class_names, title
 
     states = None
+    if watch and model != MODEL:
+        raise UserError("MODEL and --watch: both name what is shown; leave one out.")
     if watch:
         states, renderer, class_names, title = _open_run(watch, params, device, towards)
     else:
