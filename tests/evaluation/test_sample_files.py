@@ -13,7 +13,7 @@ from PIL import Image
 
 from threedgp.data.prepare import square
 from threedgp.data.source import RawPicture
-from threedgp.evaluation.sample_files import open_samples, write_archive
+from threedgp.evaluation.sample_files import open_samples, read_depth, write_archive
 from threedgp.evaluation.streams import Stream
 from threedgp.runtime.errors import UserError
 
@@ -62,6 +62,13 @@ def test_labels_and_depth(folder, tmp_path):
     (depth / "b.png").unlink()
     with pytest.raises(UserError, match=r"no depth for b\.png.*b_depth\.png"):
         open_samples(folder, depth, labels, 8, tmp_path)
+
+
+def test_depth_map_with_a_suffix_in_capitals(folder, tmp_path):
+    depth = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 300
+    Image.fromarray(depth).save(tmp_path / "DEPTH.PNG")
+    (found,) = read_depth([tmp_path / "DEPTH.PNG"], [folder / "b.png"], 12)
+    np.testing.assert_allclose(found[0], depth[:, 2:14] / 65535, atol=1e-6)
 
 
 def test_archive_of_adm(tmp_path):

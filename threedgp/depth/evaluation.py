@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from threedgp.data.archives.pictures import SUFFIXES, BadPicture, decode_depth, decode_picture
+from threedgp.data.archives.pictures import DEPTH_SUFFIXES, SUFFIXES, BadPicture, decode_picture, read_depth_file
 from threedgp.data.images import resize_map, same_aspect
 from threedgp.data.prepare import center_crop
 from threedgp.data.source import RawPicture
@@ -19,8 +19,6 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
 
 DELTA = 1.25
-MAP_SUFFIXES = ("_depth.png", "_depth.npy", ".png", ".npy")
-"""What follows the image's path without suffix in the path of its depth map; the first file that exists is used."""
 READ_BATCH = 16
 """Images that are read at a time."""
 
@@ -69,7 +67,7 @@ def find_pairs(images: Path, depth: Path | None = None) -> list[Pair]:
         if image.suffix.lower() not in SUFFIXES or image.stem.endswith("_depth"):
             continue
         name = image.relative_to(images).with_suffix("").as_posix()
-        candidates = [root / f"{name}{suffix}" for suffix in (MAP_SUFFIXES if depth else MAP_SUFFIXES[:2])]
+        candidates = [root / f"{name}{suffix}" for suffix in (DEPTH_SUFFIXES if depth else DEPTH_SUFFIXES[:2])]
         pairs += [Pair(name, image, file) for file in candidates if file.is_file()][:1]
     if not pairs:
         raise UserError(f"{root}: no true depth of the images in {images}; name the files <image>_depth.png or .npy.")
@@ -156,9 +154,10 @@ def _compare(name: str, found: Estimate | Rejected, truth: NDArray[np.float32]) 
 
 
 def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
-    """The center crops of the image and its true depth, or the reason why they cannot be used."""
+    """The center crops of the image and its true depth, or the reason why they cannot be used. Pixels of unknown depth
+    are 0 or not finite."""
     try:
-        rgb, truth = decode_picture(pair.image.read_bytes()), _read_depth(pair.depth)
+        rgb, truth = decode_picture(pair.image.read_bytes()), read_depth_file(pair.depth)
     except (BadPicture, OSError) as error:
         return str(error)
     (rows, columns), (height, width) = truth.shape, rgb.shape[:2]
@@ -168,19 +167,3 @@ def _read(pair: Pair) -> tuple[RawPicture, NDArray[np.float32]] | str:
     image = RawPicture(pair.name, 0, np.ascontiguousarray(rgb[top:bottom, left:right]))
     left, top, right, bottom = center_crop(rows, columns)
     return image, truth[top:bottom, left:right]
-
-
-def _read_depth(file: Path) -> NDArray[np.float32]:
-    """True depth `[H, W]` of a 16-bit PNG or a NumPy array; unknown pixels are 0 or not finite."""
-    if file.suffix == ".png":
-        return decode_depth(file.read_bytes())
-    try:
-        # Unlike np.load, this reads neither zip archives nor pickles. Memory-mapped, since a header may state any size.
-        depth = np.lib.format.open_memmap(file, mode="r")
-    except OSError:
-        raise
-    except Exception:  # a damaged header raises whatever Python's parser does
-        raise BadPicture(f"{file.name} is not an array of numbers") from None
-    if depth.ndim != 2 or not depth.size or depth.dtype.kind not in "fiu":
-        raise BadPicture(f"{file.name} holds {depth.dtype} of shape {depth.shape}, not depth [H, W]")
-    return np.array(depth, np.float32)

@@ -92,7 +92,7 @@ def read_depth_file(file: Path) -> NDArray[np.float32]:
         BadPicture: the file holds something else.
         OSError: the file cannot be read.
     """
-    if file.suffix == ".png":
+    if file.suffix.lower() == ".png":
         return decode_depth(file.read_bytes())
     try:
         # Unlike np.load, this reads neither zip archives nor pickles. Memory-mapped, since a header may state any size.
