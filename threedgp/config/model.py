@@ -37,7 +37,7 @@ class CameraConfig(Section):
     yaw_std: NonNegative = 0.4
     """Standard deviation of yaw, for the normal priors; the mean is the middle of the range."""
     pitch_std: NonNegative = 0.2
-    """Standard deviation of pitch, likewise."""
+    """Standard deviation of pitch, for the normal priors."""
     radius: Length = 1.0
     """Distance of the camera from the origin, in scene units."""
     look_at_radius: Range = (0.0, 0.2)

@@ -10,7 +10,7 @@ from threedgp.config.choices import names
 from threedgp.config.fields import BatchSize, Count, Few, Fraction, Integer, Section, Seed, Text
 
 METRICS = names("threedgp.metrics")
-"""What stage `evaluate` can measure, see docs/metrics.md."""
+"""Metrics of stage `evaluate`, see docs/metrics.md."""
 
 
 class EvaluateConfig(Section):

@@ -36,7 +36,7 @@ class Rejected:
 
 
 class Estimate(NamedTuple):
-    """What an estimator finds in an image."""
+    """Depth and field of view of an image, as estimated."""
 
     depth: NDArray[np.float32]
     """`[H, W]`: any unit, larger = farther; `[0, 0]` = no depth is used."""
@@ -65,7 +65,7 @@ class EstimatorKind:
     depth_of: Callable[[RawPicture, DepthConfig], NDArray[np.float32] | None]
     """Depth of an image, as in `Estimate`, by the settings of section `depth`; None = it has none."""
     output: str
-    """What its maps hold, as in docs/depth.md."""
+    """Content of its maps, as in docs/depth.md."""
     source_depth: tuple[str, ...] = ("none", "sidecar", "true")
     """Depth maps of a source (`SourceKind.depth`) that it can work with."""
     fov_of: Callable[[RawPicture, DepthConfig], float | None] | None = None
@@ -109,7 +109,7 @@ class NetworkKind:
         UserError: they cannot be loaded.
     """
     output: str
-    """What its maps hold, as in docs/depth.md."""
+    """Content of its maps, as in docs/depth.md."""
     weights: str
     """Default of `depth.weights`: a repository of the Hugging Face hub, or a URL."""
     license: str

@@ -33,7 +33,7 @@ def listing_key(images: Path, depth: Path | None) -> str:
 
 
 def about(reference: Reference, images: Path, depth: Path | None) -> dict[str, Any]:
-    """What was compared with what, for the file of the numbers."""
+    """Description of the compared sets, for the file of the numbers."""
     resolution = reference.prepared.meta["resolution"]
     return {
         "images": str(images),

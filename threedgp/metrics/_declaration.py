@@ -60,7 +60,7 @@ class Value:
 
 
 class Metric:
-    """What is measured, of which sets, from which inputs."""
+    """Declaration of a metric: its function, numbers, inputs and control sets."""
 
     def __init__(
         self,

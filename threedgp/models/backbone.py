@@ -39,7 +39,7 @@ class SynthesisLayer(nn.Module):
             self.noise_strength = None
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x `[B, in, H, W]`, w `[B, w_dim]` and noise `[B, 1, H', W']` (None = the stored constant) to
+        """Map x `[B, in, H, W]`, w `[B, w_dim]` and noise `[B, 1, H', W']` (None = the stored constant) to
         `[B, out, H', W']`."""
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().sum(dim=(2, 3)).t() + 1e-8)
@@ -72,7 +72,7 @@ class OutputLayer(nn.Module):
         self.style_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x `[B, in, H, W]` and w `[B, w_dim]` to `[B, out, H, W]`, in the dtype of w, for the sum over blocks."""
+        """Map x `[B, in, H, W]` and w `[B, w_dim]` to `[B, out, H, W]`, in the dtype of w, for the sum over blocks."""
         x = scale_channels(x, self.affine(w) * self.style_gain)
         x = F.conv2d(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
         return x.to(w.dtype)
@@ -108,7 +108,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor, image: Tensor | None, w: Tensor, noise0: Tensor | None, noise1: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Activations and image of the resolution below to those of this one.
+        """Map activations and image of the resolution below to those of this one.
 
         Args:
             x: `[B, in, H / 2, W / 2]`; in the first block the constant input `[B, out, 4, 4]`.
@@ -131,8 +131,8 @@ class Backbone(nn.Module):
     def __init__(
         self, config: GeneratorConfig, out_channels: int, *, background_channels: int = 0, recompute: bool = False
     ) -> None:
-        """`background_channels` are more channels of the image, from layers of their own. With `recompute`, a backward
-        pass computes the activations inside of each block again, which saves memory."""
+        """`background_channels` are additional channels of the image, from layers of their own. With `recompute`, the
+        backward pass computes the activations inside of each block again, which saves memory."""
         super().__init__()
         self.noise, self.recompute = config.noise, recompute
         self.resolutions = [2**power for power in range(2, int(math.log2(config.plane_resolution)) + 1)]
@@ -158,7 +158,7 @@ class Backbone(nn.Module):
         return [noise.unflatten(1, (1, *shape)) for noise, shape in zip(noises, shapes, strict=True)]
 
     def forward(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to `[B, out_channels + background_channels, H, W]`, channels last in memory.
+        """Map w `[B, w_dim]` to `[B, out_channels + background_channels, H, W]`, channels last in memory.
 
         Args:
             noise: `[B, 1, H, W]` for each of `noise_shapes`; None = the stored constants.

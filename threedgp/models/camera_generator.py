@@ -31,7 +31,7 @@ class CameraNetwork(nn.Module):
         self.output = EqualizedLinear(config.hidden, out_features, lr_multiplier=lr)
 
     def forward(self, parameters: Tensor, z: Tensor | None, labels: Tensor | None) -> Tensor:
-        """`[B, in_features]` to `[B, out_features]`."""
+        """Map `[B, in_features]` to `[B, out_features]`."""
         inputs = [self.project_parameters(parameters)]
         if self.project_z is not None:
             inputs.append(normalize_second_moment(self.project_z(z)))
@@ -65,7 +65,7 @@ class CameraGenerator(nn.Module):
         self.register_buffer("output_range", high - low, persistent=False)
 
     def forward(self, prior: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
-        """Prior cameras `[B, 8]`, z `[B, z_dim]` and labels `[B]` to posterior cameras `[B, 8]`.
+        """Map prior cameras `[B, 8]`, z `[B, z_dim]` and labels `[B]` to posterior cameras `[B, 8]`.
 
         Roll is 0 and the radius stays that of the prior.
         """

@@ -62,7 +62,7 @@ class DepthAdaptor(nn.Module):
         return scaled * MAX_FACTOR ** torch.tanh(factor) + shift
 
     def forward(self, depth: Tensor, w: Tensor | None = None, cameras: Tensor | None = None) -> Tensor:
-        """Rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`. The first is the scaled depth itself. Mode
+        """Map rendered depth `[B, 1, H, W]` to candidates `[B, K, 1, H, W]`. The first is the scaled depth itself. Mode
         `affine` has only one, the adapted depth; it needs styles `w` `[B, w_dim]` and `cameras` `[B, 8]`."""
         scaled = x = self.scale(depth)
         if self.mode == "affine":

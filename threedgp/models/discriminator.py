@@ -29,7 +29,7 @@ class PatchEncoding(nn.Module):
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(NUM_FREQUENCIES) / 1024, persistent=False)
 
     def forward(self, patch: Tensor) -> Tensor:
-        """`[B, 3]` fractions in [0, 1] to `[B, width]`: 828, or 60 without the embedding."""
+        """Map `[B, 3]` fractions in [0, 1] to `[B, width]`: 828, or 60 without the embedding."""
         scaled = patch * LOOKUP_STEPS
         angles = scaled[..., None] * self.frequencies
         parts = [angles.sin(), angles.cos()]
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = EqualizedConv(in_channels, out_channels, 3, activation="leaky_relu", down=down)
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
-        """x `[B, in, H, W]` and style `[B, style_width]` to `[B, out, H, W]`, or half of that with `down`."""
+        """Map x `[B, in, H, W]` and style `[B, style_width]` to `[B, out, H, W]`, or half of that with `down`."""
         y = self.conv0(x)
         if self.affine is not None:
             y = scale_channels(y, 1 + torch.tanh(self.affine(style)))

@@ -38,7 +38,7 @@ class FeatureDecoder(nn.Module):
         self.output = EqualizedLinear(hidden, features + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, N, channels]` to `[B, N, features + 1]`."""
+        """Map `[B, N, channels]` to `[B, N, features + 1]`."""
         return self.output(self.hidden(x.flatten(0, 1))).unflatten(0, x.shape[:2])
 
 
@@ -78,7 +78,7 @@ class EG3DGenerator(FeatureGenerator):
         return self.backbone.draw_noise(random)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`."""
+        """Map w `[B, w_dim]` to planes `[B, 3, H, W, C]`."""
         image = self.backbone(w, noise, dtype)
         planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
         return Encoded(planes.permute(0, 1, 3, 4, 2), w)

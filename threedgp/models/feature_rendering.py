@@ -36,7 +36,7 @@ class Encoded(NamedTuple):
     """The content of B scenes."""
 
     values: Tensor | None
-    """What the field looks up, as its kind has it."""
+    """Values that the field interpolates, such as tri-planes or a volume; None if it has none."""
     w: Tensor
     """`[B, w_dim]`, which modulates the layers behind."""
 
@@ -52,7 +52,7 @@ class Upsampling(nn.Module):
         )
 
     def forward(self, features: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Features `[B, C, N, N]`, of which the first three are a color, to images `[B, 3, P, P]` in the dtype of w."""
+        """Map features `[B, C, N, N]`, whose first three are a color, to images `[B, 3, P, P]` in the dtype of w."""
         x, image = features.to(dtype or w.dtype).contiguous(memory_format=torch.channels_last), features[:, :3]
         for block in self.blocks:
             x, image = block(x, image, w, None, None)
@@ -156,7 +156,7 @@ class FeatureGenerator(Generator):
         return None
 
     def discriminator_input(self, images: Tensor, features: Tensor) -> Tensor:
-        """What the discriminator sees of images `[B, 3, P, P]` and their rendered features `[B, C, N, N]`."""
+        """Input of the discriminator, given images `[B, 3, P, P]` and their rendered features `[B, C, N, N]`."""
         return images
 
     def penalties(

@@ -87,7 +87,7 @@ class Generator(nn.Module):
     schedules: ClassVar[tuple[str, ...]] = ()
     """Schedules of `train` that `fakes` asks for."""
     content_name: ClassVar[str]
-    """What the content of a scene is, in one word."""
+    """Kind of content, in one word."""
 
     def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:
         """A generator with random weights. `num_classes` is 0 for an unconditional one."""
@@ -118,8 +118,8 @@ class Generator(nn.Module):
     def map(
         self, z: Tensor, labels: Tensor | None = None, truncation: float = 1.0, cameras: Tensor | None = None
     ) -> Tensor:
-        """z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`. Kinds with pose conditioning also look at the prior
-        `cameras` `[B, 8]` of the scenes; None = the frontal camera."""
+        """Map z `[B, z_dim]` and labels int64 `[B]` to w `[B, w_dim]`. With pose conditioning, w also depends on the
+        prior `cameras` `[B, 8]` of the scenes; None = the frontal camera."""
         return self.mapping(z, labels, truncation)
 
     def prior(self, u: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -35,7 +35,7 @@ def own_seed(part: str) -> Iterator[None]:
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
-    """The activation without its gain; leaky ReLU has slope 0.2 and overwrites `x`, which no gradient may need."""
+    """Apply an activation without its gain; leaky ReLU has slope 0.2 and overwrites `x`, which no gradient may need."""
     if activation == "leaky_relu":
         return F.leaky_relu(x, 0.2, inplace=True)
     if activation == "softplus":
@@ -44,12 +44,12 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
-    """`[B, C]`, scaled so that the mean square over C is 1."""
+    """Scale x `[B, C]` so that the mean square over C is 1."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
-    """x `[B, C, H, W]` times scale `[B, C]`, in the dtype of x."""
+    """Multiply x `[B, C, H, W]` by scale `[B, C]`, in the dtype of x."""
     return x * scale[:, :, None, None].to(x.dtype)
 
 
@@ -77,7 +77,7 @@ class EqualizedLinear(nn.Module):
         return self.weight * self.weight_gain, self.bias * self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, in]` to `[B, out]`."""
+        """Map `[B, in]` to `[B, out]`."""
         x = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
         return activate(x, self.activation)
 
@@ -105,7 +105,7 @@ class EqualizedConv(nn.Module):
         self.weight_gain = self.bias_gain / math.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x."""
+        """Map `[B, in, H, W]` to `[B, out, H, W]` or half of that, computed in the dtype of x."""
         weight = (self.weight * self.weight_gain).to(x.dtype)
         bias = None if self.bias is None else (self.bias * self.bias_gain).to(x.dtype)
         if not self.down:

@@ -26,7 +26,7 @@ MAX_CONFIG_BYTES = 2**24
 
 
 class _Refined(Section):
-    """What made a refined model of another one, see `threedgp refine`; other settings are kept, too."""
+    """Settings of a refinement, see `threedgp refine`; keys that nothing reads are kept."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -20,7 +20,7 @@ class LabelEmbedding(nn.Module):
         self.linear = EqualizedLinear(num_classes, width, lr_multiplier=lr_multiplier)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Labels int64 `[B]` to `[B, width]`."""
+        """Map labels int64 `[B]` to `[B, width]`."""
         linear = self.linear
         return torch.add(
             linear.bias * linear.bias_gain, F.embedding(labels, linear.weight.t()), alpha=linear.weight_gain
@@ -40,7 +40,7 @@ class GeneratorMapping(nn.Module):
         self.register_buffer("w_average", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0, poses: Tensor | None = None) -> Tensor:
-        """z `[B, z_dim]`, labels int64 `[B]` (None without classes) and poses `[B, pose_width]` to w `[B, w_dim]`."""
+        """Map z `[B, z_dim]`, labels int64 `[B]` (None without classes), poses `[B, pose_width]` to w `[B, w_dim]`."""
         x = normalize_second_moment(z)
         if self.embed is not None:
             x = torch.cat([x, normalize_second_moment(self.embed(labels))], dim=1)
@@ -66,6 +66,6 @@ class ConditionMapping(nn.Module):
         )
 
     def forward(self, condition: Tensor, embedded: Tensor | None = None) -> Tensor:
-        """`[B, in_features]`, and a second condition that is embedded already `[B, width]`, to `[B, width]`."""
+        """Map `[B, in_features]`, and a second condition that is embedded already `[B, width]`, to `[B, width]`."""
         x = normalize_second_moment(self.embed(condition))
         return self.layers(x if embedded is None else x + normalize_second_moment(embedded))

@@ -1,7 +1,7 @@
-"""Views from outside of the camera prior, and what a view at its edge shows of them (`train.novel_view`).
+"""Views from outside of the camera prior, compared with views at its edge (`train.novel_view`).
 
-The discriminator judges views inside of the prior only. What such a view shows is known from other cameras, too: its
-pixels are points in space, by their depth, and can be looked up from there.
+The discriminator judges views inside of the prior only. Depth turns the pixels of such a view into points in space,
+which other cameras see, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def outer_cameras(config: CameraConfig, cameras: Tensor, u: Tensor) -> tuple[Ten
 
 
 def warp(images: Tensor, cameras: Tensor, others: Tensor, depth_range: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """What known views show of other views of the same scenes.
+    """Reproject known views into other views of the same scenes.
 
     Rays of the other cameras are followed until they cross the surface that the known depth describes.
 

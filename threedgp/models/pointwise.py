@@ -19,7 +19,7 @@ class ModulatedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x `[B, N, in]` and w `[B, w_dim]` to `[B, N, out]`."""
+        """Map x `[B, N, in]` and w `[B, w_dim]` to `[B, N, out]`."""
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().t() + 1e-8)  # [B, out]
         weight = self.weight * style[:, None] * demodulation[:, :, None]  # [B, out, in]

@@ -69,15 +69,15 @@ class _Filter(torch.autograd.Function):
 
 
 def smooth(x: Tensor, *, gain: float = 1.0, padding: int) -> Tensor:
-    """Filters `[B, C, H, W]` with `padding` zeros on each side; returns `[B, C, H + 2 padding - 3, ...]`."""
+    """Filter x `[B, C, H, W]` with `padding` zeros on each side; returns `[B, C, H + 2 padding - 3, ...]`."""
     return _Filter.apply(x, False, gain, 1, padding)
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Half-size `[B, C, H / 2, W / 2]`, H and W even: the filter, then every second pixel."""
+    """Halve the size of x `[B, C, H, W]`, H and W even: the filter, then every second pixel."""
     return _Filter.apply(x, False, 1.0, 2, 1)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double-size `[B, C, 2 H, 2 W]`: zeros between the pixels, then the filter with gain 4."""
+    """Double the size of x `[B, C, H, W]`: zeros between the pixels, then the filter with gain 4."""
     return _Filter.apply(x, True, 4.0, 2, 1)

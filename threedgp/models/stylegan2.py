@@ -32,7 +32,7 @@ class ImageGenerator(Generator):
         self.backbone = Backbone(model.generator, 3, recompute=model.recompute)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to images `[B, 3, H, W]`, H and W being `plane_resolution`."""
+        """Map w `[B, w_dim]` to images `[B, 3, H, W]`, H and W being `plane_resolution`."""
         return self.backbone(w, noise, dtype)
 
     @property

@@ -56,7 +56,7 @@ class ModulatedField(nn.Module):
         self.output = EqualizedLinear(config.decoder_hidden, config.feature_channels + 1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Encoded points `[B, N, in]` and w `[B, w_dim]` to `[B, N, features + 1]`."""
+        """Map encoded points `[B, N, in]` and w `[B, w_dim]` to `[B, N, features + 1]`."""
         for layer in self.layers:
             x = layer(x, w)
         return self.output(x.flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -75,7 +75,7 @@ class ShuffleBlock(nn.Module):
         self.output = OutputLayer(out_channels, 3, w_dim)
 
     def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """x `[B, in, N, N]` and w `[B, w_dim]` to features `[B, out, 2 N, 2 N]` and a term of the image
+        """Map x `[B, in, N, N]` and w `[B, w_dim]` to features `[B, out, 2 N, 2 N]` and a term of the image
         `[B, 3, 2 N, 2 N]`."""
         x = F.pixel_shuffle(x.repeat_interleave(4, dim=1) + self.difference(x), 2)
         # The kernel [1, 2, 1] along both axes.
@@ -96,8 +96,8 @@ class ShuffleUpsampling(nn.Module):
         """Part of the blocks that is in use, from 0 to 1."""
 
     def forward(self, features: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Features `[B, C, N, N]`, of which the first three are a color, to images `[B, 3, P, P]`. The layers are small
-        and computed in the dtype of w, whatever `dtype` is."""
+        """Map features `[B, C, N, N]`, whose first three are a color, to images `[B, 3, P, P]`. The layers are small,
+        and computed in the dtype of w whatever `dtype` is."""
         x, image = features, features[:, :3]
         for index, block in enumerate(self.blocks):
             x, term = block(x, w)

@@ -94,8 +94,8 @@ class TriplaneGenerator(Generator):
         self.ray_settings = ray_settings(camera, settings)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; with a background `[B, 6, H, W, C]`, its planes
-        last."""
+        """Map w `[B, w_dim]` to planes `[B, 3, H, W, C]`, contiguous in C; with a background, its planes follow:
+        `[B, 6, H, W, C]`."""
         image = self.backbone(w, noise, dtype)
         planes = image.unflatten(1, (-1, self.model_config.generator.plane_channels))
         return planes.permute(0, 1, 3, 4, 2)

@@ -32,7 +32,7 @@ class VolumeLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x `[B, in, D, H, W]` and w `[B, w_dim]` to `[B, out, D', H', W']`."""
+        """Map x `[B, in, D, H, W]` and w `[B, w_dim]` to `[B, out, D', H', W']`."""
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().sum(dim=2).t() + 1e-8)
         x = x * style[:, :, None, None, None].to(x.dtype)
@@ -60,7 +60,7 @@ class VolumeBackbone(nn.Module):
         self.output = EqualizedLinear(widths[-1], config.plane_channels)
 
     def forward(self, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """w `[B, w_dim]` to `[B, C, D, H, W]`, computed in `dtype`, in the dtype of w."""
+        """Map w `[B, w_dim]` to `[B, C, D, H, W]`, computed in `dtype`, in the dtype of w."""
         x = self.template.to(dtype or w.dtype).expand(len(w), -1, -1, -1, -1)
         for layer in self.layers:
             x = layer(x, w)
@@ -85,7 +85,7 @@ class VolumeGenerator(FeatureGenerator):
         self.output = EqualizedLinear(settings.decoder_hidden, settings.feature_channels + 1)
 
     def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
-        """w `[B, w_dim]` to volumes `[B, C, D, H, W]`, whose axes are z, y and x."""
+        """Map w `[B, w_dim]` to volumes `[B, C, D, H, W]`, whose axes are z, y and x."""
         return Encoded(self.backbone(w, dtype), w)
 
     @property

@@ -49,7 +49,7 @@ class RaySettings(NamedTuple):
 
 
 def composite_options(settings: RaySettings) -> dict[str, Any]:
-    """The settings that are those of `composite`, too."""
+    """The settings that are arguments of `composite`."""
     return {name: getattr(settings, name) for name in CompositeSettings._fields}
 
 

@@ -29,7 +29,7 @@ ReLU whose input changes sign by that changes a gradient by more."""
 
 
 class Case(NamedTuple):
-    """What is compared: an operator with the sizes that its kernels are compiled for."""
+    """A comparison: an operator with the sizes that its kernels are compiled for."""
 
     backend: str
     operator: str
@@ -48,7 +48,7 @@ def cache_folder() -> Path:
 
 @cache
 def problem(case: Case) -> str | None:
-    """What differs between the backend and PyTorch's operators, or why the backend fails; None if they agree.
+    """The difference between the backend and PyTorch's operators, or why the backend fails; None if they agree.
 
     The first time in a process, a problem is also a warning.
     """
@@ -98,7 +98,7 @@ BATCH, RAYS, SAMPLES, HEIGHT, WIDTH = 2, 8, 32, 9, 6
 """Sizes of the small problem; rays leave the planes at all sides."""
 
 
-# What is compared imports this module, so functions import it.
+# The compared code imports this module, so these functions import it.
 
 
 def _field_errors(case: Case) -> dict[str, float]:
@@ -198,7 +198,7 @@ def _file(case: Case) -> Path:
 
 
 def _machine(case: Case) -> list[str]:
-    """What a kernel runs on, and what compiles it."""
+    """Hardware, driver and compiler of the kernels."""
     if case.backend == "native":
         from threedgp.render.native import building
 

@@ -40,10 +40,10 @@ class Operation(NamedTuple):
 
 
 class StepCount(NamedTuple):
-    """What a training step needs on one device."""
+    """Memory and operators of a training step on one device."""
 
     state_bytes: int
-    """Weights, their averages, moments of Adam and gradients: what is in memory between two steps."""
+    """Weights, their averages, moments of Adam and gradients, which stay in memory between two steps."""
     peak_bytes: int
     """Most bytes of tensors at once, in the first two steps; the first one has the gradient penalty."""
     first_step: list[Operation]

@@ -42,7 +42,7 @@ LAUNCH_SECONDS = 2e-5
 """Time for which the host prepares an operator; a step lasts at least as long as it takes for all. Measured on a host
 with an H200 (docs/results.md); a faster processor needs less."""
 CONTEXT_BYTES, ALLOCATOR_SHARE = 10**9, 0.1
-"""What CUDA and its libraries take, and what the allocator cannot use, as a fraction of the tensors; assumed."""
+"""Memory of CUDA and its libraries, and memory lost by the allocator, as a fraction of the tensors; assumed."""
 
 
 def step_seconds(count: StepCount, card: Card, r1_interval: int) -> float:

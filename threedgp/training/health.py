@@ -1,4 +1,4 @@
-"""What the curves of a run say about its health: known ways in which training fails, each told in one sentence."""
+"""Known ways in which training fails, found in the curves of a run, each described in one sentence."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Finding(NamedTuple):
 
     since_kimg: float
     text: str
-    """What is seen, and what usually helps."""
+    """The problem, and its usual remedy."""
 
 
 def _problems(line: Record, config: Config) -> Iterator[str]:
-    """What a line of the curves shows, and what usually helps."""
+    """Problems that a line of the curves shows, each with its usual remedy."""
     train, loss = config.train, line["discriminator/loss"]
     chance = math.log(2) if train.loss == "relativistic" else 2 * math.log(2)
     if loss > 0.97 * chance:

@@ -126,7 +126,7 @@ LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Logger]]] = {
 
 
 class RunLogs:
-    """The logs of a run in one folder. `open` begins all of them anew; leaving the context closes them."""
+    """The logs of a run in one folder. `open` starts all of them empty; leaving the context closes them."""
 
     def __init__(self, folder: Path, config: Config) -> None:
         self._folder, self._config = folder, config

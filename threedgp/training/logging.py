@@ -1,4 +1,4 @@
-"""What training logs: means of scalars and histograms of the learned cameras, one line per tick."""
+"""Curves of training: means of scalars and histograms of the learned cameras, one line per tick."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ PARTS = (
 
 
 class Seen(NamedTuple):
-    """What the discriminator sees: generated or real patches."""
+    """Input of the discriminator: generated or real patches."""
 
     images: Tensor
     """`[B, 4, P, P]` in [-1, 1], 3 channels without depth, 7 with `model.discriminator.normals`."""

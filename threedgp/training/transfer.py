@@ -55,7 +55,7 @@ def start_from(
         class_names: those of the data, by label.
 
     Returns:
-        What starts anew, in words.
+        Parts that start from random weights, in words.
 
     Raises:
         UserError: the folder holds no model, or its generator has other sizes.

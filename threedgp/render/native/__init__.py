@@ -1,1 +1,1 @@
-"""C++ compiled on first use, for processors; everything that uses it works without, too."""
+"""The renderer in C++ for CPUs, compiled on first use; without it, PyTorch's operators are used."""

@@ -33,7 +33,7 @@ def compiler() -> str | None:
 
 
 def processor() -> str:
-    """What `-march=native` depends on, so that machines with a common home folder do not share binaries."""
+    """Features of the processor, which determine `-march=native`: machines that share a home folder may differ."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
