@@ -63,7 +63,7 @@ def _measure(config: Config, layout: Layout, trainer: Trainer) -> Measure | None
     def measure(trainer: Trainer, meanwhile: Callable[[], None]) -> Measured:
         found = monitor(trainer.average, config.dataset.resolution, group, meanwhile)
         network, count = monitor.extractor.name, monitor.count
-        record = {f"distance/{measured_name(name, network, count)}": value for name, value in found.items()}
+        record = {measured_name(name, network, count): value for name, value in found.items()}
         return Measured(record, found[settings.best_by])
 
     return measure

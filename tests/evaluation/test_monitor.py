@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,10 @@ from torch import Tensor
 from threedgp.data import schemas
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
-from threedgp.evaluation.monitor import Monitor, first_images, measured_name
+from threedgp.evaluation.monitor import Monitor, feature_sample, first_images, measured_name
 from threedgp.features.moments import Moments
 from threedgp.features.network import Features
+from threedgp.metrics.class_diversity import pooled_diversity
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.errors import UserError
@@ -63,8 +65,17 @@ def reals() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (COUNT, 3, RESOLUTION, RESOLUTION), dtype=np.uint8)
 
 
-def _monitor(reals: np.ndarray | None, statistics: Moments, batch_size: int = 4) -> Monitor:
-    return Monitor(Averages(), statistics, reals, count=COUNT, seed=3, batch_size=batch_size)
+SAMPLE = np.random.default_rng(1).uniform(0, 255, (COUNT, 12)).astype(np.float32), np.arange(COUNT) % 2
+"""Features and labels."""
+
+
+def _monitor(
+    reals: np.ndarray | None,
+    statistics: Moments,
+    batch_size: int = 4,
+    sample: tuple[np.ndarray, np.ndarray] = SAMPLE,
+) -> Monitor:
+    return Monitor(Averages(), statistics, sample, reals, count=COUNT, seed=3, batch_size=batch_size)
 
 
 @torch.no_grad()
@@ -119,13 +130,41 @@ def test_without_real_images_only_the_frechet_distance(tiny_generator: Generator
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     small = _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Alone())
     large = _monitor(None, statistics, batch_size=10)(tiny_generator, RESOLUTION, Alone())
-    assert list(small) == ["frechet"] and small == pytest.approx(large, rel=1e-5)
+    assert list(small) == ["frechet", "diversity"] and small == pytest.approx(large, rel=1e-5)
+
+
+def test_diversity_is_that_of_the_images_of_a_class(tiny_generator: Generator, reals: np.ndarray) -> None:
+    statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
+    own = Averages()(torch.from_numpy(_pictures(tiny_generator))).pooled.numpy()
+    labels = sample_scenes(tiny_generator, COUNT, 3).labels.numpy()
+
+    def measured(*sample: np.ndarray) -> dict[str, float]:
+        return _monitor(None, statistics, sample=sample)(tiny_generator, RESOLUTION, Alone())
+
+    assert measured(own, labels)["diversity"] == pytest.approx(1, rel=1e-5)
+    assert measured(4 * own, labels)["diversity"] == pytest.approx(0.25, rel=1e-5)
+    assert measured(*SAMPLE)["diversity"] == pytest.approx(pooled_diversity(own, labels, *SAMPLE), rel=1e-5)
+    assert list(measured(own, labels + 7)) == ["frechet"], "no class in common"
+
+
+def test_sample_of_the_features(studio: Any) -> None:
+    shards = ShardFolder(studio.features)
+    table = pa.concat_tables(shards.iterate())
+    columns = (table[name].to_pylist() for name in ("feature", "label"))
+    rows = {tuple(feature): label for feature, label in zip(*columns, strict=True)}
+    features, labels = feature_sample(shards, 10, 3)
+    assert features.shape == (10, 6) and len(np.unique(features, axis=0)) == 10
+    assert [rows[tuple(feature)] for feature in features.tolist()] == labels.tolist()
+    assert len(set(labels.tolist())) > 1
+    assert not np.array_equal(features, feature_sample(shards, 10, 4)[0])
+    assert len(feature_sample(shards, 100, 3)[1]) == 24, "all that there are"
 
 
 def test_only_inception_gives_an_inception_distance() -> None:
-    assert measured_name("frechet", "inception", 2048) == "fid_2048"
-    assert measured_name("frechet", "efficientnet_lite0", 512) == "fd_efficientnet_lite0_512"
-    assert measured_name("swd", "inception", 2048) == "swd"
+    assert measured_name("frechet", "inception", 2048) == "distance/fid_2048"
+    assert measured_name("frechet", "efficientnet_lite0", 512) == "distance/fd_efficientnet_lite0_512"
+    assert measured_name("swd", "inception", 2048) == "distance/swd"
+    assert measured_name("diversity", "inception", 2048) == "diversity/in_class"
 
 
 def test_first_images_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from threedgp.metrics import class_diversity
-from threedgp.metrics.class_diversity import class_scores, mean_distance, measure
+from threedgp.metrics.class_diversity import class_scores, mean_distance, measure, pooled_diversity
 from threedgp.metrics.precision_recall import precision_recall
 
 LABELS = np.repeat([0, 1, 2], 30)
@@ -40,6 +40,23 @@ def test_half_as_spread():
     assert [score.diversity for score in scores] == pytest.approx([0.5] * 3, rel=1e-5)
     found = measure(CENTERS + 0.5 * features(0), LABELS, REALS, LABELS, ["cat", "dog", "cow"], 0, "cpu")
     assert found.numbers == pytest.approx((np.mean([score.recall for score in scores]), 0.5), rel=1e-5)
+
+
+def test_pooled_diversity_of_few_images():
+    labels, real_labels = np.array([0, 1, 1, 2, 2, 2, 3, 3]), np.array([1, 1, 2, 2, 3, 0, 0])
+    fakes, reals = features(1, 8), features(2, 7)
+
+    def distance(some):
+        return np.mean([np.linalg.norm(a - b) for i, a in enumerate(some) for b in some[i + 1 :]])
+
+    # Classes 1 and 2 have two images in both sets.
+    fake, real = (distance(fakes[1:3]) + distance(fakes[3:6]), distance(reals[:2]) + distance(reals[2:4]))
+    assert pooled_diversity(fakes, labels, reals, real_labels) == pytest.approx(fake / real, rel=1e-5)
+    whole = distance(fakes) / distance(reals)
+    assert pooled_diversity(fakes, None, reals, real_labels) == pytest.approx(whole, rel=1e-5)
+    assert pooled_diversity(CENTERS + 0.5 * features(0), LABELS, REALS, LABELS) == pytest.approx(0.5, rel=1e-5)
+    assert np.isnan(pooled_diversity(fakes, labels, reals, np.arange(7)))
+    assert np.isnan(pooled_diversity(fakes, None, reals * 0, real_labels))
 
 
 def test_table_shows_the_least_diverse_class_first():

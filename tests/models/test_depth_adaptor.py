@@ -62,6 +62,17 @@ def test_off_has_nothing_to_choose_and_no_convolutions() -> None:
     assert [name for name, _ in adaptor.named_parameters()] == ["near_offset_raw"]
 
 
+def test_differences_of_an_inverted_and_of_a_flat_scene() -> None:
+    adaptor = _adaptor(mode="all")
+    depth = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    candidates = torch.stack([torch.cat([0.5 * depth, depth * 0]), *[torch.cat([-depth, depth])] * 3], dim=1)
+    found = adaptor.differences(candidates)
+    deviation = depth.std(correction=0).item()
+    assert found["adapted_correlation"].item() == pytest.approx(-0.5)  # the mean of -1 and, of a flat one, 0
+    assert found["depth_deviation"].item() == pytest.approx(deviation / 4)
+    assert found["adapted_deviation"].item() == pytest.approx(deviation)
+
+
 def test_evaluation_takes_the_last_candidate() -> None:
     adaptor = _adaptor()
     candidates = adaptor(torch.rand(2, 1, 8, 8))

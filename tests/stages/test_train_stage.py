@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -13,15 +14,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from command_line import Command
 from stages.train import main
+from threedgp.evaluation.monitor import Monitor
+from threedgp.features.moments import Moments
 from threedgp.models.loading import load_model, read_model_config
+from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.training.posthoc import reconstruct
-from training.worlds import tiny_config, write_shards
+from training.worlds import CLASSES, RESOLUTION, Averages, tiny_config, write_shards
 
 COMMAND = [sys.executable, "-m", "stages.train"]
 STATES = 8
@@ -137,6 +142,35 @@ def test_a_stop_cuts_off_what_comes_before_the_first_step(
         main(Path("params.yaml"))
     assert exit.value.code == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "train: stopped; run the same command again to continue.\n"
+
+
+def test_measurements_are_in_the_curves(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = _set_up(tmp_path / "a project", root, metric_kimg=0.032, metric_samples=20)
+    reals = np.random.default_rng(0).uniform(0, 255, (20, 3)).astype(np.float32)
+    labels, statistics = np.arange(20) % CLASSES, Moments.of(reals)
+    monitor = Monitor(Averages(), statistics, (reals, labels), None, count=20, seed=0, batch_size=4)
+    monkeypatch.setattr("threedgp.evaluation.monitor.open_monitor", lambda *_, **__: monitor)
+    monkeypatch.chdir(place)
+    main(Path("params.yaml"))
+    training = place / "results" / "training"
+    lines = [json.loads(line) for line in (training / "curves.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "diversity/in_class" in line]
+    assert [line["kimg"] for line in lines] == [0.032, 0.064]
+    assert all("distance/fd_averages_20" in line for line in lines)
+    # The published model is that of the last measurement.
+    model = load_model(place / "results" / "model")
+    scenes = sample_scenes(model, 20, 0)
+    images = render_scenes(model, scenes, RESOLUTION).images.double().mean((2, 3)).numpy()
+
+    def distance(rows: np.ndarray) -> float:
+        return np.mean([np.linalg.norm(a - b) for a, b in itertools.combinations(rows, 2)])
+
+    sets = [(images[scenes.labels == label], reals[labels == label]) for label in range(CLASSES)]
+    assert min(len(fakes) for fakes, _ in sets) > 1
+    fake, real = (sum(distance(rows) for rows in column) for column in zip(*sets, strict=True))
+    assert lines[-1]["diversity/in_class"] == pytest.approx(fake / real, rel=1e-3) and fake / real < 0.5
+    (finding,) = json.loads((training / "health.json").read_text())
+    assert finding["since_kimg"] == 0.032 and "almost alike" in finding["text"]
 
 
 def test_a_user_without_an_account_trains_without_dvclive(

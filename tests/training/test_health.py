@@ -13,6 +13,9 @@ from training.worlds import tiny_config
 CONFIG = tiny_config()
 HEALTHY = {
     "generator/loss": 0.9,
+    "generator/adapted_correlation": 0.9,
+    "generator/depth_deviation": 0.5,
+    "generator/adapted_deviation": 0.5,
     "discriminator/loss": 1.0,
     "discriminator/r1": 0.02,
     "camera/regularizer": 0.1,
@@ -33,6 +36,10 @@ def _curves(changes: dict[str, float], good: int = 10, bad: int = 10) -> list[di
 def test_a_healthy_run_has_no_findings() -> None:
     assert findings(_curves({}), CONFIG) == []
     assert findings([], CONFIG) == []
+    adaptor = [name for name in HEALTHY if "adapted" in name or "depth" in name]
+    assert len(adaptor) == 3
+    without = [{name: value for name, value in line.items() if name not in adaptor} for line in _curves({})]
+    assert findings(without, CONFIG) == []
 
 
 @pytest.mark.parametrize(
@@ -42,6 +49,9 @@ def test_a_healthy_run_has_no_findings() -> None:
         ({"discriminator/loss": 0.02, "discriminator/r1": 0}, "the discriminator always wins"),
         ({"discriminator/r1": 1.1}, "R1 exceeds"),
         ({"camera/regularizer": 9.5}, "the camera regularizer dominates"),
+        ({"generator/adapted_correlation": 0.4}, "the depth adaptor hides the geometry"),
+        ({"generator/adapted_correlation": -0.9}, "the depth adaptor hides the geometry"),
+        ({"generator/depth_deviation": 0.1}, "the depth adaptor hides the geometry"),
         ({"camera/fov_std": 0.1}, "the learned fov does not vary"),
         ({"camera/pitch_mean": CONFIG.camera.pitch[1] - 0.01}, "the mean learned pitch is at the end"),
     ],
@@ -66,6 +76,19 @@ def test_a_distance_that_rises_again_is_found() -> None:
         line["distance/swd"] = distance
     (found,) = findings(curves, CONFIG)
     assert found.since_kimg == 12 and found.text.startswith("distance/swd stays above 1.3 times its best")
+
+
+@pytest.mark.parametrize(
+    ("measured", "since"),
+    [((0.4, 0.9, 0.45, 0.4, 0.3), 8), ((0.9, 0.9, 0.9, 0.9, 0.3), None), ((0.4, 0.4, 0.4, 0.4, 0.6), None)],
+    ids=["collapsed", "once", "over"],
+)
+def test_a_collapse_is_found(measured: tuple[float, ...], since: float | None) -> None:
+    curves = _curves({})
+    for line, diversity in zip(curves[::4], measured, strict=True):
+        line["diversity/in_class"] = diversity
+    found = [(one.since_kimg, one.text.partition(";")[0]) for one in findings(curves, CONFIG)]
+    assert found == ([] if since is None else [(since, "generated images of a class are almost alike")])
 
 
 def test_log_tells_a_problem_once_and_passes_lines_on(capsys: pytest.CaptureFixture[str]) -> None:

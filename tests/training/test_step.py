@@ -250,6 +250,38 @@ def test_curves_hold_every_schedule() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["half", "all"])
+def test_adapted_depth_is_compared_with_rendered_depth(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(tiny_config(model={"depth_adaptor": {"mode": mode}}, train={"accumulation": 2}))
+    forward, seen = trainer.generator.forward, []
+
+    def record(*arguments: Any) -> Any:
+        synthesis = forward(*arguments)
+        if torch.is_grad_enabled():
+            seen.append(synthesis.candidates.detach().double().flatten(2).numpy())
+        return synthesis
+
+    monkeypatch.setattr(trainer.generator, "forward", record)
+    stats = trainer.step(make_batch(0))
+    pairs = [(maps[0], maps[-1]) for piece in seen for maps in piece]
+    assert len(seen) == 2 and len(pairs) == 4
+    expected = {
+        "adapted_correlation": np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs]),
+        "depth_deviation": np.mean([rendered.std() for rendered, _ in pairs]),
+        "adapted_deviation": np.mean([adapted.std() for _, adapted in pairs]),
+    }
+    found = {name: stats[f"generator/{name}"].item() for name in expected}
+    assert found == pytest.approx(expected, rel=1e-3)  # float32 of depth that is almost flat
+
+
+@pytest.mark.parametrize(
+    "model", [{"depth_adaptor": {"mode": "off"}}, {"depth_adaptor": {"mode": "affine"}}, {"depth": False}]
+)
+def test_nothing_is_said_about_an_adaptor_that_cannot_hide_geometry(model: dict[str, Any]) -> None:
+    stats = make_trainer(tiny_config(model=model)).step(make_batch(0))
+    assert not [name for name in stats if "adapted" in name or "depth" in name]
+
+
 def test_average_follows_by_its_decay() -> None:
     trainer = make_trainer(tiny_config(train={"ema_half_life": "0.004", "ema_ramp_up": 0.0}))
     before = [p.clone() for p in trainer.average.parameters()]

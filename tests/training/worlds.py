@@ -274,7 +274,8 @@ def measure_tiny(trainer: Trainer, meanwhile: Callable[[], None] = lambda: None)
     """Distances of the averaged generator to images of noise, by all processes of the trainer's group."""
     reals = np.random.default_rng(0).integers(0, 256, (9, 3, RESOLUTION, RESOLUTION), dtype=np.uint8)
     statistics = Moments.of(reals.mean((2, 3)))
-    monitor = Monitor(Averages(), statistics, reals, count=len(reals), seed=0, batch_size=2)
+    sample = (reals.mean((2, 3), dtype=np.float32), np.arange(len(reals)) % CLASSES)
+    monitor = Monitor(Averages(), statistics, sample, reals, count=len(reals), seed=0, batch_size=2)
     return monitor(trainer.average, RESOLUTION, trainer.group, meanwhile)
 
 

@@ -1,4 +1,5 @@
-"""Distances of a generator from the real set during training: Frechet, and sliced Wasserstein where asked for."""
+"""Measurements of a generator during training: its Frechet distance from the real set, the sliced Wasserstein distance
+where asked for, and the diversity within a class."""
 
 from __future__ import annotations
 
@@ -8,22 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from threedgp.config import Config
 from threedgp.data.shards import ShardFolder
-from threedgp.evaluation.streams import stored_images
+from threedgp.evaluation.streams import stored, stored_images
 from threedgp.features.moments import Moments
 from threedgp.features.network import FeatureExtractor, configured_extractor
-from threedgp.features.statistics import STATISTICS, statistics_key
+from threedgp.features.statistics import STATISTICS, read_vectors, statistics_key
 from threedgp.metrics import frechet
+from threedgp.metrics.class_diversity import pooled_diversity
 from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.training.distributed import TrainingGroup
 
-FRECHET, SWD = "frechet", "swd"
+FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
 MAX_BATCH = 32
 
 
@@ -35,6 +38,8 @@ class Monitor:
     """Network whose features are compared."""
     statistics: Moments
     """Moments of the features of the whole real set."""
+    sample: tuple[np.ndarray, np.ndarray]
+    """Features `[M, D]` and labels `[M]` of some real images, whose diversity is compared."""
     reals: np.ndarray | None
     """uint8 `[N, 3, R, R]` for the sliced Wasserstein distance; None = do not compute it."""
     count: int
@@ -47,7 +52,9 @@ class Monitor:
     def __call__(
         self, generator: Generator, resolution: int, group: TrainingGroup, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Measure the distances `frechet` and, with real images, `swd`: the same numbers in every process.
+        """Measure the distances `frechet` and, with real images, `swd`; and `diversity`, see `pooled_diversity`.
+
+        NaN as diversity is left out. All processes get the same numbers.
 
         Each process of `group` calls this and generates its share of the images. `meanwhile` is called before every
         batch, equally often in every process; it may raise to interrupt.
@@ -71,14 +78,21 @@ class Monitor:
         if with_swd:
             group.sum([images])
         # One process computes the distances: the processes share the cores, and all get the same bits.
-        distances = torch.zeros(1 + with_swd, dtype=torch.float64)
+        names = [FRECHET, SWD, DIVERSITY] if with_swd else [FRECHET, DIVERSITY]
+        found = torch.zeros(len(names), dtype=torch.float64)
         if group.rank == 0:
-            distances[0] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
+            found[0] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
+            labels = sample_scenes(generator, self.count, self.seed).labels
+            labels = None if labels is None else labels.cpu().numpy()
+            found[-1] = pooled_diversity(features.numpy(), labels, *self.sample)
             if self.reals is not None:
                 sets = {SWD: [images.numpy()]}
-                distances[1] = sliced_wasserstein([self.reals], sets, count=self.count, seed=self.seed)[SWD]
-        group.sum([distances])
-        return dict(zip((FRECHET, SWD), distances.tolist(), strict=False))
+                found[1] = sliced_wasserstein([self.reals], sets, count=self.count, seed=self.seed)[SWD]
+        group.sum([found])
+        numbers = dict(zip(names, found.tolist(), strict=True))
+        if math.isnan(numbers[DIVERSITY]):  # a line of the curves with NaN counts as diverged
+            del numbers[DIVERSITY]
+        return numbers
 
 
 def first_images(shards: ShardFolder, count: int) -> np.ndarray:
@@ -89,6 +103,13 @@ def first_images(shards: ShardFolder, count: int) -> np.ndarray:
     return stored_images(shards, np.arange(count)).whole()
 
 
+def feature_sample(features: ShardFolder, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features `[n, D]` and labels `[n]` of random images; n is `count`, or the number of images if that is less."""
+    rows = np.sort(np.random.default_rng(seed).permutation(features.manifest.rows)[:count])
+    decode = {"feature": read_vectors, "label": pa.ChunkedArray.to_numpy}
+    return tuple(stored(features, rows, name, function).whole() for name, function in decode.items())
+
+
 def open_monitor(
     config: Config, prepared: Path, features: Path, shards: Path, device: torch.device, scenes_at_once: int
 ) -> Monitor:
@@ -97,16 +118,18 @@ def open_monitor(
     A training step holds `scenes_at_once`; at most `MAX_BATCH` of them are rendered at once. Raises UserError if the
     statistics of the real set or the network's weights are missing, or there are too few images.
     """
-    settings = config.train
+    settings, count = config.train, config.train.metric_samples
     extractor = configured_extractor(config.features, device, config.machine.mirror)
     statistics = Moments.load(features / STATISTICS, statistics_key(ShardFolder(prepared), extractor.identity))
-    reals = first_images(ShardFolder(shards), settings.metric_samples) if settings.best_by == SWD else None
+    sample = feature_sample(ShardFolder(features), count, settings.seed)
+    reals = first_images(ShardFolder(shards), count) if settings.best_by == SWD else None
     at_once = min(scenes_at_once, MAX_BATCH)
-    return Monitor(extractor, statistics, reals, count=settings.metric_samples, seed=settings.seed, batch_size=at_once)
+    return Monitor(extractor, statistics, sample, reals, count=count, seed=settings.seed, batch_size=at_once)
 
 
-def measured_name(distance: str, network: str, count: int) -> str:
-    """Name of a distance in the curves: that of the metric, for `count` images."""
-    if distance != FRECHET:
-        return distance
-    return f"{frechet.METRIC.values[0].name(network, frechet.METRIC.role)}_{count}"
+def measured_name(measure: str, network: str, count: int) -> str:
+    """Name of a measure of `Monitor` in the curves; that of the Frechet distance tells the network and the `count` of
+    images."""
+    if measure == FRECHET:
+        measure = f"{frechet.METRIC.values[0].name(network, frechet.METRIC.role)}_{count}"
+    return "diversity/in_class" if measure == DIVERSITY else f"distance/{measure}"

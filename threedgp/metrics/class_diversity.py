@@ -42,6 +42,24 @@ def mean_distance(features: np.ndarray, device: torch.device | str = "cpu") -> f
     return float(torch.cdist(rows, rows).fill_diagonal_(0).sum() / (count * (count - 1)))
 
 
+def pooled_diversity(
+    fakes: np.ndarray, fake_labels: np.ndarray | None, reals: np.ndarray, real_labels: np.ndarray
+) -> float:
+    """Diversity of sets too small for `class_scores`: mean distances of generated images, summed over all classes of
+    which both sets have two images, over those of real ones. NaN without such a class, or if its images are copies.
+
+    Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`; `fake_labels` None = all are one class.
+    """
+    if fake_labels is None:
+        fake_labels, real_labels = np.zeros(len(fakes)), np.zeros(len(reals))
+    sums = np.zeros(2)
+    for label in np.intersect1d(fake_labels, real_labels):
+        sets = fakes[fake_labels == label], reals[real_labels == label]
+        if min(map(len, sets)) > 1:
+            sums += [mean_distance(features) for features in sets]
+    return float(sums[0] / sums[1]) if sums[1] else np.nan
+
+
 def class_scores(
     fakes: np.ndarray,
     fake_labels: np.ndarray,

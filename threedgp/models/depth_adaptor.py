@@ -75,6 +75,20 @@ class DepthAdaptor(nn.Module):
             candidates.append(self.head(x))
         return torch.stack(candidates, dim=1)
 
+    @torch.no_grad()
+    def differences(self, candidates: Tensor) -> dict[str, Tensor]:
+        """What the convolutions make of the geometry, for the curves: means over images of the correlation between the
+        scaled depth and the last candidate, and of the standard deviations of both. Empty without convolutions: the
+        affine map of an image has the correlation 1 and a bounded factor, so that it cannot hide geometry."""
+        if self.num_candidates == 1:
+            return {}
+        maps = candidates[:, :: self.num_candidates - 1].flatten(2)  # the first and the last one
+        maps = maps - maps.mean(dim=2, keepdim=True)
+        scaled, adapted = maps.square().mean(dim=2).sqrt().unbind(dim=1)
+        correlation = maps.prod(dim=1).mean(dim=1) / (scaled * adapted).clamp(min=1e-12)
+        deviations = {"depth_deviation": scaled.mean(), "adapted_deviation": adapted.mean()}
+        return {"adapted_correlation": correlation.mean()} | deviations
+
     def selection_probabilities(self, raw_probability: float) -> list[float]:
         """Probability of each candidate in training.
 

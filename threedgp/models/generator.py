@@ -58,6 +58,8 @@ class Fakes(NamedTuple):
     """`[B, w_dim]`"""
     penalties: Mapping[str, Tensor] = MappingProxyType({})
     """Weighted terms of the generator's loss besides the adversarial one, by name; empty without gradients."""
+    stats: Mapping[str, Tensor] = MappingProxyType({})
+    """Other scalars for the curves, means over the batch, by name."""
 
 
 class RenderOptions(NamedTuple):

@@ -205,16 +205,17 @@ class TriplaneGenerator(Generator):
         randomness = draw_ray_randomness(random, self.model_config.generator, resolution**2, schedule("density_noise"))
         noise = self.backbone.draw_noise(random)
         synthesis = self(scenes, patches, resolution, randomness, noise, dtype)
-        images = synthesis.rgb
+        images, stats = synthesis.rgb, {}
         if synthesis.candidates is not None:
             u, raw_probability = random.uniform("depth candidate"), schedule("raw_depth_probability")
             depth = self.depth_adaptor.select(synthesis.candidates, u, raw_probability)
             images = torch.cat([images, depth], dim=1)
+            stats = self.depth_adaptor.differences(synthesis.candidates)
         if not torch.is_grad_enabled() or not (weight := schedule("novel_view")):
-            return Fakes(images, synthesis.w)
+            return Fakes(images, synthesis.w, stats=stats)
         u = random.uniform("novel view")
         difference = self._novel_view_difference(synthesis.planes, synthesis.cameras.detach(), resolution, u)
-        return Fakes(images, synthesis.w, {"novel_view": weight * difference})
+        return Fakes(images, synthesis.w, {"novel_view": weight * difference}, stats)
 
     def _novel_view_difference(self, planes: Tensor, cameras: Tensor, resolution: int, u: Tensor) -> Tensor:
         """Mean absolute differences of color, and of depth in units of half a ray, between views from outside of the

@@ -22,6 +22,14 @@ COLLAPSED = 0.02
 """Deviation of a camera parameter that counts as none, as a fraction of its range."""
 WORSE = 1.3
 """Ratio of a distance to the best one from which on a run counts as past its best."""
+MIN_DIVERSITY = 0.5
+"""Diversity within a class below which it has collapsed. Trained models of this project have 0.8 to 1."""
+MIN_CORRELATION = 0.5
+"""Correlation of rendered and adapted depth below which rendered depth explains less than a quarter of the variance of
+adapted depth. Trained models of this project have 0.84 to 0.93."""
+MIN_RELIEF = 0.25
+"""Deviation of rendered depth, as a fraction of that of adapted depth, below which the relief is the adaptor's. Trained
+models of this project have 0.8 to 1.5."""
 
 
 class Finding(NamedTuple):
@@ -44,6 +52,12 @@ def _problems(line: Record, config: Config) -> Iterator[str]:
         yield "R1 exceeds the discriminator's loss; lower r1_gamma"
     if line.get("camera/regularizer", 0) > 10 * abs(line["generator/loss"]):
         yield "the camera regularizer dominates the generator's loss; lower the weights of camera_regularizer"
+    is_flat = line.get("generator/depth_deviation", 1) < MIN_RELIEF * line.get("generator/adapted_deviation", 1)
+    if is_flat or line.get("generator/adapted_correlation", 1) < MIN_CORRELATION:
+        yield (
+            "the depth adaptor hides the geometry: its output does not follow rendered depth, or is much deeper; raise "
+            "raw_depth_probability, or use depth_adaptor.mode half or affine"
+        )
     if not config.camera.learned:
         return
     for name in ("yaw", "pitch", "fov"):
@@ -71,12 +85,17 @@ def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
         streak = _streak([text in some for some in problems])
         if streak >= max(MIN_LINES, MIN_SHARE * len(curves)):
             found.append(Finding(curves[-streak]["kimg"], text))
-    for name in sorted({name for line in curves for name in line if name.startswith("distance/")}):
+    for name in sorted({name for line in curves for name in line if name.startswith(("distance/", "diversity/"))}):
         measured = [line for line in curves if name in line]
-        best = min(line[name] for line in measured)
-        streak = _streak([line[name] > WORSE * best for line in measured])
-        if streak >= 2:
+        if name == "diversity/in_class":
+            holds = [line[name] < MIN_DIVERSITY for line in measured]
+            text = "generated images of a class are almost alike; raise r1_gamma, try loss: relativistic, or add images"
+        else:
+            best = min(line[name] for line in measured)
+            holds = [line[name] > WORSE * best for line in measured]
             text = f"{name} stays above {WORSE:g} times its best; raise r1_gamma or lower the learning rates"
+        streak = _streak(holds)
+        if streak >= 2:
             found.append(Finding(measured[-streak]["kimg"], text))
     return sorted(found)
 

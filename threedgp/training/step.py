@@ -254,14 +254,13 @@ class Trainer:
         relativistic = self.config.train.loss == "relativistic"
         all_pairs = (seen for seen, *_ in self._reals(batch)) if relativistic else repeat(None, len(self._offsets))
         for draws, pairs in zip(self._pieces("generator"), all_pairs, strict=True):
-            fakes, (_, w, penalties) = self._fakes(draws, pairs)
+            fakes, (_, w, penalties, scalars) = self._fakes(draws, pairs)
             logits, _ = self._judge(fakes, self.activations)
             loss = generator_loss(logits, self._judge(pairs, self.activations)[0] if pairs else None)
             self._record(stats, "generator/loss", loss)
-            for name, penalty in penalties.items():
-                self._record(stats, f"generator/{name}", penalty)
-                loss = loss + penalty
-            (loss * self._share).backward()
+            for name, value in {**penalties, **scalars}.items():
+                self._record(stats, f"generator/{name}", value)
+            (sum(penalties.values(), loss) * self._share).backward()
             w_mean += w.detach().mean(dim=0) * self._share
         if self.generator.camera_generator is not None:
             loss = self._camera_loss(stats)

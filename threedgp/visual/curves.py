@@ -17,6 +17,7 @@ MAX_LABEL = 24
 """Characters of the name of another run in a legend."""
 GROUPS = {
     "distance": "Quality",
+    "diversity": "Diversity",
     "generator": "Generator",
     "discriminator": "Discriminator",
     "": "Speed and memory",
@@ -26,8 +27,12 @@ GROUPS = {
 """Titles of the groups, in the order of the page: `generator/loss` belongs to `generator`."""
 TITLES = {
     "distance/swd": ("Sliced Wasserstein distance of images", "distance"),
+    "diversity/in_class": ("Distance between two images of a class", "generated / real"),
     "generator/loss": ("Generator loss", "loss"),
     "generator/gradient_norm": ("Generator gradient", "norm"),
+    "generator/adapted_correlation": ("Rendered depth to adapted depth", "correlation"),
+    "generator/depth_deviation": ("Relief of rendered depth", "standard deviation, scaled depth"),
+    "generator/adapted_deviation": ("Relief of adapted depth", "standard deviation, scaled depth"),
     "generator/near_offset": ("Learned near offset", "scene units"),
     "discriminator/loss": ("Discriminator loss", "loss"),
     "discriminator/gradient_norm": ("Discriminator gradient", "norm"),
