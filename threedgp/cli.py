@@ -32,6 +32,7 @@ from threedgp.runtime.progress import CONTROL, print_all_characters
 
 MEMORY_OPTIONS = dict.fromkeys(("generate", "fly", "view", "lift"), "--size")
 MEMORY_OPTIONS |= {"mesh": "--resolution", "refine": "--batch"}
+MEMORY_OPTIONS |= {"export": "--size or --resolution", "invert": "--size or --mesh-resolution"}
 """Options that determine how much memory a command needs."""
 
 app = typer.Typer(
