@@ -14,6 +14,7 @@ import io
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,14 +76,6 @@ def image_codecs() -> dict[str, Codec]:
     return codecs
 
 
-def raw(depth: Array) -> bytes:
-    return depth.tobytes()
-
-
-def from_raw(data: bytes) -> Array:
-    return np.frombuffer(data, np.uint16).reshape(SIDE, SIDE)
-
-
 def row_differences(depth: Array) -> Array:
     return np.diff(depth, axis=0, prepend=np.uint16(0)) + np.uint16(128)
 
@@ -117,16 +110,16 @@ def depth_codecs() -> dict[str, Codec]:
         )
 
     codecs = {f"16-bit PNG, level {level}": png(level) for level in (1, 3, 6)}
-    for level in (1, 3, 9):
-        codecs[f"raw, Zstandard {level}"] = zstandard(level, raw, from_raw)
-    for level in (1, 3, 9):
-        codecs[f"byte planes, Zstandard {level}"] = zstandard(level, byte_planes, from_byte_planes)
-    for level in (1, 3, 9):
-        codecs[f"row differences, byte planes, Zstandard {level}"] = zstandard(
-            level,
+    packings = {
+        "raw": (lambda depth: depth.tobytes(), lambda data: np.frombuffer(data, np.uint16).reshape(SIDE, SIDE)),
+        "byte planes": (byte_planes, from_byte_planes),
+        "row differences, byte planes": (
             lambda depth: byte_planes(row_differences(depth)),
             lambda data: from_row_differences(from_byte_planes(data)),
-        )
+        ),
+    }
+    for (name, packing), level in product(packings.items(), (1, 3, 9)):
+        codecs[f"{name}, Zstandard {level}"] = zstandard(level, *packing)
     codecs["differences along both axes, byte planes, Zstandard 1 (in use)"] = Codec(
         depth_to_bytes, lambda data: depth_from_bytes(data, SIDE)
     )
