@@ -6,6 +6,7 @@ a camera. A kind may lack parts: `has_density` is then False, or `backbone`, `ca
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -101,7 +102,7 @@ class Generator(nn.Module):
         self.register_buffer("fov_quantiles", None, persistent=False)
         """For the prior `estimated`: quantiles of the field of view `[1 + C, Q]`, of all images and of each class."""
         self.mapping = GeneratorMapping(
-            model.generator, num_classes, self.pose_width if model.generator.pose_conditioning else 0
+            model.generator, num_classes, self.pose_width * model.generator.pose_conditioning
         )
         self.backbone: nn.Module | None = None
         self.camera_generator: CameraGenerator | None = None
@@ -187,3 +188,11 @@ class Generator(nn.Module):
     def color(self, content: Content, points: Tensor) -> Tensor:
         """Color `[B, N, 3]`, about [-1, 1], at points `[B, N, 3]`."""
         raise NotImplementedError
+
+
+def tunable_copy(generator: Generator) -> Generator:
+    """A copy of which all weights need gradients, except those of the parts `NOT_TUNED`."""
+    copied = copy.deepcopy(generator)
+    for name, weight in copied.named_parameters():
+        weight.requires_grad_(not name.startswith(NOT_TUNED))
+    return copied

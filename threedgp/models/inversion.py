@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from threedgp.camera.geometry import LEARNED, PRIOR_FIELDS
-from threedgp.models.generator import NOT_TUNED, Generator
+from threedgp.models.generator import Generator, tunable_copy
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
 
@@ -125,8 +124,8 @@ def tune(generator: Generator, target: Tensor, found: Inversion, *, steps: int, 
     This is pivotal tuning (Roich et al. 2022, section 3.2) with `image_distance`. The style stays, so that the scene
     remains one of the model where the image does not show it.
     """
-    tuned = copy.deepcopy(generator).requires_grad_(True)
-    weights = [weight for name, weight in tuned.named_parameters() if not name.startswith(NOT_TUNED)]
+    tuned = tunable_copy(generator)
+    weights = [weight for weight in tuned.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(weights, lr=TUNING_RATE, betas=(0.9, 0.99))
     for _ in range(steps):
         optimizer.zero_grad()

@@ -8,7 +8,6 @@ images. A second term keeps the images from the model's own cameras as they were
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from threedgp.camera.geometry import YAW
 from threedgp.camera.priors import prior_mean_angles
-from threedgp.models.generator import NOT_TUNED, Generator, RenderOptions
+from threedgp.models.generator import Generator, RenderOptions, tunable_copy
 from threedgp.models.inversion import image_distance
 from threedgp.models.sampler import draw_scenes
 from threedgp.runtime.counter_rng import NumberStream
@@ -184,12 +183,6 @@ def view_name(yaw: float) -> str:
     return "side view" if abs(cosine) < math.sqrt(0.5) else "front view" if cosine > 0 else "back view"
 
 
-def _with_gradients(generator: Generator) -> Generator:
-    for name, weight in generator.named_parameters():
-        weight.requires_grad_(not name.startswith(NOT_TUNED))
-    return generator
-
-
 class Refinement:
     """A copy of a generator and the optimizer that changes it."""
 
@@ -200,7 +193,7 @@ class Refinement:
         self.front = prior_mean_angles(original.camera_config)[0]
         # The renderer chooses other kernels where gradients are needed, which round differently. With gradients for
         # both, the images of the copy equal those of the original until the first step.
-        self.original, self.refined = (_with_gradients(copy.deepcopy(original)) for _ in range(2))
+        self.original, self.refined = (tunable_copy(original) for _ in range(2))
         weights = [weight for weight in self.refined.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.Adam(weights, settings.learning_rate, betas=(0.9, 0.99))
 

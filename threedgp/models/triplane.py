@@ -76,12 +76,8 @@ class TriplaneGenerator(Generator):
         super().__init__(camera, model, num_classes)
         settings = model.generator
         channels, has_background = 3 * settings.plane_channels, settings.background == "planes"
-        self.backbone = Backbone(
-            settings,
-            channels,
-            background_channels=channels if has_background else 0,
-            recompute=model.recompute,
-        )
+        background_channels = channels if has_background else 0
+        self.backbone = Backbone(settings, channels, background_channels=background_channels, recompute=model.recompute)
         self.decoder = FieldDecoder(settings.plane_channels, settings.decoder_hidden)
         self.background_decoder = None
         if has_background:
