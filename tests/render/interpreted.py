@@ -18,7 +18,7 @@ from render.kernel_checks import (
     planes_far_apart,
     render_errors,
 )
-from triton.runtime.jit import KernelInterface
+from triton.runtime.interpreter import InterpretedFunction
 
 from threedgp.render import (
     Decoder,
@@ -94,10 +94,10 @@ def test_kernels_are_launched_on_the_device_of_their_tensors(monkeypatch: pytest
         def __exit__(self, *_: object) -> None:
             guards.pop()
 
-    launch = KernelInterface.__getitem__
+    launch = InterpretedFunction.__getitem__
     monkeypatch.setattr(torch.cuda, "device_of", Guard)
     monkeypatch.setattr(
-        KernelInterface,
+        InterpretedFunction,
         "__getitem__",
         lambda kernel, grid: launches.append((kernel.fn.__name__, bool(guards))) or launch(kernel, grid),
     )
