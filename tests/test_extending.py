@@ -59,34 +59,48 @@ def project(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
     return place
 
 
-def run(project: Path, module: str, *arguments: str) -> str:
+# Modules as `python -m` runs them, one after the other: PyTorch is imported once.
+RUN = """
+import runpy, shlex, sys
+
+for command in sys.argv[1:]:
+    sys.argv = shlex.split(command)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, command
+"""
+
+
+def run(project: Path, *commands: str) -> str:
+    """Output of modules of the copied project, each with its arguments."""
     environment = {**os.environ, "PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", module, *arguments]
-    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, *commands],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
 def test_page_holds_in_a_copy_of_the_project(project: Path) -> None:
-    assert "(npz, 16 px)" in run(project, "threedgp", "check")
-    data = project / "data" / "smoke"
+    np.savez(project / "samples.npz", arr_0=np.load(project / "images.npz")["images"][:12])
+    made = [f"stages.{name}" for name in ("download", "prepare", "features", "select", "depth")]
+    score = "stages.evaluate --images samples.npz --out samples.json"
+    assert "(npz, 16 px)" in run(project, "threedgp check", *made, score)
 
-    run(project, "stages.download")
-    run(project, "stages.prepare")
+    data = project / "data" / "smoke"
     prepared = ShardFolder(data / "prepared")
     assert prepared.manifest.rows == 24 and prepared.meta["class_names"] == ["class 0", "class 1"]
-
-    run(project, "stages.features")
     features = next(iter(ShardFolder(data / "features").iterate())).column("feature")
     assert len(features[0]) == 192
-    run(project, "stages.select")
-    run(project, "stages.depth")
     depth = ShardFolder(data / "depth")
     first = depth_from_bytes(next(iter(depth.iterate())).column("depth")[0].as_py(), 16)
     assert depth.manifest.rows == 18, "three quarters of the images are selected"
     assert first[0].min() > 0.9 * 65535 and first[-1].max() < 0.1 * 65535
-
-    np.savez(project / "samples.npz", arr_0=np.load(project / "images.npz")["images"][:12])
-    run(project, "stages.evaluate", "--images", "samples.npz", "--out", "samples.json")
     numbers = json.loads((project / "samples.json").read_text())
     assert numbers["contrast"] == pytest.approx(1, abs=0.05), "samples are real images"

@@ -31,27 +31,27 @@ def scores() -> dict[str, tuple[float, float, float]]:
     others, labels = images[COUNT:], labels[COUNT:]
     noise = np.random.default_rng(0).normal(0, 25, others.shape)
     noisy = (others + noise).clip(0, 255).astype(np.uint8)
-    first = {label: np.flatnonzero(labels == label)[0] for label in np.unique(labels)}
-    sets = {
-        "real": others,
-        "blurred": np.stack([cv2.GaussianBlur(image, (0, 0), 1.0) for image in others]),
-        "half_noisy": np.where(np.arange(COUNT)[:, None, None, None] % 2, others, noisy),
-        "noisy": noisy,
-        "collapsed": others[[first[label] for label in labels]],
-    }
+    blurred = np.stack([cv2.GaussianBlur(image, (0, 0), 1.0) for image in others])
     network = build_extractor("efficientnet_lite0", input_size=64)  # as in presets/toy.yaml
 
     def features(batch: np.ndarray) -> np.ndarray:
         pixels = torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
         return np.concatenate([network(part).pooled.numpy() for part in pixels.split(64)])
 
-    reference = features(images[:COUNT])
+    reference, real, noisy, blurred = map(features, (images[:COUNT], others, noisy, blurred))
+    first = {label: np.flatnonzero(labels == label)[0] for label in np.unique(labels)}
+    sets = {
+        "real": real,
+        "blurred": blurred,
+        "half_noisy": np.where(np.arange(COUNT)[:, None] % 2, real, noisy),
+        "noisy": noisy,
+        "collapsed": real[[first[label] for label in labels]],
+    }
     moments = Moments.of(reference)
-    found = {}
-    for name, batch in sets.items():
-        own = features(batch)
-        found[name] = (frechet_distance(moments, Moments.of(own)), *precision_recall(own, reference))
-    return found
+    return {
+        name: (frechet_distance(moments, Moments.of(own)), *precision_recall(own, reference))
+        for name, own in sets.items()
+    }
 
 
 def test_frechet_distance_grows_with_the_damage(scores: dict[str, tuple[float, float, float]]) -> None:

@@ -15,6 +15,7 @@ import filelock
 import pytest
 from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet, take_all_memory
 
+from threedgp.runtime import processes
 from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.processes import SINGLE_PROCESS, Aborted, Stopped, Work, interruptible, join_group, run_processes
 
@@ -41,7 +42,9 @@ def test_a_killed_process_is_no_orderly_stop() -> None:
     )
 
 
-def test_memory_that_runs_out_in_a_process_is_reported() -> None:
+def test_memory_that_runs_out_in_a_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one waits for it, and is killed."""
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.5)
     with pytest.raises(MemoryError):
         run_processes(2, take_all_memory, (), lambda: False)
 
@@ -88,7 +91,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 def test_a_full_disk_is_a_sentence() -> None:
     with pytest.raises(UserError, match="the disk is full; free some space"):
-        run_processes(2, fill_the_disk, (), lambda: False)
+        run_processes(1, fill_the_disk, (), lambda: False)
 
 
 def test_a_signal_cuts_off_what_would_hide_it_and_is_heard_outside() -> None:

@@ -131,7 +131,7 @@ def test_stopped_evaluation_resumes_with_the_same_numbers(
 
 def test_several_processes_give_the_same_numbers(project: Path, finished: Path) -> None:
     (project / "params.yaml").write_text(SETTINGS.replace("processes: 1", "processes: 2"))
-    subprocess.run(COMMAND, check=True, stdout=subprocess.DEVNULL)
+    stages.evaluate.main(Path("params.yaml"))
     assert numbers(project) == numbers(finished)
 
 
@@ -150,7 +150,7 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
         json.dumps({"labels": [[f"{n}.png", k] for n, k in zip(names, labels, strict=True)]})
     )
     depth = ["--depth", "samples", "--depth-range", "0.75", "1.25"]
-    subprocess.run([*COMMAND, "--images", "samples", *depth, "--labels", "labels.json"], check=True)
+    stages.evaluate.app(["--images", "samples", *depth, "--labels", "labels.json"], standalone_mode=False)
     found = json.loads(Path("results/external/samples.json").read_text())
     assert (found["about"]["dataset"], found["about"]["resolution"]) == ("tiny", 16)
     assert found["about"]["real_images"] == found["samples"] == 48

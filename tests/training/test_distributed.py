@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from threedgp.config import Config
 from threedgp.data.loader import ShardLoader
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import STORE, Stopped, run_processes
@@ -26,7 +26,7 @@ TRAIN = {"batch_size": 8, "patch_scale_beta": {"start": 0.8, "end": 0.8, "over":
 WHOLE = tiny_config(train=TRAIN)
 EVERYTHING = tiny_config(**BEYOND | {"train": TRAIN | BEYOND["train"]})
 
-both = pytest.mark.parametrize("config", [WHOLE, EVERYTHING], ids=["paper", "beyond"])
+CONFIGS = {"paper": WHOLE, "beyond": EVERYTHING}
 
 
 def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:
@@ -48,13 +48,28 @@ def _assert_close(actual: Any, expected: Any, tolerance: float, name: str = "") 
         assert actual == expected, name
 
 
-@both
-def test_two_processes_with_half_the_batch_are_one_with_the_whole(config: Config, tmp_path: Path) -> None:
-    whole, (state_of_three, _) = train_in_double(config, 5), train_in_double(config, 3)
-    assert all(whole[1][f"discriminator/{name}"] > 0 for name in ("loss", "distillation", "r1"))
-    torch.save(state_of_three, tmp_path / "saved.pt")
-    run_processes(2, worlds.work_in_double, (config, tmp_path / "saved.pt", tmp_path), lambda: False)
-    first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+@functools.cache
+def by_one_process(name: str) -> Any:
+    """What one process with the whole batch leaves."""
+    return train_in_double(CONFIGS[name], 5)
+
+
+@pytest.fixture(scope="module")
+def by_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes with half the batch leave for each configuration, beside the state from which they went on."""
+    folder = tmp_path_factory.mktemp("double")
+    for name, config in CONFIGS.items():
+        (folder / name).mkdir()
+        torch.save(train_in_double(config, 3)[0], folder / name / "saved.pt")
+    run_processes(2, worlds.work_in_double, (CONFIGS, folder), lambda: False)
+    return folder
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_with_half_the_batch_are_one_with_the_whole(name: str, by_two_processes: Path) -> None:
+    whole = by_one_process(name)
+    assert all(whole[1][f"discriminator/{term}"] > 0 for term in ("loss", "distillation", "r1"))
+    first, second = (torch.load(by_two_processes / name / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
     _assert_close(first, second, 0)
     five, (state_of_three_and_two, _) = first
     # float64 leaves 1e-16; sums in another order, five steps of Adam and a second derivative make 1e-10 of it.
@@ -62,11 +77,11 @@ def test_two_processes_with_half_the_batch_are_one_with_the_whole(config: Config
     _assert_close(state_of_three_and_two, whole[0], 1e-10)  # went on with another number of processes
 
 
-@both
+@pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("pieces", [2, 4])
-def test_accumulated_pieces_are_the_whole_batch(pieces: int, config: Config) -> None:
-    train = config.train.model_copy(update={"accumulation": pieces})
-    _assert_close(train_in_double(config.model_copy(update={"train": train}), 5), train_in_double(config, 5), 1e-10)
+def test_accumulated_pieces_are_the_whole_batch(pieces: int, name: str) -> None:
+    train = CONFIGS[name].train.model_copy(update={"accumulation": pieces})
+    _assert_close(train_in_double(CONFIGS[name].model_copy(update={"train": train}), 5), by_one_process(name), 1e-10)
 
 
 def test_all_are_taken_back_and_stop_together_and_one_goes_on_alone(tmp_path: Path) -> None:

@@ -206,12 +206,14 @@ def train_in_double(
     return trainer.state_dict(), means.gather(group)
 
 
-def work_in_double(should_stop: Callable[[], bool], config: Config, saved: Path, folder: Path) -> None:
-    """Five steps from the start, and two from a saved state; each process writes both results into `folder`."""
+def work_in_double(should_stop: Callable[[], bool], configs: dict[str, Config], folder: Path) -> None:
+    """For each configuration five steps from the start, and two from `saved.pt` in its folder; each process writes
+    both results there."""
     with join_training_group(torch.device("cpu")) as group:
-        five = train_in_double(config, 5, group)
-        resumed = train_in_double(config, 2, group, torch.load(saved, weights_only=True))
-        torch.save((five, resumed), folder / f"rank-{group.rank}.pt")
+        for name, config in configs.items():
+            five = train_in_double(config, 5, group)
+            saved = torch.load(folder / name / "saved.pt", weights_only=True)
+            torch.save((five, train_in_double(config, 2, group, saved)), folder / name / f"rank-{group.rank}.pt")
 
 
 def train_over(

