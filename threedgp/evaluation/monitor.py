@@ -4,13 +4,15 @@ where asked for, and the diversity within a class."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from threedgp.config import Config
 from threedgp.data.shards import ShardFolder
@@ -24,10 +26,20 @@ from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator
 from threedgp.models.sampler import render_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
-from threedgp.training.distributed import TrainingGroup
 
 FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
 MAX_BATCH = 32
+
+
+class Group(Protocol):
+    """The processes that train together, as seen by one of them."""
+
+    rank: int
+    size: int
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes."""
+        ...
 
 
 @dataclass
@@ -50,7 +62,7 @@ class Monitor:
 
     @torch.inference_mode()
     def __call__(
-        self, generator: Generator, resolution: int, group: TrainingGroup, meanwhile: Callable[[], None] = lambda: None
+        self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """Measure the distances `frechet` and, with real images, `swd`; and `diversity`, see `pooled_diversity`.
 
