@@ -47,7 +47,7 @@ def test_images_and_description(flat_folder: Path, threedgp, tmp_path: Path) -> 
     assert outcome.code == 0, outcome.err
     assert len(list((tmp_path / "images").glob("*.png"))) == 3
     outcome = threedgp("info", flat_folder)
-    assert "stylegan2" in outcome.out and "an image of 8 x 8" in outcome.out and "rays" not in outcome.out
+    assert "stylegan2" in outcome.out and "image 3 x 8 x 8" in outcome.out and "rays" not in outcome.out
 
 
 def test_card_for_the_hub(flat_folder: Path, threedgp, tmp_path: Path) -> None:
