@@ -54,7 +54,9 @@ def _rendered(generator: StyleNeRFGenerator, raw_density: float) -> tuple[torch.
         cameras = sample_scenes(generator, 2, 0).prior_cameras
         origins, directions = rays(cameras, 4)
         numbers = midpoint_randomness(2, 16, 4, 4, origins)
-        return generator.render_features(Encoded(None, torch.ones(2, 8)), origins, directions, numbers)
+        return generator.render_features(
+            Encoded(None, torch.ones(2, 8)), origins, directions, numbers, generator.ray_settings
+        )
 
 
 def test_background_is_seen_through_an_empty_foreground_only() -> None:
@@ -132,7 +134,7 @@ def test_path_regularization_compares_a_pixel_with_its_own_ray() -> None:
         content = generator.make_content(generator.map(scenes.z, scenes.labels))
         origins, directions = rays(scenes.prior_cameras, RESOLUTION)
         numbers = midpoint_randomness(2, RESOLUTION**2, 4, 4, origins)
-        colors = generator.render_features(content, origins, directions, numbers)[0][..., :3]
+        colors = generator.render_features(content, origins, directions, numbers, generator.ray_settings)[0][..., :3]
         images = colors.mT.unflatten(2, (RESOLUTION, RESOLUTION))
         for shown, is_zero in ((images, True), (images.flip(-1), False)):
             found = generator.penalties(content, shown, scenes, draws, lambda name: 1.0)["nerf_path_regularization"]

@@ -14,7 +14,7 @@ from threedgp.data.world.rendering import render_picture
 from threedgp.data.world.scenes import draw_scene
 from threedgp.depth.estimation import encode
 from threedgp.depth.estimator import Rejected, build_estimator
-from threedgp.depth.estimators import simulated
+from threedgp.depth.estimators import _simulated as simulated
 
 Map = NDArray[np.float32]
 NO_FAULTS = {

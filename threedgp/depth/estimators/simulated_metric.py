@@ -1,13 +1,14 @@
-"""Estimator `simulated_metric`: like `simulated`, but depth is metric, see `simulated.depth_of`."""
+"""Estimator `simulated_metric`: true depth and field of view with the faults of an estimator of metric depth."""
 
-from dataclasses import replace
 from functools import partial
 
-from threedgp.depth.estimators import simulated
+from threedgp.depth.estimator import EstimatorKind
+from threedgp.depth.estimators._simulated import depth_of, fov_of
 
-ESTIMATOR = replace(
-    simulated.ESTIMATOR,
-    depth_of=partial(simulated.depth_of, metric=True),
+ESTIMATOR = EstimatorKind(
+    depth_of=partial(depth_of, metric=True),
     output="true depth and field of view of the procedural world, with the errors of a metric estimator",
+    source_depth=("true",),
+    fov_of=fov_of,
     metric=True,
 )
