@@ -113,17 +113,19 @@ def test_emd_of_many_classes_is_as_exact_as_that_of_few() -> None:
     labels = torch.arange(64) * 15
     prior = torch.full((64, 8), 30.0)
     posterior = prior + 2.0**-8
-    config = CameraRegularizerConfig(fov_weight=1.0, origin_weight=0.0, look_at_weight=0.0)
+    config = CameraRegularizerConfig(fov_weight=1.0, yaw_weight=0.0, pitch_weight=0.0, look_at_weight=0.0)
     assert emd_regularizer(posterior, prior, config, labels).item() == pytest.approx(2.0**-16, rel=1e-6)
 
 
 def test_gradient_regularizer_of_a_linear_map() -> None:
-    config = CameraRegularizerConfig(kind="gradient", origin_weight=0.3, fov_weight=0.03, look_at_weight=0.003)
+    config = CameraRegularizerConfig(
+        kind="gradient", yaw_weight=0.3, pitch_weight=0.2, fov_weight=0.03, look_at_weight=0.003
+    )
     slopes = torch.tensor([0.5, -2.0, 1.0, 0.0, 1.0, 3.0, 0.1, 1.0])
     prior = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     expected = sum(
         weight * (abs(slope) + 1 / (abs(slope) + 1e-4))
-        for weight, slope in zip((0.3, 0.3, 0, 0.03, 0, 0.003, 0.003, 0.003), slopes.tolist(), strict=True)
+        for weight, slope in zip((0.3, 0.2, 0, 0.03, 0, 0.003, 0.003, 0.003), slopes.tolist(), strict=True)
     )
     assert gradient_regularizer(lambda c: c * slopes, prior, config).item() == pytest.approx(expected, rel=1e-5)
 

@@ -27,8 +27,10 @@ class CameraRegularizerConfig(Section):
 
     kind: Literal["emd", "gradient"] = "emd"
     """`emd`: earth mover's distance to the prior; `gradient`: penalty on small and large derivatives by the prior."""
-    origin_weight: NonNegative = 2.0
-    """Weight of yaw and of pitch; for `gradient`, 0.3 is published."""
+    yaw_weight: NonNegative = 2.0
+    """Weight of the yaw; for `gradient`, 0.3 is published."""
+    pitch_weight: NonNegative = 2.0
+    """Weight of the pitch; for `gradient`, 0.3."""
     fov_weight: NonNegative = 1e-4
     """Weight of the field of view; for `gradient`, 0.03."""
     look_at_weight: NonNegative = 1e-4

@@ -71,7 +71,7 @@ MEAN_DRAWS = 256
 
 def _weights(config: CameraRegularizerConfig) -> dict[int, float]:
     """Weight of each learned column of a camera."""
-    others = {YAW: config.origin_weight, PITCH: config.origin_weight, FOV: config.fov_weight}
+    others = {YAW: config.yaw_weight, PITCH: config.pitch_weight, FOV: config.fov_weight}
     return dict.fromkeys(LEARNED, config.look_at_weight) | others
 
 
