@@ -30,7 +30,7 @@ class CameraRegularizerConfig(Section):
     yaw_weight: NonNegative = 2.0
     """Weight of the yaw; for `gradient`, 0.3 is published."""
     pitch_weight: NonNegative = 2.0
-    """Weight of the pitch; for `gradient`, 0.3."""
+    """Weight of the pitch; for `gradient`, 0.3 is published."""
     fov_weight: NonNegative = 1e-4
     """Weight of the field of view; for `gradient`, 0.03."""
     look_at_weight: NonNegative = 1e-4
