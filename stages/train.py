@@ -14,6 +14,7 @@ from stages.harness import ParamsOption, Stage, open_stage, share_work
 from stages.layout import Layout
 from threedgp.config import Config, batch_problem, load_config
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.processes import group_size
 
 if TYPE_CHECKING:
     from threedgp.training.loop import Measure, Measured
@@ -99,9 +100,6 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
             )
 
         with interruptible(should_stop):  # there is nothing to save yet, and a slow download must not keep it
-            problem = batch_problem(config, group.size)  # before a process takes its share of a batch
-            if problem:
-                raise UserError(f"{problem}; change the batch, or machine.processes.")
             loader = open_loader(0)
             class_names = loader.class_names
             trainer = prepare_trainer(config, loader, device, group)
@@ -155,6 +153,8 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     the same, byte for byte, however often that happened. machine.processes trains with several; torchrun, too.
     """
     with open_stage("train", params, shared=True) as stage:
+        if problem := batch_problem(stage.config, group_size(stage.config.machine.processes)):
+            raise UserError(f"{problem}; change the batch, or machine.processes.")
         share_work(stage, _work, saves_itself=True)
         if stage.is_main:
             _write_run(stage, params)

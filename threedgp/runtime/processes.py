@@ -125,6 +125,11 @@ def started_by_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def group_size(configured: int) -> int:
+    """Number of processes that will share the work: those of torchrun, or else `configured`."""
+    return int(os.environ["WORLD_SIZE"]) if started_by_torchrun() else configured
+
+
 @contextmanager
 def join_group() -> Iterator[ProcessGroup]:
     """Yield the group that the environment describes, or a single process. The main process leaves last."""
