@@ -31,7 +31,7 @@ BIAS_STD, NOISE_STD = 0.05, 0.01
 FIELD_CELLS = 4
 """Smooth random fields are drawn on a grid of this many cells a side and enlarged."""
 FAILURE_SHARE = 0.04
-"""Share of images whose map is plainly wrong: near and far exchanged, or a ramp that knows nothing of the scene."""
+"""Share of images whose map is plainly wrong: near and far exchanged, or a ramp unrelated to the scene."""
 
 
 def depth_of(picture: RawPicture, config: DepthConfig, *, metric: bool = False) -> NDArray[np.float32] | None:
