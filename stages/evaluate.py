@@ -130,7 +130,6 @@ def conclude(stage: Stage) -> None:
     """Measure everything from what the processes made, and publish the results."""
     from threedgp.evaluation import exhibits, measuring
     from threedgp.evaluation.sample_files import write_archive
-    from threedgp.features.network import same_network
     from threedgp.models.loading import read_model_config
     from threedgp.models.saving import WEIGHTS
     from threedgp.runtime.atomic import write_json
@@ -158,15 +157,14 @@ def conclude(stage: Stage) -> None:
         )
     facts = {"samples": config.evaluate.samples, "kimg": read_model_config(layout.model)["kimg"]}
     head, details = measuring.split(rows, facts | exhibits.training_cost(layout.training / "curves.jsonl"))
-    main = reference.networks.get("main")
-    is_distilled = main is not None and same_network(config.embed.network, main.name)
-    measuring.write_comparisons(folder, rows, main.name if is_distilled else None)
+    measuring.write_comparisons(folder, rows, evaluation.distilled)
     write_machine(folder / "machine.json", evaluation.device)
     with (layout.model / WEIGHTS).open("rb") as stream:
         write_json(folder / "model.json", {"sha256": hashlib.file_digest(stream, "sha256").hexdigest()})
     write_json(folder / "details.json", details)
     if config.evaluate.archive:
-        write_archive(folder / "samples.npz", scenes.column("image"), scenes.whole("label"))
+        labels = scenes.whole("label") if evaluation.generators["model"].num_classes else None
+        write_archive(folder / "samples.npz", scenes.column("image"), labels)
     write_json(stage.scratch / "metrics.json", head)
     stage.publish(folder, layout.evaluation)
     stage.publish(stage.scratch / "metrics.json", layout.metrics)

@@ -128,6 +128,21 @@ def test_settings_choose_the_networks():
     assert networks["neighbor"] is networks["main"]
 
 
+@pytest.mark.parametrize(
+    ("loss", "network", "expected"),
+    [("l2", "means", "means"), ("kl", "resnet50", None), ("none", "means", None)],
+    ids=["same network", "other network", "no distillation"],
+)
+def test_features_are_distilled_if_training_learned_from_them(open_evaluation, loss, network, expected):
+    config = evaluation_config(metrics=["frechet"], controls=False)
+    distillation = config.train.distillation.model_copy(update={"loss": loss})
+    train = config.train.model_copy(update={"distillation": distillation})
+    embed = config.embed.model_copy(update={"network": network})
+    evaluation = open_evaluation(config.model_copy(update={"train": train, "embed": embed}))
+    assert evaluation.distilled == expected
+    assert evaluation.run_inputs(np.arange(6))["distilled"]() is (expected is not None)
+
+
 def test_real_features_are_cached_for_the_next_model(evaluation, open_evaluation, tmp_path):
     corners = Corners()
     again = open_evaluation(evaluation_config(), "next", {"main": Means(), "neighbor": corners})

@@ -16,8 +16,8 @@ from threedgp.render import midpoint_randomness
 from training.worlds import CLASSES, RESOLUTION, kind_config, make_batch, make_trainer
 
 
-def _generator() -> StyleNeRFGenerator:
-    model = {"generator": {"upsampling": 4}, "discriminator": {"patch_resolution": 16}}
+def _generator(**settings: bool) -> StyleNeRFGenerator:
+    model = {"generator": {"upsampling": 4} | settings, "discriminator": {"patch_resolution": 16}}
     config = kind_config("stylenerf", dataset={"resolution": 16}, model=model)
     torch.manual_seed(0)
     return StyleNeRFGenerator(config.camera, config.model, CLASSES).eval()
@@ -59,8 +59,9 @@ def _rendered(generator: StyleNeRFGenerator, raw_density: float) -> tuple[torch.
         )
 
 
-def test_background_is_seen_through_an_empty_foreground_only() -> None:
-    generator = _generator()
+@pytest.mark.parametrize("last_back", [False, True])
+def test_background_is_seen_through_an_empty_foreground_only(last_back: bool) -> None:
+    generator = _generator(last_back=last_back)
     far = generator.camera_config.ray_end
     empty, empty_depth = _rendered(generator, -100.0)
     solid, solid_depth = _rendered(generator, 1e4)

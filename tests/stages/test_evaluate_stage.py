@@ -23,6 +23,7 @@ import stages.prepare
 import stages.select
 from threedgp.data.images import decode_images
 from threedgp.data.shards import ShardFolder
+from threedgp.models.initialization import initial_generator
 from threedgp.models.saving import write_model
 
 COMMAND = [sys.executable, "-m", "stages.evaluate"]
@@ -174,6 +175,18 @@ def test_archive_scores_like_the_model(project: Path) -> None:
     own, found = json.loads(Path("results/metrics.json").read_text()), json.loads(Path("out.json").read_text())
     for metric in ("fd_efficientnet_lite0", "swd"):
         assert found[metric] == own[metric]
+
+
+@pytest.mark.parametrize("num_classes", [0, 2])
+def test_archive_has_labels_if_the_model_has_classes(project: Path, tiny_generator, num_classes: int) -> None:
+    camera, model = tiny_generator.camera_config, tiny_generator.model_config
+    generator = initial_generator(camera, model, num_classes, [], seed=0)
+    write_model(Path("results/model"), generator, resolution=16, class_names=["a", "b"], seed=1, kimg=2.0)
+    settings = yaml.safe_load(SETTINGS)
+    settings["evaluate"] |= {"archive": True, "metrics": ["frechet"], "samples": 10}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    stages.evaluate.main(Path("params.yaml"))
+    assert set(np.load("results/evaluation/samples.npz")) == ({"arr_0", "arr_1"} if num_classes else {"arr_0"})
 
 
 @pytest.mark.parametrize(

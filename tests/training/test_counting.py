@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from threedgp.commands.preset import preset_values
 from threedgp.config import Config, parse_config
 from threedgp.data.loader import Batch
 from threedgp.models.initialization import initial_networks
+from threedgp.render import Decoder, RayRandomness, RaySettings, render_rays
+from threedgp.render.backends import assume
 from threedgp.render.native import compositing
 from threedgp.training.counting import Operation, _Counter, count_step
 from threedgp.training.step import Trainer
@@ -97,3 +101,22 @@ def test_flops_of_a_convolution_and_its_gradients() -> None:
         counter.operations.clear()
         layer(images).sum().backward()
     assert sum(one.flops for one in counter.operations) == 3 * 2 * (2 * 16 * 16) * (3 * 9) * 8
+
+
+@pytest.mark.parametrize("fine", [0, 7])
+def test_flops_of_the_field_and_its_gradients(fine: int) -> None:
+    """Two layers for each sample of both passes; the backward pass evaluates them again."""
+    rays, coarse, hidden, channels = (2, 6), 5, 16, 8
+    with torch.device("meta"), assume("triton"), _Counter() as counter:
+        leaf = functools.partial(torch.empty, requires_grad=True)
+        planes = leaf(2, 3, 4, 4, channels)
+        decoder = Decoder(leaf(hidden, channels), leaf(hidden), leaf(4, hidden), leaf(4))
+        randomness = RayRandomness(torch.empty(*rays, coarse), torch.empty(*rays, fine))
+        settings = RaySettings(near=0.75, far=1.25, half_width=0.5)
+        rendered = render_rays(planes, decoder, leaf(*rays, 3), leaf(*rays, 3), randomness, settings)
+        forward = sum(one.flops for one in counter.operations)
+        counter.operations.clear()
+        rendered.rgb.sum().backward()
+        backward = sum(one.flops for one in counter.operations)
+    assert forward == 2 * math.prod(rays) * (coarse + fine) * hidden * (channels + 4)
+    assert backward == 3 * forward

@@ -130,7 +130,8 @@ class GeneratorConfig(Section):
     """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
     background: Literal["none", "planes"] = "none"
     """What is seen behind the end of the rays. `planes`: three more planes, which cover the space outside of the cube,
-    contracted. Light then passes the last sample, whatever `last_back` and `infinite_last_interval` say."""
+    contracted. Light then passes the last sample, whatever `last_back` and `infinite_last_interval` say, as it does in
+    kind `stylenerf`, which has a background of its own."""
     upsampling: Literal[1, 2, 4, 8, 16] = 1
     """Factor by which 2D convolutions enlarge rendered features to the image; 1 = the colors of all pixels are
     rendered."""

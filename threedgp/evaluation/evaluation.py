@@ -106,6 +106,14 @@ class Evaluation:
         """Whether the model's scenes have a density, and with it depth and cameras."""
         return self.generators[MODEL].has_density
 
+    @property
+    def distilled(self) -> str | None:
+        """The network of `features` if training learned from it, else None."""
+        main, config = self.reference.networks.get("main"), self.config
+        if main is None or config.train.distillation.loss == "none":
+            return None
+        return main.name if same_network(config.embed.network, main.name) else None
+
     def without_density(self) -> list[str]:
         """Names of the metrics that are left out because the model's scenes have no density."""
         if self.has_density:
@@ -205,7 +213,7 @@ class Evaluation:
             "camera_ranges": lambda: {name: getattr(camera, name) for name in PRIOR_FIELDS},
             "depth_range": lambda: (camera.ray_start, camera.ray_end),
         }
-        if main := self.reference.networks.get("main"):
-            inputs["distilled"] = partial(same_network, self.config.embed.network, main.name)
+        if "main" in self.reference.networks:
+            inputs["distilled"] = lambda: self.distilled is not None
             inputs |= self.reference.training_inputs(training_rows)
         return inputs

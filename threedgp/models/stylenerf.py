@@ -111,7 +111,8 @@ class StyleNeRFGenerator(FeatureGenerator):
 
     schedules = ("density_noise", "growing")
     content_name = "style"
-    ray_options = MappingProxyType(dict(infinite_last_interval=False))  # the background is seen behind the last sample
+    # The background is seen behind the last sample.
+    ray_options = MappingProxyType(dict(infinite_last_interval=False, last_back=False))
     upsampling_type = ShuffleUpsampling
 
     def __init__(self, camera: CameraConfig, model: ModelConfig, num_classes: int) -> None:

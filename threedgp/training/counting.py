@@ -98,9 +98,10 @@ def _operation(func: Any, args: Any, kwargs: Any, out: Any, tensors: list[Tensor
     tf32 = torch.backends.cudnn.allow_tf32 if is_convolution else torch.backends.cuda.matmul.allow_tf32
     precision = "bf16" if dtype is torch.bfloat16 else "tf32" if tf32 else "fp32"
     if func._schema.name in ("threedgp::field", "threedgp::field_backward"):
-        planes, hidden = args[0][0], args[0][2].shape[0]
-        samples = sum(result.numel() for result in _tensors(out if "back" not in func._schema.name else args[2])) // 4
-        times = 1 if func._schema.name == "threedgp::field" else 3  # the field again, and both gradients
+        planes, hidden, is_forward = args[0][0], args[0][2].shape[0], func._schema.name == "threedgp::field"
+        evaluated = (out[0], out[2]) if is_forward else args[2]  # [B, R, S, 4] of both passes, or their gradients
+        samples = sum(values.numel() for values in evaluated) // 4
+        times = 1 if is_forward else 3  # the field again, and both gradients
         channels = planes.shape[-1]
         flops = times * 2 * samples * hidden * (channels + 4)
         return Operation(precision, flops, traffic + times * samples * TEXELS * channels * planes.element_size())
