@@ -121,6 +121,14 @@ def test_affine_adaptor_is_added_to_a_model_with_convolutions(tmp_path: Path) ->
     assert ours.depth_adaptor.coefficients[1].weight.eq(0).all()
 
 
+@pytest.mark.parametrize("mode", ["off", "affine"])
+def test_convolutions_are_added_to_an_adaptor_without(tmp_path: Path, mode: str) -> None:
+    folder, generator, _ = source(tmp_path / "model", model={"depth_adaptor": {"mode": mode}})
+    ours, _, notes = started(folder, ABC)
+    assert notes == ["depth_adaptor.head", "depth_adaptor.layers"]
+    assert torch.equal(ours.depth_adaptor.near_offset_raw, generator.depth_adaptor.near_offset_raw)
+
+
 def test_from_no_classes_to_some(tmp_path: Path) -> None:
     folder, generator, discriminator = source(tmp_path / "model", names=[], model={"class_conditional": False})
     ours, judge, notes = started(folder, ["a", "b"])

@@ -25,6 +25,8 @@ AVERAGE_SAMPLES = 4096
 OPTIONAL_PARTS = (
     "depth_adaptor",
     "depth_adaptor.coefficients",
+    "depth_adaptor.layers",
+    "depth_adaptor.head",
     "camera_generator",
     "feature_head",
     "embed_pose",
@@ -132,7 +134,8 @@ def _transfer(source: dict[str, Tensor], num_known: int, network: nn.Module, cla
 
 
 def _optional_part(name: str, network: nn.Module, source: dict[str, Tensor]) -> str | None:
-    """The part of a parameter that stays at its initialization, since the source has no such part; None if it has."""
+    """The part to which a parameter belongs that the source does not have, so that it stays at its initialization; None
+    if the source has it."""
     for part in OPTIONAL_PARTS:
         inside = f"{part}." in name
         if inside and not any(f"{part}." in key for key in source):
