@@ -141,6 +141,8 @@ def test_other_view_shows_the_same_scene_from_elsewhere(kind: str) -> None:
         ("3dgp", {"model": {"generator": {"upsampling": 4}}}, "set model.generator.upsampling to 1"),
         ("3dgp", {"model": {"generator": {"pose_conditioning": True}}}, "generator.pose_conditioning to false"),
         ("epigraf", {"model": {"generator": {"published_planes": True}}}, "generator.published_planes to false"),
+        ("volumegan", {"model": {"generator": {"contraction": True}}}, "set model.generator.contraction to false"),
+        ("stylenerf", {"model": {"generator": {"contraction": True}}}, "set model.generator.contraction to false"),
         ("stylegan2", {"train": {"density_regularization": 1.0}}, "set train.density_regularization to 0"),
     ],
 )

@@ -39,11 +39,15 @@ class Kind(NamedTuple):
     """Whether training can compare views from outside of the prior with views at its edge."""
     background: bool = False
     """Whether there can be planes of a background."""
+    contraction: bool = False
+    """Whether the planes can cover all of space, contracted."""
 
 
 KINDS = {
-    "3dgp": Kind(novel_view=True, background=True),
-    "epigraf": Kind(depth=False, learned_cameras=False, distillation=False, novel_view=True, background=True),
+    "3dgp": Kind(novel_view=True, background=True, contraction=True),
+    "epigraf": Kind(
+        depth=False, learned_cameras=False, distillation=False, novel_view=True, background=True, contraction=True
+    ),
     "stylegan2": Kind(depth=False, learned_cameras=False, patches=False, image_backbone=True),
     "eg3d": Kind(
         depth=False,
@@ -54,6 +58,7 @@ KINDS = {
         pose_conditioning=True,
         density_regularization=True,
         published_planes=True,
+        contraction=True,
     ),
     "volumegan": Kind(depth=False, learned_cameras=False, patches=False, recompute=False, upsampling=True, volume=True),
     "stylenerf": Kind(
@@ -79,6 +84,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "pose_conditioning": {"model.generator.pose_conditioning": False},
     "published_planes": {"model.generator.published_planes": False},
     "background": {"model.generator.background": "none"},
+    "contraction": {"model.generator.contraction": False},
     "novel_view": {"train.novel_view": 0},
     "density_regularization": {"train.density_regularization": 0},
     "nerf_path_regularization": {"train.nerf_path_regularization": 0},

@@ -127,7 +127,7 @@ class GeneratorConfig(Section):
     infinite_last_interval: bool = True
     """Whether the last sample extends to infinity."""
     contraction: bool = False
-    """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360)."""
+    """Whether the planes cover all of space, contracted outside the cube (Mip-NeRF 360). Kinds with planes only."""
     background: Literal["none", "planes"] = "none"
     """What is seen behind the end of the rays. `planes`: three more planes, which cover the space outside of the cube,
     contracted. Light then passes the last sample, whatever `last_back` and `infinite_last_interval` say, as it does in
