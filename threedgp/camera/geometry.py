@@ -23,6 +23,9 @@ LEARNED = (YAW, PITCH, FOV, LOOK_AT_YAW, LOOK_AT_PITCH, LOOK_AT_RADIUS)
 PRIOR_FIELDS = {"yaw": YAW, "pitch": PITCH, "fov": FOV, "look_at_radius": LOOK_AT_RADIUS}
 """Fields that have bounds in the prior, and their columns."""
 
+BORDER = 1e-4
+"""Tolerance for border pixels that rounding pushes out of the image, as a fraction of its half width."""
+
 
 class Patches(NamedTuple):
     """Patches of a batch of images, as fractions of the sides of the image."""
@@ -127,6 +130,11 @@ def project(points: Tensor, cameras: Tensor) -> tuple[Tensor, Tensor]:
     local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
     along = -local[..., 2]
     return local[..., :2] * focal_lengths(cameras)[:, None, None] / along[..., None], along
+
+
+def is_inside(positions: Tensor) -> Tensor:
+    """Whether positions `[..., 2]` on the image plane are inside the image, `[...]`: up to `BORDER` beyond its edge."""
+    return (positions.abs() <= 1 + BORDER).all(dim=-1)
 
 
 def sample_images(images: Tensor, positions: Tensor) -> Tensor:

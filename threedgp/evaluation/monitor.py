@@ -111,7 +111,8 @@ def first_images(shards: ShardFolder, count: int) -> np.ndarray:
     """The first training images, uint8 `[count, 3, R, R]`: a random sample, because shards are shuffled. Raises
     UserError if there are fewer images."""
     if shards.manifest.rows < count:
-        raise UserError(f"train.metric_samples: {count} images are more than the {shards.manifest.rows} of training.")
+        rows = shards.manifest.rows
+        raise UserError(f"train.metric_samples: {count} images are more than the {rows} of training; set it to {rows}.")
     return stored_images(shards, np.arange(count)).whole()
 
 

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import axis_cosines, project, rays, sample_images
+from threedgp.camera.geometry import axis_cosines, is_inside, project, rays, sample_images
 from threedgp.metrics._declaration import UNTRAINED, Metric, Value
 
 OCCLUSION = 0.02
 """A point is occluded if the second view sees something nearer by more than this fraction of its distance."""
-BORDER = 1e-4
-"""Tolerance for border pixels that rounding pushes out of the image, as a fraction of its half width."""
 
 
 class ViewAgreement(NamedTuple):
@@ -50,7 +48,7 @@ def view_agreement(
     origins, directions = rays(first_cameras, resolution)
     points = origins + directions * first_depth.flatten(1)[..., None]
     positions, along = project(points, second_cameras)
-    inside = (along > 0) & (positions.abs() <= 1 + BORDER).all(dim=-1)
+    inside = (along > 0) & is_inside(positions)
     axis = second_depth * axis_cosines(second_cameras, resolution).view_as(second_depth)
 
     color, nearness = (sample_images(images, positions[:, :, None])[..., 0] for images in (second_rgb, 1 / axis))

@@ -126,7 +126,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """w to an image of `out_channels`: one block per resolution, from 4x4 to `plane_resolution`."""
+    """Maps w to an image of `out_channels`: one block per resolution, from 4x4 to `plane_resolution`."""
 
     def __init__(
         self, config: GeneratorConfig, out_channels: int, *, background_channels: int = 0, recompute: bool = False

@@ -16,7 +16,7 @@ PITCH_INSET = 1e-5  # the pose is undefined where the camera looks straight up o
 
 
 class CameraNetwork(nn.Module):
-    """Camera parameters, optionally with z and class, to raw outputs."""
+    """Maps camera parameters, optionally with z and class, to raw outputs."""
 
     def __init__(self, in_features: int, out_features: int, z_dim: int, num_classes: int, config: CameraConfig) -> None:
         super().__init__()

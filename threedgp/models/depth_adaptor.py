@@ -17,7 +17,8 @@ a deep one."""
 
 
 class DepthAdaptor(nn.Module):
-    """Rendered depth to candidate depth maps in [-1, 1], from the scaled input itself to the fully adapted one."""
+    """Maps rendered depth to candidate depth maps, from the input itself, scaled to [-1, 1], to the output of the last
+    layer."""
 
     def __init__(self, config: DepthAdaptorConfig, near: float, far: float, w_dim: int) -> None:
         super().__init__()

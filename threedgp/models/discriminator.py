@@ -19,8 +19,11 @@ NUM_PARAMETERS = 3
 
 
 class PatchEncoding(nn.Module):
-    """Encoding of patch scale, x offset and y offset: sines, cosines and, with `lookup`, a learned embedding of each
-    value."""
+    """Encoding of patch scale, x offset and y offset.
+
+    Each value v is encoded as sin(1000 v f_k) and cos(1000 v f_k) with f_k = 2^k pi / 1024, k < 10, and with `lookup`
+    as a learned embedding of round(1000 v).
+    """
 
     def __init__(self, *, lookup: bool = True) -> None:
         super().__init__()
@@ -163,9 +166,9 @@ class Discriminator(nn.Module):
         return logits.reshape(len(images)), None if self.feature_head is None else self.feature_head(x)
 
     def real_input(self, images: Tensor, grown: float) -> Tensor:
-        """Real images `[B, C, P, P]` as the discriminator sees them: without details that the generator cannot make, of
-        whose blocks a part `grown`, from 0 to 1, is in use; with dual discrimination followed by a copy of the size of
-        the rendering."""
+        """Real images `[B, C, P, P]` as the discriminator sees them. While only the fraction `grown` of the generator's
+        2D blocks is in use, details that these cannot make are removed. With dual discrimination, channels of the same
+        images follow, reduced to the size of the rendering and enlarged again."""
         if grown < 1:
             level = grown * math.log2(self.upsampling)
             coarse, fine = (

@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
 
 
 class Upsampling(nn.Module):
-    """Rendered features to images: StyleGAN2 blocks that each double the size."""
+    """Maps rendered features to images by StyleGAN2 blocks that each double the size."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

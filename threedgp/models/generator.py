@@ -54,7 +54,7 @@ class Fakes(NamedTuple):
     """Generated images or patches in training."""
 
     images: Tensor
-    """`[B, channels, P, P]`, as the discriminator sees them."""
+    """`[B, channels, P, P]`, as the discriminator sees them, but without normals."""
     w: Tensor
     """`[B, w_dim]`"""
     penalties: Mapping[str, Tensor] = MappingProxyType({})

@@ -28,7 +28,7 @@ class LabelEmbedding(nn.Module):
 
 
 class GeneratorMapping(nn.Module):
-    """z and class to w, also of a pose with `pose_width` numbers; tracks the average of w for truncation."""
+    """Maps z, class and a pose of `pose_width` numbers (0 = none) to w; tracks the average of w for truncation."""
 
     def __init__(self, config: GeneratorConfig, num_classes: int, pose_width: int = 0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class GeneratorMapping(nn.Module):
 
 
 class ConditionMapping(nn.Module):
-    """A condition to a style vector: linear embedding, second-moment normalization, two leaky-ReLU layers."""
+    """Maps a condition to a style vector: linear embedding, second-moment normalization, two leaky-ReLU layers."""
 
     def __init__(self, in_features: int, width: int) -> None:
         super().__init__()

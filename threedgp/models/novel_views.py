@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from threedgp.camera.geometry import YAW, axis_cosines, project, rays, sample_images
+from threedgp.camera.geometry import YAW, axis_cosines, is_inside, project, rays, sample_images
 from threedgp.camera.priors import prior_mean_angles, prior_reach
 from threedgp.config import CameraConfig
 
@@ -23,8 +23,6 @@ the edge of an object, behind which the known view shows nothing, or a surface t
 MARGIN = 0.01
 """Pixels of the known view whose depth is closer to the end of the ray show nothing, as a fraction of the ray's length.
 """
-BORDER = 1e-4
-"""Tolerance for border pixels that rounding pushes out of the image, as a fraction of its half width."""
 
 
 def outer_cameras(config: CameraConfig, cameras: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +65,7 @@ def warp(images: Tensor, cameras: Tensor, others: Tensor, depth_range: tuple[flo
     found, _ = project(origins + depth * directions, cameras)
     known = _look_up(images, found[:, :, None])[..., 0]  # [B, 4, N]
     visible = (first > 0) & (after - before <= MAX_RISE * (far - near))
-    visible &= (found.abs() <= 1 + BORDER).all(dim=-1, keepdim=True)
+    visible &= is_inside(found)[..., None]
     visible &= known[:, 3, :, None] < far - MARGIN * (far - near)
     result = torch.cat([known[:, :3], depth.mT], dim=1), visible.mT
     return tuple(x.unflatten(2, (resolution, resolution)) for x in result)

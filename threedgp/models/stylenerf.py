@@ -45,7 +45,7 @@ def encode(x: Tensor, octaves: int) -> Tensor:
 
 
 class ModulatedField(nn.Module):
-    """Modulated layers from encoded points to features and raw density."""
+    """Maps encoded points to features and raw density by modulated layers."""
 
     def __init__(self, in_features: int, layers: int, config: GeneratorConfig) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ShuffleBlock(nn.Module):
 
 
 class ShuffleUpsampling(nn.Module):
-    """Rendered features to images: blocks that each double the size, of which training adds one after the other."""
+    """Maps rendered features to images by blocks that each double the size; training adds one after the other."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

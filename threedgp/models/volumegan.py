@@ -45,7 +45,7 @@ class VolumeLayer(nn.Module):
 
 
 class VolumeBackbone(nn.Module):
-    """w to a feature volume: two layers for each resolution, from a learned template of 4x4x4 up."""
+    """Maps w to a feature volume: two layers for each resolution, from a learned template of 4x4x4 up."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

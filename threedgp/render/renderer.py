@@ -29,10 +29,15 @@ class RaySettings(NamedTuple):
     """How rays are sampled and composited; defaults are those of 3DGP."""
 
     near: float
+    """Distance along the ray at which sampling starts, in scene units."""
     far: float
+    """Distance along the ray at which sampling ends, in scene units."""
     half_width: float
+    """Half the edge length of the cube that the planes cover, in scene units."""
     infinite_last_interval: bool = True
+    """The last sample extends to infinity."""
     last_back: bool = False
+    """The last sample gets the remaining weight."""
     cut_quantile: float = 0.0
     """Samples whose density is below this quantile of the image are empty (metrics only)."""
     cut_batch: bool = False
@@ -46,6 +51,7 @@ class RaySettings(NamedTuple):
     sigmoid_color: bool = False
     """Apply a sigmoid to color and scale it to [-1, 1] (EG3D)."""
     white_background: bool = False
+    """Light that passes all samples is white."""
 
 
 def composite_options(settings: RaySettings) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def _cause(failure: Any, reports: list[Exception], asked_to_stop: bool) -> Excep
         if failure is None or isinstance(report, UserError | MemoryError):
             return report
     stopped = getattr(failure, "exit_code", None) == STOPPED_CODE
-    # A process that was asked before it handled signals dies of SIGTERM; one whose peer left first, of a lost message.
+    # A process that does not handle signals yet dies of SIGTERM; one whose peer left first fails to receive a message.
     if stopped or (asked_to_stop and (reports or getattr(failure, "signal_name", None) == "SIGTERM")):
         return Stopped()
     if getattr(failure, "signal_name", None) == "SIGKILL":

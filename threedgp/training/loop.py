@@ -169,7 +169,7 @@ class _Loop:
             while trainer.images < self.total or run.pending is not None:
                 if run.pending is None:
                     start = time.monotonic()
-                    batch = next(batches)  # may wait for the workers, so that the question comes after it
+                    batch = next(batches)  # may wait for the workers, so ask to stop afterwards
                     self._stop_if_asked()
                     run.means.add(trainer.step(batch))
                     bar.advance(self.settings.batch_size)

@@ -71,7 +71,7 @@ def _split(batch: Batch, size: int) -> list[Batch]:
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """The parameters that `optimizer` trains; a stored list, where `Module.parameters` visits every module."""
+    """The parameters that `optimizer` trains; faster than `Module.parameters`, which visits every module."""
     return optimizer.param_groups[0]["params"]
 
 
