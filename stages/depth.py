@@ -19,17 +19,19 @@ from threedgp.depth.estimator import DepthEstimator, build_estimator, estimator_
 from threedgp.runtime.atomic import write_bytes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import join_group
+from threedgp.runtime.progress import say
 
 app = typer.Typer(add_completion=False)
+ROWS = 6
 PreviewOption = Annotated[
     Path | None,
     typer.Option("--preview", metavar="FILE.png", help="Only write a contact sheet of images beside their depth."),
 ]
-RowsOption = Annotated[int, typer.Option("--rows", min=1, help="Rows of the preview.")]
+RowsOption = Annotated[int | None, typer.Option("--rows", min=1, help=f"Rows of the preview. Default: {ROWS}.")]
 
 
 @app.command()
-def main(params: ParamsOption = Path("params.yaml"), preview: PreviewOption = None, rows: RowsOption = 6) -> None:
+def main(params: ParamsOption = Path("params.yaml"), preview: PreviewOption = None, rows: RowsOption = None) -> None:
     """Estimate depth of the selected images with `depth.estimator`, into data/<dataset>/depth.
 
     The estimator sees the original pixels inside the crop. Its maps are resized to `dataset.resolution` and scaled to
@@ -39,9 +41,11 @@ def main(params: ParamsOption = Path("params.yaml"), preview: PreviewOption = No
 
     With --preview, depth of a few images is estimated and shown (near is dark, far is bright); nothing else is written.
     """
-    if preview:
+    if preview or rows:
         with clear_errors():
-            write_preview(load_config(params), preview, rows)
+            if preview is None:
+                raise UserError("--rows: needs --preview, whose rows they are.")
+            write_preview(load_config(params), preview, rows or ROWS)
         return
     with open_stage("depth", params, shared=True) as stage:
         problem = estimator_problem(stage.config.depth.estimator, stage.config.dataset.source)
@@ -69,8 +73,8 @@ def write_preview(config: Config, target: Path, rows: int) -> None:
     with writing(target, "--preview"):
         write_bytes(target, encode_image(sheet, "png"))
     for name, reason in reasons.items():
-        print(f"no depth of {name}: {reason}")
-    print(f"{target}: images beside their depth by '{estimator.name}'.")
+        say(f"no depth of {name}: {reason}")
+    say(f"{target}: images beside their depth by '{estimator.name}'.")
 
 
 def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scratch: Path) -> None:

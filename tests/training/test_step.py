@@ -217,6 +217,16 @@ class _Uploads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def test_gradient_regularizer_leaves_out_a_fixed_field_of_view() -> None:
+    """Its derivative is always 0, so that the penalty would be a large constant that dominates the curve."""
+    found = []
+    for weight in (0.0, 0.03):
+        regularizer = {"kind": "gradient", "fov_weight": weight}
+        config = tiny_config(camera={"fov": [20.0, 20.0]}, train={"camera_regularizer": regularizer})
+        found.append(make_trainer(config).step(make_batch(0))["camera/regularizer"].item())
+    assert found[0] == found[1] > 0
+
+
 @pytest.mark.parametrize("kind", ["emd", "gradient"])
 def test_a_step_makes_no_tensor_of_numbers(kind: str) -> None:
     trainer = make_trainer(tiny_config(train={"camera_regularizer": {"kind": kind}, "r1_interval": 1}))

@@ -31,6 +31,7 @@ def depth_eval(
     from threedgp.depth.estimator import build_estimator
     from threedgp.depth.evaluation import Score, evaluate_estimator, find_pairs, mean_score
     from threedgp.runtime.atomic import write_json
+    from threedgp.runtime.progress import CONTROL
     from threedgp.runtime.targets import require_writable, writing
 
     def cells(score: Score) -> list[str]:
@@ -57,7 +58,8 @@ def depth_eval(
             column.justify = "right"
         for one in results:
             row = cells(one.score) if one.score else [Text(one.reason or "", style="yellow")]
-            table.add_row(Text(one.name), *row)  # a plain string would be read as markup, and `:x:` as an emoji
+            # A plain string would be read as markup, and `:x:` as an emoji.
+            table.add_row(Text(one.name.translate(CONTROL)), *row)
         table.add_section()
         table.add_row(f"mean of {sum(one.score is not None for one in results)}", *cells(mean), style="bold")
         Console().print(table)

@@ -128,7 +128,7 @@ def _hardware(config: Config) -> Iterator[Finding]:
                 yield Finding("CUDA GPU", f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
             yield _package("Triton", "triton", required=False)
         else:
-            advice = "not needed for presets toy, smoke and rgbd_example, but for training at 128 px and above"
+            advice = "not needed for training at up to 64 px, but at 128 px and above"
             if shutil.which("nvidia-smi"):
                 advice = f"PyTorch {torch.__version__} does not find the GPU of this machine; install a matching driver"
             elif required:

@@ -243,7 +243,7 @@ def _existing() -> set[str]:
 def _arguments(job: Job, *options: str) -> list[str]:
     """Arguments of the DVC command that runs or queues `job`, whose preset is in the params file.
 
-    Pictures and the report are made after `dvc exp apply`, by `dvc repro`.
+    Images and the report are made after `dvc exp apply`, by `dvc repro`.
     """
     settings = (
         f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in job.settings.items()

@@ -83,7 +83,9 @@ def fly(
     name = "cameras" if given else path or ("interpolation" if interpolate else "front_circle")
     count, pixels = len(given) if given else frames or FRAMES, size or opened.resolution
     if count * pixels**2 > MAX_PIXELS:
-        raise UserError(f"--frames: {count:,} frames of {pixels} x {pixels} pixels do not fit in memory.")
+        raise UserError(
+            f"--frames: {count:,} frames of {pixels} x {pixels} pixels do not fit in memory; lower it or --size."
+        )
     if interpolate and count < len(chosen):
         raise UserError(f"--frames: {len(chosen):,} scenes need at least as many frames, got {count:,}.")
     settings = dict(name=name, cameras=given, frames=count, interpolate=interpolate, truncation=truncation)

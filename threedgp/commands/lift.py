@@ -62,7 +62,9 @@ def lift(
     from threedgp.visual.video import SUFFIX, write_video
 
     if depth and (estimator or weights):
-        raise UserError("--depth and --estimator: both set the depth; leave one out.")
+        raise UserError("--depth and --estimator or --weights: both set the depth; leave one out.")
+    if out.resolve().is_relative_to(images.resolve()):
+        raise UserError(f"--out: {out} is inside {images}, so its images would be lifted, too; choose another folder.")
     config = load_config(params)
     settings, prior, pixels = config.depth, config.camera, size or config.dataset.resolution
     if estimator or weights:

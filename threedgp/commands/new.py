@@ -23,6 +23,7 @@ from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.source import get_source
 from threedgp.depth.estimator import NetworkKind, get_estimator
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.progress import say
 
 ESTIMATOR = "depth_anything_v2"
 SMALL_WEIGHTS = "depth-anything/Depth-Anything-V2-Small-hf"
@@ -94,7 +95,7 @@ def new(
     write_values(values, params)
     remember(values)
     for line in (*survey.lines(side), *reasons):
-        print(line)
+        say(line)
     kind = get_estimator(config.depth.estimator)
     if isinstance(kind, NetworkKind):
         license = "" if config.depth.weights else f", license of its weights: {kind.license}"

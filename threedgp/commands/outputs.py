@@ -30,7 +30,7 @@ class OutputFolder:
                 text = record.read()
                 if text and not text.endswith("\n"):  # a crash cut the last line short
                     record.write("\n")
-        for line in text.splitlines():
+        for line in text.split("\n"):  # splitlines() would split at other characters, which names may contain
             try:
                 entry = json.loads(line)
                 self._origins[entry.pop("file")] = entry
@@ -49,7 +49,8 @@ class OutputFolder:
         self.num_replaced += self._origins.get(name) != dict(origin) and (self.folder / name).exists()
         with writing(self.folder, "--out"):
             yield self.folder / name
-            with (self.folder / RECORD).open("a", encoding="utf-8") as record:
+            # backslashreplace is JSON's own escape, for file names that are not UTF-8.
+            with (self.folder / RECORD).open("a", encoding="utf-8", errors="backslashreplace") as record:
                 record.write(json.dumps({"file": name, **origin}, ensure_ascii=False) + "\n")
         self._origins[name] = dict(origin)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from threedgp.commands import options
+from threedgp.runtime.errors import UserError
 
 NUM_SAMPLES, COLUMNS, TILE = 8, 4, 256
 """Images of the card, and the size to which small ones are enlarged."""
@@ -31,7 +32,8 @@ def push(
     """Upload a model to the Hugging Face hub: weights, configuration, sample images, and a model card with data,
     settings, metrics beside their controls, and the licenses of the weights that it learned from.
 
-    A README.md in the folder of the model is used as its card. The token is HF_TOKEN, or that of `hf auth login`.
+    A README.md in the folder of the model is used as its card, with its own title and license. The token is HF_TOKEN,
+    or that of `hf auth login`.
 
     \b
     Example:
@@ -49,10 +51,13 @@ def push(
     from threedgp.visual.grids import depth_colors, grid_png
 
     require_repository_name(repo)
+    own_card = model / "README.md" if (model / "README.md").is_file() else None
+    if own_card and (title or license):
+        raise UserError(f"--title and --license: {own_card} is used as the card; leave them out, or change that file.")
     opened = open_model(model, device)
     run = model_card.read_run(model)
     evaluation = model_card.read_evaluation(model.parent, opened.sha256)
-    if evaluation is None:
+    if evaluation is None and not own_card:
         say("push: the card has no metrics, since the folder beside the model holds no evaluation of it")
     comparisons, metrics = evaluation or ([], {})
     files: dict[str, bytes | Path] = {
@@ -62,8 +67,7 @@ def push(
     files["samples.png"] = grid_png(views.images[:, 0], COLUMNS, TILE)
     if views.depth is not None:
         files["depth.png"] = grid_png(depth_colors(views.depth[:, 0]), COLUMNS, TILE)
-    own_card = model / "README.md"
-    files["README.md"] = own_card if own_card.is_file() else model_card.model_card(
+    files["README.md"] = own_card or model_card.model_card(
         title or opened.config.get("dataset") or repo.rpartition("/")[2],
         repo,
         license=license,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,9 +69,15 @@ class Survey:
 
 
 def survey_images(source: str, path: str) -> Survey:
-    """Look at the images of `source` at `path`. Raises UserError if there are none, or they cannot be read."""
-    if source == "hub":
-        return _survey_hub(path)
+    """Look at the images of `source` at `path`, the option `--images`. Raises UserError if there are none, or they
+    cannot be read."""
+    try:
+        return _survey_hub(path) if source == "hub" else _survey_tree(source, path)
+    except UserError as error:  # the images are not at `dataset.path` yet
+        raise UserError(re.sub(r"^dataset\.path: ", "--images: ", str(error))) from None
+
+
+def _survey_tree(source: str, path: str) -> Survey:
     place = expanded(path)
     if not place.exists():
         raise UserError(f"--images: there is no '{path}'; name a folder, zip or tar, or a data set of the hub.")
@@ -121,7 +128,10 @@ def _shorter_side(tree: Tree, file: FileEntry) -> int:
 
 def _survey_hub(path: str) -> Survey:
     if is_repository(path):
-        count, names = dataset_size(path)
+        try:
+            count, names = dataset_size(path)
+        except UserError as error:
+            raise UserError(f"--images: there is no '{path}' here, so it was looked up on the hub; {error}") from None
     else:
         place = expanded(path)
         found = parquet_files.contents(place)

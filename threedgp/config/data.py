@@ -32,7 +32,8 @@ class DatasetConfig(Section):
     path: Text | None = None
     """Folder or archive of the images; null = the source renders or downloads them."""
     subset: Text | None = None
-    """Part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`, null for the others."""
+    """Part of the source: `dogs` or `elephants` of `sdip`, `horse` of `lsun`, `horse_dog`, `animals` or `all` of
+    `cifar10`, null for the others."""
     resolution: Annotated[PowerOfTwo, Field(ge=8)] = 256
     """Side of the images in pixels; at least 8, as metrics use patches of 7 pixels."""
 

@@ -68,7 +68,7 @@ class RenderConfig(Section):
     meshes: Annotated[Integer, Field(ge=0, le=1024)] = 1
     """Number of scenes that are exported as meshes."""
     mesh_resolution: Annotated[Integer, Field(ge=8, le=1024)] = 128
-    """Cells along a side of the cube."""
+    """Grid points along a side of the cube."""
 
 
 def _as_list(value: Any) -> Any:

@@ -27,6 +27,7 @@ from threedgp.models.discriminator import Discriminator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
 from threedgp.models.triplane import TriplaneGenerator
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.targets import try_writing, writing
 
 Settings = dict[str, Any]
 """A snapshot's own settings by dotted key."""
@@ -76,6 +77,8 @@ def convert_snapshot(snapshot: Path, folder: Path) -> str | None:
     for name in (WEIGHTS, CONFIG):
         if (folder / name).exists():
             raise UserError(f"{folder / name}: this folder already holds a model; name another one.")
+    with writing(folder, "convert"):
+        try_writing(folder)
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(_convert_limited, snapshot, folder, SECONDS).result()

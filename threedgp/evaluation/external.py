@@ -29,7 +29,7 @@ def listing_key(images: Path, depth: Path | None) -> str:
         file for place in (images, depth) if place for file in sorted([place, *place.rglob("*")]) if file.is_file()
     ]
     listing = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def about(reference: Reference, images: Path, depth: Path | None) -> dict[str, Any]:

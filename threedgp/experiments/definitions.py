@@ -130,9 +130,12 @@ def load_set(name: str) -> ExperimentSet:
     Raises:
         UserError: there is no such set, or its file has a wrong key or value.
     """
-    file = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
-    if name not in set_names() and file.parent == FOLDER:
+    is_file = name.endswith(".yaml")
+    if not is_file and name not in set_names():
         raise UserError(f"there is no set '{name}'; choose one of {', '.join(set_names())}, or name a .yaml file.")
+    file = Path(name) if is_file else FOLDER / f"{name}.yaml"
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; name a .yaml file, or one of the sets {', '.join(set_names())}.")
     values = read_yaml(file)
     try:
         return ExperimentSet.model_validate(values)
@@ -149,20 +152,20 @@ def jobs(experiments: ExperimentSet, name: str, scale: Scale, seeds: list[int], 
     """All runs of the set `name`, or those in `only`, at one scale: all runs of the first seed come first.
 
     Raises:
-        UserError: there is no such run, or none exists at this scale.
+        UserError: there is no such run, or it does not exist at this scale.
     """
+    runs = {key: run for key, run in experiments.runs.items() if scale in experiments.scales(run)}
     for key in only:
         if key not in experiments.runs:
             raise UserError(f"--only: set '{name}' has no run '{key}'; it has {', '.join(experiments.runs)}.")
-    chosen = {
-        key: run
-        for key, run in experiments.runs.items()
-        if (not only or key in only) and scale in experiments.scales(run)
-    }
-    if not chosen:
-        raise UserError(f"--scale: there is no run {', '.join(only)} at scale '{scale}'; choose the other scale.")
+        if key not in runs:
+            raise UserError(f"--only: run '{key}' does not exist at scale '{scale}'; leave it out, or set --scale.")
+    if not runs:
+        raise UserError(f"--scale: set '{name}' has no run at scale '{scale}'; choose the other scale.")
     for seed in seeds:
-        for key, run in chosen.items():
+        for key, run in runs.items():
+            if only and key not in only:
+                continue
             preset, settings = run.preset, {**run.settings, "train.seed": seed}
             if scale == "toy":
                 preset = run.toy_preset or experiments.toy.preset

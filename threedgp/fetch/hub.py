@@ -6,7 +6,6 @@ folder `machine.mirror`, which is looked into first, and a UserError that says w
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from huggingface_hub.utils import disable_progress_bars
 from threedgp.fetch.remote import Remote, mismatch
 from threedgp.runtime.addresses import is_web_address, local_path, mirror_problem, shown
 from threedgp.runtime.atomic import atomic_path, require_free
-from threedgp.runtime.errors import UserError
+from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.progress import progress
 
 HUB = "https://huggingface.co"
@@ -217,7 +216,7 @@ def _clear_errors(repo: str, page: str, done: str = "downloaded from") -> Iterat
     except (*advice, errors.HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         if known := next((text for kind, text in advice.items() if isinstance(error, kind)), None):
             raise UserError(f"{repo}: {known}.") from None
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and explained(error):  # of this machine: a full disk, a folder without access
             raise
         reason = " ".join(str(error).split())
         status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None

@@ -85,7 +85,8 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Write `value` to `target` as indented JSON atomically; NaN and infinity raise ValueError."""
-    write_bytes(target, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(target, text.encode(errors="backslashreplace"))  # JSON's own escape, for file names that are not UTF-8
 
 
 def remove(place: Path) -> None:

@@ -34,6 +34,8 @@ def explained(error: Exception, lower: str = "") -> UserError | None:
         return UserError(f"there is too little memory{killed}; {advice}, and run the same command again.")
     if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
         return UserError(f"{error.filename}: {error.strerror}; make it accessible and run the same command again.")
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return UserError(f"{error.filename}: {error.strerror}; choose a shorter path.")
     return None
 
 

@@ -29,7 +29,6 @@ OPTIONAL_PARTS = (
     "depth_adaptor.head",
     "camera_generator",
     "feature_head",
-    "embed_pose",
     "background_output",
     "background_decoder",
 )

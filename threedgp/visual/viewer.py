@@ -98,7 +98,7 @@ def open_server(host: str, port: int) -> viser.ViserServer:
             probe.listen(1)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--port: cannot listen on {host}:{port} ({reason}); choose another one.") from None
+        raise UserError(f"--host, --port: cannot listen on {host}:{port} ({reason}); choose another one.") from None
     checked = _refuse_strangers(websockets_server.serve, address[0] in LOCAL_NAMES)
     # viser prints a banner, and has no option for whom to serve.
     with contextlib.redirect_stdout(io.StringIO()), patch.object(websockets_server, "serve", checked):

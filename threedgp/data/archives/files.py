@@ -39,10 +39,10 @@ class FileEntry:
 
     path: str
     size: int = 0
-    stamp: int = (
-        0  # changes when the content does: modification time in nanoseconds (of a tar, the tar's), or a zip's CRC
-    )
-    problem: str | None = None  # why it must not be read
+    stamp: int = 0
+    """Changes when the content does: modification time in nanoseconds (of a tar, the tar's), or a zip's CRC."""
+    problem: str | None = None
+    """Why it must not be read."""
 
 
 class Tree(Protocol):
@@ -132,6 +132,11 @@ class Folder:
             return BadPicture(f"cannot be read: {error.strerror}")
 
 
+def _is_hidden(path: str) -> bool:
+    """Whether a member of an archive, or a folder of it, is hidden."""
+    return any(part.startswith(".") for part in PurePosixPath(path).parts if part != "..")
+
+
 class Zip:
     """A zip file. Members whose names would escape a folder are refused."""
 
@@ -147,7 +152,7 @@ class Zip:
 
     def files(self) -> Iterator[FileEntry]:
         for member in {member.filename: member for member in self._archive.infolist()}.values():
-            hidden = PurePosixPath(member.filename).name.startswith(".") or member.filename.startswith("__MACOSX/")
+            hidden = _is_hidden(member.filename) or member.filename.startswith("__MACOSX/")
             if not (member.filename.endswith("/") or hidden):  # is_dir() fails on an empty name
                 yield self._entry(member)
 
@@ -182,7 +187,7 @@ class Tar:
 
     def files(self) -> Iterator[FileEntry]:
         for path, member in self._members.items():
-            if not any(part.startswith(".") for part in PurePosixPath(path).parts if part != ".."):
+            if not _is_hidden(path):
                 yield self._entry(path, member)
 
     def stat(self, path: str) -> FileEntry | None:

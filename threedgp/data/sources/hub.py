@@ -34,7 +34,10 @@ def download(config: Config, path: Path, folder: Path) -> None:
     else:
         names = parquet_files.find_parquet(path) if path.is_dir() else []
         if not names:
-            raise UserError(f"dataset.path: {path} holds no Parquet files; name a data set of the hub, as owner/name.")
+            raise UserError(
+                f"dataset.path: {path} is not a folder with Parquet files; name one, or a data set of the hub, as "
+                "owner/name."
+            )
         root, files = path, refer(path, names)
     parquet_files.list_labelled(root, files, folder, ABOUT, machine.workers)
 
