@@ -110,6 +110,8 @@ def test_estimated_depth(images, params, tmp_path, threedgp, monkeypatch) -> Non
 def test_refusals(images, params, tmp_path, refused) -> None:
     options = ("--params", params, "--out", tmp_path / "out")
     assert "leave one out" in refused("lift", images, "--depth", images, "--estimator", "dpt", *options)
+    message = refused("lift", images, "--depth", images, "--params", params, "--out", images / "b/out")
+    assert message.startswith("--out: ") and "choose another folder" in message, "the next run would lift its results"
     assert "does not estimate depth from pixels" in refused("lift", images, *options)
     assert "--estimator: 'dtp'" in refused("lift", images, "--estimator", "dtp", *options)
     assert "no such folder" in refused("lift", tmp_path / "missing", "--depth", images, *options)

@@ -62,6 +62,14 @@ def test_folder(threedgp: Command) -> None:
     assert threedgp("check").code == 0
 
 
+def test_names_in_an_archive_do_not_control_the_terminal(threedgp: Command) -> None:
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        for number in range(10):
+            archive.writestr(f"cow\x1b[2J/{number}.png", encoded(picture(number, 40, 40), "PNG"))
+    code, out, _ = threedgp("new", "cows", "--images", "photos.zip", "--device", "cpu")
+    assert code == 0 and "\x1b" not in out and "cow\\x1b[2J (10)" in out
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_archives(threedgp: Command, kind: str) -> None:
     folder = cows(Path("photos"))
@@ -117,7 +125,10 @@ def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch
     config = loaded()
     assert code == 0 and config.dataset.path == "who/pets" and config.dataset.resolution == 64
     assert "Images: 5,000" in out and config.train.kimg == 400 and threedgp("check").code == 0
-    assert "who/silent: its card does not state how many images it has" in refused("new", "a", "--images", "who/silent")
+    message = refused("new", "a", "--images", "who/silent")
+    assert message.startswith(
+        "--images: there is no 'who/silent' here, so it was looked up on the hub; who/silent: its "
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,9 +181,9 @@ def test_replaces_its_own_settings_and_no_others(threedgp: Command, refused: Ref
         (["toy", "--images", "photos"], "NAME: 'toy' is the data set of a preset"),
         (["../x", "--images", "photos"], "dataset.name: '../x' is not a name"),
         (["a", "--images", "nowhere"], "--images: there is no 'nowhere'"),
-        (["a", "--images", "params.yaml"], "neither a folder nor a zip file"),
+        (["a", "--images", "params.yaml"], "--images: params.yaml is neither a folder nor a zip file"),
         (["a", "--images", "few"], "--images: few has 3 images that can be used at 32 px; 8 are needed"),
-        (["a", "--images", "none"], "holds no images"),
+        (["a", "--images", "none"], "--images: none holds no images"),
         (["a", "--images", "photos", "--estimator", "mogee"], "--estimator: there is no 'mogee'; choose one of"),
         (["a", "--images", "photos", "--resolution", "100"], "dataset.resolution: 100 is not a power of two"),
         (["a", "--images", "photos", "--resolution", "0"], "dataset.resolution: input should be greater"),

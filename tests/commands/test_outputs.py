@@ -12,7 +12,7 @@ ORIGIN = {"seed": 1, "truncation": 0.7, "cameras": [[0.1, 0.2]]}
 
 def add(folder: OutputFolder, name: str, origin: dict) -> None:
     with folder.adding(name, origin) as path:
-        path.write_text(name)
+        path.write_text("content")
 
 
 def test_remembers(tmp_path):
@@ -55,6 +55,12 @@ def test_a_record_that_is_no_text_is_passed_over(tmp_path):
     assert folder.holds("a.png", ORIGIN)
     add(folder, "b.png", ORIGIN)
     assert OutputFolder(tmp_path).holds("b.png", ORIGIN)
+
+
+@pytest.mark.parametrize("name", ["a b\u00fc.png", "line\u2028separator.png", "not UTF-8 \udcff.png"])
+def test_names_of_any_characters(tmp_path, name):
+    add(OutputFolder(tmp_path), name, ORIGIN)
+    assert OutputFolder(tmp_path).holds(name, ORIGIN)
 
 
 def test_folders_that_cannot_be_written(tmp_path):

@@ -279,6 +279,12 @@ def test_images_are_counted_in_either_place(arrays: dict[str, Tensor], tmp_path:
             convert_trusted(path, tmp_path / "other")
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"convert: .*file cannot be written \(Not a directory\)"):
+        convert_snapshot(tmp_path / "any.pkl", tmp_path / "file")
+
+
 def test_a_model_is_not_overwritten(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
     with pytest.raises(UserError, match="already holds a model"):

@@ -147,6 +147,13 @@ def test_missing_inputs_are_named(prepare, message: str, project: Path, capsys: 
     assert end.value.code == 2 and line.startswith("error: ") and message in line
 
 
+def test_rows_are_those_of_a_preview(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        stages.depth.main(Path("params.yaml"), None, 2)
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: --rows: needs --preview")
+
+
 @pytest.mark.parametrize("target", ["dd.png", "params.yaml/out.png", "/proc/out.png"])
 def test_an_unwritable_target_is_found_before_the_work(
     target: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -161,6 +161,7 @@ def test_too_few_samples(open_real, tmp_path):
 
 def test_key_depends_on_the_files(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / os.fsdecode(b"not UTF-8 \xff.png")).touch()
     before = listing_key(tmp_path, None)
     assert listing_key(tmp_path, None) == before
     (tmp_path / "a.png").write_bytes(b"22")

@@ -98,12 +98,14 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
 def test_what_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no set 'nothing'; choose one of beyond, ideas, paper"):
         load_set("nothing")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"nothing.yaml: no such file; name a .yaml file, or one of the sets beyond, "):
         load_set(str(tmp_path / "nothing.yaml"))
+    with pytest.raises(UserError, match=r"there is no set '\.\./paper'"):
+        load_set("../paper")
     experiments = load_set("paper")
     with pytest.raises(UserError, match="has no run 'nothing'"):
         list(jobs(experiments, "paper", "toy", [0], ["nothing"]))
-    with pytest.raises(UserError, match="there is no run distillation_clip at scale 'toy'"):
-        list(jobs(experiments, "paper", "toy", [0], ["distillation_clip"]))
+    with pytest.raises(UserError, match="--only: run 'distillation_clip' does not exist at scale 'toy'"):
+        list(jobs(experiments, "paper", "toy", [0], ["3dgp", "distillation_clip"]))
     with pytest.raises(UserError, match="has scale 'toy' only"):
         load_set("ideas").scale("paper")

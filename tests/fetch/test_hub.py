@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from fetch.hub_server import COMMIT, publish
 from fetch.misbehaving import Answer, Server
@@ -98,6 +100,17 @@ def test_failing_hub(hub: Server, tmp_path: Path) -> None:
     hub.script("/api/datasets/owner/set", Answer(b"{}", 418))
     with pytest.raises(UserError, match=r"^owner/set: cannot be downloaded from http://127.*418"):
         download_dataset("owner/set", tmp_path, everything)
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_hub(
+    hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "cache")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(PermissionError):  # commands print its file and what to do
+        download_file("owner/net", "model.safetensors")
 
 
 def test_hub_that_cannot_be_reached(

@@ -139,9 +139,15 @@ def test_metrics_of_another_model_are_left_out(run, results: Path, tmp_path: Pat
 
 
 def test_own_card_of_the_demonstration_model(run, tmp_path: Path) -> None:
-    code, _, _ = run("push", "demo", "ann/demo", "--to-folder", tmp_path / "card")
-    assert code == 0
+    code, out, _ = run("push", "demo", "ann/demo", "--to-folder", tmp_path / "card")
+    assert code == 0 and "no metrics" not in out, "the card is not made from the folder beside the model"
     assert (tmp_path / "card/README.md").read_bytes() == (DEMO / "README.md").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--title", "--license"])
+def test_an_own_card_has_its_own_title_and_license(run, option: str) -> None:
+    code, _, err = run("push", "demo", "ann/demo", option, "mit")
+    assert code == 2 and err.startswith("error: --title and --license: ") and "README.md is used as the card" in err
 
 
 def test_token_without_the_right(hub: UploadHub, run, monkeypatch: pytest.MonkeyPatch) -> None:

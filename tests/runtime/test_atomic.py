@@ -78,6 +78,9 @@ def test_links_keep_the_permissions_of_their_file(tmp_path: Path) -> None:
 
 def test_json_is_readable_and_strict(tmp_path: Path) -> None:
     target = tmp_path / "metrics.json"
+    not_text = os.fsdecode(b"\xff.png")  # a file name that is not UTF-8
+    atomic.write_json(target, {"swd": 0.25, "name": not_text})
+    assert json.loads(target.read_text(encoding="utf-8"))["name"] == not_text
     atomic.write_json(target, {"swd": 0.25, "name": "é"})
     assert json.loads(target.read_text()) == {"swd": 0.25, "name": "é"}
     assert target.read_text().endswith("}\n")

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,6 +32,10 @@ def read_only() -> None:
     raise OSError(errno.EROFS, "Read-only file system", "results")
 
 
+def long_name() -> None:
+    Path("x" * 300).stat()
+
+
 def gpu() -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -46,6 +51,7 @@ def gpu() -> None:
         (gpu, MEMORY),
         (wrapped, "the disk is full; free some space and run the same command again, it continues from here."),
         (read_only, "results: Read-only file system; make it accessible and run the same command again."),
+        (long_name, f"{'x' * 300}: File name too long; choose a shorter path."),
         (refuse, "results: Permission denied; make it accessible and run the same command again."),
     ],
 )

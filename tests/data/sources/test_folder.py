@@ -83,6 +83,16 @@ def test_tar_is_read_in_place(tmp_path: Path) -> None:
         read_all(source_again(tmp_path / "in.tar", tmp_path / "raw"))
 
 
+def test_hidden_folders_of_a_zip_are_left_out(tmp_path: Path) -> None:
+    """As those of a folder and of a tar: programs keep thumbnails there, which would become a class."""
+    put(tmp_path / "dog.png")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("dog/a.png", ".thumbnails/a.png", "dog/.cache/a.png", "__MACOSX/dog/a.png"):
+            archive.write(tmp_path / "dog.png", name)
+    source = opened(tmp_path / "in.zip", tmp_path / "raw")
+    assert source.class_names == ["dog"] and source.entries()["id"].to_pylist() == ["dog/a.png"]
+
+
 def test_compressed_tar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.tar.gz").touch()
     with pytest.raises(UserError, match=r"in\.tar\.gz is compressed.*unpack it"):

@@ -51,5 +51,6 @@ def test_what_is_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_folder_without_parquet(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(UserError, match="holds no Parquet files"):
-        opened("hub", tmp_path / "in")
+    for place in ("in", "missing"):
+        with pytest.raises(UserError, match=f"{place} is not a folder with Parquet files; name one"):
+            opened("hub", tmp_path / place)
