@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LEARNED, PITCH, ROLL, YAW
+from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LEARNED, PITCH, PRIOR_FIELDS, ROLL, YAW
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config.train import CameraRegularizerConfig
 from threedgp.models.generator import Generator
@@ -102,16 +102,20 @@ def emd_regularizer(
 
 
 def gradient_regularizer(
-    posterior_of: Callable[[Tensor], Tensor], prior: Tensor, config: CameraRegularizerConfig
+    posterior_of: Callable[[Tensor], Tensor],
+    prior: Tensor,
+    config: CameraRegularizerConfig,
+    columns: Collection[int] = LEARNED,
 ) -> Tensor:
-    """|g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter with respect to its prior `[N, 8]`."""
+    """Weighted sum of |g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter of `columns` with
+    respect to its prior `[N, 8]`."""
     prior = prior.detach().requires_grad_()
     posterior = posterior_of(prior)
-    total = prior.new_zeros([])
-    for index, weight in _weights(config).items():
+    weights, total = _weights(config), prior.new_zeros([])
+    for index in columns:
         (gradient,) = torch.autograd.grad(posterior[:, index].sum(), prior, create_graph=True)
         size = gradient[:, index].abs()
-        total = total + weight * (size + 1 / (size + 1e-4)).mean()
+        total = total + weights[index] * (size + 1 / (size + 1e-4)).mean()
     return total
 
 
@@ -133,8 +137,11 @@ def camera_loss(
         regularizer = ramp * emd_regularizer(posterior[:EMD_DRAWS], prior[:EMD_DRAWS], config, classes)
     else:
         z, labels = z[:EMD_DRAWS], None if labels is None else labels[:EMD_DRAWS]
+        # A parameter whose minimum is its maximum has the derivative 0, for which the penalty is largest.
+        bounds = {column: getattr(generator.camera_config, name) for name, column in PRIOR_FIELDS.items()}
+        columns = [column for column in LEARNED if column not in bounds or bounds[column][0] < bounds[column][1]]
         regularizer = gradient_regularizer(
-            lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config
+            lambda cameras: generator.posterior(cameras, z, labels), prior[:EMD_DRAWS], config, columns
         )
     stats = {"camera/regularizer": regularizer.detach(), "camera/mean_angle_distance": distance.detach()}
     cameras = posterior.detach()
