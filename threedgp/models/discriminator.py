@@ -147,8 +147,8 @@ class Discriminator(nn.Module):
         """Logits `[B]` and predicted classifier features `[B, num_features]` (None without that head).
 
         Args:
-            images: in [-1, 1], color `[B, 3, P, P]`, color and depth `[B, 4, P, P]`, or color, depth and normals
-                `[B, 7, P, P]`.
+            images: in [-1, 1], color `[B, 3, P, P]`, color and depth `[B, 4, P, P]`, color, depth and normals
+                `[B, 7, P, P]`, or with dual discrimination two colors `[B, 6, P, P]`.
             patch: scale, x offset, y offset, `[B, 3]`; ignored without patches.
             labels: int64 `[B]`, None without classes.
             dtype: dtype of the activations of convolutions; None = that of the images.

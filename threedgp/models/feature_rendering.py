@@ -25,6 +25,7 @@ from threedgp.models.generator import (
 )
 from threedgp.models.rays import as_image, draw_ray_randomness, evaluation_randomness, ray_settings
 from threedgp.render import RayRandomness, RaySettings
+from threedgp.render.compositing import bounded_color
 from threedgp.render.features import Field, render_field
 from threedgp.runtime.counter_rng import NumberStream
 
@@ -95,7 +96,7 @@ class FeatureGenerator(Generator):
     def color(self, content: Encoded, points: Tensor) -> Tensor:
         """Color `[B, N, 3]` of the rendered features, about [-1, 1], at points `[B, N, 3]`."""
         color = self.field(content)(points)[..., :3]
-        return (torch.sigmoid(color) * 1.002 - 0.001) * 2 - 1 if self.ray_settings.sigmoid_color else color
+        return bounded_color(color) * 2 - 1 if self.ray_settings.sigmoid_color else color
 
     def render_features(
         self,

@@ -105,7 +105,7 @@ def composite_reference(
         t, values = distances[0], samples[0]
     t, rgb, raw = t.detach(), values[..., :-1], values[..., -1]
     if settings.sigmoid_color:
-        rgb = torch.sigmoid(rgb) * 1.002 - 0.001
+        rgb = bounded_color(rgb)
     deltas = t.diff(dim=-1)
     if settings.midpoint:
         rgb, raw, t = _midpoints(rgb, -2), _midpoints(raw, -1), _midpoints(t, -1)
@@ -124,6 +124,11 @@ def composite_reference(
     if settings.sigmoid_color:
         rgb = rgb * 2 - 1
     return Composite(rgb, (weights * t).sum(-1), weights, transmittance[..., -1])
+
+
+def bounded_color(raw: Tensor) -> Tensor:
+    """Color in (-0.001, 1.001) of raw color, a sigmoid that is widened so that it reaches 0 and 1 (EG3D)."""
+    return torch.sigmoid(raw) * 1.002 - 0.001
 
 
 def _midpoints(values: Tensor, dim: int) -> Tensor:

@@ -53,7 +53,7 @@ class Seen(NamedTuple):
     """Input of the discriminator: generated or real patches."""
 
     images: Tensor
-    """`[B, 4, P, P]` in [-1, 1], 3 channels without depth, 7 with `model.discriminator.normals`."""
+    """`[B, 4, P, P]` in [-1, 1]; other numbers of channels as in `Discriminator.forward`."""
     patches: Patches
     labels: Tensor | None
     """int64 `[B]`, None without classes."""
@@ -212,6 +212,8 @@ class Trainer:
     def _judge(
         self, seen: Seen, dtype: torch.dtype | None, *, twice_differentiable: bool = False
     ) -> tuple[Tensor, Tensor | None]:
+        """Logits and predicted classifier features of patches, see `Discriminator.forward`, after the blur of
+        `train.blur_sigma`."""
         images = blur(seen.images, self._schedule("blur_sigma"))
         # `forward` is never compiled: compiled code can be differentiated once.
         discriminator = self.discriminator.forward if twice_differentiable else self.discriminator
@@ -248,6 +250,7 @@ class Trainer:
             yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
+        """Take a step of the generator: adversarial loss, penalties of its kind, and regularizers of the cameras."""
         for parameter in _parameters(self.discriminator_optimizer):
             parameter.requires_grad_(False)
         w_mean = torch.zeros_like(self.generator.mapping.w_average)
@@ -282,6 +285,8 @@ class Trainer:
         self._record(stats, f"discriminator/{name}", penalty)
 
     def _discriminator_phase(self, batch: Batch, stats: Stats) -> None:
+        """Take a step of the discriminator: adversarial loss, distillation, and every `train.r1_interval`-th time the
+        gradient penalty."""
         train = self.config.train
         pieces = zip(self._pieces("discriminator"), self._reals(batch), strict=True)
         for draws, (reals, stored, mean_scale) in pieces:

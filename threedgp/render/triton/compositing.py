@@ -316,7 +316,7 @@ def importance_kernel(
     t, _r, _g, _b, raw, _delta, _depth, alpha, _passed, before, _end, _used, _intervals = _weigh(
         t, t, t, t, raw, place, count, 1.0, bias, False, BLOCK_S
     )
-    mass = tl.where((place > 0) & (place < count - 1), alpha * before + 2e-5, 0.0)
+    mass = tl.where((place > 0) & (place < count - 1), alpha * before + 2e-5, 0.0)  # WEIGHT_FLOOR in sampling.py
     is_edge = place < count - 1
     edges = (t + _shift(t, place, 1, BLOCK_S)) * 0.5
     cdf = tl.associative_scan(mass / tl.sum(mass, axis=1)[:, None], 1, _add)
