@@ -1,4 +1,4 @@
-# All paths are relative and quoted, so that a space in the name of the folder is allowed.
+# All paths are relative, so that the name of the folder may contain a space.
 SHELL := /bin/bash
 PYTHON3 ?= python3
 PYTHON := .venv/bin/python

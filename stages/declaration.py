@@ -1,5 +1,4 @@
-"""What ``dvc.yaml`` declares for a stage: the one account of what the stage reads, which settings it sees, and what
-it writes."""
+"""What ``dvc.yaml`` declares for a stage: what it reads, which settings it sees, and what it writes."""
 
 from __future__ import annotations
 
@@ -31,6 +30,8 @@ class Declaration:
     params: tuple[str, ...]
     """Dotted keys of ``params.yaml``: sections or single values."""
     outs: tuple[Path, ...]
+    repro: str = ""
+    """The stage for `dvc repro` that makes missing dependencies; empty = the stage itself."""
 
     def values(self, config: Config) -> dict[str, Any]:
         """The settings that the stage depends on, by dotted key."""
@@ -46,7 +47,7 @@ class Declaration:
         content = {
             "stage": self.name,
             "params": self.values(config),
-            "deps": {str(dep): _digest(self.name, dep) for dep in self.deps},
+            "deps": {str(dep): _digest(self, dep) for dep in self.deps},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -102,8 +103,8 @@ def _paths(entries: list[str | dict[str, Any]], values: dict[str, Any]) -> Itera
         yield Path(_TEMPLATE.sub(lambda match: str(_look_up(values, match[1])), path))
 
 
-def _digest(stage: str, dep: Path) -> str:
-    """Hash of a dependency; a folder with a manifest is known by it, for the manifest holds the hashes of its files."""
+def _digest(stage: Declaration, dep: Path) -> str:
+    """Hash of a dependency; that of a folder with a manifest is the manifest's, which holds the hashes of its files."""
     place = dep if dep.exists() else CODE / dep
     manifest = place / "manifest.json"
     if manifest.is_file():
@@ -113,7 +114,8 @@ def _digest(stage: str, dep: Path) -> str:
     elif place.is_file():
         files = [place]
     else:
-        raise UserError(f"{dep}: stage '{stage}' reads this and it is missing; run `dvc repro {stage}`.")
+        advice = f"run `dvc repro {stage.repro or stage.name}`"
+        raise UserError(f"{dep}: stage '{stage.name}' reads this and it is missing; {advice}.")
     total = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

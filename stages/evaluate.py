@@ -85,7 +85,7 @@ def main(
 def _for_samples(declared: Declaration) -> Declaration:
     """The declaration for scoring samples, which reads no model and writes no output of the pipeline."""
     deps = tuple(dep for dep in declared.deps if dep.parts[0] != "results" and dep.name != "selected")
-    return replace(declared, name="evaluate-samples", deps=deps, outs=())
+    return replace(declared, name="evaluate-samples", deps=deps, outs=(), repro="features")
 
 
 def _open_reference(config: Config, layout: Layout, metrics: Mapping[str, Metric]) -> Reference:

@@ -164,6 +164,15 @@ def test_samples_of_another_system(project: Path, finished: Path) -> None:
     assert not any((project / ".scratch" / "evaluate-samples").iterdir())
 
 
+def test_real_images_that_are_missing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scoring samples needs no model, so none is trained to make what is missing."""
+    shutil.rmtree("data/tiny/features")
+    with pytest.raises(SystemExit):
+        stages.evaluate.main(Path("params.yaml"), images=project)
+    assert "data/tiny/features: stage 'evaluate-samples' reads this" in (err := capsys.readouterr().err)
+    assert err.endswith("run `dvc repro features`.\n")
+
+
 def test_archive_scores_like_the_model(project: Path) -> None:
     settings = yaml.safe_load(SETTINGS)
     settings["evaluate"] |= {"archive": True, "metrics": ["frechet", "swd"], "samples": 40}

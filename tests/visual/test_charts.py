@@ -52,6 +52,15 @@ def test_other_seeds_are_a_band():
     assert "2 seeds" not in charts.line_chart("loss", "kimg", "nats", {"run": [(1, 3.0), (2, 2.0)]})
 
 
+def test_every_curve_is_drawn_in_a_style_of_its_own():
+    """More curves than colors: the report compares up to eight runs."""
+    svg = charts.line_chart("loss", "kimg", "nats", {f"run {n}": [(k, n + k) for k in range(3)] for n in range(9)})
+    for number in range(9):
+        assert f">run {number}</text>" in svg
+    # Curves of three points, and their lines in the legend.
+    assert len(set(re.findall(r'<path d="M \S+ \S+ \nL \S+ \S+ \nL \S+ \S+ \n" style="([^"]+)"', svg))) >= 9
+
+
 def test_long_titles_take_two_lines():
     svg = charts.line_chart("a title of " + "many words " * 5, "kimg", "nats", {"run": [(1, 3.0), (2, 2.0)]})
     found = re.findall(r">([^<>]*(?:many|words)[^<>]*)</", svg)

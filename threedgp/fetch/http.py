@@ -38,7 +38,7 @@ class ContentChanged(TransientError):
 
 
 class PermanentError(Exception):
-    """A failure that repeating the request does not cure; `unanswered` if no attempt got a clear answer."""
+    """A failure for which the request is not repeated (any more); `unanswered` if no attempt got a clear answer."""
 
     def __init__(self, reason: str, *, unanswered: bool = False) -> None:
         super().__init__(reason)

@@ -6,6 +6,7 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, product
 
 import matplotlib
 import numpy as np
@@ -68,9 +69,10 @@ def line_chart(title: str, x_label: str, y_label: str, curves: Mapping[str, Curv
     """Curves by name. `seeds` are the first one for other seeds: the chart shows their range as a band, with it."""
 
     def paint(axes: Axes) -> None:
-        for (name, points), color in zip(curves.items(), COLORS, strict=False):
+        styles = cycle(product(("-", "--", ":"), COLORS))
+        for (name, points), (line, color) in zip(curves.items(), styles, strict=False):
             x, y = zip(*points, strict=True)
-            axes.plot(x, y, color=color, linewidth=1.6, marker="." if len(x) < 3 else "", label=name)
+            axes.plot(x, y, line, color=color, linewidth=1.6, marker="." if len(x) < 3 else "", label=name)
         if seeds:
             x, y = zip(*next(iter(curves.values())), strict=True)
             values = [y, *(np.interp(x, *zip(*points, strict=True), left=np.nan, right=np.nan) for points in seeds)]

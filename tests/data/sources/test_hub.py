@@ -47,6 +47,10 @@ def test_what_is_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert is_repository("owner/name") and not is_repository("../images") and not is_repository("a/b/c")
     (tmp_path / "owner/name").mkdir(parents=True)
     assert not is_repository("owner/name"), "the folder counts"
+    copy = tmp_path / ".dvc/tmp/exps/tmp1"  # as `dvc exp run --temp` makes it, without files that git does not track
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert not is_repository("owner/name"), "the folder of the project counts in a copy of the project, too"
 
 
 def test_folder_without_parquet(opened: Opened, tmp_path: Path) -> None:

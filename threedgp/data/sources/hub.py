@@ -15,6 +15,7 @@ from threedgp.data.archives.listing import ListedSource
 from threedgp.data.archives.references import refer
 from threedgp.data.shards import ShardFolder
 from threedgp.data.source import SourceKind
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
 
 ABOUT = {"source": "hub"}
@@ -23,7 +24,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 def is_repository(path: str) -> bool:
     """Whether `path` is the name of a repository, and not a folder."""
-    return REPOSITORY.fullmatch(path) is not None and not Path(path).exists()
+    return REPOSITORY.fullmatch(path) is not None and not expanded(path).exists()
 
 
 def download(config: Config, path: Path, folder: Path) -> None:

@@ -80,7 +80,7 @@ def render_background(scene: Scene, resolution: int) -> NDArray[np.uint8]:
 def _trace(scene: Scene, view: View, directions: Array) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Distance of the first hit of each ray, and its owner: the number of a solid, `GROUND` or `SKY`; both `[S, R, R]`.
 
-    Of `directions` `[3, S, R, R]`, each is less than half a pixel from the center of its pixel.
+    Each of the `directions` `[3, S, R, R]` is less than half a pixel from the center of its pixel.
     """
     down = directions[1] < 0
     distances = (scene.ground - float(view.origin[1])) / np.where(down, directions[1], -1)
