@@ -19,7 +19,7 @@ from threedgp.models.sampler import draw_scenes
 from threedgp.models.saving import save_model
 from threedgp.runtime.errors import UserError
 from threedgp.training.transfer import start_from
-from training.worlds import FEATURES, make_batch, make_trainer, tiny_config
+from training.worlds import FEATURES, kind_config, make_batch, make_trainer, tiny_config
 
 ABC = ["a", "b", "c"]
 
@@ -237,6 +237,12 @@ def test_frozen_parts_keep_their_weights(parts: list[str]) -> None:
     assert not [one for one, differs in changed.items() if differs and is_frozen(*one)]
     still = {one[1].split(".")[0] for one, differs in changed.items() if differs and one[0] == "generator"}
     assert still == {"mapping", "backbone", "decoder", "depth_adaptor", "camera_generator"} - set(parts)
+
+
+def test_a_decoder_is_frozen_with_its_output() -> None:
+    generator = make_trainer(kind_config("volumegan", train={"freeze": ["decoder"]})).generator
+    frozen = {name.split(".")[0] for name, value in generator.named_parameters() if not value.requires_grad}
+    assert frozen == {"decoder", "output"}
 
 
 def test_parts_that_cannot_be_frozen() -> None:

@@ -87,11 +87,14 @@ def freeze(generator: Generator, discriminator: Discriminator, parts: Sequence[s
     """Exclude the `parts` of `train.freeze` from training. Raises UserError if the model does not have one of them, or
     nothing of the generator is left."""
     for part in parts:
-        is_blocks = part == "discriminator_blocks"
-        modules = [discriminator.from_rgb, discriminator.blocks] if is_blocks else [getattr(generator, part, None)]
+        if part == "discriminator_blocks":
+            modules = [discriminator.from_rgb, discriminator.blocks]
+        else:
+            names = ("decoder", "output") if part == "decoder" else (part,)  # `volumegan` has an output of its own
+            modules = [module for name in names if (module := getattr(generator, name, None)) is not None]
+        if not modules:
+            raise UserError(f"train.freeze: this model has no {part}; remove it from the list.")
         for module in modules:
-            if module is None:
-                raise UserError(f"train.freeze: this model has no {part}; remove it from the list.")
             module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in generator.parameters()):
         raise UserError("train.freeze: nothing of the generator is left to train; remove a part from the list.")
