@@ -32,7 +32,10 @@ bench: .venv/installed-test ## run the benchmarks
 		echo "benchmarks/$$script"; PYTHONPATH=. $(PYTHON) benchmarks/$$script || exit 1; done
 
 clean: ## remove outputs and scratch; keep .venv and the DVC cache
-	@rm -rf .scratch results data/*/ build *.egg-info .pytest_cache .ruff_cache
+	@rm -rf .scratch results build *.egg-info .pytest_cache .ruff_cache
+	@# Only outputs of stages have such a manifest. Whatever else is in data/ may be someone's images.
+	@grep -ls '"row_group_rows"' data/*/*/manifest.json | while read -r file; do rm -rf "$${file%/*}"; done
+	@find data -mindepth 1 -type d -empty -delete
 	@find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -66,6 +66,19 @@ def test_too_few_images_in_a_folder(settings: Settings) -> None:
     assert images_problem(config) == "dataset.path: 'images' holds 7 images; add some, 8 are needed"
 
 
+@pytest.mark.parametrize("path", ["data/x", "data/x/raw", "data/../data/x/depth"])
+def test_images_among_the_outputs_are_refused(settings: Settings, path: str) -> None:
+    """DVC removes an output before its stage runs, and with it the images."""
+    Path(path).mkdir(parents=True)
+    for number in range(8):
+        Path(f"{path}/{number}.png").touch()
+    problem = images_problem(settings(dataset={"name": "x", "source": "folder", "path": path}))
+    assert problem is not None and problem.startswith(
+        f"dataset.path: '{path}' is in data/x, where stages and DVC remove"
+    )
+    assert images_problem(settings(dataset={"name": "y", "source": "folder", "path": path})) is None
+
+
 @pytest.mark.parametrize(
     ("dataset", "key"),
     [

@@ -118,6 +118,13 @@ def dataset_problem(dataset: DatasetConfig) -> str | None:
     kind = get_source(dataset.source)
     if kind.needs_path and not dataset.path:
         return f"dataset.path: source '{dataset.source}' needs the folder or archive that holds the images"
+    outputs = Path("data", dataset.name)
+    is_place = dataset.path is not None and not kind.is_address(dataset.path)
+    if is_place and expanded(dataset.path).resolve().is_relative_to(outputs.resolve()):
+        return (
+            f"dataset.path: '{dataset.path}' is in {outputs}, where stages and DVC remove what is there before they "
+            "write their outputs; move the images to another folder"
+        )
     if kind.subsets and dataset.subset not in kind.subsets:
         return f"dataset.subset: source '{dataset.source}' has {' and '.join(kind.subsets)}; name one"
     if not kind.subsets and dataset.subset is not None:
