@@ -20,6 +20,7 @@ from fetch.misbehaving import Server
 
 import threedgp
 from threedgp.cli import main
+from threedgp.commands.model_card import teachers, used_weights
 from threedgp.commands.options import DEMO
 from threedgp.config import parse_config
 
@@ -99,6 +100,17 @@ def test_a_pushed_model_can_be_loaded(hub: UploadHub, run, results: Path, server
     code, _, err = run("generate", "hf://ann/toys", "--seeds", "3", "--device", "cpu", "--out", results / "again")
     assert code == 0, err
     assert len(list((results / "again").glob("seed0003_*.png"))) == 1
+
+
+def test_card_names_what_training_learned_from() -> None:
+    run = {"settings": {"train": {"distillation": {"loss": "none"}}}, "data": {"estimator": "leres", "embedder": "a"}}
+    for depth, prior, expected in ((True, "uniform", "leres"), (False, "estimated", "leres"), (False, "normal", None)):
+        config = {"model": {"depth": depth}, "camera": {"prior": prior}}
+        assert teachers(config, run) == (expected, None)
+        assert [used.purpose for used in used_weights(config, run)] == ["depth of the training images"] * bool(expected)
+    run["settings"] = {"train": {"distillation": {"loss": "kl"}}}
+    assert teachers(config, run) == (None, "a")
+    assert teachers(config, {"settings": {}, "data": {}}) == (None, None)
 
 
 def test_card_describes_the_run(run, results: Path, tmp_path: Path) -> None:

@@ -57,16 +57,25 @@ def read_evaluation(results: Path, sha256: str) -> tuple[list[dict[str, Any]], d
         raise UserError(f"{folder}: the evaluation is damaged; run `dvc repro evaluate` again.") from None
 
 
+def teachers(config: Mapping[str, Any], run: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Depth estimator and classifier that training learned from; None = none, or unknown. The data may have depth and
+    classifier features that training did not use."""
+    data, model = run["data"], config["model"]
+    uses_depth = model.get("depth", True) or config["camera"].get("prior") == "estimated"
+    distills = run["settings"].get("train", {}).get("distillation", {}).get("loss") != "none"
+    return data.get("estimator") if uses_depth else None, data.get("embedder") if distills else None
+
+
 def used_weights(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[Used]:
     """The pretrained weights that training used, as far as the run is recorded, and those of refinements; licenses are
     those of the default weights."""
     found = [Used("refinement", one["diffusion"], "") for one in config.get("refined") or []]
-    data, features = run["data"], run["settings"].get("features.network")
-    if (estimator := data.get("estimator")) is not None:
+    (estimator, embedder), features = teachers(config, run), run["settings"].get("features.network")
+    if estimator is not None:
         kind = get_estimator(estimator)
         if isinstance(kind, NetworkKind):
             found.append(Used("depth of the training images", *Weights(estimator, "", None, kind).origin()))
-    purposes = {"distillation": data.get("embedder"), "selection of images and of the best model": features}
+    purposes = {"distillation": embedder, "selection of images and of the best model": features}
     for purpose, network in purposes.items():
         if network == "efficientnet_lite0":
             found.append(Used(purpose, f"package {LITE0_PACKAGE}", ""))
@@ -87,13 +96,13 @@ def refinements(config: Mapping[str, Any]) -> str | None:
 def facts_of(config: Mapping[str, Any], run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
     """Description of the training, by title; what is unknown is left out."""
     data, settings, kimg = run["data"], run["settings"], config.get("kimg")
-    train = settings.get("train", {})
+    train, (estimator, embedder) = settings.get("train", {}), teachers(config, run)
     facts = {
         "kind of model": config["model"]["kind"],
         "data set": config.get("dataset"),
         "training images": f"{data['rows']:,}, after selection" if "rows" in data else None,
-        "depth of the images": data.get("estimator"),
-        "classifier features": data.get("embedder"),
+        "depth of the images": estimator,
+        "classifier features": embedder,
         "images shown": None if kimg is None else f"{kimg:g} thousand",
         "batch, loss": f"{train['batch_size']}, {train['loss']}" if train else None,
         "learning rates": f"{train['generator_lr']:g} (generator), {train['discriminator_lr']:g}" if train else None,
