@@ -86,6 +86,12 @@ def test_states_are_pruned(shards: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state-000000048.pt", "state-000000064.pt"]
 
 
+def test_states_of_a_billion_images_are_found(tmp_path: Path) -> None:
+    for images in (10**9, 999_999_996):
+        save_state(tmp_path, images, {"images": images}, keep=2)
+    assert saved_states(tmp_path) == [999_999_996, 10**9]
+
+
 def test_partially_written_state_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=2)
 

@@ -21,7 +21,7 @@ from threedgp.training.logging import Means, Record
 from threedgp.training.posthoc import FOLDER, drop_snapshots
 from threedgp.training.step import Trainer
 
-_NAME = re.compile(r"state-(\d{9})\.pt")
+_NAME = re.compile(r"state-(\d{9,})\.pt")
 
 
 class DamagedState(UserError):
