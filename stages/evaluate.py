@@ -28,6 +28,8 @@ app = typer.Typer(add_completion=False)
 CACHE = SCRATCH / "real-features"
 """Features of real images for every evaluation on them, under a key of their content."""
 EXTERNAL = Path("results/external")
+PNG_RANGE = (0.0, 1.0)
+"""Nearest and farthest depth of a PNG, the default of --depth-range."""
 
 
 ImagesOption = Annotated[
@@ -57,7 +59,7 @@ def main(
     images: ImagesOption = None,
     depth: DepthOption = None,
     labels: LabelsOption = None,
-    depth_range: BoundsOption = (0.0, 1.0),
+    depth_range: BoundsOption = PNG_RANGE,
     out: OutOption = None,
 ) -> None:
     """Measure the model and write results/metrics.json and results/evaluation.
@@ -75,7 +77,7 @@ def main(
             score_samples(stage, images, depth, labels, depth_range, out)
         return
     with open_stage("evaluate", params, shared=True) as stage:
-        if depth or labels or out or depth_range != (0.0, 1.0):
+        if depth or labels or out or depth_range != PNG_RANGE:
             raise UserError("--depth, --labels, --depth-range, --out: need --images, the samples to score.")
         share_work(stage, _work)
         if stage.is_main:
@@ -189,6 +191,8 @@ def score_samples(
     near, far = depth_range
     if not -math.inf < near < far < math.inf:
         raise UserError(f"--depth-range: {near:g} is not less than {far:g}; give the nearest depth first.")
+    if depth is None and depth_range != PNG_RANGE:
+        raise UserError("--depth-range: needs --depth, the maps whose range it is.")
     config, layout = stage.config, stage.layout
     target = out or EXTERNAL / f"{images.resolve().name.removesuffix('.npz')}.json"
     if any(place.resolve() in (target.resolve(), *target.resolve().parents) for place in vars(layout).values()):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from command_line import Command
 from golden_arrays import assert_matches, load
 from threedgp.camera.geometry import Patches
 from threedgp.cli import app
 from threedgp.config import ModelConfig
+from threedgp.conversion import models
 from threedgp.conversion.models import convert_snapshot, convert_trusted
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Scenes
@@ -145,6 +147,12 @@ def test_an_odd_discriminator_is_left_out(
     assert re.search(words, convert_trusted(path, tmp_path / "model"))
     assert not (tmp_path / "model" / "discriminator.safetensors").exists()
     load_model(tmp_path / "model")
+
+
+def test_names_in_a_snapshot_do_not_control_the_terminal(threedgp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "convert_snapshot", lambda snapshot, folder: "'\x1b[2J' is not a parameter")
+    code, out, _ = threedgp("convert", "a.pkl", "model")
+    assert code == 0 and "The discriminator was left out: '\\x1b[2J' is not a parameter." in out
 
 
 def test_settings_in_omegaconf_nodes_are_read(arrays: dict[str, Tensor], tmp_path: Path, published: Any) -> None:

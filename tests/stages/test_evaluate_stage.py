@@ -206,6 +206,7 @@ def test_archive_has_labels_if_the_model_has_classes(project: Path, tiny_generat
         ({"depth": Path("data")}, "--depth, --labels, --depth-range, --out: need --images"),
         ({"depth_range": (0.0, 5.0)}, "--depth, --labels, --depth-range, --out: need --images"),
         ({"images": Path("data"), "depth_range": (1.0, 1.0)}, "--depth-range: 1 is not less than 1"),
+        ({"images": Path("data"), "depth_range": (0.0, 5.0)}, "--depth-range: needs --depth"),
         ({"images": Path("data"), "depth_range": (0.0, float("inf"))}, "--depth-range: 0 is not less than inf"),
         *(
             ({"images": Path("data"), "out": Path(out)}, f"--out: {out} is an output of the pipeline")

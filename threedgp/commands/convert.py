@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from threedgp.runtime.progress import say
+
 
 def convert(
     snapshot: Annotated[Path, typer.Argument(help="Published snapshot of 3DGP or EpiGRAF (.pkl).")],
@@ -18,6 +20,6 @@ def convert(
 
     problem = convert_snapshot(snapshot, folder)
     networks = "generator" if problem else "generator and the discriminator"
-    print(f"{folder} now holds the {networks} of {snapshot}.")
+    say(f"{folder} now holds the {networks} of {snapshot}.")
     if problem:
-        print(f"The discriminator was left out: {problem}. Only further training needs it.")
+        say(f"The discriminator was left out: {problem}. Only further training needs it.")
