@@ -111,6 +111,9 @@ def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch
     write_hub_files(Path("in/data"), [hub_table(pictures, [number % 2 for number in range(20)], ["cat", "dog"])])
     code, out, _ = threedgp("new", "pets", "--images", "in")
     assert code == 0 and loaded().dataset.source == "hub" and "Images: 20" in out and "cat (10), dog (10)" in out
+    monkeypatch.setenv("HOME", str(Path.cwd()))  # bash leaves the ~ of --images=~/in as it is
+    code, out, _ = threedgp("new", "pets", "--images=~/in")
+    assert code == 0 and loaded().dataset.path == "~/in" and loaded().dataset.source == "hub" and "Images: 20" in out
     import huggingface_hub
 
     labels = {"name": "label", "dtype": {"class_label": {"names": {"0": "cat", "1": "dog"}}}}

@@ -22,6 +22,7 @@ from threedgp.config import DepthConfig, parse_config
 from threedgp.config.fields import MIN_IMAGES
 from threedgp.data.source import get_source
 from threedgp.depth.estimator import NetworkKind, get_estimator
+from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import say
 
@@ -134,7 +135,7 @@ def _fit_into_memory(values: dict[str, Any], num_classes: int, memory: int, reas
 
 def _place(images: str, depth: str | None) -> tuple[Literal["folder", "rgbd", "hub"], str]:
     """The source for these images, and its `dataset.path`."""
-    if get_source("hub").is_address(images) or (Path(images).is_dir() and any(_parquet(Path(images)))):
+    if get_source("hub").is_address(images) or any(_parquet(expanded(images))):
         if depth is not None:
             raise UserError("--depth: images of the hub have no depth maps beside them; leave the option out.")
         return "hub", images
