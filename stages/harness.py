@@ -126,7 +126,7 @@ def open_stage(
         declaration = variant(declarations(config)[name])
         with _lock(declaration.name) if _is_main() else nullcontext():
             scratch = SCRATCH / declaration.name / declaration.fingerprint(config)
-            # Every process of torchrun comes to the same conclusion, before or after the first one has cleaned up.
+            # The result is the same in every process of torchrun, before or after the first one has cleaned up.
             kept = finished.find(scratch)
             is_recorded = kept is not None and kept.is_recorded(scratch)
             if _is_main():

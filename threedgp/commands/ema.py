@@ -52,5 +52,5 @@ def ema(
             shutil.copyfile(model / RUN, folder / RUN)
     print(
         f"{folder} now holds the average of sigma_rel {sigma_rel:g} after {found.images / 1000:g} thousand images; "
-        f"its profile differs by {found.error:.2%} from the wanted one."
+        f"its profile differs by {found.error:.2%} from the requested one."
     )

@@ -42,7 +42,7 @@ SCALES: dict[int, Scale] = {
     128: ("toy_gpu", 100, 5000),
     4096: ("imagenet", 200, 25000),
 }
-"""By the maximum resolution: the preset that the networks and schedules come from, least and most kimg."""
+"""By the maximum resolution: the preset that the networks and schedules come from, minimum and maximum of kimg."""
 
 INTERVALS = {
     "tick_kimg": (1 / 60, 0.1),
@@ -50,7 +50,7 @@ INTERVALS = {
     "pictures_kimg": (1 / 20, 0.5),
     "metric_kimg": (1 / 20, 0.5),
 }
-"""Fraction of the run between two of each, and least kimg."""
+"""Intervals as fractions of the run, and their minima in kimg."""
 
 
 def new(
@@ -176,21 +176,21 @@ def _round(value: float) -> float:
 def _settings(
     name: str, source: str, path: str, survey: Survey, side: int, estimator: str | None, reasons: list[str]
 ) -> dict[str, Any]:
-    """A value for every key."""
-    base, least, most = next((scale for limit, scale in SCALES.items() if side <= limit), SCALES[4096])
+    """The settings, a value for every key. Appends to `reasons` what was chosen and why."""
+    base, min_kimg, max_kimg = next((scale for limit, scale in SCALES.items() if side <= limit), SCALES[4096])
     values = preset_values(base)
     usable = survey.count - survey.num_left_out(side)
     if usable < MIN_IMAGES:
         found = f"{path} has {usable} images that can be used at {side} px"
         raise UserError(f"--images: {found}; {MIN_IMAGES} are needed, so add some, or lower --resolution.")
-    kimg = _round(min(max(usable * PASSES / 1000, least), most))
+    kimg = _round(min(max(usable * PASSES / 1000, min_kimg), max_kimg))
     classes = len(survey.classes)
     reasons.append(
         f"Networks and schedules: those of preset {base}, {'' if classes > 1 else 'not '}conditioned on the class."
     )
     reasons.append(f"Training: {kimg:g} thousand images, each of yours about {kimg * 1000 / usable:.0f} times.")
     if usable < 1000:
-        reasons.append("With fewer than 1,000 images the discriminator learns them by heart; expect little variety.")
+        reasons.append("With fewer than 1,000 images the discriminator memorizes them; expect little variety.")
     base_side = values["dataset"]["resolution"]
     values["dataset"] |= {"name": name, "source": source, "path": path, "subset": None, "resolution": side}
     values["camera"]["yaw"] = FRONTAL

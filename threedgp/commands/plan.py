@@ -52,9 +52,7 @@ class Pace(NamedTuple):
 
 def plan(
     preset: Annotated[str | None, typer.Argument(help="Preset to plan. Default: the settings in params.yaml.")] = None,
-    device: Annotated[
-        str, typer.Option(help="GPU to compute for, such as h100; `this` measures the device at hand.")
-    ] = HERE,
+    device: Annotated[str, typer.Option(help="GPU to compute for, such as h100; `this` measures this machine.")] = HERE,
     gpus: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Number of GPUs. Default: machine.processes.")
     ] = None,
@@ -112,7 +110,7 @@ def _sizes(config: Config) -> tuple[int, int]:
 
 
 def _computed(config: Config, device: str) -> Pace:
-    """On a GPU that is not at hand."""
+    """Speed and memory on a GPU that this machine need not have, computed from arithmetic and memory traffic."""
     from threedgp.training.counting import count_step
     from threedgp.training.devices import (
         BANDWIDTH_SHARE,
@@ -137,7 +135,7 @@ def _computed(config: Config, device: str) -> Pace:
 
 
 def _measured(config: Config, seconds: float) -> Pace:
-    """On the device of `machine.device`."""
+    """Speed and memory on the device of `machine.device`, measured for `seconds`."""
     import torch
 
     from threedgp.commands.trial import run_trial

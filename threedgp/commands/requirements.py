@@ -80,7 +80,8 @@ class Weights:
         return self.estimator is not None and self.estimator.file is None
 
     def problem(self) -> str | None:
-        """Why the path or URL in the setting cannot be used, or there are no default weights; None if neither is so."""
+        """Why the weights that the setting names cannot be used, or that there are no default weights; None if there is
+        no such problem."""
         if self.given is None:
             try:
                 self.origin()

@@ -20,7 +20,8 @@ def scratch_bytes() -> int:
 
 
 def remove_older(days: float) -> int:
-    """Remove the scratch folders of which nothing has changed for `days` days, unless their stage runs; their size."""
+    """Remove the scratch folders in which nothing has changed for `days` days, unless their stage runs. Returns their
+    size in bytes."""
     oldest, freed = time.time() - days * 86400, 0
     for folder in sorted(SCRATCH.glob("[!.]*/[!.]*/")):
         if folder.parent == LOCKS:

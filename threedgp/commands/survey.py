@@ -51,7 +51,7 @@ class Survey:
         return round(small / max(len(self.sides), 1) * (self.count - sum(self.problems.values())))
 
     def lines(self, resolution: int) -> list[str]:
-        """What to tell."""
+        """The survey as lines of text, with what is left out at `resolution`."""
         largest = sorted(self.classes.items(), key=lambda one: -one[1])
         shown = ", ".join(f"{name} ({count:,})" for name, count in largest[:MAX_CLASSES_SHOWN])
         shown += ", ..." if len(largest) > MAX_CLASSES_SHOWN else ""
@@ -104,7 +104,7 @@ def _survey_tree(source: str, path: str) -> Survey:
 
 
 def _open_some(tree: Tree, files: Sequence[FileEntry], found: Survey) -> None:
-    """Read headers."""
+    """Add sizes and problems of the files, or of `MAX_OPENED` of them, to `found`."""
     step = max(len(files) / MAX_OPENED, 1.0)
     bad: Counter[str] = Counter()
     for number in range(int(len(files) / step)):

@@ -62,7 +62,8 @@ class RetryPolicy:
         return min(self.max_delay, self.first_delay * 2 ** (failures - 1)) * random.uniform(0.5, 1)
 
     def run(self, action: Callable[[], Result], progress: Callable[[], int] = lambda: 0) -> Result:
-        """Run `action` until it succeeds; `progress()` has grown if an attempt was of use, such as the bytes on disk.
+        """Run `action` until it succeeds. `progress()`, such as the number of bytes on disk, grows with each attempt
+        that achieves something.
 
         Raises:
             PermanentError: raised by `action`, or after `max_attempts` failures in a row.

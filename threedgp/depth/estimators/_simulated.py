@@ -35,8 +35,8 @@ FAILURE_SHARE = 0.04
 
 
 def depth_of(picture: RawPicture, config: DepthConfig, *, metric: bool = False) -> NDArray[np.float32] | None:
-    """True depth, made inaccurate: every fault and the share of failures are scaled by `depth.strength`. A `metric`
-    estimator knows depth up to scale and does not bend it: the near plane, gamma and what is far are right.
+    """True depth, made inaccurate: every fault and the share of failures are scaled by `depth.strength`. The depth of a
+    `metric` estimator is correct up to scale: it has no errors of the near plane, of gamma and of far depth.
 
     At 0 it is the truth exactly, at 1 it is like a real estimator. `depth.seed` and the id of the image decide all that
     is random. The random numbers do not depend on the strength, so maps of several strengths show the same faults, each
