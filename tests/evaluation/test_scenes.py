@@ -11,7 +11,7 @@ from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
 from threedgp.depth.estimator import Estimate, Rejected
 from threedgp.evaluation import scenes as scenes_module
-from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
+from threedgp.evaluation.scenes import StoredScenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.metrics import views
 from threedgp.models.generator import Generator, Rendering, RenderOptions
@@ -21,7 +21,7 @@ from threedgp.runtime.counter_rng import uniform
 from threedgp.runtime.processes import ProcessGroup
 
 
-def column(scenes: Scenes, name: str) -> np.ndarray:
+def column(scenes: StoredScenes, name: str) -> np.ndarray:
     return np.concatenate(list(scenes.column(name)))
 
 
@@ -208,7 +208,7 @@ def test_axis_depth_of_a_wall(tmp_path):
     _, directions = rays(cameras, 8)
     along_ray = 0.5 / -directions[..., 2]  # the camera looks along -z
     np.savez(tmp_path / "00000000.npz", depth=along_ray.reshape(1, 1, 8, 8).numpy(), camera=cameras.numpy())
-    (found,) = Scenes(tmp_path, 1).axis_depth(9)
+    (found,) = StoredScenes(tmp_path, 1).axis_depth(9)
     np.testing.assert_allclose(found, 0.5, rtol=1e-5)
 
 

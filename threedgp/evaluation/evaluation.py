@@ -50,7 +50,7 @@ from threedgp.depth.estimator import DepthEstimator
 from threedgp.evaluation.features import extracted, moments
 from threedgp.evaluation.real_images import blurred
 from threedgp.evaluation.reference import Inputs, Reference
-from threedgp.evaluation.scenes import Scenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
+from threedgp.evaluation.scenes import StoredScenes, estimated_depth, frontal_depth, generate, nfs_depth, view_pairs
 from threedgp.evaluation.streams import Stream
 from threedgp.features.network import FeatureExtractor, same_network
 from threedgp.metrics._declaration import BACKGROUND, BLURRED, FLAT, MODEL, OTHER_HALF, UNTRAINED, Metric
@@ -93,7 +93,7 @@ class Evaluation:
         self.config, self.settings = reference.config, reference.config.evaluate
         self.device = choose_device(self.config.machine.device)
         names = [MODEL, UNTRAINED] if self.settings.controls else [MODEL]
-        self.scenes = {name: Scenes(scratch / name, self.settings.samples) for name in names}
+        self.scenes = {name: StoredScenes(scratch / name, self.settings.samples) for name in names}
 
     @cached_property
     def generators(self) -> dict[str, Generator]:
@@ -179,7 +179,7 @@ class Evaluation:
             sets[FLAT] = {"depth": lambda: Stream(count, [lambda: plane])}
         return sets
 
-    def _scene_inputs(self, name: str, scenes: Scenes, estimator: DepthEstimator | None) -> Inputs:
+    def _scene_inputs(self, name: str, scenes: StoredScenes, estimator: DepthEstimator | None) -> Inputs:
         """Inputs that only generated scenes have."""
         settings, generator = self.settings, self.generators[name]
         rendering = settings.seed, self.config.dataset.resolution, settings.batch_size

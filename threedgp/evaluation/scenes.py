@@ -38,7 +38,7 @@ VIEW_ANGLE = 0.2
 """Radians of yaw between two compared views, 11 degrees: most of one view is visible in the other."""
 
 
-class Scenes:
+class StoredScenes:
     """Generated scenes in the files of a folder.
 
     Columns: `image` uint8 `[n, 3, R, R]`; `label` int64 `[n]`, 0 without classes; and of scenes with a density, `depth`
@@ -92,7 +92,7 @@ def generate(
     label: str,
     workers: int = 1,
     group: ProcessGroup = SINGLE_PROCESS,
-) -> Scenes:
+) -> StoredScenes:
     """Generate scenes as in training: classes with the frequencies of the data, prior and posterior cameras.
 
     Args:
@@ -135,7 +135,7 @@ def generate(
             columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             with atomic_path(file) as temporary:
                 np.savez(temporary, **columns)
-    return Scenes(folder, count)
+    return StoredScenes(folder, count)
 
 
 def frontal_depth(

@@ -123,9 +123,9 @@ def measure(
     }
     generated = images[MODEL].head(len(queries))
 
-    def sheet(order: np.ndarray) -> np.ndarray:
-        """The first images in the order of a score, each beside its nearest training images."""
-        chosen = np.argsort(order, kind="stable")[:NUM_SHOWN]
+    def sheet(score: np.ndarray) -> np.ndarray:
+        """The images with the lowest scores `[N]`, each beside its nearest training images."""
+        chosen = np.argsort(score, kind="stable")[:NUM_SHOWN]
         shown = np.concatenate([generated[chosen][:, None], training_images(found.nearest.rows[chosen])], axis=1)
         return np.concatenate(np.concatenate(shown.transpose(1, 0, 2, 3, 4), axis=-1), axis=-2).transpose(1, 2, 0)
 

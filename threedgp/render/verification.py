@@ -1,7 +1,7 @@
 """Comparison of a fused backend with PyTorch's operators, before `backend="auto"` uses it.
 
-A compiler or a driver that nobody has tried can make a kernel wrong, and training with wrong gradients wastes days. The
-comparison takes a small problem with the sizes and the dtype in use. Its verdict is kept in the user's cache, by
+A kernel can be wrong with a compiler or driver that has not been tested, and training would not notice wrong gradients.
+The comparison takes a small problem with the sizes and the dtype in use. Its verdict is kept in the user's cache, by
 device, versions and source of the kernels.
 """
 

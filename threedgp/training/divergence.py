@@ -16,7 +16,7 @@ MIN_HISTORY = 5
 
 
 class Diverged(Exception):
-    """The run has diverged; the message tells how."""
+    """The run has diverged; the message says which number shows it."""
 
     def __init__(self, how: str, *, measured: bool = False) -> None:
         """`measured`: found by a measurement, so that states saved since the previous measurement are bad, too."""

@@ -199,7 +199,7 @@ class _Loop:
         return ticks
 
     def _is_due(self, kimg: float) -> bool:
-        """Whether the run is at its end, or the last step passed a multiple of `kimg` thousand images (0 = never)."""
+        """Whether the run is at its end, or the last step passed a multiple of `kimg` thousand images (0 = none)."""
         every, images = round(kimg * 1000), self.trainer.images
         passed = every > 0 and images // every > (images - self.settings.batch_size) // every
         return passed or images >= self.total
