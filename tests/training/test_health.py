@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from threedgp.training.health import HealthLog, findings
+from threedgp.training.logging import no_log
 from training.worlds import tiny_config
 
 CONFIG = tiny_config()
@@ -89,6 +90,18 @@ def test_a_collapse_is_found(measured: tuple[float, ...], since: float | None) -
         line["diversity/in_class"] = diversity
     found = [(one.since_kimg, one.text.partition(";")[0]) for one in findings(curves, CONFIG)]
     assert found == ([] if since is None else [(since, "generated images of a class are almost alike")])
+
+
+def test_log_tells_several_problems_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"distance/{name}" for name in "abcdefgh"]
+    log = HealthLog(CONFIG, no_log)
+    for number in range(len(names) + 2):  # one after the other is twice its best from then on
+        distances = {name: 1.0 + (number > place) for place, name in enumerate(names)}
+        log({"kimg": float(number), **HEALTHY, **distances}, object() if number == len(names) + 1 else None)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" stays")[0] for line in said] == [
+        f"train: since {place + 1} thousand images, {name}" for place, name in enumerate(names)
+    ]
 
 
 def test_log_tells_a_problem_once_and_passes_lines_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,10 +114,11 @@ class HealthLog:
         self._curves.append(record)
         if cameras is None:  # a line that is written again after a stop or a rollback
             return
-        found = {finding.text: finding for finding in findings(self._curves, self._config)}
-        for text in found.keys() - self._said:
-            say(f"train: since {found[text].since_kimg:g} thousand images, {text}")
-        self._said = set(found)
+        found = findings(self._curves, self._config)
+        for since_kimg, text in found:
+            if text not in self._said:
+                say(f"train: since {since_kimg:g} thousand images, {text}")
+        self._said = {finding.text for finding in found}
 
 
 def _streak(holds: Sequence[bool]) -> int:
