@@ -92,7 +92,7 @@ def test_a_set_of_ones_own(tmp_path: Path) -> None:
         "runs: {a: {label: x, toy: {train.kimg: 1}}}}"
     )
     (job,) = jobs(load_set(str(file)), str(file), "toy", [3], ["a"])
-    assert job == Job("mine-toy-a-3", "x", "smoke", {"train.seed": 3, "train.kimg": 1})
+    assert job == Job("mine-toy-a-3", "smoke", {"train.seed": 3, "train.kimg": 1})
 
 
 def test_what_does_not_exist_is_named(tmp_path: Path) -> None:

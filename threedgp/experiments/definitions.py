@@ -15,8 +15,6 @@ from threedgp.config.reading import read_yaml
 from threedgp.runtime.errors import UserError
 
 FOLDER = Path(__file__).parent
-PAPER = FOLDER / "paper.yaml"
-"""The experiments and the published numbers of the paper."""
 
 Scale = Literal["paper", "toy"]
 Settings = dict[str, Any]
@@ -113,7 +111,6 @@ class Job:
 
     name: str
     """Name of the experiment."""
-    label: str
     preset: str
     settings: Settings
     """Differences from the preset, the seed included."""
@@ -170,4 +167,4 @@ def jobs(experiments: ExperimentSet, name: str, scale: Scale, seeds: list[int], 
             if scale == "toy":
                 preset = run.toy_preset or experiments.toy.preset
                 settings = {**experiments.toy.settings, **settings, **run.toy}
-            yield Job(experiment_name(name, scale, key, seed), run.label, preset, settings)
+            yield Job(experiment_name(name, scale, key, seed), preset, settings)

@@ -43,7 +43,7 @@ def start_over_if_changed(record: Path, about: Any, *made: Path) -> None:
 
     The name of a stage's scratch folder depends on its settings, but not on the content of files in other places.
     """
-    if record.is_file() and json.loads(record.read_text()) == about:
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == about:
         return
     for path in made:
         if path.is_dir():

@@ -171,7 +171,7 @@ def _class_rows(path: Path, wnid: str, tar: Member, label: int) -> pa.Table:
 
 def _verify_md5(path: Path, record: Path, file: Reference) -> None:
     """Compare the checksum of the official tar, once: `record` says for which file that was done."""
-    if record.is_file() and json.loads(record.read_text()) == file:
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == file:
         return
     say(f"download: verifying the MD5 of {path}, which takes minutes")
     if problem := mismatch(Remote(path.name, str(path), checksum=f"md5:{TAR_MD5}"), path):
