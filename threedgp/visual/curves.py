@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -96,12 +97,13 @@ def draw_curves(
 ) -> list[CurveGroup]:
     """Charts of all curves of a run that change, beside those of `others`, by name; `seeds` are runs of other seeds."""
     groups: dict[str, CurveGroup] = {key: CurveGroup(title, [], {}) for key, title in GROUPS.items()}
+    short = _short_labels(others)
     for name in dict.fromkeys(name for record in records for name in record if name != "kimg"):
         title, unit = curve_title(name)
         key = name.rpartition("/")[0]
         group = groups.setdefault(key, CurveGroup(key, [], {}))
         curves = {"this run": points_of(records, name)}
-        curves |= {_short(label): points for label, other in others.items() if (points := points_of(other, name))}
+        curves |= {short[label]: points for label, other in others.items() if (points := points_of(other, name))}
         bands = [points for other in seeds if (points := points_of(other, name))]
         values = {value for points in [*curves.values(), *bands] for _, value in points}
         if len(values) == 1:
@@ -111,8 +113,11 @@ def draw_curves(
     return [group for group in groups.values() if group.charts or group.constants]
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
+def _short_labels(labels: Iterable[str]) -> dict[str, str]:
+    """Names of runs for a legend. Long ones are cut, unless two would become equal."""
+    short = {label: label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…" for label in labels}
+    counts = Counter(short.values())
+    return {label: cut if counts[cut] == 1 else label for label, cut in short.items()}
 
 
 def read_records(text: str) -> list[dict[str, float]]:
