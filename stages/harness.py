@@ -23,6 +23,7 @@ import typer
 from stages import finished
 from stages.declaration import Declaration, DeclaredSettings, declarations
 from stages.layout import Layout
+from threedgp.commands.scratch import SCRATCH
 from threedgp.config import Config, load_config
 from threedgp.runtime import atomic
 from threedgp.runtime.addresses import copied_project
@@ -32,7 +33,6 @@ from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_
 from threedgp.runtime.progress import CONTROL, print_all_characters, say, silence
 from threedgp.runtime.targets import try_writing, writing
 
-SCRATCH = Path(".scratch")
 LOCK_TIMEOUT = 3.0
 """Seconds to wait for another run that may be about to end."""
 

@@ -189,3 +189,14 @@ def test_damaged_records_are_named(run, results: Path, tmp_path: Path) -> None:
     (results / "evaluation/comparisons.json").write_text("{")
     code, _, err = run("push", results / "model", "ann/toys", "--to-folder", tmp_path / "card")
     assert code == 2 and "the evaluation is damaged" in err
+
+
+def test_a_folder_with_other_files_is_left_alone(run, tmp_path: Path) -> None:
+    for folder, clean in ((tmp_path / "project", False), (tmp_path / "clone", True)):
+        folder.mkdir()
+        (folder / "README.md").write_text("before")
+        (folder / (".gitattributes" if clean else "notes.txt")).touch()  # a clone of the hub has hidden files
+        code, _, err = run("push", "demo", "ann/demo", "--to-folder", folder)
+        assert code == (0 if clean else 2)
+        assert clean or f"{folder} holds other files, such as notes.txt; name a new folder" in err
+        assert ((folder / "README.md").read_text() == "before") == (not clean)

@@ -11,6 +11,8 @@ from threedgp.commands import options
 from threedgp.commands.fly import FRAMES, PathName
 from threedgp.runtime.errors import UserError
 
+FPS = 24
+
 
 def lift(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of images, or a .npz file with arr_0.")],
@@ -25,7 +27,7 @@ def lift(
         PathName | None, typer.Option(help="Videos along this path of cameras, not an image from a random camera.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames of a video.")] = FRAMES,
-    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second.")] = 24,
+    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second.")] = FPS,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Seed of the cameras.")] = 0,
     size: options.SizeOption = None,
     device: options.DeviceOption = "auto",
@@ -63,6 +65,8 @@ def lift(
 
     if depth and (estimator or weights):
         raise UserError("--depth and --estimator or --weights: both set the depth; leave one out.")
+    if not path and (frames, fps) != (FRAMES, FPS):
+        raise UserError("--frames and --fps: are for videos; add --path.")
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"--out: {out} is inside {images}, so its images would be lifted, too; choose another folder.")
     config = load_config(params)

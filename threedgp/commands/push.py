@@ -51,6 +51,9 @@ def push(
     from threedgp.visual.grids import depth_colors, grid_png
 
     require_repository_name(repo)
+    names = {WEIGHTS, CONFIG, DISCRIMINATOR, model_card.RUN, "README.md", "samples.png", "depth.png"}
+    if to_folder and (others := sorted(path.name for path in to_folder.glob("[!.]*") if path.name not in names)):
+        raise UserError(f"--to-folder: {to_folder} holds other files, such as {others[0]}; name a new folder.")
     own_card = model / "README.md" if (model / "README.md").is_file() else None
     if own_card and (title or license):
         raise UserError(f"--title and --license: {own_card} is used as the card; leave them out, or change that file.")

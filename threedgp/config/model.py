@@ -113,7 +113,7 @@ class GeneratorConfig(Section):
     """A layer has min(channel_base / resolution, channel_max) channels."""
     channel_max: Width = 1024
     noise: bool = True
-    """Per-pixel noise inputs of the backbone."""
+    """Per-pixel noise inputs of the backbone; `volumegan` and `stylenerf` have none."""
     decoder_hidden: Width = 64
     """Width of the decoder from plane features to color and density."""
     cube_half_width: Length = 0.5
