@@ -14,11 +14,11 @@ def test_the_example_renders_and_differentiates(root: Path) -> None:
     names: dict[str, object] = {}
     torch.manual_seed(0)
     exec(compile(code, "docs/rendering.md", "exec"), names)
-    seen, image = names["seen"], names["image"]
-    assert seen.rgb.shape == (2, 64 * 64, 3)
-    assert seen.depth.shape == (2, 64 * 64)
-    assert ((seen.depth >= 0.75) & (seen.depth <= 1.25)).all()  # between near and far
-    assert seen.rgb.std() > 0
+    rendered, image = names["rendered"], names["image"]
+    assert rendered.rgb.shape == (2, 64 * 64, 3)
+    assert rendered.depth.shape == (2, 64 * 64)
+    assert ((rendered.depth >= 0.75) & (rendered.depth <= 1.25)).all()  # between near and far
+    assert rendered.rgb.std() > 0
     assert image.grad.shape == image.shape
     assert torch.isfinite(image.grad).all()
     assert image.grad.any()

@@ -12,6 +12,8 @@ from threedgp.runtime.errors import UserError
 
 LOOK_AT_YAW_BOUNDS = (-math.pi, math.pi)
 LOOK_AT_PITCH_BOUNDS = (0.0, math.pi)
+PITCH_INSET = 1e-5
+"""Radians from the poles, where the camera looks straight up or down and its pose is undefined."""
 PRIOR_DRAWS = 6
 """Uniform numbers per camera: yaw, pitch, fov, look-at yaw, pitch and radius."""
 
@@ -60,7 +62,7 @@ def prior_cameras(config: CameraConfig, u: Tensor, fov_quantiles: Tensor | None 
     else:
         truncated = config.prior == "truncated_normal"
         yaw = _normal(u_yaw, config.yaw, config.yaw_std, truncated)
-        pitch = _normal(u_pitch, config.pitch, config.pitch_std, truncated).clamp(1e-5, math.pi - 1e-5)
+        pitch = _normal(u_pitch, config.pitch, config.pitch_std, truncated).clamp(PITCH_INSET, math.pi - PITCH_INSET)
     fov = _uniform(u_fov, config.fov)
     if config.prior == "estimated":
         if fov_quantiles is None:

@@ -58,9 +58,9 @@ def orbit(config: CameraConfig, frames: int, around: Tensor | None = None) -> Te
 
 
 def front_circle(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
-    """A closed ring in front of the scene, half of the prior wide and half as high."""
+    """A closed ring in front of the scene, as wide as half of the prior's yaw and as high as a quarter of its pitch: a
+    low camera would look through the ground of many scenes."""
     turn = _turn(frames)
-    # Pitch moves half as much, because a low camera would look through the ground of many scenes.
     yaw = 0.5 * _reach(config, "yaw") * torch.sin(turn)
     pitch = 0.25 * _reach(config, "pitch") * torch.cos(turn)
     return _path(config, around, yaw, pitch)
@@ -78,7 +78,7 @@ def front_disk(config: CameraConfig, frames: int, around: Tensor | None = None) 
 
 
 def wiggle(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
-    """A horizontal figure eight, closed, that starts at the given camera; half of the prior wide."""
+    """A horizontal figure eight, closed, that starts at the given camera; as wide as half of the prior's yaw."""
     turn = _turn(frames)
     yaw = 0.5 * _reach(config, "yaw") * torch.sin(turn)
     pitch = 0.125 * _reach(config, "pitch") * torch.sin(2 * turn)

@@ -139,7 +139,7 @@ class TrainConfig(Section):
     density_noise: ScheduleConfig = ScheduleConfig(start=1.0, end=0.0, over="5000")
     """Standard deviation of the noise that is added to raw densities."""
     blur_sigma: ScheduleConfig = ScheduleConfig(start=10.0, end=0.0, over="200")
-    """Standard deviation, in pixels, of the blur of real and generated images."""
+    """Half width at half maximum, in pixels, of the blur of real and generated images."""
     patch_scale_min: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Minimum side of a patch, as a fraction of the image's side."""
     patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")

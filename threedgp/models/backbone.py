@@ -1,4 +1,4 @@
-"""StyleGAN2 synthesis network with skip outputs (Karras et al. 2020, figures 2c and 7): tri-planes, or an image.
+"""StyleGAN2 synthesis network with skip outputs (Karras et al. 2020, figures 2d and 7b): tri-planes, or an image.
 
 Modulated convolutions scale activations instead of weights: `conv(x * style) * demodulation` equals the convolution
 with modulated and demodulated weights (Karras et al. 2020, section 2.2), and all samples share one convolution. Styles

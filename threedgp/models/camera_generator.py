@@ -7,12 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.camera.geometry import RADIUS
-from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS
+from threedgp.camera.priors import LOOK_AT_PITCH_BOUNDS, LOOK_AT_YAW_BOUNDS, PITCH_INSET
 from threedgp.config import CameraConfig
 from threedgp.models.layers import EqualizedLinear, normalize_second_moment
 from threedgp.models.mapping import LabelEmbedding
-
-PITCH_INSET = 1e-5  # the pose is undefined where the camera looks straight up or down
 
 
 class CameraNetwork(nn.Module):

@@ -26,7 +26,7 @@ from threedgp.runtime.counter_rng import NumberStream
 
 DENSITY_POINTS, DENSITY_STEP = 1000, 0.004
 """Points of each scene whose density is compared with that of points close to them, and the standard deviation of the
-distance, as a fraction of the side of the cube."""
+offset along each axis, as a fraction of the side of the cube."""
 
 
 class FeatureDecoder(nn.Module):

@@ -37,9 +37,9 @@ class Encoded(NamedTuple):
     """The content of B scenes."""
 
     values: Tensor | None
-    """Values that the field interpolates, such as tri-planes or a volume; None if it has none."""
+    """Tri-planes `[B, 3, H, W, C]` or a volume `[B, C, D, H, W]`, which the field interpolates; None if it has none."""
     w: Tensor
-    """`[B, w_dim]`, which modulates the layers behind."""
+    """`[B, w_dim]`, which modulates the 2D layers, and in some kinds the field."""
 
 
 class Upsampling(nn.Module):
@@ -48,7 +48,7 @@ class Upsampling(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            SynthesisBlock(before, after, config.w_dim, 0, 3, noise=False)
+            SynthesisBlock(before, after, config.w_dim, resolution=0, image_channels=3, noise=False)  # of any size
             for before, after in pairwise(upsampling_widths(config))
         )
 

@@ -88,7 +88,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
 
 def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generator:
     """The generator of a model folder at the initialization of its run. Raises UserError if the folder's configuration
-    is missing or damaged, or its weights are missing or smaller."""
+    is missing or damaged, or its weights are missing or too few for it."""
     config, weights = _ModelFile(**read_model_config(folder)), folder / WEIGHTS
     sizes = config.camera, config.model, config.num_classes, config.class_probabilities
     initialize = partial(initial_generator, *sizes, config.seed, config.fov_quantiles)

@@ -60,7 +60,7 @@ class VolumeBackbone(nn.Module):
         self.output = EqualizedLinear(widths[-1], config.plane_channels)
 
     def forward(self, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Map w `[B, w_dim]` to `[B, C, D, H, W]`, computed in `dtype`, in the dtype of w."""
+        """Map w `[B, w_dim]` to `[B, C, D, H, W]` in the dtype of w; `dtype` is that of the activations."""
         x = self.template.to(dtype or w.dtype).expand(len(w), -1, -1, -1, -1)
         for layer in self.layers:
             x = layer(x, w)

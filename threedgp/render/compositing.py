@@ -24,7 +24,7 @@ class Composite(NamedTuple):
     rgb: Tensor
     """`[..., R, 3]`"""
     depth: Tensor
-    """`[..., R]`, expected distance along the ray in scene units."""
+    """`[..., R]`, sum of weights times distances along the ray, in scene units."""
     weights: Tensor
     """`[..., R, S]`, contribution of every sample to the pixel; with `midpoint`, of the S - 1 intervals."""
     transmittance: Tensor

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from threedgp.camera.geometry import Patches
 from threedgp.config import Config
-from threedgp.models.generator import Generator
-from threedgp.models.sampler import Scenes, draw_scenes
+from threedgp.models.generator import Generator, Scenes
+from threedgp.models.sampler import draw_scenes
 from threedgp.runtime.counter_rng import NumberStream
 from threedgp.training.patches import draw_patches
 

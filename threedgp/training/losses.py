@@ -12,8 +12,7 @@ from torch import Tensor
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LEARNED, PITCH, PRIOR_FIELDS, ROLL, YAW
 from threedgp.camera.priors import prior_mean_angles
 from threedgp.config.train import CameraRegularizerConfig
-from threedgp.models.generator import Generator
-from threedgp.models.sampler import Scenes
+from threedgp.models.generator import Generator, Scenes
 
 Loss = Literal["logistic", "relativistic"]
 
@@ -108,7 +107,7 @@ def gradient_regularizer(
     columns: Collection[int] = LEARNED,
 ) -> Tensor:
     """Weighted sum of |g| + 1 / (|g| + 1e-4) for g, the derivative of each posterior parameter of `columns` with
-    respect to its prior `[N, 8]`."""
+    respect to its prior `[N, 8]` (3DGP, section 3.3)."""
     prior = prior.detach().requires_grad_()
     posterior = posterior_of(prior)
     weights, total = _weights(config), prior.new_zeros([])

@@ -1,4 +1,4 @@
-"""Patches that the discriminator sees (EpiGRAF: Skorokhodov et al. 2022, section 3.2), and their blur early on."""
+"""Patches that the discriminator sees (EpiGRAF: Skorokhodov et al. 2022, section 3.3), and their blur early on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def draw_patches(u_scale: Tensor, u_offset: Tensor, *, scale_min: float, beta: f
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Separable blur of `[B, C, H, W]` with the kernel 2^(-(i / sigma)^2), |i| <= 3 sigma, zero beyond the border."""
+    """Separable blur of `[B, C, H, W]` with the kernel 2^(-(i / sigma)^2), |i| <= 3 sigma, zero beyond the border.
+
+    This is a Gaussian, of which `sigma` is the half width at half maximum, as in the published code; its standard
+    deviation is 0.85 sigma.
+    """
     radius = int(3 * sigma)
     if radius < 1:
         return images

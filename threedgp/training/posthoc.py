@@ -133,6 +133,8 @@ def reconstruct(folder: Path, sigma_rel: float, until: float = math.inf) -> Reco
 
 
 def _combine(found: dict[int, Path], gamma: float) -> tuple[dict[str, Tensor], float]:
+    """State and error as in `Reconstruction`, from snapshots by images: coefficients x minimize |sum_i x_i p_i - p|^2,
+    p_i being the profiles of the snapshots and p that of exponent `gamma`, so that gram x = wanted (appendix C)."""
     end = max(found)
     names: dict[str, list[str]] = {BUFFERS: []}
     with safe_open(found[end], "pt") as file:

@@ -12,9 +12,9 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def use_precision(precision: Precision) -> torch.dtype | None:
-    """Configure PyTorch for `precision`, for the whole process. Returns the dtype of the activations of backbone and
-    discriminator, None = that of their weights. Everything else (weights, styles and demodulation, mapping, cameras,
-    rays, rendering, R1, optimizers) stays in float32."""
+    """Configure PyTorch for `precision`, for the whole process. Returns the dtype of the activations of convolutions,
+    None = that of their weights. Everything else (weights, styles and demodulation, mapping, cameras, rays, rendering,
+    R1, optimizers) stays in float32; `threedgp.render` chooses the precision of its kernels by itself."""
     # Convolutions are most of the work. Matrix products (mapping, demodulation, rays) are small and need the precision.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

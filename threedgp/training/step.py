@@ -49,7 +49,7 @@ PARTS = (
 """Attributes of a trainer that have a state."""
 
 
-class Seen(NamedTuple):
+class DiscriminatorInput(NamedTuple):
     """Input of the discriminator: generated or real patches."""
 
     images: Tensor
@@ -58,11 +58,11 @@ class Seen(NamedTuple):
     labels: Tensor | None
     """int64 `[B]`, None without classes."""
 
-    def followed_by(self, other: Seen) -> Seen:
+    def followed_by(self, other: DiscriminatorInput) -> DiscriminatorInput:
         """These patches and `other` ones in one batch."""
         patches = Patches(*(torch.cat(pair) for pair in zip(self.patches, other.patches, strict=True)))
         labels = None if self.labels is None else torch.cat([self.labels, other.labels])
-        return Seen(torch.cat([self.images, other.images]), patches, labels)
+        return DiscriminatorInput(torch.cat([self.images, other.images]), patches, labels)
 
 
 def _split(batch: Batch, size: int) -> list[Batch]:
@@ -76,8 +76,9 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def _adam(parameters: Iterable[nn.Parameter], lr: float, beta2: float, lazy_ratio: float = 1.0) -> torch.optim.Adam:
-    """Adam of StyleGAN2. A network that gets r1_interval + 1 gradients in r1_interval steps has the `lazy_ratio`
-    r1_interval / (r1_interval + 1), which corrects learning rate and betas (Karras et al. 2020, appendix B)."""
+    """Adam of StyleGAN2. `lazy_ratio` scales learning rate and betas as there: r1_interval / (r1_interval + 1), because
+    the lazy penalty takes additional steps (Karras et al. 2020, appendix B). Here it shares the steps of the loss; the
+    factor is kept, since the published learning rates were chosen with it."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     fused = parameters[0].device.type != "meta"  # it has no fused operators
     return torch.optim.Adam(parameters, lr=lr * lazy_ratio, betas=(0.0, beta2**lazy_ratio), eps=1e-8, fused=fused)
@@ -198,22 +199,22 @@ class Trainer:
         stats[f"{name}/gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()
 
-    def _seen(self, images: Tensor, patches: Patches, labels: Tensor | None) -> Seen:
+    def _discriminator_input(self, images: Tensor, patches: Patches, labels: Tensor | None) -> DiscriminatorInput:
         """Patches as the discriminator sees them: with normals behind depth, if it sees normals."""
         if self.config.model.discriminator.normals:
             images = torch.cat([images, relief_normals(images[:, 3:], patches.scales)], dim=1)
-        return Seen(images, patches, labels)
+        return DiscriminatorInput(images, patches, labels)
 
-    def _fakes(self, draws: Draws, pairs: Seen | None = None) -> tuple[Seen, Fakes]:
+    def _fakes(self, draws: Draws, pairs: DiscriminatorInput | None = None) -> tuple[DiscriminatorInput, Fakes]:
         """Patches of generated images, and all that the generator returned. With `pairs`, the patches have the classes
         and positions of these real ones."""
         scenes = draws.scenes(self.generator, pairs and pairs.labels)
         patches = pairs.patches if pairs else draws.patches(self._schedule("patch_scale_beta"))
         fakes = self.generator.fakes(scenes, patches, draws, self._schedule, self.activations)
-        return self._seen(fakes.images, patches, scenes.labels), fakes
+        return self._discriminator_input(fakes.images, patches, scenes.labels), fakes
 
     def _judge(
-        self, seen: Seen, dtype: torch.dtype | None, *, twice_differentiable: bool = False
+        self, seen: DiscriminatorInput, dtype: torch.dtype | None, *, twice_differentiable: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Logits and predicted classifier features of patches, see `Discriminator.forward`, after the blur of
         `train.blur_sigma`."""
@@ -232,7 +233,7 @@ class Trainer:
         self.camera_histograms.add(posterior)
         return loss
 
-    def _reals(self, batch: Batch) -> Iterator[tuple[Seen, Tensor, Tensor]]:
+    def _reals(self, batch: Batch) -> Iterator[tuple[DiscriminatorInput, Tensor, Tensor]]:
         """Real patches of each piece of this process's share of the batch, classifier features `[B, E]` of their whole
         images, and the mean scale of the patches of the whole batch, of all processes."""
         batch_draws = self._draws("real", self.images, self.config.train.batch_size)
@@ -248,8 +249,9 @@ class Trainer:
                 images = torch.where(flip[:, None, None, None], images.flip(-1), images)
             patches = Patches(*(column[offset : offset + self.piece] for column in batch_patches))
             images = cut_patches(images, self.config.model.discriminator.patch_resolution, patches)
+            images = self.discriminator.real_input(images, self._schedule("growing"))
             labels = rows.label.to(self.device) if self.discriminator.num_classes else None
-            seen = self._seen(self.discriminator.real_input(images, self._schedule("growing")), patches, labels)
+            seen = self._discriminator_input(images, patches, labels)
             yield seen, rows.embedding.to(self.device, self.dtype), mean_scale
 
     def _generator_phase(self, batch: Batch, stats: Stats) -> None:
@@ -277,8 +279,9 @@ class Trainer:
         self._update("generator", self.generator_optimizer, stats, w_mean)
         self.generator.mapping.track_average(w_mean[None], self.config.train.w_average_decay)
 
-    def _gradient_penalty(self, name: str, seen: Seen, stats: Stats) -> None:
-        """Add the gradients of the lazy gradient penalty on real (`r1`) or generated (`r2`) patches."""
+    def _gradient_penalty(self, name: str, seen: DiscriminatorInput, stats: Stats) -> None:
+        """Add the gradients of the lazy gradient penalty on real (`r1`) or generated (`r2`) patches to those of the
+        loss."""
         train = self.config.train
         with exact_convolutions():  # the penalty squares gradients, which needs full precision
             seen.images.requires_grad_()

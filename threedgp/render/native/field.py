@@ -1,7 +1,7 @@
 """The field on CPUs: calls of field.cpp, which is compiled for one number of channels and of hidden units.
 
-Results do not depend on the number of threads: in the backward pass each thread takes whole images, whose gradients
-are then summed in order.
+Results do not depend on the number of threads: in the backward pass each thread takes whole images, and the decoder's
+gradients of the images are then summed in order.
 """
 
 from __future__ import annotations

@@ -389,9 +389,9 @@ def forward_tile(channels: int, capability: tuple[int, int] = INTERPRETER_CAPABI
 def backward_tile(channels: int, capability: tuple[int, int] = INTERPRETER_CAPABILITY) -> Tile:
     """Tile of the backward kernel that does not spill at the published sizes.
 
-    Each thread then holds four channels of one sample (C 16, 32 and 64) or two; larger tiles spill. Two programs share
-    a processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and needs more
-    registers.
+    From sm_90 on, each thread then holds four channels of one sample, two if C is 8; larger tiles spill. Up to C 32,
+    two programs share a processor, so that one gathers while the other multiplies. sm_80 has no vector reductions and
+    needs more registers: one program with twice as many threads.
     """
     if channels == 64:
         return Tile(samples=16, warps=8)
