@@ -175,11 +175,11 @@ class DiscriminatorConfig(Section):
     minibatch_std_group: BatchSize = 4
     """Group size of the minibatch standard deviation."""
     patch_encoding_width: Width = 512
-    """Width of the mapping from a patch's scale and offsets to its encoding."""
+    """Width of the vector that modulates the blocks; it is mapped from the encoding of a patch's scale and offsets."""
     conditioning: Literal["published", "balanced"] = "published"
-    """How the discriminator learns a patch's position and class. `published`: sines and a table of 1,001 embeddings for
-    each of scale and offsets, beside a one-hot class. The table starts as noise and hides the class until its rows have
-    been trained. `balanced`: no table; position and class are embedded with equal norm. Short runs need it."""
+    """How the discriminator learns a patch's position and class. `published`: sines and a table of 1,001 embeddings,
+    which scale and offsets share, beside a one-hot class. The table starts as noise and hides the class until its rows
+    have been trained. `balanced`: no table; position and class are embedded with equal norm. Short runs need it."""
     normals: bool = False
     """Whether it also sees the normals of the depth of real and generated patches."""
 

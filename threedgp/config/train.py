@@ -145,7 +145,7 @@ class TrainConfig(Section):
     patch_scale_beta: ScheduleConfig = ScheduleConfig(start=0.001, end=0.8, over="10000")
     """Parameter b of the distribution Beta(1, b) of patch scales: small = whole images, large = small patches."""
     raw_depth_probability: ScheduleConfig = ScheduleConfig(start=0.25, end=0.1, over="10000")
-    """Probability that a fake shows the scaled depth itself, not the adaptor's output."""
+    """`depth_adaptor.mode: all`: probability that a fake shows the scaled depth itself, not the adaptor's output."""
     pose_swap: ScheduleConfig = ScheduleConfig(start=1.0, end=0.5, over="1000")
     """`model.generator.pose_conditioning`: probability that the mapping network sees another camera than the one that
     the scene is rendered from."""

@@ -22,7 +22,7 @@ class PatchEncoding(nn.Module):
     """Encoding of patch scale, x offset and y offset.
 
     Each value v is encoded as sin(1000 v f_k) and cos(1000 v f_k) with f_k = 2^k pi / 1024, k < 10, and with `lookup`
-    as a learned embedding of round(1000 v).
+    as a learned embedding of round(1000 v), from one table for all three.
     """
 
     def __init__(self, *, lookup: bool = True) -> None:

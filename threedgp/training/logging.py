@@ -44,7 +44,8 @@ class Means:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def gather(self, group: TrainingGroup) -> Record:
-        """The means so far over all processes. Afterwards, every process holds the sums of all."""
+        """The means so far over all processes. Afterwards, every process holds the same sums: their means over
+        processes."""
         if not self.sums:
             return {}
         total = torch.stack(list(self.sums.values())) / group.size
