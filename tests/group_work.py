@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from threedgp.runtime.processes import interruptible, join_group
+from threedgp.runtime.processes import STORE, Stopped, interruptible, join_group
 
 
 def meet(should_stop: Callable[[], bool], folder: Path) -> None:
@@ -39,6 +39,17 @@ def die(should_stop: Callable[[], bool]) -> None:
         if group.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         group.wait()
+
+
+def age_the_store(should_stop: Callable[[], bool]) -> None:
+    """Make the file over which processes find each other old, and wait until it is not."""
+    store = Path(os.environ[STORE])
+    store.touch()
+    os.utime(store, (0, 0))
+    while store.stat().st_mtime == 0:
+        if should_stop():
+            raise Stopped
+        time.sleep(0.05)
 
 
 def hang_and_tell(should_stop: Callable[[], bool], folder: Path) -> None:

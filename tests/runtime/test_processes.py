@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -13,7 +14,15 @@ from pathlib import Path
 
 import filelock
 import pytest
-from group_work import die, fill_the_disk, hang_and_tell, hang_interruptibly, meet, take_all_memory
+from group_work import (
+    age_the_store,
+    die,
+    fill_the_disk,
+    hang_and_tell,
+    hang_interruptibly,
+    meet,
+    take_all_memory,
+)
 
 from threedgp.runtime import processes
 from threedgp.runtime.errors import UserError, explained
@@ -23,6 +32,12 @@ from threedgp.runtime.processes import SINGLE_PROCESS, Aborted, Stopped, Work, i
 def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None:
     run_processes(2, meet, (tmp_path,), lambda: False, at_once=True)
     assert (tmp_path / "entered-0").exists() and (tmp_path / "entered-1").exists()
+
+
+def test_the_store_of_a_long_run_does_not_look_abandoned() -> None:
+    """Otherwise systemd-tmpfiles removes it after ten days, and the first process waits forever for the others."""
+    polls = itertools.count()
+    run_processes(1, age_the_store, (), lambda: next(polls) > 600)
 
 
 def test_alone_there_is_nobody_to_wait_for() -> None:

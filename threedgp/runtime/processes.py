@@ -232,12 +232,13 @@ def run_processes(
     from torch import multiprocessing as mp
 
     with tempfile.TemporaryDirectory() as folder:
-        queue = mp.get_context("spawn").SimpleQueue()
-        settings = (count, at_once, str(Path(folder) / "store"), queue, work, arguments, os.getpid(), lock)
+        queue, store = mp.get_context("spawn").SimpleQueue(), Path(folder) / "store"
+        settings = (count, at_once, str(store), queue, work, arguments, os.getpid(), lock)
         context = mp.start_processes(_main, settings, nprocs=count, join=False, start_method="spawn")
         asked_to_stop, failure = False, None
         try:
             while not context.join(POLL_SECONDS, grace_period=GRACE_SECONDS):
+                store.touch()  # many systems remove temporary files that have not changed for days
                 if should_stop() and not asked_to_stop:
                     asked_to_stop = True
                     for process in context.processes:
