@@ -106,6 +106,17 @@ def test_partially_written_state_is_ignored(tmp_path: Path, monkeypatch: pytest.
     assert load_state(tmp_path, 4, torch.device("cpu")) == {"images": 4}
 
 
+def test_what_a_killed_save_has_left_is_removed(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped run saves wherever it is, so that no later save has the same name."""
+    save, partial = torch.save, []
+    monkeypatch.setattr(torch, "save", lambda state, file: (partial.append(Path(file.name)), save(state, file)))
+    with pytest.raises(Stopped):
+        _train(shards, tmp_path, stop_after=20)
+    partial[-1].write_bytes(b"half a state")
+    _train(shards, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state-000000048.pt", "state-000000064.pt"]
+
+
 def test_no_state_is_written_where_it_cannot_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_state(tmp_path, 4, {"images": 4}, keep=1)
     usage = type(shutil.disk_usage("/"))

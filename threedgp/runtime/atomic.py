@@ -77,6 +77,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
 
 
+def remove_partial(folder: Path, names: str) -> None:
+    """Remove what killed runs have left of the files `names` in `folder`, a pattern such as ``state-*.pt``: a later run
+    may never write a file of the same name."""
+    for left in folder.glob(_sibling(Path(names), "partial").name):
+        left.unlink()
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write `data` to `target` atomically."""
     with atomic_path(target) as temporary:

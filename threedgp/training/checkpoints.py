@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from threedgp.runtime.atomic import atomic_path, require_free
+from threedgp.runtime.atomic import atomic_path, remove_partial, require_free
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import say
 from threedgp.training.divergence import Diverged, check
@@ -168,6 +168,7 @@ class Checkpoints:
         found = load_newest(self.folder, memory) if self.group.is_main else None
         newest = self.group.max(found[0] if found else -1)
         if self.group.is_main:
+            remove_partial(self.folder, "state-*.pt")
             drop_snapshots(self.folder / FOLDER, newest)
         if newest < 0:
             self._write()
