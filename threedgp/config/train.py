@@ -172,7 +172,7 @@ class TrainConfig(Section):
     """Logs beside those of DVCLive, in ``results/training``; each needs the package of its name. wandb is offline
     unless WANDB_MODE says otherwise."""
     archive_kimg: NonNegative = 1000.0
-    """Interval of checkpoints that are never deleted, in thousands of images; 0 = none."""
+    """Interval of checkpoints that are kept until the run ends, in thousands of images; 0 = none."""
     pictures_kimg: NonNegative = 200.0
     """Interval of grids of generated images, in thousands of images; 0 = none."""
     metric_kimg: NonNegative = 200.0
