@@ -41,12 +41,12 @@ def _turn(frames: int) -> Tensor:
     return torch.arange(frames) * (2 * math.pi / frames)
 
 
-def line(config: CameraConfig, frames: int, around: Tensor | None = None, share: float = 0.8) -> Tensor:
-    """From left to right through `share` of the prior's yaw, both ends included; one frame stands in the middle.
+def line(config: CameraConfig, frames: int, around: Tensor | None = None) -> Tensor:
+    """From left to right through 80 % of the prior's yaw, both ends included; one frame stands in the middle.
 
     `around` is the camera `[8]` in the middle; None = the middle of the prior, looking at the origin.
     """
-    reach = share * _reach(config, "yaw")
+    reach = 0.8 * _reach(config, "yaw")
     # Yaw grows to the left of the scene: the path starts with the largest.
     yaw = torch.linspace(reach, -reach, frames) if frames > 1 else torch.zeros(1)
     return _path(config, around, yaw, torch.zeros(frames))
