@@ -79,7 +79,8 @@ class OutputLayer(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: an upsampling layer (except in the first block), a layer, and the output added to the skip."""
+    """One resolution: an upsampling layer (not in the first block, whose `in_channels` is 0), a layer, and the output
+    added to the skip."""
 
     def __init__(
         self,

@@ -124,8 +124,10 @@ class Trainer:
         if problem:
             raise UserError(f"{problem}; change the batch, or machine.processes.")
         self.piece = config.train.batch_size // (group.size * config.train.accumulation)
+        """Samples of a piece."""
         first = group.rank * config.train.accumulation
         self._offsets = [(first + number) * self.piece for number in range(config.train.accumulation)]
+        """Position in the batch of the first sample of each piece."""
         self._share = self.piece / config.train.batch_size
         """Weight of the mean over a piece in the mean over the batch."""
         generator, discriminator = networks

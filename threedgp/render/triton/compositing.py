@@ -37,7 +37,7 @@ def _softplus(x):
 
 @triton.jit
 def _opacity(depth):
-    """1 - exp(-depth), accurate for small depths too."""
+    """Opacity 1 - exp(-depth) of an optical depth, accurate for small ones too."""
     series = depth * (1.0 - depth * (0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0))))
     return tl.where(depth < 0.01, series, 1.0 - tl.exp(-depth))
 

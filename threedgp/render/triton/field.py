@@ -168,7 +168,7 @@ def field_forward_kernel(
     b2 = tl.load(bias_2 + output, mask=output < 4, other=0.0).to(tl.float32)
     if STOP:
         own = (program % tiles) * BLOCK_R + tl.arange(0, BLOCK_R)
-        gathered = tl.where(own < rays, 0.0, float("inf"))
+        optical_depth = tl.where(own < rays, 0.0, float("inf"))  # of each ray so far
     for first in range(0, samples, BLOCK_S):
         sample = first + member % BLOCK_S
         valid = is_ray & (sample < samples)
@@ -177,7 +177,7 @@ def field_forward_kernel(
         x, y, z = coordinates(ox + t * dx, oy + t * dy, oz + t * dz, inverse_half_width, CONTRACT)
         if STOP:
             values = tl.where((output == 3)[None, :], empty, tl.zeros((M, 16), tl.float32))
-            if tl.min(gathered, axis=0) < max_optical_depth:
+            if tl.min(optical_depth, axis=0) < max_optical_depth:
                 values = _evaluate(
                     base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
                     M, BLOCK_H, C, BLOCK_C, WIDE, DOT, PRECISION,
@@ -188,7 +188,7 @@ def field_forward_kernel(
                 density = tl.maximum(raw, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(raw)))
                 t_next = tl.load(distances + at + 1, mask=valid & (sample + 1 < samples), other=0.0)
                 depth = tl.where(valid & (sample + 1 < samples), density * (t_next - t), 0.0)
-                gathered += tl.sum(tl.reshape(depth, (BLOCK_R, BLOCK_S)), axis=1)
+                optical_depth += tl.sum(tl.reshape(depth, (BLOCK_R, BLOCK_S)), axis=1)
         else:
             values = _evaluate(
                 base, plane_1, plane_2, x, y, z, valid, w1, b1, w2, b2, height, width, stride_h, stride_w,
