@@ -30,7 +30,7 @@ from threedgp.runtime.addresses import copied_project
 from threedgp.runtime.allocator import keep_freed_memory
 from threedgp.runtime.errors import UserError, explained
 from threedgp.runtime.processes import Stopped, Work, run_processes, started_by_torchrun
-from threedgp.runtime.progress import CONTROL, print_all_characters, say, silence
+from threedgp.runtime.progress import CONTROL, is_closed, print_all_characters, say, silence
 from threedgp.runtime.targets import try_writing, writing
 
 LOCK_TIMEOUT = 3.0
@@ -196,7 +196,9 @@ def _leave(message: str, code: int) -> None:
     if message:
         try:
             print(message.translate(CONTROL), file=sys.stderr, flush=True)
-        except BrokenPipeError:
+        except OSError as error:
+            if not is_closed(error):
+                raise
             silence(sys.stderr.fileno())
     raise SystemExit(code) from None
 

@@ -93,6 +93,37 @@ def test_reader_that_goes_away_does_not_stop_the_work(tmp_path: Path, root: Path
     assert done.read_text() == "done"
 
 
+def test_terminal_that_is_closed_does_not_stop_the_work(tmp_path: Path, root: Path) -> None:
+    """As after the end of a connection in which a run was started in the background."""
+    script = (
+        "import os, sys; from pathlib import Path; from threedgp.runtime.progress import progress, say\n"
+        "with progress('work', 10) as bar:\n"
+        "    bar.advance(5)\n"
+        "    os.write(2, b'begun\\n')\n"
+        "    sys.stdin.readline()\n"
+        "    say('half done')\n"
+        "    bar.advance(5)\n"
+        "say('all done')\n"
+        "Path(sys.argv[1]).write_text('done')\n"
+    )
+    done, (terminal, stdout) = tmp_path / "done", os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(done)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(stdout)
+    assert process.stderr.readline() == b"begun\n"
+    os.close(terminal)
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    assert process.wait(300) == 0
+    assert done.read_text() == "done"
+
+
 def test_numbers_for_people() -> None:
     assert [duration(s) for s in (0.4, 59, 60, 3599, 3600, 90061)] == [
         "0 s",

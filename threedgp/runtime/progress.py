@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -34,11 +35,18 @@ def print_all_characters() -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
+def is_closed(error: OSError) -> bool:
+    """Whether `error`, of a write to the output, says that its pipe (``| head``) or its terminal was closed."""
+    return error.errno in (errno.EPIPE, errno.EIO)
+
+
 def say(line: str) -> None:
-    """Print a line and flush; a closed pipe (``| head``) does not stop the work."""
+    """Print a line and flush; a closed pipe or terminal does not stop the work."""
     try:
         print(line.translate(CONTROL), flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if not is_closed(error):
+            raise
         silence(sys.stdout.fileno())
 
 
@@ -127,9 +135,18 @@ def _bar(label: str, total: int, unit: str, done: int) -> Iterator[Progress]:
         TextColumn("{task.fields[text]}", style="dim"),
     )
     start = time.monotonic()
-    with Display(*columns) as display:
+    display = Display(*columns)
+    display.start()
+    try:
         task = display.add_task(label, total=total, completed=done, unit=unit, rate="", text="")
         yield Bar()
+    finally:
+        try:
+            display.stop()
+        except OSError as error:
+            if not is_closed(error):
+                raise
+            silence(sys.stdout.fileno())
 
 
 @contextmanager
