@@ -78,9 +78,10 @@ class DepthAdaptor(nn.Module):
 
     @torch.no_grad()
     def differences(self, candidates: Tensor) -> dict[str, Tensor]:
-        """What the convolutions make of the geometry, for the curves: means over images of the correlation between the
-        scaled depth and the last candidate, and of the standard deviations of both. Empty without convolutions: the
-        affine map of an image has the correlation 1 and a bounded factor, so that it cannot hide geometry."""
+        """Scalars that show whether the adaptor follows the geometry, from candidates `[B, K, 1, H, W]`: means over
+        images of the correlation between the scaled depth and the last candidate, and of the standard deviations of
+        both. Empty without convolutions: the affine map of an image has the correlation 1 and a bounded factor, so that
+        it cannot hide geometry."""
         if self.num_candidates == 1:
             return {}
         maps = candidates[:, :: self.num_candidates - 1].flatten(2)  # the first and the last one

@@ -18,7 +18,7 @@ CANDIDATES = 512
 """Random scenes, of which the most similar one is the start."""
 BATCH = 32
 SCALES = (1, 2, 4, 8)
-"""Factors by which images are reduced before they are compared, so that what is out of place still attracts."""
+"""Factors by which images are reduced before they are compared, so that displaced parts give a useful gradient."""
 STYLE_RATE, CAMERA_RATE, TUNING_RATE = 0.1, 0.02, 1e-3
 """Learning rates of the style in units of its deviation, of the camera in units of its range, and of the weights."""
 STYLE_WEIGHT = 1e-3

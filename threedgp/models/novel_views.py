@@ -21,8 +21,7 @@ MAX_RISE = 0.05
 """A surface is crossed if the depth behind it grows by at most this fraction of the ray's length in one step; more is
 the edge of an object, behind which the known view shows nothing, or a surface that it sees at a grazing angle."""
 MARGIN = 0.01
-"""Pixels of the known view whose depth is closer to the end of the ray show nothing, as a fraction of the ray's length.
-"""
+"""Pixels of the known view show nothing if their depth is within this fraction of the ray's length from its end."""
 
 
 def outer_cameras(config: CameraConfig, cameras: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +43,7 @@ def warp(images: Tensor, cameras: Tensor, others: Tensor, depth_range: tuple[flo
     Args:
         images: known views, color and depth along the ray, `[B, 4, R, R]`.
         cameras, others: cameras of the known and of the other views, `[B, 8]`.
-        depth_range: distances along rays between which there is something.
+        depth_range: near and far ends of the rays, in scene units.
 
     Returns:
         Color and depth of the other views `[B, 4, R, R]`, and the pixels where they are known, `[B, 1, R, R]`.

@@ -16,7 +16,7 @@ from threedgp.runtime.atomic import atomic_path, write_json
 
 WEIGHTS = "model.safetensors"
 DISCRIMINATOR = "discriminator.safetensors"
-"""Needed only to train on."""
+"""Needed only to continue training."""
 CONFIG = "config.json"
 
 

@@ -39,8 +39,8 @@ COMPUTE_SHARE = 0.4
 BANDWIDTH_SHARE = 0.7
 """Assumed fraction of the peak bandwidth of all operators; not measured."""
 LAUNCH_SECONDS = 2e-5
-"""Time for which the host prepares an operator; a step lasts at least as long as it takes for all. Measured on a host
-with an H200 (docs/results.md); a faster processor needs less."""
+"""Time that the host needs to launch an operator; a step takes at least as long as launching all of them. Measured on a
+host with an H200 (docs/results.md); a faster processor needs less."""
 CONTEXT_BYTES, ALLOCATOR_SHARE = 10**9, 0.1
 """Memory of CUDA and its libraries, and memory lost by the allocator, as a fraction of the tensors; assumed."""
 

@@ -252,7 +252,7 @@ def _replayed_log(trainer: Trainer, run: RunState, open_log: Callable[[], Logger
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Most bytes that this process has had at once: on the GPU, or in all on a CPU."""
+    """Peak memory of this process in bytes: that of tensors on the GPU, or its main memory on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
