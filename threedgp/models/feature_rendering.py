@@ -30,7 +30,8 @@ from threedgp.render.features import Field, render_field
 from threedgp.runtime.counter_rng import NumberStream
 
 RAY_CHUNK = 1 << 14
-"""Number of rays, over all images, that inference renders at once; limits its memory."""
+"""Number of rays, over all images, that inference renders at once; limits its memory. Fewer than of tri-planes, whose
+kernels keep no features of samples."""
 
 
 class Encoded(NamedTuple):
