@@ -124,21 +124,22 @@ def main(
     print("| views | yaw: distance | deviation | pitch: distance | deviation | alignment | with other cameras |")
     print("|---|---|---|---|---|---|---|")
 
-    def row(name: str, shown: Tensor, height: Tensor, camera: Tensor, labels: Tensor) -> None:
-        distances = wasserstein_distance(shown, real_yaw), wasserstein_distance(height, real_pitch)
-        alignments = alignment(shown, camera, labels), alignment(shown, camera.roll(1), labels)
-        print(
-            f"| {name} | {distances[0]:.3f} | {shown.std():.2f} | {distances[1]:.3f} | {height.std():.3f} "
-            f"| {alignments[0]:.2f} | {alignments[1]:.2f} |"
-        )
+    def row(name: str, shown: Tensor, height: Tensor, *alignments: float) -> None:
+        yaw_distance, pitch_distance = wasserstein_distance(shown, real_yaw), wasserstein_distance(height, real_pitch)
+        cells = [f"{yaw_distance:.3f}", f"{shown.std():.2f}", f"{pitch_distance:.3f}", f"{height.std():.3f}"]
+        cells += [f"{value:.2f}" for value in alignments] or ["", ""]
+        print("|", " | ".join([name, *cells]), "|")
 
-    row("real", real_yaw, real_pitch, yaw[held_out], labels[held_out])
+    def alignments(shown: Tensor, camera: Tensor, labels: Tensor) -> tuple[float, float]:
+        return alignment(shown, camera, labels), alignment(shown, camera.roll(1), labels)
+
+    row("real", real_yaw, real_pitch, *alignments(real_yaw, yaw[held_out], labels[held_out]))
     for name in models:
         scenes = load(name).sample(range(samples))
         camera, label = torch.from_numpy(scenes.cameras), torch.tensor(scenes.labels)
-        images = torch.from_numpy(scenes.render(progress=True)).movedim(3, 1)
-        row(name, *read(network, images, label), camera[:, YAW], label)
-        row("its cameras", camera[:, YAW], camera[:, PITCH], camera[:, YAW], label)
+        shown, height = read(network, torch.from_numpy(scenes.render(progress=True)).movedim(3, 1), label)
+        row(name, shown, height, *alignments(shown, camera[:, YAW], label))
+        row(f"cameras of {name}", camera[:, YAW], camera[:, PITCH])
 
 
 if __name__ == "__main__":
