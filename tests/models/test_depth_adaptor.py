@@ -66,11 +66,22 @@ def test_differences_of_an_inverted_and_of_a_flat_scene() -> None:
     adaptor = _adaptor(mode="all")
     depth = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
     candidates = torch.stack([torch.cat([0.5 * depth, depth * 0]), *[torch.cat([-depth, depth])] * 3], dim=1)
-    found = adaptor.differences(candidates)
+    found = adaptor.differences(candidates, 0.25)
     deviation = depth.std(correction=0).item()
     assert found["adapted_correlation"].item() == pytest.approx(-0.5)  # the mean of -1 and, of a flat one, 0
     assert found["depth_deviation"].item() == pytest.approx(deviation / 4)
     assert found["adapted_deviation"].item() == pytest.approx(deviation)
+
+
+def test_differences_count_a_candidate_as_often_as_it_is_shown() -> None:
+    adaptor = _adaptor(mode="all")
+    depth = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+    candidates = torch.stack([depth, depth, 2 * depth, -4 * depth], dim=1)
+    deviation = depth.std(correction=0).item()
+    for raw_probability, correlation, factor in [(0.5, 1.0, 4 / 3), (0.25, 1 / 3, 7 / 3)]:  # 2 : 1 : 0 and 1 : 1 : 1
+        found = adaptor.differences(candidates, raw_probability)
+        assert found["adapted_correlation"].item() == pytest.approx(correlation)
+        assert found["adapted_deviation"].item() == pytest.approx(factor * deviation)
 
 
 def test_evaluation_takes_the_last_candidate() -> None:

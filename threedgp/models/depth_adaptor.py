@@ -77,19 +77,30 @@ class DepthAdaptor(nn.Module):
         return torch.stack(candidates, dim=1)
 
     @torch.no_grad()
-    def differences(self, candidates: Tensor) -> dict[str, Tensor]:
-        """Scalars that show whether the adaptor follows the geometry, from candidates `[B, K, 1, H, W]`: means over
-        images of the correlation between the scaled depth and the last candidate, and of the standard deviations of
-        both. Empty without convolutions: the affine map of an image has the correlation 1 and a bounded factor, so that
-        it cannot hide geometry."""
-        if self.num_candidates == 1:
+    def differences(self, candidates: Tensor, raw_probability: float) -> dict[str, Tensor]:
+        """Scalars that show whether the adaptor follows the geometry, from candidates `[B, K, 1, H, W]`: the
+        correlation between the scaled depth and the other candidates, and the standard deviations of both.
+
+        They are means over images, and over the other candidates by their probabilities in training: with a
+        `raw_probability` of 2 / K the last one is never shown, and not trained. Empty without convolutions: the affine
+        map of an image has the correlation 1 and a bounded factor, so that it cannot hide geometry."""
+        shares = self.selection_probabilities(raw_probability)[1:]
+        if not any(shares):
             return {}
-        maps = candidates[:, :: self.num_candidates - 1].flatten(2)  # the first and the last one
+        maps = candidates.flatten(2)
         maps = maps - maps.mean(dim=2, keepdim=True)
-        scaled, adapted = maps.square().mean(dim=2).sqrt().unbind(dim=1)
-        correlation = maps.prod(dim=1).mean(dim=1) / (scaled * adapted).clamp(min=1e-12)
-        deviations = {"depth_deviation": scaled.mean(), "adapted_deviation": adapted.mean()}
-        return {"adapted_correlation": correlation.mean()} | deviations
+        deviations = maps.square().mean(dim=2).sqrt()  # [B, K]
+        correlations = (maps[:, :1] * maps).mean(dim=2) / (deviations[:, :1] * deviations).clamp(min=1e-12)
+
+        def adapted(values: Tensor) -> Tensor:
+            means = zip(shares, values[:, 1:].mean(dim=0), strict=True)
+            return sum(share * mean for share, mean in means) / sum(shares)
+
+        return {
+            "adapted_correlation": adapted(correlations),
+            "depth_deviation": deviations[:, 0].mean(),
+            "adapted_deviation": adapted(deviations),
+        }
 
     def selection_probabilities(self, raw_probability: float) -> list[float]:
         """Probability of each candidate in training.

@@ -206,7 +206,7 @@ class TriplaneGenerator(Generator):
             u, raw_probability = random.uniform("depth candidate"), schedule("raw_depth_probability")
             depth = self.depth_adaptor.select(synthesis.candidates, u, raw_probability)
             images = torch.cat([images, depth], dim=1)
-            stats = self.depth_adaptor.differences(synthesis.candidates)
+            stats = self.depth_adaptor.differences(synthesis.candidates, raw_probability)
         if not torch.is_grad_enabled() or not (weight := schedule("novel_view")):
             return Fakes(images, synthesis.w, stats=stats)
         u = random.uniform("novel view")
