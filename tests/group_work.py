@@ -41,11 +41,12 @@ def die(should_stop: Callable[[], bool]) -> None:
         group.wait()
 
 
-def age_the_store(should_stop: Callable[[], bool]) -> None:
-    """Make the file over which processes find each other old, and wait until it is not."""
+def age_the_store(should_stop: Callable[[], bool], aged: Path) -> None:
+    """Make the file over which processes find each other old, tell so by a file, and wait until it is not."""
     store = Path(os.environ[STORE])
     store.touch()
     os.utime(store, (0, 0))
+    aged.touch()
     while store.stat().st_mtime == 0:
         if should_stop():
             raise Stopped

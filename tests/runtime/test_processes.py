@@ -34,10 +34,10 @@ def test_all_wait_for_the_last_and_the_first_leaves_last(tmp_path: Path) -> None
     assert (tmp_path / "entered-0").exists() and (tmp_path / "entered-1").exists()
 
 
-def test_the_store_of_a_long_run_does_not_look_abandoned() -> None:
+def test_the_store_of_a_long_run_does_not_look_abandoned(tmp_path: Path) -> None:
     """Otherwise systemd-tmpfiles removes it after ten days, and the first process waits forever for the others."""
-    polls = itertools.count()
-    run_processes(1, age_the_store, (), lambda: next(polls) > 600)
+    aged, polls = tmp_path / "aged", itertools.count()
+    run_processes(1, age_the_store, (aged,), lambda: aged.exists() and next(polls) > 1500)
 
 
 def test_alone_there_is_nobody_to_wait_for() -> None:
