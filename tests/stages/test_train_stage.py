@@ -126,6 +126,17 @@ def test_stopped_it_saves_says_so_and_ends_the_same(project: Path, finished: Pat
     _assert_same_result(project, finished)
 
 
+def test_it_goes_on_with_other_settings_of_what_it_keeps(project: Path, finished: Path) -> None:
+    _interrupt(project, 2, signal.SIGTERM)
+    settings = yaml.safe_load(Path("params.yaml").read_text())
+    settings["train"] |= {"save_kimg": 1.0, "keep_states": 1, "archive_kimg": 0.0, "max_rollbacks": 9}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    main(Path("params.yaml"))
+    assert not any(Path(".scratch/train").iterdir())  # another run would have left the scratch of the first
+    weights = "results/model/model.safetensors"
+    assert Path(weights).read_bytes() == (finished / weights).read_bytes()
+
+
 def test_a_stop_cuts_off_what_comes_before_the_first_step(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -192,7 +192,8 @@ class Checkpoints:
         if rollbacks > limit:
             raise UserError(
                 f"{message}, and the run was rolled back {run.rollbacks} times before (train.max_rollbacks). "
-                "Lower train.generator_lr and train.discriminator_lr, or raise train.r1_gamma."
+                "Start again with a lower train.generator_lr and train.discriminator_lr or a higher train.r1_gamma, "
+                "or raise train.max_rollbacks to go on."
             )
         if self.group.is_main:
             states = saved_states(self.folder)
