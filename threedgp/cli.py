@@ -26,6 +26,7 @@ from threedgp.commands.plan import plan
 from threedgp.commands.preset import preset
 from threedgp.commands.push import push
 from threedgp.commands.refine import refine
+from threedgp.commands.snapshot import snapshot
 from threedgp.commands.view import view
 from threedgp.runtime.errors import explained
 from threedgp.runtime.progress import CONTROL, print_all_characters
@@ -65,6 +66,7 @@ for command in (
     plan,
     doctor,
     convert,
+    snapshot,
     ema,
     depth_eval,
     generate,
