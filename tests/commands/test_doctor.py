@@ -16,6 +16,7 @@ from render.kernel_checks import needs_compiler
 from command_line import Command
 from genuine_formats import imagenet_files, write_imagenet_tar
 from threedgp.commands import doctor
+from threedgp.commands.preset import preset_values
 from threedgp.config import Config, parse_config
 from threedgp.config.choices import names
 from threedgp.depth.estimator import NetworkKind, get_estimator
@@ -24,11 +25,7 @@ from threedgp.fetch.weights import find_model, find_weights
 from threedgp.render import verification
 
 Settings = Callable[..., Config]
-TOY: dict[str, Any] = {
-    "dataset": {"name": "toy", "source": "procedural", "resolution": 32},
-    "model": {"discriminator": {"patch_resolution": 16}},
-    "features": {"network": "efficientnet_lite0"},
-}
+TOY = preset_values("toy")
 
 pytestmark = pytest.mark.usefixtures("empty_machine")
 
