@@ -18,8 +18,8 @@ from threedgp.runtime.errors import UserError
 CODE = Path(__file__).resolve().parent.parent
 """Root of the code that runs, for a working directory without ``dvc.yaml`` of its own."""
 
-KEEPING = frozenset({"save_kimg", "keep_states", "archive_kimg", "max_rollbacks"})
-"""Settings of `train` that a run may change and go on: they say what is kept of it, and when it gives up."""
+CHANGEABLE = frozenset({"save_kimg", "keep_states", "archive_kimg", "max_rollbacks"})
+"""Settings of `train` that can change while a run is stopped: they control what is saved and when it gives up."""
 
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -42,14 +42,14 @@ class Declaration:
         return {key: _look_up(everything, key) for key in self.params}
 
     def fingerprint(self, config: Config) -> str:
-        """Hash of the settings, code and data that the stage declares, without the settings `KEEPING`.
+        """Hash of the settings, code and data that the stage declares, except the settings `CHANGEABLE`.
 
         Raises:
             UserError: a dependency is missing.
         """
         params = self.values(config)
         if "train" in params:
-            params["train"] = {key: value for key, value in params["train"].items() if key not in KEEPING}
+            params["train"] = {key: value for key, value in params["train"].items() if key not in CHANGEABLE}
         content = {
             "stage": self.name,
             "params": params,

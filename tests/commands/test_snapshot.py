@@ -67,8 +67,9 @@ def test_the_best_or_an_earlier_one(options, trainer, threedgp) -> None:
 
 
 def test_refusals(trainer, refused) -> None:
-    assert "has no saved state" in refused("snapshot", "data", "models/new")
-    assert "has no saved state" in refused("snapshot", RUN, "models/new", "--kimg", "0.001")
+    assert "data: holds no saved state; name the folder of a run" in refused("snapshot", "data", "models/new")
+    message = refused("snapshot", RUN, "models/new", "--kimg", "0.001")
+    assert "holds no saved state of at most 0.001 thousand images" in message
     save_state(RUN / "states", 12, {"trainer": trainer.state_dict(), "run": RunState().state_dict()}, keep=9)
     assert refused("snapshot", RUN, "models/new", "--best").startswith("--best: ")
     wider = tiny_config(camera={"prior": "estimated"}, model={"generator": {"w_dim": 16}})

@@ -10,7 +10,7 @@ import typer
 from threedgp.commands import options
 from threedgp.runtime.errors import UserError
 
-FRAMES = 96
+FRAMES, FPS = 96, 24
 MAX_PIXELS = 1 << 31
 """Pixels of all frames of a video, which are kept in memory at seven bytes each."""
 PathName = Literal["front_circle", "line", "wiggle", "orbit"]
@@ -42,7 +42,7 @@ def fly(
     size: options.SizeOption = None,
     depth: Annotated[bool, typer.Option("--depth", help="Show depth beside the image; near is bright.")] = False,
     normals: Annotated[bool, typer.Option("--normals", help="Show surface normals beside the image.")] = False,
-    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second.")] = 24,
+    fps: Annotated[int, typer.Option(min=1, max=240, help="Frames per second.")] = FPS,
     crf: Annotated[int, typer.Option(min=1, max=51, help="Quality: 1 = best, 51 = worst.")] = 18,
     device: options.DeviceOption = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the videos.")] = Path("results/flights"),

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from threedgp.commands import options
-from threedgp.commands.fly import PathName
+from threedgp.commands.fly import FPS, PathName
 from threedgp.runtime.errors import UserError
 
-FPS = 24
 TILE_SIZE = 192
 """Size to which small images are enlarged on the sheet."""
 

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from threedgp.commands import options
-from threedgp.commands.fly import FRAMES, PathName
+from threedgp.commands.fly import FPS, FRAMES, PathName
 from threedgp.runtime.errors import UserError
-
-FPS = 24
 
 
 def lift(

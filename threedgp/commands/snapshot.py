@@ -44,7 +44,8 @@ def snapshot(
     states = run / "states" if (run / "states").is_dir() else run
     known = [images for images in saved_states(states) if images <= kimg * 1000]
     if not known:
-        raise UserError(f"{run}: has no saved state of so few images; name the folder of a run in .scratch/train.")
+        limit = f" of at most {kimg:g} thousand images" if kimg < math.inf else ""
+        raise UserError(f"{run}: holds no saved state{limit}; name the folder of a run in .scratch/train.")
     state = load_state(states, known[-1], torch.device("cpu"))
     images, weights = known[-1], state["trainer"]["average"]
     if best:

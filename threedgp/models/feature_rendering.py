@@ -30,8 +30,8 @@ from threedgp.render.features import Field, render_field
 from threedgp.runtime.counter_rng import NumberStream
 
 RAY_CHUNK = 1 << 14
-"""Number of rays, over all images, that inference renders at once; limits its memory. Fewer than of tri-planes, whose
-kernels keep no features of samples."""
+"""Number of rays, over all images, that inference renders at once; limits its memory. The kernels of tri-planes, which
+do not store the features of samples, take more."""
 
 
 class Encoded(NamedTuple):

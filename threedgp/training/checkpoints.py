@@ -193,7 +193,7 @@ class Checkpoints:
             raise UserError(
                 f"{message}, and the run was rolled back {run.rollbacks} times before (train.max_rollbacks). "
                 "Start again with a lower train.generator_lr and train.discriminator_lr or a higher train.r1_gamma, "
-                "or raise train.max_rollbacks to go on."
+                "or raise train.max_rollbacks to continue this run."
             )
         if self.group.is_main:
             states = saved_states(self.folder)
