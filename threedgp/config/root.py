@@ -44,7 +44,8 @@ class MachineConfig(Section):
     """Number of processes per stage, one for each GPU, in `prepare`, `features`, `depth`, `embed`, `train` and
     `evaluate`. Ignored under torchrun."""
     workers: Few = 2
-    """Number of threads per process that read and decode, and that compute features where there is no GPU."""
+    """Number of threads per process that read and decode, and that compute features where there is no GPU; for source
+    `procedural`, the number of processes that render."""
     max_reject_fraction: Fraction = 0.2
     """`prepare`: maximum fraction of rejected images; more are an error, as `dataset.path` is then probably wrong."""
     connections: Few = 4

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import re
 import resource
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from threedgp.models.discriminator import Discriminator
 from threedgp.models.saving import CONFIG, WEIGHTS, write_model
 from threedgp.models.triplane import TriplaneGenerator
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.parallel import ProcessPool
 from threedgp.runtime.targets import try_writing, writing
 
 Settings = dict[str, Any]
@@ -80,7 +79,7 @@ def convert_snapshot(snapshot: Path, folder: Path) -> str | None:
     with writing(folder, "convert"):
         try_writing(folder)
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPool(1) as pool:
             return pool.submit(_convert_limited, snapshot, folder, SECONDS).result()
     except BrokenProcessPool:
         raise UserError(

@@ -146,7 +146,10 @@ class Evaluation:
                 workers=machine.workers if self.device.type == "cpu" else 1,
                 group=group,
             )
-        group.wait()  # a network may need scenes of another process
+        compared = any(BACKGROUND in metric.controls for metric in self.metrics.values())
+        if compared and BACKGROUND in self.images and group.is_main:
+            self.reference.other_half.render_backgrounds(self.scratch / "backgrounds", machine.workers)
+        group.wait()  # a network may need scenes of another process, and all need the backgrounds
         for name, images in self.images.items():
             for network in dict.fromkeys(self._networks(name).values()):
                 self.reference.extract(network, images, self._folder(name, network), name, group)

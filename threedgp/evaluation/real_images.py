@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from threedgp.data.shards import ShardFolder
 from threedgp.data.source import RawPicture, Source
 from threedgp.evaluation.streams import Stream, chunks, stored, stored_images
 from threedgp.runtime.atomic import atomic_path
+from threedgp.runtime.progress import progress
 
 BATCH = 256
 """Images per batch of ground truth and of backgrounds."""
@@ -96,17 +98,26 @@ class RealImages:
 
         return Stream(len(self.rows), [partial(part, start) for start in range(0, len(entries), BATCH)])
 
-    def backgrounds(self, folder: Path) -> Stream:
-        """The images without their objects (where the source can render them), rendered once and kept in `folder`."""
+    def render_backgrounds(self, folder: Path, workers: int) -> None:
+        """Write the images without their objects (where the source can render them) to `folder`, in `workers`
+        processes. Finished files are kept."""
         ids = self.ids()
-
-        def part(start: int, end: int) -> np.ndarray:
-            file = folder / f"{start:08d}.npy"
-            if not file.is_file():
-                raw = self.source.read_backgrounds(ids[start:end])
-                images = np.stack([square(picture, self.resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
+        missing = {file: slice(*piece) for file, piece in self._pieces(folder) if not file.is_file()}
+        left = [name for piece in missing.values() for name in ids[piece]]
+        pictures = self.source.read_backgrounds(left, workers)
+        with progress("evaluate: backgrounds", len(ids), "images", len(ids) - len(left)) as bar:
+            for file, piece in missing.items():
+                images = []
+                for picture in islice(pictures, piece.stop - piece.start):
+                    images.append(square(picture, self.resolution)[0])
+                    bar.advance()
                 with atomic_path(file) as temporary:
-                    np.save(temporary, images)
-            return np.load(file)
+                    np.save(temporary, np.stack(images).transpose(0, 3, 1, 2))
 
-        return Stream(len(ids), [partial(part, *piece) for piece in chunks(len(ids), BATCH)])
+    def backgrounds(self, folder: Path) -> Stream:
+        """What `render_backgrounds` wrote to `folder`: uint8 batches `[n, 3, R, R]`."""
+        return Stream(len(self.rows), [partial(np.load, file) for file, _ in self._pieces(folder)])
+
+    def _pieces(self, folder: Path) -> list[tuple[Path, tuple[int, int]]]:
+        """Files of backgrounds, with the range of the rows of each."""
+        return [(folder / f"{start:08d}.npy", (start, end)) for start, end in chunks(len(self.rows), BATCH)]

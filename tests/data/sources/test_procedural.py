@@ -54,11 +54,18 @@ def test_raw_images_are_read_without_the_world(tmp_path: Path, monkeypatch: pyte
     assert len(list(source.read(source.entries()))) == 8
 
 
-def test_workers_and_count_change_no_image(tmp_path: Path) -> None:
-    world(tmp_path / "one", workers=1)
-    world(tmp_path / "three", workers=3)
-    one, three = (tmp_path / name / "part-00000.parquet" for name in ("one", "three"))
-    assert one.read_bytes() == three.read_bytes()
+def test_workers_and_count_change_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = world(tmp_path / "one")
+    ids = source.entries()["id"].to_pylist()[:5]
+    backgrounds = [picture.rgb for picture in source.read_backgrounds(ids, 2)]
+    monkeypatch.setattr(procedural, "MIN_FOR_PROCESSES", 1)
+    monkeypatch.setattr(procedural, "render_picture", None)  # two new processes render
+    monkeypatch.setattr(procedural, "render_background", None)
+    world(tmp_path / "two", workers=2)
+    one, two = (tmp_path / name / "part-00000.parquet" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    np.testing.assert_array_equal([picture.rgb for picture in source.read_backgrounds(ids, 2)], backgrounds)
+    monkeypatch.undo()
     fewer = world(tmp_path / "fewer", count=40)
     assert ShardFolder(tmp_path / "one").read(0).slice(0, 40).equals(ShardFolder(tmp_path / "fewer").read(0))
     assert fewer.entries().num_rows == 40
@@ -69,10 +76,10 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world(tmp_path / "whole")
     render = procedural._render
 
-    def stop_at_50(index: int, *settings: int) -> pa.Table:
+    def stop_at_50(seed: int, resolution: int, index: int) -> pa.Table:
         if index == 50:
             raise KeyboardInterrupt
-        return render(index, *settings)
+        return render(seed, resolution, index)
 
     monkeypatch.setattr(procedural, "_render", stop_at_50)
     with pytest.raises(KeyboardInterrupt):
@@ -89,7 +96,7 @@ def test_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_backgrounds_are_those_of_the_images(tmp_path: Path) -> None:
     source = world(tmp_path / "raw")
     entries = source.entries().take([4, 70, 9])
-    backgrounds = source.read_backgrounds(entries["id"].to_pylist())
+    backgrounds = source.read_backgrounds(entries["id"].to_pylist(), 1)
     for alone, picture in zip(backgrounds, source.read(entries), strict=True):
         assert (alone.id, alone.label) == (picture.id, picture.label)
         assert alone.rgb.shape == picture.rgb.shape and alone.rgb.dtype == np.uint8

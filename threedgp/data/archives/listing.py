@@ -220,6 +220,7 @@ def list_parts(
     *,
     unit: str,
     workers: int,
+    processes: bool = False,
     shard_parts: int = PARTS_PER_SHARD,
     group_rows: int = GROUP_ROWS,
 ) -> ShardWriter:
@@ -229,7 +230,7 @@ def list_parts(
 
     Args:
         list_part: returns the rows of a part, sorted by id; its ids come after those of the parts before. Called in
-            threads.
+            `workers` threads, or new processes.
         meta: for the manifest; differs if the files of the data set have changed since an earlier run.
         unit: what the progress bar calls a part.
         shard_parts: parts that are written together.
@@ -243,7 +244,7 @@ def list_parts(
     shards = [range(start, min(start + shard_parts, count)) for start in range(0, count, shard_parts)]
     missing = [(number, shard) for number, shard in enumerate(shards) if not writer.done(number)]
     left = sum(len(shard) for _, shard in missing)
-    tables = ordered_map(list_part, (part for _, shard in missing for part in shard), workers)
+    tables = ordered_map(list_part, (part for _, shard in missing for part in shard), workers, processes=processes)
     with progress("download", count, unit, done=count - left) as bar:
         for number, shard in missing:
             found = []

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import stat
 import threading
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -34,6 +32,7 @@ from threedgp.fetch.remote import Remote
 from threedgp.runtime.addresses import expanded
 from threedgp.runtime.atomic import atomic_path, require_free, write_json
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.parallel import ProcessPool
 from threedgp.runtime.progress import progress
 
 PUBLISHED = {
@@ -173,7 +172,7 @@ def list_keys(file: Path) -> pa.Array:
     """
     open_lmdb(file)
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPool(1) as pool:
             return pool.submit(_read_keys, file).result().cast(pa.string())
     except BrokenProcessPool:
         raise UserError(f"{file}: is damaged (LMDB crashes on it); download it again.") from None

@@ -7,6 +7,7 @@ an image is its number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from threedgp.data.source import RawPicture, SourceKind
 from threedgp.data.world.rendering import render_background, render_picture
 from threedgp.data.world.scenes import CLASS_NAMES, draw_scene
 from threedgp.runtime.atomic import require_free
+from threedgp.runtime.parallel import ordered_map
 
 RAW = pa.schema(
     [
@@ -35,18 +37,21 @@ RAW = pa.schema(
 )
 SHARD_ROWS = 512
 GROUP_ROWS = 32
+MIN_FOR_PROCESSES = 256
+"""Images that are worth the start of processes, which takes a second. Threads would wait for each other (GIL)."""
 MAX_BYTES_PER_PIXEL, TYPICAL_BYTES_PER_PIXEL = 11, 9
 """PNG, depth, normals and mask."""
 
 
 def render_shards(settings: DownloadConfig, folder: Path, workers: int) -> None:
-    """Render the images that `settings` describes into shards in `folder`; finished shards are kept."""
+    """Render the images that `settings` describes into shards in `folder`, in `workers` processes; finished shards are
+    kept."""
     count, resolution, seed = settings.count, settings.resolution, settings.seed
     there = sum(file.stat().st_size for file in folder.glob("part-*.parquet"))
     require_free(folder, count * resolution**2 * MAX_BYTES_PER_PIXEL - there)
     meta = {"source": "procedural", "count": count, "resolution": resolution, "seed": seed, "class_names": CLASS_NAMES}
-    sizes = {"unit": "images", "workers": workers, "shard_parts": SHARD_ROWS, "group_rows": GROUP_ROWS}
-    list_parts(folder, count, lambda index: _render(index, resolution, seed), RAW, meta, **sizes).finish()
+    sizes = {"unit": "images", "shard_parts": SHARD_ROWS, "group_rows": GROUP_ROWS} | _parallel(count, workers)
+    list_parts(folder, count, partial(_render, seed, resolution), RAW, meta, **sizes).finish()
 
 
 class ProceduralSource(StoredSource):
@@ -68,14 +73,24 @@ class ProceduralSource(StoredSource):
             cameras=np.array(row["camera"], np.float32),
         )
 
-    def read_backgrounds(self, ids: Sequence[str]) -> Iterator[RawPicture]:
-        """The images `ids` without their animals."""
-        for name in ids:
-            scene = draw_scene(self._meta["seed"], int(name))
-            yield RawPicture(name, scene.label, render_background(scene, self._meta["resolution"]))
+    def read_backgrounds(self, ids: Sequence[str], workers: int) -> Iterator[RawPicture]:
+        """The images `ids` without their animals, rendered in `workers` processes."""
+        render = partial(_background, self._meta["seed"], self._meta["resolution"])
+        return ordered_map(render, ids, **_parallel(len(ids), workers))
 
 
-def _render(index: int, resolution: int, seed: int) -> pa.Table:
+def _parallel(count: int, workers: int) -> dict[str, Any]:
+    """How to render `count` images: here, or in `workers` new processes if there are many."""
+    many = count >= MIN_FOR_PROCESSES
+    return {"workers": workers if many else 1, "processes": many}
+
+
+def _background(seed: int, resolution: int, name: str) -> RawPicture:
+    scene = draw_scene(seed, int(name))
+    return RawPicture(name, scene.label, render_background(scene, resolution))
+
+
+def _render(seed: int, resolution: int, index: int) -> pa.Table:
     scene = draw_scene(seed, index)
     rendering = render_picture(scene, resolution)
     row = {
