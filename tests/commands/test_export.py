@@ -196,6 +196,39 @@ def test_run_again_writes_what_is_missing_only(threedgp, folder: Path) -> None:
     assert file.is_file() and "1 scene as points, splat" in outcome.out
 
 
+def test_formats_that_share_images_agree(threedgp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Images of other settings leave no list behind that describes them wrongly, even if the command is killed."""
+
+    def export(format: str, size: int) -> str:
+        options = ("--seeds", SEED, "--classes", "dog", "--views", 2, "--size", size, "--device", "cpu")
+        return threedgp("export", "demo", "--format", format, *options, "--out", tmp_path).out
+
+    place = tmp_path / NAME
+    export("colmap", 8)
+    export("transforms", 12)
+    assert not (place / "sparse/0/cameras.txt").exists()
+    assert "1 file written" in export("colmap", 12), "made anew"
+    assert json.loads((place / "transforms.json").read_text())["w"] == 12
+    assert cv2.imread(str(place / "images/0000.png")).shape == (12, 12, 3)
+    assert "0 files written, 2 there already" in export("transforms,colmap", 12)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threedgp.export.cameras.write_points", killed)  # behind the images, before the list
+        export("transforms", 8)
+    assert not (place / "transforms.json").exists() and not (place / "sparse/0/cameras.txt").exists()
+    assert "1 file written" in export("transforms", 12)
+    assert cv2.imread(str(place / "images/0001.png")).shape == (12, 12, 3)
+
+
+def test_settings_of_one_format_do_not_concern_another(threedgp, tmp_path: Path) -> None:
+    options = ("--seeds", SEED, "--classes", "dog", "--resolution", 16, "--texture", 64, "--out", tmp_path)
+    threedgp("export", "demo", "--format", "stl", *options)
+    assert "1 file written, 1 there already." in threedgp("export", "demo", "--format", "stl,gltf", *options).out
+
+
 def test_a_scene_without_surface_is_named(threedgp, tiny_generator, tmp_path: Path) -> None:
     generator = copy.deepcopy(tiny_generator)
     generator.decoder.output.bias[3] = -1e6

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def test_vertices_take_the_color_of_their_place(sphere):
 @pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj"])
 def test_files_read_back(tmp_path, sphere, suffix):
     write_mesh(tmp_path / f"mesh{suffix}", sphere)
-    again = trimesh.load(tmp_path / f"mesh{suffix}", force="mesh", process=False)
+    again = trimesh.load(tmp_path / f"mesh{suffix}", force="mesh", process=False, skip_materials=True)
     assert len(again.faces) == len(sphere.faces)
     np.testing.assert_allclose(again.vertices, sphere.vertices, atol=1e-6)
     expected = sphere.visual.vertex_colors
@@ -65,6 +67,19 @@ def test_files_read_back(tmp_path, sphere, suffix):
     first = (tmp_path / f"mesh{suffix}").read_bytes()
     write_mesh(tmp_path / f"mesh{suffix}", sphere)
     assert (tmp_path / f"mesh{suffix}").read_bytes() == first
+
+
+def test_gltf_is_not_metal(tmp_path, sphere):
+    """Without a material, a surface of glTF 2.0 is metal, which scatters no light."""
+    write_mesh(tmp_path / "mesh.glb", sphere)
+    data = (tmp_path / "mesh.glb").read_bytes()
+    (length,) = struct.unpack("<I", data[12:16])
+    content = json.loads(data[20 : 20 + length])
+    ((primitive,),) = (mesh["primitives"] for mesh in content["meshes"])
+    surface = content["materials"][primitive["material"]]["pbrMetallicRoughness"]
+    assert surface["metallicFactor"] == 0 and surface.get("roughnessFactor", 1) == 1
+    assert surface.get("baseColorFactor", [1, 1, 1, 1]) == [1, 1, 1, 1] and "baseColorTexture" not in surface
+    assert set(primitive["attributes"]) == {"POSITION", "COLOR_0"}
 
 
 def test_gltf_colors_are_linear_light():

@@ -26,6 +26,8 @@ FILES = {
 """By format: what follows the name of the scene. Of several files, this one is written last."""
 VIEWS = {"transforms", "colmap", "points", "splat"}
 """Formats that are made from rendered views; the others are meshes."""
+WITH_IMAGES = ("transforms", "colmap")
+"""Formats that share the folder of images of a scene."""
 PathName = Literal["front_disk", "front_circle", "line", "wiggle", "orbit"]
 
 
@@ -81,7 +83,7 @@ def export(
     chosen = options.scene_list(seeds, classes, opened.class_names)
     style = dict(truncation=truncation, towards=towards)
     of_views = style | dict(views=views, path=path, size=size or opened.resolution)
-    of_meshes = style | dict(resolution=resolution) | ({"texture": texture} if "gltf" in formats else {})
+    of_meshes = style | dict(resolution=resolution)
     folder = OutputFolder(out)
     without_surface = []
     steps = views * bool(set(formats) & VIEWS) + resolution * bool(set(formats) - VIEWS)
@@ -91,12 +93,16 @@ def export(
             name = scene.name(truncation)
             bar.note(name)
             made_by = {"model": opened.sha256, "seed": scene.seed, "label": scene.label}
-            origins = {one: made_by | (of_views if one in VIEWS else of_meshes) for one in formats}
+            origins = {one: made_by | (of_views if one in VIEWS else of_meshes) for one in FILES}
+            origins["gltf"]["texture"] = texture
             missing = {one for one in formats if not folder.holds(name + FILES[one], origins[one])}
+            stale = [name + FILES[one] for one in WITH_IMAGES if not folder.holds(name + FILES[one], origins[one])]
             if missing & VIEWS:
                 write = _view_writer(opened, scene, of_views, bar)
                 for one in sorted(missing & VIEWS):
                     with folder.adding(name + FILES[one], origins[one]) as target:
+                        while one in WITH_IMAGES and stale:  # a list of other images must not outlive them
+                            (out / stale.pop()).unlink(missing_ok=True)
                         write(one, target)
             elif set(formats) & VIEWS:
                 bar.advance(views)

@@ -117,8 +117,11 @@ def scene_mesh(
 def write_mesh(target: Path, mesh: trimesh.Trimesh) -> None:
     """Write a mesh in the format of the suffix of `target` (.glb, .ply or .obj), atomically."""
     if target.suffix == ".glb":
-        mesh = mesh.copy()
-        mesh.visual.vertex_colors = linear_colors(mesh.visual.vertex_colors)
+        colors, mesh = linear_colors(mesh.visual.vertex_colors), mesh.copy()
+        # The default material of glTF is metal.
+        material = trimesh.visual.material.PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0)
+        mesh.visual = trimesh.visual.TextureVisuals(material=material)
+        mesh.visual.vertex_attributes["color"] = colors
     data = mesh.export(file_type=target.suffix[1:])
     write_bytes(target, data.encode() if isinstance(data, str) else data)
 
