@@ -18,8 +18,14 @@ from threedgp.runtime.errors import UserError
 CODE = Path(__file__).resolve().parent.parent
 """Root of the code that runs, for a working directory without ``dvc.yaml`` of its own."""
 
-CHANGEABLE = frozenset({"save_kimg", "keep_states", "archive_kimg", "max_rollbacks"})
-"""Settings of `train` that can change while a run is stopped: they control what is saved and when it gives up."""
+CHANGEABLE = frozenset(
+    {
+        *(f"train.{name}" for name in ("save_kimg", "keep_states", "archive_kimg", "max_rollbacks")),
+        *(f"{stage}.batch_size" for stage in ("features", "depth", "embed", "evaluate")),
+    }
+)
+"""Settings that can change while a run is stopped: what training saves and when it gives up, and batch sizes that
+determine memory and, up to rounding, no result."""
 
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -47,9 +53,12 @@ class Declaration:
         Raises:
             UserError: a dependency is missing.
         """
-        params = self.values(config)
-        if "train" in params:
-            params["train"] = {key: value for key, value in params["train"].items() if key not in CHANGEABLE}
+        params = {
+            key: {name: inner for name, inner in value.items() if f"{key}.{name}" not in CHANGEABLE}
+            if isinstance(value, dict)
+            else value
+            for key, value in self.values(config).items()
+        }
         content = {
             "stage": self.name,
             "params": params,

@@ -90,12 +90,14 @@ def _for_samples(declared: Declaration) -> Declaration:
     return replace(declared, name="evaluate-samples", deps=deps, outs=(), repro="features")
 
 
-def _open_reference(config: Config, layout: Layout, metrics: Mapping[str, Metric]) -> Reference:
+def _open_reference(
+    config: Config, layout: Layout, metrics: Mapping[str, Metric], samples: int | None = None
+) -> Reference:
     from threedgp.evaluation.reference import Reference, build_networks
 
     networks = build_networks(config, metrics.values())
     folders = {"raw": layout.raw, "prepared": layout.prepared, "features": layout.features}
-    return Reference(config, networks, **folders, cache=CACHE)
+    return Reference(config, networks, **folders, cache=CACHE, samples=samples)
 
 
 def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
@@ -204,7 +206,7 @@ def score_samples(
     scratch.mkdir(exist_ok=True)
     samples = open_samples(images, depth, labels, config.dataset.resolution, scratch)
     metrics = load_metrics(config.evaluate.metrics)
-    reference = _open_reference(config, layout, metrics)
+    reference = _open_reference(config, layout, metrics, len(samples.images))
     estimator = _pixel_estimator(config, metrics)
     rows = external.score(metrics, reference, samples, scratch, depth_range=depth_range, estimator=estimator)
     head, details = split(rows, {"samples": len(samples.images)})

@@ -84,9 +84,11 @@ NETWORKS = {"main": Means(), "neighbor": Corners()}
 def open_reference(world, studio, tmp_path) -> Callable[..., Reference]:
     """Opens the real set, with features of the real images in a folder of a name."""
 
-    def opened(config: Config, name: str = "scratch", networks: Networks = NETWORKS) -> Reference:
+    def opened(
+        config: Config, name: str = "scratch", networks: Networks = NETWORKS, samples: int | None = None
+    ) -> Reference:
         folders = {"raw": world.raw, "prepared": world.prepared.folder, "features": studio.features}
-        return Reference(config, networks, **folders, cache=tmp_path / f"{name}-cache")
+        return Reference(config, networks, **folders, cache=tmp_path / f"{name}-cache", samples=samples)
 
     return opened
 

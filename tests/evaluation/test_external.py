@@ -56,6 +56,16 @@ def test_the_real_set_against_itself(world, open_real, tmp_path):
     assert "nfs" not in found
 
 
+def test_few_samples_are_compared_with_as_many_random_images(open_reference):
+    """The first ones of a set that is sorted by class would be of some classes only."""
+    whole, part = (open_reference(evaluation_config(), samples=samples) for samples in (None, 5))
+    assert len(part.half.rows) == 5
+    assert set(part.half.rows) < set(whole.half.rows)
+    assert part.half.rows.tolist() != whole.half.rows[:5].tolist()
+    assert part.other_half is None and not len(part.other_rows)
+    np.testing.assert_array_equal(part.sample_rows, whole.sample_rows)
+
+
 class SpatialMeans(Means):
     """Stands in for Inception: spatial features are the first row of the red channel."""
 

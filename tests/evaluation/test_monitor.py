@@ -19,8 +19,8 @@ from threedgp.evaluation.monitor import Monitor, feature_sample, first_images, m
 from threedgp.features.moments import Moments
 from threedgp.features.network import Features
 from threedgp.metrics.class_diversity import pooled_diversity
-from threedgp.models.generator import Generator
-from threedgp.models.sampler import sample_scenes
+from threedgp.models.generator import Generator, Scenes
+from threedgp.models.sampler import draw_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
 
@@ -78,9 +78,13 @@ def _monitor(
     return Monitor(Averages(), statistics, sample, reals, count=COUNT, seed=3, batch_size=batch_size)
 
 
+def _scenes(generator: Generator) -> Scenes:
+    return draw_scenes(generator, 3, "monitor", torch.arange(COUNT))
+
+
 @torch.no_grad()
 def _pictures(generator: Generator) -> np.ndarray:
-    scenes = sample_scenes(generator, COUNT, 3)
+    scenes = _scenes(generator)
     cameras = generator.posterior(scenes.prior_cameras, scenes.z, scenes.labels)
     rgb = generator.render(generator.make_content(generator.map(scenes.z, scenes.labels)), cameras, RESOLUTION).rgb
     return (rgb * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
@@ -92,6 +96,11 @@ def test_distance_from_its_own_images_is_zero(tiny_generator: Generator) -> None
     statistics = Moments.of(Averages()(torch.from_numpy(own)).pooled.numpy())
     found = _monitor(own, statistics)(tiny_generator, RESOLUTION, Alone())
     assert found["swd"] == 0 and found["frechet"] < 1e-6 * np.trace(statistics.covariance) + 1e-9
+
+
+def test_scenes_are_not_those_of_the_evaluation(tiny_generator: Generator) -> None:
+    """The best model is chosen by them, so its distance on them is too low."""
+    assert not torch.isin(sample_scenes(tiny_generator, 100, 3).z, _scenes(tiny_generator).z).any()
 
 
 def test_several_processes_agree_with_one(tiny_generator: Generator, reals: np.ndarray) -> None:
@@ -136,7 +145,7 @@ def test_without_real_images_only_the_frechet_distance(tiny_generator: Generator
 def test_diversity_is_that_of_the_images_of_a_class(tiny_generator: Generator, reals: np.ndarray) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     own = Averages()(torch.from_numpy(_pictures(tiny_generator))).pooled.numpy()
-    labels = sample_scenes(tiny_generator, COUNT, 3).labels.numpy()
+    labels = _scenes(tiny_generator).labels.numpy()
 
     def measured(*sample: np.ndarray) -> dict[str, float]:
         return _monitor(None, statistics, sample=sample)(tiny_generator, RESOLUTION, Alone())

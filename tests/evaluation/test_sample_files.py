@@ -13,12 +13,13 @@ from PIL import Image
 
 from threedgp.data.prepare import square
 from threedgp.data.source import RawPicture
-from threedgp.evaluation.sample_files import open_samples, read_depth, write_archive
+from threedgp.evaluation.sample_files import open_samples, random_order, read_depth, write_archive
 from threedgp.evaluation.streams import Stream
 from threedgp.runtime.errors import UserError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3), dtype=np.uint8)
 NAMES = ["a/0.png", "a/1.png", "b.png"]
+ORDER = random_order(3)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_preparation_is_that_of_the_real_set(folder, tmp_path):
     samples = open_samples(folder, None, None, 8, tmp_path)
-    expected = [square(RawPicture("", 0, picture), 8)[0] for picture in PICTURES]
+    expected = [square(RawPicture("", 0, picture), 8)[0] for picture in PICTURES[ORDER]]
     np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), expected)
     assert samples.labels is None
     assert samples.depth is None
@@ -41,7 +42,7 @@ def test_preparation_is_that_of_the_real_set(folder, tmp_path):
 
 def test_images_of_the_right_size_are_unchanged(folder, tmp_path):
     samples = open_samples(folder, None, None, 12, tmp_path)
-    np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), PICTURES[:, :, 2:14])
+    np.testing.assert_array_equal(samples.images.head(9).transpose(0, 2, 3, 1), PICTURES[ORDER][:, :, 2:14])
 
 
 def test_labels_and_depth(folder, tmp_path):
@@ -54,8 +55,8 @@ def test_labels_and_depth(folder, tmp_path):
     np.save(depth / "a" / "1.npy", maps.astype(np.float32) + 2)
     Image.fromarray(maps).save(depth / "b.png")
     samples = open_samples(folder, depth, labels, 8, tmp_path)
-    assert samples.labels.tolist() == [0, 1, 2]
-    found = samples.depth.head(9)
+    assert samples.labels.tolist() == ORDER.tolist()
+    found = samples.depth.head(9)[np.argsort(ORDER)]
     assert found.shape == (3, 1, 8, 8)
     np.testing.assert_allclose(found[0, 0], maps[:, 1:9] / 65535, atol=1e-6)
     np.testing.assert_allclose(found[1, 0], maps[:, 1:9] + 2.0, rtol=1e-6)
@@ -75,8 +76,34 @@ def test_archive_of_adm(tmp_path):
     cut = PICTURES[:, :, 2:14].transpose(0, 3, 1, 2)
     write_archive(tmp_path / "samples.npz", Stream(3, [lambda: cut]), np.array([5, 6, 7]))
     samples = open_samples(tmp_path / "samples.npz", None, None, 12, tmp_path / "scratch")
-    np.testing.assert_array_equal(samples.images.head(9), cut)
-    assert samples.labels.tolist() == [5, 6, 7]
+    np.testing.assert_array_equal(samples.images.head(9), cut[ORDER])
+    assert samples.labels.tolist() == [5 + index for index in ORDER]
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_first_samples_are_of_all_classes(kind, tmp_path):
+    """Metrics that compare a part of the samples take the first ones, and files are often sorted by class."""
+    labels = np.repeat(np.arange(5), 20)
+    images = np.broadcast_to(labels[:, None, None, None].astype(np.uint8), (100, 3, 8, 8))
+    if kind == "archive":
+        place, listing, depth = tmp_path / "samples.npz", None, None
+        write_archive(place, Stream(100, [lambda: images]), labels)
+    else:
+        place = depth = tmp_path / "samples"
+        listing = tmp_path / "dataset.json"
+        names = [f"{label}/{index}.png" for index, label in enumerate(labels)]
+        listing.write_text(json.dumps({"labels": list(zip(names, labels.tolist(), strict=True))}))
+        for name, image, label in zip(names, images, labels, strict=True):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(place / name)
+            np.save(place / name.replace(".png", "_depth.npy"), np.full((8, 8), label, np.float32))
+    samples = open_samples(place, depth, listing, 8, tmp_path)
+    found = samples.images.head(100)[:, 0, 0, 0]
+    assert sorted(found) == labels.tolist()
+    assert set(found[:20]) == {0, 1, 2, 3, 4}
+    assert found.tolist() == samples.labels.tolist()
+    if depth:
+        np.testing.assert_array_equal(samples.depth.head(100)[:, 0, 0, 0], found)
 
 
 def test_invalid_input(folder, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from threedgp.experiments import tables
-from threedgp.experiments.definitions import load_set
+from threedgp.experiments.definitions import Row, Table, load_set
 from threedgp.experiments.records import Record, read_external, read_records, write_records
 from threedgp.runtime.errors import UserError
 from threedgp.visual.experiment_figures import draw, mean_curve
@@ -53,6 +53,17 @@ def test_ours_stand_beside_the_published_numbers() -> None:
     assert gap["fid"] == "not run" and gap["fid, published"] == "56.64" and gap["commit"] == ""
     assert line(rendered, "VQ3D")["fid"] == "", "there is no way to run it"
     assert rendered.datasets == ("imagenet 256",)
+
+
+def test_large_numbers_have_no_exponent() -> None:
+    rendered = tables.render(PAPER.tables[0], PAPER, "paper", {"3dgp": [record(fid) for fid in (19700, 20800, 21900)]})
+    assert line(rendered, "3DGP")["fid"] == "20800 ± 1100"
+
+
+def test_rows_of_one_name_keep_their_own_numbers() -> None:
+    rows = tuple(Row(system="3DGP", key=key) for key in ("3dgp", "biggan"))
+    rendered = tables.render(Table(title="both", rows=rows), PAPER, "paper", MEASURED)
+    assert [row[1] for row in rendered.rows] == ["20.33 ± 2.1", "8.5"]
 
 
 def test_toy_scale_shows_neither_published_numbers_nor_other_systems() -> None:

@@ -25,15 +25,22 @@ def test_means_of_classes_are_compared() -> None:
 
 
 def test_classes_that_only_one_side_has_are_left_out() -> None:
-    fov, truth = np.array([20.0, 30, 90]), np.array([20.0, 30, 5])
-    correlation, error = class_agreement(fov, np.array([0, 1, 2]), truth, np.array([0, 1, 3]))
+    fov, truth = np.array([20.0, 30, 25, 90]), np.array([20.0, 30, 25, 5])
+    correlation, error = class_agreement(fov, np.array([0, 1, 2, 3]), truth, np.array([0, 1, 2, 4]))
     assert correlation == pytest.approx(1) and error == 0
 
 
-def test_equal_means_have_no_correlation() -> None:
+def test_two_classes_have_no_correlation() -> None:
+    """It would be 1 or -1 whatever the means are."""
     labels = np.array([0, 1])
-    correlation, error = class_agreement(np.array([25.0, 25.0]), labels, np.array([20.0, 30.0]), labels)
-    assert np.isnan(correlation) and error == pytest.approx(5)
+    correlation, error = class_agreement(np.array([20.0, 20.1]), labels, np.array([20.0, 40]), labels)
+    assert np.isnan(correlation) and error == pytest.approx(19.9 / 2)
+
+
+def test_equal_means_have_no_correlation() -> None:
+    labels = np.array([0, 1, 2])
+    correlation, error = class_agreement(np.full(3, 25.0), labels, np.array([20.0, 30, 25]), labels)
+    assert np.isnan(correlation) and error == pytest.approx(10 / 3)
 
 
 def test_model_and_prior_are_measured_apart() -> None:

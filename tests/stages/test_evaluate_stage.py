@@ -182,8 +182,8 @@ def test_archive_scores_like_the_model(project: Path) -> None:
     assert np.load(archive)["arr_0"].shape == (40, 16, 16, 3)
     stages.evaluate.main(Path("params.yaml"), images=archive, out=Path("out.json"))
     own, found = json.loads(Path("results/metrics.json").read_text()), json.loads(Path("out.json").read_text())
-    for metric in ("fd_efficientnet_lite0", "swd"):
-        assert found[metric] == own[metric]
+    assert found["fd_efficientnet_lite0"] == own["fd_efficientnet_lite0"]
+    assert found["swd"] == pytest.approx(own["swd"], rel=0.1)  # other patches, since samples are shuffled
 
 
 @pytest.mark.parametrize("num_classes", [0, 2])

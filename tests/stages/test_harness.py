@@ -26,7 +26,7 @@ stages:
   prepare:
     cmd: python work.py
     deps: [work.py, "data/${dataset.name}/raw"]
-    params: [dataset.resolution, prepare]
+    params: [dataset.resolution, prepare, features]
     outs: ["data/${dataset.name}/prepared"]
 """
 SETTINGS = """
@@ -38,11 +38,8 @@ WORK = """
 import sys, time
 from pathlib import Path
 import typer
-from stages import harness
 from stages.harness import Interrupted, ParamsOption, open_stage
 from threedgp.runtime.errors import UserError
-
-harness.LOCK_PATIENCE = 0.2
 
 def main(params: ParamsOption = Path("params.yaml")) -> None:
     with open_stage("prepare", params) as stage:
@@ -403,6 +400,8 @@ def scratch_name() -> str:
         ("params.yaml", SETTINGS + "prepare: {encoding: jpeg}", False),
         ("params.yaml", SETTINGS + "train: {kimg: 1}\nmachine: {workers: 5}", True),
         ("params.yaml", SETTINGS + "prepare: {encoding: webp}", True),
+        ("params.yaml", SETTINGS + "features: {input_size: 64}", False),
+        ("params.yaml", SETTINGS + "features: {batch_size: 8}", True),  # after a message that memory has run out
         ("work.py", WORK + "# changed", False),
         ("other.py", "changed", True),
         ("data/tiny/raw/manifest.json", '{"rows": 1}', False),

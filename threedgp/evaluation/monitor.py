@@ -23,8 +23,8 @@ from threedgp.features.statistics import STATISTICS, read_vectors, statistics_ke
 from threedgp.metrics import frechet
 from threedgp.metrics.class_diversity import pooled_diversity
 from threedgp.metrics.swd import sliced_wasserstein
-from threedgp.models.generator import Generator
-from threedgp.models.sampler import render_scenes, sample_scenes
+from threedgp.models.generator import Generator, Scenes
+from threedgp.models.sampler import draw_scenes, render_scenes
 from threedgp.runtime.errors import UserError
 
 FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
@@ -44,7 +44,11 @@ class Group(Protocol):
 
 @dataclass
 class Monitor:
-    """Compares generated images with real ones. Scene i is the same at every measurement and in every process."""
+    """Compares generated images with real ones.
+
+    Scene i is the same at every measurement and in every process. Stage `evaluate` measures other scenes, since the
+    best model is chosen by these.
+    """
 
     extractor: FeatureExtractor
     """Network whose features are compared."""
@@ -81,8 +85,7 @@ class Monitor:
             mine = slice(first + done, min(first + done + self.batch_size, end))
             if mine.start >= end:  # shares differ by one image, so one may have a batch less
                 continue
-            scenes = sample_scenes(generator, mine.stop - mine.start, self.seed, start=mine.start)
-            generated = render_scenes(generator, scenes, resolution).images.cpu()
+            generated = render_scenes(generator, self._scenes(generator, mine), resolution).images.cpu()
             features[mine] = self.extractor(generated).pooled
             if with_swd:
                 images[mine] = generated
@@ -94,7 +97,7 @@ class Monitor:
         found = torch.zeros(len(names), dtype=torch.float64)
         if group.rank == 0:
             found[0] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
-            labels = sample_scenes(generator, self.count, self.seed).labels
+            labels = self._scenes(generator, slice(0, self.count)).labels
             labels = None if labels is None else labels.cpu().numpy()
             found[-1] = pooled_diversity(features.numpy(), labels, *self.sample)
             if self.reals is not None:
@@ -105,6 +108,9 @@ class Monitor:
         if math.isnan(numbers[DIVERSITY]):  # a line of the curves with NaN counts as diverged
             del numbers[DIVERSITY]
         return numbers
+
+    def _scenes(self, generator: Generator, rows: slice) -> Scenes:
+        return draw_scenes(generator, self.seed, "monitor", torch.arange(rows.start, rows.stop, device=generator.device))
 
 
 def first_images(shards: ShardFolder, count: int) -> np.ndarray:

@@ -63,11 +63,26 @@ class Reference:
     """
 
     def __init__(
-        self, config: Config, networks: Networks, *, raw: Path, prepared: Path, features: Path, cache: Path
+        self,
+        config: Config,
+        networks: Networks,
+        *,
+        raw: Path,
+        prepared: Path,
+        features: Path,
+        cache: Path,
+        samples: int | None = None,
     ) -> None:
-        """`networks` are from `build_networks`; `raw`, `prepared`, `features` are outputs of the stages before; `cache`
-        is a folder for features that serve every evaluation on the same images. Raises UserError if there are too few
-        images, or the statistics belong to other ones."""
+        """
+        Args:
+            networks: from `build_networks`.
+            raw, prepared, features: outputs of the stages before.
+            cache: folder for features that serve every evaluation on the same images.
+            samples: number of compared samples of another system, which have no controls; None = the model is compared.
+
+        Raises:
+            UserError: there are too few images, or the statistics belong to other ones.
+        """
         settings = config.evaluate
         self.config, self.networks, self.cache = config, networks, cache
         self.prepared, self.stored = ShardFolder(prepared), ShardFolder(features)
@@ -78,14 +93,15 @@ class Reference:
                 "needed; give dataset.path a folder with more."
             )
         spare = num_rows // 2 if settings.controls else num_rows
-        half = min(settings.samples, MAX_HALF, spare)
-        reference, other = draw_sets(num_rows, half, half if settings.controls else 0, seed)
+        has_controls = settings.controls and samples is None
+        half = min(samples or settings.samples, MAX_HALF, spare)
+        reference, other = draw_sets(num_rows, half, half if has_controls else 0, seed)
         sample = min(settings.real_samples, spare)
-        rest = min(settings.samples, num_rows - sample) if settings.controls else 0
+        rest = min(settings.samples, num_rows - sample) if has_controls else 0
         self.sample_rows, self.other_rows = draw_sets(num_rows, sample, rest, seed)
         self.source = open_source(config.dataset, raw)
         self.half = RealImages(self.prepared, self.source, reference)
-        self.other_half = RealImages(self.prepared, self.source, other) if settings.controls else None
+        self.other_half = RealImages(self.prepared, self.source, other) if has_controls else None
         if "main" in networks:
             key = statistics_key(self.prepared, networks["main"].identity)
             self.statistics = Moments.load(features / STATISTICS, key)

@@ -2,7 +2,7 @@
 
 The evaluator (Dhariwal and Nichol 2021, arXiv 2105.05233) reads images from `arr_0` and classes from `arr_1`. Images
 are prepared like the real set: center crop and Lanczos filter to its resolution; those of the right size are not
-changed.
+changed. They are shuffled: files are often sorted by class, and some metrics compare the first samples only.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
     """Find samples. Images are read when the streams are iterated.
 
     Args:
-        images: a folder, of which all images in all subfolders are used, sorted by path; or a .npz file with `arr_0`
-            uint8 `[N, H, W, 3]` and optionally `arr_1`, labels.
+        images: a folder, of which all images in all subfolders are used; or a .npz file with `arr_0` uint8
+            `[N, H, W, 3]` and optionally `arr_1`, labels.
         depth: folder of depth maps: for ``a/b.jpg`` one of ``a/b_depth.png``, ``a/b_depth.npy``, ``a/b.png``,
             ``a/b.npy``; 16-bit PNG or arrays, larger = farther.
         labels: JSON ``{"labels": [["a/b.jpg", 3], ...]}``, as in a `dataset.json`.
@@ -78,6 +78,7 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         files = [file for file in files if not file.stem.lower().endswith("_depth")]
     if not files:
         raise UserError(f"{images}: there are no images in this folder.")
+    files = [files[index] for index in random_order(len(files))]
     parts = [partial(read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
     maps = None
     if depth:
@@ -86,6 +87,11 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         depth_parts = [partial(read_depth, found[start:end], files[start:end], resolution) for start, end in pieces]
         maps = Stream(len(found), depth_parts)
     return Samples(Stream(len(files), parts), _read_labels(labels, images, files) if labels else None, maps)
+
+
+def random_order(count: int) -> np.ndarray:
+    """The numbers below `count`, always in the same random order."""
+    return np.random.default_rng(0).permutation(count)
 
 
 def read_images(files: list[Path], resolution: int) -> np.ndarray:
@@ -147,7 +153,7 @@ def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:
         raise UserError(f'{labels}: is not of the form {{"labels": [["name.jpg", 3], ...]}}.') from None
     names = [file.relative_to(images).as_posix() for file in files]
     if missing := [name for name in names if name not in found]:
-        raise UserError(f"{labels}: has no label for {missing[0]}; give every image one.")
+        raise UserError(f"{labels}: has no label for {min(missing)}; give every image one.")
     return np.array([found[name] for name in names])
 
 
@@ -187,12 +193,14 @@ def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
             "integers, the classes."
         ) from None
 
+    order = random_order(len(images))
+
     def part(start: int, end: int) -> np.ndarray:
-        raw = (RawPicture(str(index), 0, np.array(images[index])) for index in range(start, end))
+        raw = (RawPicture(str(index), 0, np.array(images[index])) for index in order[start:end])
         return np.stack([square(picture, resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
 
     parts = [partial(part, *piece) for piece in chunks(len(images), BATCH)]
-    return Samples(Stream(len(images), parts), labels, None)
+    return Samples(Stream(len(images), parts), None if labels is None else labels[order], None)
 
 
 def write_archive(file: Path, images: Stream, labels: np.ndarray | None = None) -> None:

@@ -29,7 +29,7 @@ from threedgp.runtime.processes import SINGLE_PROCESS, ProcessGroup
 from threedgp.runtime.progress import progress
 
 CHUNK = 256
-"""Scenes of one file. It does not depend on the batch size, so that a run may resume with another one."""
+"""Scenes of one file. It does not depend on the batch size, so that a run can resume with another one."""
 BYTES_PER_PIXEL = 7
 """Three of color, four of depth."""
 NFS_BATCH = 4

@@ -53,11 +53,10 @@ def render(table: Table, experiments: ExperimentSet, scale: Scale, measured: Mea
         return None
     metrics = experiments.columns[scale]
     published = [name for name in metrics if scale == "paper" and any(name in row.published for row in rows)]
-    found = {row.system: list(measured.get(row.key or "", ())) for row in rows}
+    found = [list(measured.get(row.key or "", ())) for row in rows]
     has_notes = any(row.note for row in rows)
 
-    def cells(row: Row) -> tuple[str, ...]:
-        records = found[row.system]
+    def cells(row: Row, records: list[Record]) -> tuple[str, ...]:
         line = [row.system, *([row.note or ""] if has_notes else [])]
         for name in metrics:
             if name in published:
@@ -69,11 +68,11 @@ def render(table: Table, experiments: ExperimentSet, scale: Scale, measured: Mea
 
     names = (f"{name}, published|{name}".split("|") if name in published else [name] for name in metrics)
     header = ("system", *(["note"] if has_notes else []), *(name for pair in names for name in pair), *FACTS)
-    datasets = {record.dataset for records in found.values() for record in records}
+    datasets = {record.dataset for records in found for record in records}
     title, about = f"{table.title}: its runs on the procedural world", ""
     if scale == next(iter(experiments.columns)):  # that of the title
         title, about, datasets = table.title, table.about, datasets | set(table.datasets)
-    return Rendered(title, about, tuple(sorted(datasets)), header, tuple(map(cells, rows)))
+    return Rendered(title, about, tuple(sorted(datasets)), header, tuple(map(cells, rows, found)))
 
 
 def write_collected(tables: Sequence[Rendered]) -> None:
@@ -100,8 +99,13 @@ def read_collected(dataset: str) -> list[Rendered]:
 
 def _mean(records: Sequence[Record], name: str) -> str:
     values = [record.metrics[name] for record in records if name in record.metrics]
-    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4g}{spread}" if values else ""
+    spread = f" ± {_rounded(statistics.stdev(values), 2)}" if len(values) > 1 else ""
+    return f"{_rounded(statistics.mean(values), 4)}{spread}" if values else ""
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number with significant digits, without an exponent below a million."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def _text(value: float | str) -> str:

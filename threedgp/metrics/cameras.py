@@ -34,9 +34,10 @@ def camera_distances(posterior: np.ndarray, prior: np.ndarray, truth: np.ndarray
 
 def total_distance(distances: dict[str, dict[str, float]], ranges: dict[str, tuple[float, float]], key: str) -> float:
     """Mean over parameters of the distance `key` in the result of `camera_distances` (`emd` for the learned cameras,
-    `emd_prior` for the prior), as a fraction of the prior's range; parameters of zero range are left out."""
+    `emd_prior` for the prior), as a fraction of the prior's range; parameters of zero range are left out, NaN if all
+    are."""
     widths = {name: ranges[name][1] - ranges[name][0] for name in distances}
-    return float(np.mean([distances[name][key] / width for name, width in widths.items() if width > 0] or [0.0]))
+    return float(np.mean([distances[name][key] / width for name, width in widths.items() if width > 0] or [np.nan]))
 
 
 def measure(
@@ -60,7 +61,8 @@ METRIC = Metric(
     Value(
         "camera_emd",
         "Distance between learned and true cameras",
-        "Wasserstein-1 distance as a fraction of the prior's range, mean over camera parameters.",
+        "Wasserstein-1 distance as a fraction of the prior's range, mean over the camera parameters that the prior "
+        "varies. Compare models of the same prior only.",
         column=80,
     ),
     *(

@@ -16,14 +16,16 @@ def class_agreement(
     """Pearson correlation of the mean fields of view over classes, and their mean absolute difference.
 
     Fields of view are `[N]` with labels `[N]`, and `[M]` with labels `[M]` for the truth; classes that only one of them
-    has are left out. The correlation is NaN where the means of either do not differ between classes.
+    has are left out. The correlation is NaN where the means of either do not differ between classes, and for fewer than
+    three classes, since that of two is always 1 or -1.
     """
     common = np.intersect1d(labels, true_labels)
     if not len(common):
         return float("nan"), float("nan")
     means = np.array([[fov[labels == label].mean(), truth[true_labels == label].mean()] for label in common]).T
     constant = (np.ptp(means, axis=1) <= 1e-4).any()  # degrees; float32 of equal values
-    return float("nan") if constant else float(np.corrcoef(means)[0, 1]), float(np.abs(means[0] - means[1]).mean())
+    correlation = float("nan") if constant or len(common) < 3 else float(np.corrcoef(means)[0, 1])
+    return correlation, float(np.abs(means[0] - means[1]).mean())
 
 
 def measure(
