@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from evaluation.conftest import evaluation_config
+from evaluation.networks import Means
 from torch import Tensor
 
 from threedgp.data import schemas
 from threedgp.data.images import decode_image, encode_image
 from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.evaluation import monitor
 from threedgp.evaluation.monitor import Monitor, feature_sample, first_images, measured_name
 from threedgp.features.moments import Moments
 from threedgp.features.network import Features
@@ -23,6 +27,7 @@ from threedgp.models.generator import Generator, Scenes
 from threedgp.models.sampler import draw_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import Stopped
+from threedgp.training.precision import restored_precision, use_precision
 
 RESOLUTION, COUNT = 16, 10
 
@@ -101,6 +106,30 @@ def test_distance_from_its_own_images_is_zero(tiny_generator: Generator) -> None
 def test_scenes_are_not_those_of_the_evaluation(tiny_generator: Generator) -> None:
     """The best model is chosen by them, so its distance on them is too low."""
     assert not torch.isin(sample_scenes(tiny_generator, 100, 3).z, _scenes(tiny_generator).z).any()
+
+
+def test_measuring_is_exact_and_leaves_the_precision_of_training(
+    world: Any, studio: Any, tiny_generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolutions = torch.backends.cudnn
+
+    class Observer(Means):
+        def __call__(self, images: Tensor) -> Features:
+            assert not convolutions.allow_tf32
+            return super().__call__(images)
+
+    def build(*settings: object) -> Means:
+        convolutions.allow_tf32 = False  # as `build_extractor` does on a GPU
+        return Observer()
+
+    monkeypatch.setattr(monitor, "configured_extractor", build)
+    folders = world.prepared.folder, studio.features, Path("unused")
+    with restored_precision():
+        use_precision("tf32")
+        opened = monitor.open_monitor(evaluation_config(), *folders, torch.device("cpu"), scenes_at_once=32)
+        assert convolutions.allow_tf32
+        replace(opened, count=4)(tiny_generator, RESOLUTION, Alone())
+        assert convolutions.allow_tf32
 
 
 def test_several_processes_agree_with_one(tiny_generator: Generator, reals: np.ndarray) -> None:

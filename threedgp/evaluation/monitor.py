@@ -26,6 +26,7 @@ from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator, Scenes
 from threedgp.models.sampler import draw_scenes, render_scenes
 from threedgp.runtime.errors import UserError
+from threedgp.training.precision import exact_convolutions, restored_precision
 
 FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
 MAX_BATCH = 32
@@ -65,6 +66,7 @@ class Monitor:
     """Scenes per batch; bounds memory."""
 
     @torch.inference_mode()
+    @exact_convolutions()
     def __call__(
         self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
@@ -110,7 +112,9 @@ class Monitor:
         return numbers
 
     def _scenes(self, generator: Generator, rows: slice) -> Scenes:
-        return draw_scenes(generator, self.seed, "monitor", torch.arange(rows.start, rows.stop, device=generator.device))
+        return draw_scenes(
+            generator, self.seed, "monitor", torch.arange(rows.start, rows.stop, device=generator.device)
+        )
 
 
 def first_images(shards: ShardFolder, count: int) -> np.ndarray:
@@ -138,7 +142,8 @@ def open_monitor(
     statistics of the real set or the network's weights are missing, or there are too few images.
     """
     settings, count = config.train, config.train.metric_samples
-    extractor = configured_extractor(config.features, device, config.machine.mirror)
+    with restored_precision():  # networks of features switch TF32 off
+        extractor = configured_extractor(config.features, device, config.machine.mirror)
     statistics = Moments.load(features / STATISTICS, statistics_key(ShardFolder(prepared), extractor.identity))
     sample = feature_sample(ShardFolder(features), count, settings.seed)
     reals = first_images(ShardFolder(shards), count) if settings.best_by == SWD else None
