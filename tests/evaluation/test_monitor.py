@@ -26,8 +26,8 @@ from threedgp.metrics.class_diversity import pooled_diversity
 from threedgp.models.generator import Generator, Scenes
 from threedgp.models.sampler import draw_scenes, sample_scenes
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.precision import restored_precision, use_precision
 from threedgp.runtime.processes import Stopped
-from threedgp.training.precision import restored_precision, use_precision
 
 RESOLUTION, COUNT = 16, 10
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from threedgp.training.precision import use_precision
+from threedgp.runtime.precision import use_precision
 from threedgp.training.step import Trainer
 from training.worlds import make_batch, make_trainer, tiny_config
 

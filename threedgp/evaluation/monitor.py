@@ -26,7 +26,7 @@ from threedgp.metrics.swd import sliced_wasserstein
 from threedgp.models.generator import Generator, Scenes
 from threedgp.models.sampler import draw_scenes, render_scenes
 from threedgp.runtime.errors import UserError
-from threedgp.training.precision import exact_convolutions, restored_precision
+from threedgp.runtime.precision import exact_convolutions, restored_precision
 
 FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
 MAX_BATCH = 32

@@ -19,7 +19,7 @@ from threedgp.config import Config
 from threedgp.data.loader import Batch
 from threedgp.models.initialization import initial_networks
 from threedgp.render.backends import assume
-from threedgp.training.precision import restored_precision
+from threedgp.runtime.precision import restored_precision
 from threedgp.training.step import Trainer
 
 META = torch.device("meta")

@@ -19,6 +19,7 @@ from threedgp.data.loader import DEPTH_UNIT, Batch
 from threedgp.models.discriminator import Discriminator
 from threedgp.models.generator import Fakes, Generator
 from threedgp.runtime.errors import UserError
+from threedgp.runtime.precision import exact_convolutions, use_precision
 from threedgp.training.distributed import SINGLE_PROCESS, TrainingGroup
 from threedgp.training.draws import Draws
 from threedgp.training.logging import CameraHistograms
@@ -32,7 +33,6 @@ from threedgp.training.losses import (
 )
 from threedgp.training.patches import blur
 from threedgp.training.posthoc import PowerAverages
-from threedgp.training.precision import exact_convolutions, use_precision
 from threedgp.training.schedules import MovingAverage, duration_kimg, ema_decay, ramp, scheduled
 
 Stats = dict[str, Tensor]

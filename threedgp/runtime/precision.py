@@ -1,4 +1,4 @@
-"""Floating-point precision of training."""
+"""Floating-point precision of training, and its exceptions."""
 
 from __future__ import annotations
 
