@@ -87,6 +87,7 @@ def tiny_folder(tmp_path: Path, tiny_generator) -> Path:
         ({"classes": ["cone"]}, r"classes: there is no class 'cone'; the model has 0 to 9 \(dog, cat"),
         ({"classes": [10]}, "classes: there is no class 10"),
         ({"classes": [-1]}, "classes: there is no class -1"),
+        ({"classes": []}, "classes: expected at least one"),
         ({"seeds": [-1]}, "seeds: expected integers"),
         ({"seeds": []}, "seeds: expected integers"),
         ({"truncation": 2}, "truncation: expected a number from 0 to 1, got 2"),
@@ -97,6 +98,42 @@ def tiny_folder(tmp_path: Path, tiny_generator) -> Path:
 def test_wrong_arguments_are_named(model: threedgp.Model, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         model.sample(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "line", "cameras": np.zeros((2, 8))}, "path, cameras: both set the cameras"),
+        ({"path": "line", "frames": 0}, "frames: expected 1, or a path and at least 1, got 0"),
+        ({"frames": 5}, "frames: expected 1, or a path and at least 1, got 5"),
+        ({"cameras": np.zeros((2, 7))}, r"cameras: expected \[F, 8\], got \[2, 7\]"),
+        ({"cameras": np.zeros(8)}, r"cameras: expected \[F, 8\], got \[8\]"),
+        ({"cameras": np.zeros((0, 8))}, r"cameras: expected \[F, 8\], got \[0, 8\]"),
+    ],
+)
+def test_wrong_cameras_are_named(model: threedgp.Model, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.sample(0).views(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"level": 0}, "level: expected a density above 0, got 0"),
+        ({"level": float("nan")}, "level: expected a density above 0, got nan"),
+        ({"resolution": 1}, "resolution: a grid has at least 2 points a side, got 1"),
+    ],
+)
+def test_wrong_meshes_are_named(model: threedgp.Model, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.sample(0).meshes(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers(model: threedgp.Model) -> None:
+    assert model.sample(np.int64(3), np.int64(2)).names == ["seed0003_class002"]
+    assert model.sample(np.arange(2), np.array([1])).names == ["seed0000_class001", "seed0001_class001"]
+    with pytest.raises(TypeError):
+        model.sample([1.5])
 
 
 def test_wrong_models_are_named(model: threedgp.Model, tmp_path: Path) -> None:

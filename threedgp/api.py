@@ -11,8 +11,11 @@ Images are those of `threedgp generate`, byte for byte on a CPU: each depends on
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from numbers import Integral
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from threedgp.camera.geometry import CAMERA_FIELDS
 from threedgp.camera.trajectories import PATHS, front_circle
 from threedgp.commands.options import Device, find_model, label_of
 from threedgp.models.generator import Generator
@@ -103,7 +107,7 @@ class Model(NamedTuple):
             raise UserError(f"truncation: expected a number from 0 to 1, got {truncation}.")
         if towards not in ("all", "class"):
             raise UserError(f"towards: expected 'all' or 'class', got {towards!r}.")
-        numbers = [seeds] if isinstance(seeds, int) else [int(seed) for seed in seeds]
+        numbers = [int(seeds)] if isinstance(seeds, Integral) else [index(seed) for seed in seeds]
         if not numbers or min(numbers) < 0 or max(numbers) >= MAX_SEED:
             raise UserError(f"seeds: expected integers from 0 to {MAX_SEED - 1:,}, got {numbers[:3]}.")
         labels = [None] if classes is None else self._labels(classes)
@@ -113,7 +117,9 @@ class Model(NamedTuple):
     def _labels(self, classes: str | int | Iterable[str | int]) -> list[int]:
         if not self.class_names:
             raise UserError("classes: this model has no classes; leave the argument out.")
-        given = [classes] if isinstance(classes, str | int) else classes
+        given = [classes] if isinstance(classes, str | Integral) else list(classes)
+        if not given:
+            raise UserError("classes: expected at least one; leave the argument out for random ones.")
         return [label_of(one, self.class_names, "classes") for one in given]
 
 
@@ -204,16 +210,24 @@ class SceneSet:
             raise UserError(f"size: an image has at least 2 pixels a side, got {size}.")
         if path is not None and path not in PATHS:
             raise UserError(f"path: there is no path '{path}'; choose from {', '.join(PATHS)}.")
+        if path is not None and cameras is not None:
+            raise UserError("path, cameras: both set the cameras; leave one out.")
+        if frames < 1 or (path is None and frames != 1):
+            raise UserError(f"frames: expected 1, or a path and at least 1, got {frames}.")
+        if cameras is not None:
+            cameras = torch.as_tensor(cameras, dtype=torch.float32)
+            if cameras.shape != (len(cameras), len(CAMERA_FIELDS)) or not len(cameras):
+                raise UserError(f"cameras: expected [F, {len(CAMERA_FIELDS)}], got {[*cameras.shape]}.")
         if path is not None or cameras is not None:
             self.model.require_density("other cameras")
         parts = []
         with show_progress("render", len(self), "scenes", visible=progress) as bar:
             for scene in self.scenes:
                 own = posterior_cameras(self.model.generator, scene.inputs)
-                if cameras is not None:
-                    way = torch.as_tensor(cameras, dtype=torch.float32)
+                if path is not None:
+                    way = PATHS[path](self.model.generator.camera_config, frames, own[0])
                 else:
-                    way = own if path is None else PATHS[path](self.model.generator.camera_config, frames, own[0])
+                    way = own if cameras is None else cameras
                 w = scene_styles(self.model.generator, scene.inputs, self.truncation, self.towards)
                 parts.append(render_views(self.model.generator, w, way[None], size, Progress()))
                 bar.advance()
@@ -239,6 +253,10 @@ class SceneSet:
         from threedgp.visual.meshes import CAMERAS, scene_mesh
 
         self.model.require_density("a mesh")
+        if resolution < 2:
+            raise UserError(f"resolution: a grid has at least 2 points a side, got {resolution}.")
+        if level is not None and not 0 < level < math.inf:
+            raise UserError(f"level: expected a density above 0, got {level}.")
         generator, found = self.model.generator, []
         with show_progress("mesh", len(self) * resolution, "planes", visible=progress) as bar:
             for scene in self.scenes:

@@ -18,6 +18,7 @@ from threedgp.data.world.scenes import draw_scene
 from threedgp.models import inversion
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import to_uint8
+from threedgp.visual import meshes
 
 FEW = ("--steps", 10, "--tune", 10, "--frames", 4, "--mesh-resolution", 24)
 
@@ -63,6 +64,25 @@ def test_writes_images_video_mesh_and_quality(photo, tmp_path, threedgp) -> None
     assert len(trimesh.load(out / "photo.glb", force="mesh").faces) > 0
     assert "4 files written" in result.out
     assert "0 files written, 4 there already" in threedgp("invert", "demo", photo, *options).out
+
+
+def test_a_scene_without_surface_has_everything_else(photo, tmp_path, refused, monkeypatch) -> None:
+    def empty(*_: object) -> None:
+        raise meshes.NoSurface("the scene is empty, so it has no surface.")
+
+    monkeypatch.setattr(meshes, "scene_mesh", empty)
+    told = refused("invert", "demo", photo, *FEW, "--tune", 0, "--out", tmp_path / "out")
+    assert told == "photo.glb: the scene is empty, so it has no surface."
+    assert {"photo.png", "photo_wiggle.mp4", "photo.json"} < {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_the_photograph_is_not_replaced(photo, tmp_path, refused, monkeypatch) -> None:
+    before = photo.read_bytes()
+    told = refused("invert", "demo", photo, *FEW, "--out", tmp_path)
+    assert told == f"--out: a result would replace {photo}; choose another folder."
+    monkeypatch.chdir(tmp_path)
+    assert "would replace photo.png" in refused("invert", "demo", "photo.png", *FEW, "--out", ".")
+    assert photo.read_bytes() == before and not (tmp_path / "made.jsonl").exists()
 
 
 def test_refusals(photo, tmp_path, refused) -> None:

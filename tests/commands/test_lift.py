@@ -113,6 +113,7 @@ def test_refusals(images, params, tmp_path, refused) -> None:
     message = refused("lift", images, "--depth", images, "--params", params, "--out", images / "b/out")
     assert message.startswith("--out: ") and "choose another folder" in message, "the next run would lift its results"
     assert "--frames and --fps: are for videos" in refused("lift", images, "--frames", "8", *options)
+    assert "a path has no random cameras" in refused("lift", images, "--path", "line", "--seed", "3", *options)
     assert "does not estimate depth from pixels" in refused("lift", images, *options)
     assert "--estimator: 'dtp'" in refused("lift", images, "--estimator", "dtp", *options)
     assert "no such folder" in refused("lift", tmp_path / "missing", "--depth", images, *options)

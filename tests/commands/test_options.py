@@ -45,6 +45,16 @@ def test_classes_by_number_and_name():
         class_list("7", NAMES)  # numbers are labels, also where a class has the name of one
 
 
+def test_names_with_commas():
+    """As those of ImageNet on the Hugging Face hub."""
+    names = ["tench, Tinca tinca", "maillot", "maillot, tank suit"]
+    assert class_list("tench, Tinca tinca", names) == [0]
+    assert class_list(",".join(map(str, range(3))), names) == [0, 1, 2]
+    assert class_list("maillot,Maillot, tank suit,0", names) == [1, 2, 0]
+    with pytest.raises(UserError, match="there is no class 'tench'"):
+        class_list("tench", names)
+
+
 @pytest.mark.parametrize(
     ("text", "names", "message"),
     [

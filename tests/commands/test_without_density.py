@@ -32,6 +32,8 @@ def flat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["view", "--no-browser"], "a moving camera"),
         (["fly", "--path", "orbit"], "a moving camera"),
         (["fly", "--interpolate", "--depth"], "depth"),
+        (["fly", "--interpolate", "--path", "orbit"], "a moving camera"),
+        (["fly", "--interpolate", "--cameras", "cameras.csv"], "a moving camera"),
         (["generate", "--normals"], "normals"),
         (["generate", "--camera", "front"], "a camera"),
     ],

@@ -205,10 +205,13 @@ def test_an_average_is_reconstructed_after_training(finished: Path, tmp_path: Pa
 
     (place_taken := tmp_path / "file").touch()
     results, models = finished / "results", [tmp_path / name for name in ("a", "b", "early")]
+    models[0].mkdir()
+    (models[0] / "discriminator.safetensors").touch()  # of another model
     for model, options in zip(models, [(), ("--kimg", "0.064"), ("--kimg", "0.05")], strict=True):
         said = average(results, model, "--sigma-rel", 0.07, *options)
     assert f"{models[-1]} now holds the average of sigma_rel 0.07 after 0.04 thousand images" in said
     assert [read_model_config(model)["kimg"] for model in models] == [0.064, 0.064, 0.04]
+    assert not (models[0] / "discriminator.safetensors").exists()
     assert (models[0] / "run.json").read_bytes() == (results / "model" / "run.json").read_bytes()
     whole, same, early = (load_model(model).state_dict() for model in models)
     expected = reconstruct(results / "training" / "averages", 0.07).state

@@ -12,7 +12,7 @@ import trimesh
 
 from films import decode
 from threedgp.camera.geometry import PRIOR_FIELDS
-from threedgp.camera.trajectories import PATHS
+from threedgp.camera.trajectories import PATHS, points
 from threedgp.models.initialization import initial_generator
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import Progress
@@ -96,20 +96,20 @@ def test_range_of_learned_cameras(renderer):
 
 
 def test_films(renderer, tmp_path, monkeypatch):
-    monkeypatch.setattr("threedgp.visual.viewer_scenes.NUM_FRAMES", 5)
-    key = SceneKey(1, 0, 1.0, 4, 0.0)
-    for path in ("line", "to the other seed and back"):
-        (tmp_path / "film.mp4").write_bytes(
-            renderer.film(key._replace(other=None) if path == "line" else key, path, 32)
-        )
+    monkeypatch.setattr("threedgp.visual.viewer_scenes.NUM_FRAMES", 4)
+    key = SceneKey(1, 0, 1.0, 4, 0.3)
+    first, second = key.seeds()
+    line = PATHS["line"](renderer.generator.camera_config, 4, renderer.own_camera(first))
+    back = points(torch.stack([renderer.own_camera(one) for one in (first, second)]), 4, closed=True)
+    between = key._replace(share=0.5)
+    for asked, path, shown, cameras in (
+        (first, "line", [first] * 4, line),
+        (key, "to the other seed and back", [first, between, second, between], back),
+    ):
+        (tmp_path / "film.mp4").write_bytes(renderer.film(asked, path, 32))
         film = decode(tmp_path / "film.mp4").astype(int)
-        assert film.shape == (5, 32, 32, 3)
-        shown = (
-            [key._replace(other=None)] * 5 if path == "line" else [key._replace(share=s) for s in (0, 0.5, 1, 0.5, 0)]
-        )
-        cameras = PATHS["line"](renderer.generator.camera_config, 5, renderer.own_camera(shown[0]))
-        for number, (frame, one) in enumerate(zip(film, shown, strict=True)):
-            camera = cameras[number] if path == "line" else renderer.own_camera(one)
+        assert film.shape == (4, 32, 32, 3)
+        for frame, one, camera in zip(film, shown, cameras, strict=True):
             expected = renderer.draw(ViewSettings(one, "color", tuple(camera.tolist())), 32).astype(int)
             assert np.abs(frame - expected).mean() < 4, "rounding and compression"
 

@@ -73,7 +73,7 @@ def fly(
     if path and cameras:
         raise UserError("--path and --cameras: both set the camera; leave one out.")
     opened = open_model(model, device)
-    if depth or normals or not interpolate:
+    if depth or normals or path or cameras or not interpolate:
         opened.require_density("depth, normals and a moving camera")
     generator, chosen = opened.generator, options.scene_list(seeds, classes, opened.class_names)
     given = None

@@ -74,8 +74,11 @@ def invert(
     origin: dict[str, Any] = {"model": opened.sha256, "image": hashlib.sha256(picture.tobytes()).hexdigest()}
     origin |= {"depth": None if truth is None else hashlib.sha256(truth.tobytes()).hexdigest(), "label": label}
     origin |= dict(steps=steps, tune=tune, path=path, frames=frames, size=size, mesh=mesh_resolution, seed=seed)
-    folder = OutputFolder(out)
     files = [f"{image.stem}{end}" for end in (".png", f"_{path}{SUFFIX}", ".glb", ".json")]
+    for given in filter(None, (image, depth)):
+        if given.resolve() in [(out / file).resolve() for file in files]:
+            raise UserError(f"--out: a result would replace {given}; choose another folder.")
+    folder = OutputFolder(out)
     if all(folder.holds(file, origin) for file in files):
         print(f"{out}: {folder.summary(len(files))}.")
         return
@@ -105,17 +108,17 @@ def invert(
         flight = render_views(tuned, found.w, way[None], size or resolution, bar)
     with folder.adding(files[1], origin) as target_file:
         write_video(target_file, flight.images[0], FPS)
-    with progress("invert: mesh", mesh_resolution, unit="planes") as bar, torch.inference_mode():
-        around = front_circle(generator.camera_config, CAMERAS, found.camera[0])
-        try:
-            surface = scene_mesh(tuned, tuned.make_content(found.w), around, mesh_resolution, bar)
-            with folder.adding(files[2], origin) as target_file:
-                write_mesh(target_file, surface)
-        except NoSurface as problem:
-            print(f"{files[2]} was not written: {problem}.")
     with folder.adding(files[3], origin) as target_file:
         about = {"camera": found.camera[0].tolist(), "w": found.w[0].tolist(), "quality": quality}
         write_json(target_file, {"image": str(image), "model": str(model), **origin, **about})
     for name, values in quality.items():
         print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values.items()))
+    with progress("invert: mesh", mesh_resolution, unit="planes") as bar, torch.inference_mode():
+        around = front_circle(generator.camera_config, CAMERAS, found.camera[0])
+        try:
+            surface = scene_mesh(tuned, tuned.make_content(found.w), around, mesh_resolution, bar)
+        except NoSurface as reason:
+            raise UserError(f"{files[2]}: {reason}") from None
+    with folder.adding(files[2], origin) as target_file:
+        write_mesh(target_file, surface)
     print(f"{out}: {folder.summary(len(files))}.")

@@ -34,7 +34,8 @@ def lift(
 ) -> None:
     """Show photographs, or samples of a 2D generator, from other cameras. Each image becomes two layers on its depth,
     as seen by the camera in the middle of the prior (section `camera` of params.yaml). A random camera of the prior, or
-    cameras along a path, look at them. The same command run again writes only what is missing.
+    cameras along a path, look at them. Results are named by the number of the image, from 0 in the order of the paths,
+    like 00000003_wiggle.mp4. The same command run again writes only what is missing.
 
     \b
     Examples:
@@ -65,6 +66,8 @@ def lift(
         raise UserError("--depth and --estimator or --weights: both set the depth; leave one out.")
     if not path and (frames, fps) != (FRAMES, FPS):
         raise UserError("--frames and --fps: are for videos; add --path.")
+    if path and seed:
+        raise UserError("--seed and --path: a path has no random cameras; leave one out.")
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"--out: {out} is inside {images}, so its images would be lifted, too; choose another folder.")
     config = load_config(params)

@@ -58,9 +58,10 @@ def mesh(
     with progress("mesh", len(chosen) * resolution, unit="planes") as bar:
         for seed, label in chosen:
             scene = make_scene(opened, seed, label)
-            bar.note(scene.name())
+            name = scene.name(truncation)
+            bar.note(name)
             origin = {"model": opened.sha256, "seed": scene.seed, "label": scene.label, **settings}
-            files = [f"{scene.name(truncation)}.{suffix}" for suffix in suffixes]
+            files = [f"{name}.{suffix}" for suffix in suffixes]
             missing = [file for file in files if not folder.holds(file, origin)]
             if not missing:
                 bar.advance(resolution)
@@ -70,7 +71,7 @@ def mesh(
             try:
                 surface = scene_mesh(generator, content, cameras, resolution, bar, level=level, whole_cube=whole_cube)
             except NoSurface as reason:  # the other scenes may have one
-                without_surface.append(f"{scene.name()}: {reason}")
+                without_surface.append(f"{name}: {reason}")
                 continue
             for file in missing:
                 with folder.adding(file, origin) as target:

@@ -105,7 +105,12 @@ def class_list(text: str, names: list[str], option: str = "--classes") -> list[i
     if not names:
         raise UserError(f"{option}: this model has no classes; leave the option out.")
     labels: dict[int, None] = {}
-    for piece in map(str.strip, text.split(",")):
+    known, pieces = {name.casefold() for name in names}, text.split(",")
+    most = 1 + max(name.count(",") for name in names)  # names may contain commas: "tench, Tinca tinca" of ImageNet
+    while pieces:
+        starts = [",".join(pieces[:count]).strip() for count in range(min(most, len(pieces)), 0, -1)]
+        piece = next((start for start in starts if start.casefold() in known), starts[-1])
+        del pieces[: 1 + piece.count(",")]
         chosen = number_list(piece, option) if re.fullmatch(r"[\d\s-]+", piece, re.ASCII) else [piece]
         labels |= dict.fromkeys(label_of(one, names, option) for one in chosen)
     return list(labels)

@@ -51,7 +51,9 @@ def write_model(
     names of the classes by label, the seed of the initialization, thousands of images shown, the data set (None =
     unknown), the discriminator for further training (None = none), and the settings of each refinement."""
     _write_state(folder / WEIGHTS, generator)
-    if discriminator is not None:
+    if discriminator is None:
+        (folder / DISCRIMINATOR).unlink(missing_ok=True)  # that of the model that was here before
+    else:
         _write_state(folder / DISCRIMINATOR, discriminator)
     write_json(
         folder / CONFIG,

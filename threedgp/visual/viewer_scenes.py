@@ -15,13 +15,13 @@ from torch import Tensor
 
 from threedgp.camera.geometry import FOV, PRIOR_FIELDS
 from threedgp.camera.normals import depth_normals
-from threedgp.camera.trajectories import PATHS, front_circle
+from threedgp.camera.trajectories import PATHS, front_circle, points
 from threedgp.models.generator import Content, Generator, Rendering
 from threedgp.models.sampler import Scenes, sample_scenes
 from threedgp.runtime.progress import Progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.meshes import CAMERAS, scene_mesh, write_mesh
-from threedgp.visual.styles import TruncateTowards, scene_styles
+from threedgp.visual.styles import TruncateTowards, interpolate_styles, scene_styles
 from threedgp.visual.video import SUFFIX, write_video
 from threedgp.visual.viewer_refinement import RenderSpeed
 from threedgp.visual.views import posterior_cameras, render_views, to_arrays
@@ -156,15 +156,14 @@ class SceneRenderer:
 
     def film(self, key: SceneKey, path: str, size: int) -> bytes:
         """A film of the scene as an MP4 file: from cameras along a path of `PATHS`, or, if `path` is none of them, from
-        the seed to the other one and back."""
+        the seed to the other one and back, as `threedgp fly --interpolate`."""
         if path in PATHS:
             w = self.styles(key)
             cameras = PATHS[path](self.generator.camera_config, NUM_FRAMES, self.own_camera(key))[None]  # [1, F, 8]
         else:
-            shares = (1 - torch.linspace(-1, 1, NUM_FRAMES).abs()).tolist()
-            keys = [key._replace(share=share) for share in shares]
-            w = torch.cat([self.styles(one) for one in keys])
-            cameras = torch.stack([self.own_camera(one) for one in keys])[:, None]  # [F, 1, 8]
+            w = interpolate_styles(torch.cat([*map(self.styles, key.seeds())]), NUM_FRAMES)
+            own = torch.stack([*map(self.own_camera, key.seeds())])
+            cameras = points(own, NUM_FRAMES, closed=True)[:, None]  # [F, 1, 8]
         images = render_views(self.generator, w, cameras, size, Progress()).images
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"film{SUFFIX}"
