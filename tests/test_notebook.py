@@ -53,6 +53,9 @@ def test_every_cell_runs_and_shows_what_it_says(
     assert images[0].shape == (96, 8 * 96, 3)
     assert "giraffe" in capsys.readouterr().out
     assert trimesh.load(tmp_path / "giraffe.ply").is_watertight
+    drawn = namespace["mesh"].triangles_center[namespace["faces"]][namespace["order"]]
+    drawn = drawn @ np.cross([0, 0, 1], [0, 1, 0])  # right times up: to the viewer
+    assert drawn[0] < drawn[-1], "near points hide far ones"
     tiles = images[0].reshape(96, 8, 96, 3).swapaxes(0, 1).astype(float)
     between = np.abs(tiles[:4].mean(axis=0) - tiles[4:].mean(axis=0)).mean()
     assert between > 5, "giraffes and elephants differ"

@@ -113,6 +113,16 @@ def test_card_names_what_training_learned_from() -> None:
     assert teachers(config, {"settings": {}, "data": {}}) == (None, None)
 
 
+def test_a_configuration_may_lack_what_has_a_default(run, results: Path, tmp_path: Path) -> None:
+    content = json.loads((results / "model/config.json").read_text())
+    del content["model"]["kind"], content["class_names"]
+    write(results / "model/config.json", content | {"kimg": "12"})
+    code, _, err = run("push", results / "model", "ann/toys", "--to-folder", tmp_path / "card")
+    assert code == 0, err
+    assert "| kind of model | 3dgp |" in (text := (tmp_path / "card/README.md").read_text())
+    assert "| images shown | 12 thousand |" in text
+
+
 def test_card_describes_the_run(run, results: Path, tmp_path: Path) -> None:
     code, out, _ = run(
         "push", results / "model", "ann/toys", "--license", "cc-by-4.0", "--to-folder", tmp_path / "card"

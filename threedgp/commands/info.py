@@ -43,13 +43,12 @@ def info(
     sizes, yaw, pitch, fov = settings.generator, camera.yaw, camera.pitch, camera.fov
     shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if names[MAX_NAMES:] else "")
     kimg = config.get("kimg")
-    shown_kimg = f"{kimg:g}" if isinstance(kimg, int | float) else kimg
     facts = {
         "model": f"{settings.kind}, {'with' if settings.depth else 'without'} depth, in {opened.folder}",
         "data set": str(config.get("dataset") or "unknown"),
         "images": f"{opened.resolution} x {opened.resolution} pixels",
         "classes": f"{len(names)}: {shown}" if names else "none",
-        "training": "unknown" if kimg is None else f"{shown_kimg} thousand images, seed {config.get('seed')}",
+        "training": "unknown" if kimg is None else f"{kimg:g} thousand images, seed {config.get('seed')}",
         **({"refined": text} if (text := refinements(config)) else {}),
         "cameras": f"{'learned, ' if camera.learned else ''}prior {camera.prior}: yaw {yaw[0]:.2f} to {yaw[1]:.2f}, "
         f"pitch {pitch[0]:.2f} to {pitch[1]:.2f}, fov {fov[0]:g} to {fov[1]:g} degrees, radius {camera.radius:g}",

@@ -68,7 +68,8 @@ class _ModelFile(Section):
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """Content of a model folder's ``config.json``. Raises UserError if it is missing, damaged, or has wrong values."""
+    """Content of a model folder's ``config.json``, with the defaults of what it lacks. Raises UserError if it is
+    missing, damaged, or has wrong values."""
     path = folder / CONFIG
     try:
         with path.open("rb") as file:
@@ -80,10 +81,9 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not valid JSON; restore the file or train the model again.") from None
     try:
-        _ModelFile.model_validate(values)
+        return _ModelFile.model_validate(values).model_dump(mode="json")
     except ValidationError as error:
         raise UserError(explain(error.errors()[0], _ModelFile, str(path))) from None
-    return values
 
 
 def load_untrained(folder: Path, device: torch.device | str = "cpu") -> Generator:
