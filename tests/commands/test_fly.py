@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import av
 import numpy as np
 import pytest
 
 from films import decode
 from threedgp.camera.trajectories import front_circle, line, points
+from threedgp.commands import fly
 from threedgp.models.sampler import sample_scenes
 from threedgp.runtime.progress import progress
 from threedgp.visual.grids import depth_colors, normal_colors
 from threedgp.visual.styles import interpolate_styles, scene_styles
-from threedgp.visual.views import posterior_cameras, render_views
+from threedgp.visual.views import Views, posterior_cameras, render_views
 
 SIZE = 32
 FINE = ("--crf", 1, "--size", SIZE)
@@ -87,6 +90,17 @@ def test_interpolation_passes_all_scenes(threedgp, model_folder, tiny_generator,
     seen = rendered(tiny_generator, styles, path[:, None])
     assert difference(found, seen.images[:, 0]) < TOLERANCE
     assert difference(found[0], seen.images[2, 0]) > 1.9 * TOLERANCE
+
+
+def test_depth_and_normals_of_long_videos_fit_in_memory():
+    """Seven bytes per pixel of all frames are in memory already."""
+    depth = np.linspace(0.8, 1.2, 32 * SIZE**2, dtype=np.float32).reshape(1, 32, SIZE, SIZE)
+    views = Views(np.zeros((*depth.shape, 3), np.uint8), depth, np.full((1, 32), 20, np.float32))
+    tracemalloc.start()
+    frames = fly._frames(views, depth=True, normals=True)
+    assert sum(frame.shape == (SIZE, 3 * SIZE, 3) for frame in frames) == 32
+    assert tracemalloc.get_traced_memory()[1] < 20 * depth.size
+    tracemalloc.stop()
 
 
 def test_run_again_makes_nothing_and_other_settings_anew(threedgp, model_folder, tmp_path):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from threedgp.commands import options
 from threedgp.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from threedgp.visual.views import Views
 
 FRAMES, FPS = 96, 24
 MAX_PIXELS = 1 << 31
@@ -57,7 +63,6 @@ def fly(
       threedgp fly results/model --seeds 7 --cameras cameras.csv --frames 120
       threedgp fly results/model --seeds 0-5 --classes 2 --interpolate
     """
-    import numpy as np
     import torch
 
     from threedgp.api import make_scene, open_model
@@ -65,7 +70,6 @@ def fly(
     from threedgp.camera.trajectories import PATHS, points
     from threedgp.commands.outputs import OutputFolder, count_of
     from threedgp.runtime.progress import progress
-    from threedgp.visual.grids import depth_colors, normal_colors
     from threedgp.visual.styles import interpolate_styles, scene_styles
     from threedgp.visual.video import SUFFIX, write_video
     from threedgp.visual.views import posterior_cameras, render_views
@@ -115,12 +119,23 @@ def fly(
             else:
                 way = way[None]
             views = render_views(generator, w, way, pixels, bar)
-            tiles = [views.images]
-            if depth:
-                tiles.append(depth_colors(views.depth))
-            if normals:
-                tiles.append(normal_colors(views.normals))
-            rows = zip(*(tile.reshape(-1, *tile.shape[2:]) for tile in tiles), strict=True)
             with folder.adding(file, origin) as target:
-                write_video(target, (np.concatenate(row, axis=1) for row in rows), fps, crf)
+                write_video(target, _frames(views, depth, normals), fps, crf)
     print(f"{out}: {count_of(len(videos), 'video')}; {folder.summary(len(videos))}.")
+
+
+def _frames(views: Views, depth: bool, normals: bool) -> Iterator[np.ndarray]:
+    """Images with depth and normals beside them, one at a time, since normals take much more memory than images."""
+    import numpy as np
+
+    from threedgp.camera.normals import depth_normals
+    from threedgp.visual.grids import depth_bounds, depth_colors, normal_colors
+
+    bounds = depth_bounds(views.depth) if depth else None
+    for place in np.ndindex(views.images.shape[:2]):
+        tiles = [views.images[place]]
+        if depth:
+            tiles.append(depth_colors(views.depth[place], bounds))
+        if normals:
+            tiles.append(normal_colors(depth_normals(views.depth[place][None], views.fov[place][None])[0]))
+        yield np.concatenate(tiles, axis=1)

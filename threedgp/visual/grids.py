@@ -52,10 +52,16 @@ def enlargement(resolution: int, max_size: int) -> int:
     return max(max_size // resolution, 1)
 
 
+def depth_bounds(depth: np.ndarray) -> tuple[float, float]:
+    """The range of all depth maps `[..., H, W]` without the outermost `DEPTH_CUT` percent."""
+    near, far = np.percentile(depth, (DEPTH_CUT, 100 - DEPTH_CUT))
+    return near, far
+
+
 def depth_colors(depth: np.ndarray, bounds: tuple[float, float] | None = None) -> np.ndarray:
     """Depth maps `[..., H, W]` as colors `[..., H, W, 3]`, from the near bound (bright) to the far one; by default
-    those of all maps without the outermost `DEPTH_CUT` percent."""
-    near, far = bounds or np.percentile(depth, (DEPTH_CUT, 100 - DEPTH_CUT))
+    `depth_bounds`."""
+    near, far = bounds or depth_bounds(depth)
     nearness = (far - depth.astype(np.float64)) / max(far - near, 1e-12)
     levels = (nearness.clip(0, 1) * 255).round().astype(np.uint8)
     colors = cv2.applyColorMap(levels.reshape(-1, levels.shape[-1]), cv2.COLORMAP_INFERNO)
