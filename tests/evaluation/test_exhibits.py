@@ -45,6 +45,8 @@ def test_training_cost(tmp_path):
     # 1,000 images in 10 s, then 3,000 in 30 s on twice as many GPUs.
     write({"kimg": 1, "images_per_second": 100, "gpus": 1}, {"kimg": 4, "images_per_second": 100, "gpus": 2})
     assert training_cost(curves) == {"images_per_second": 100, "gpu_days": pytest.approx((10 + 60) / 86400)}
+    write({"kimg": 1, "images_per_second": 100, "gpus": 0})
+    assert training_cost(curves) == {"images_per_second": 100}, "on a CPU"
     write({"kimg": 1, "images_per_second": 100}, {"kimg": 2, "images_per_second": 25})
     assert training_cost(curves) == {"images_per_second": 40}
     for nonsense in ("", "{", '{"kimg": 1}\n', '{"kimg": 1, "images_per_second": 0}\n'):

@@ -63,7 +63,7 @@ def test_table_shows_the_least_diverse_class_first():
     fakes = REALS.copy()
     fakes[LABELS == 1] = CENTERS[LABELS == 1] + 0.25 * features(0)[LABELS == 1]
     table = measure(fakes, LABELS, REALS, LABELS, ["cat", "dog", "cow"], 0, "cpu").files["classes.tsv"]
-    assert table[0] == ["class", "pictures", "recall", "diversity"]
+    assert table[0] == ["class", "images", "recall", "diversity"]
     assert [row[0] for row in table[1:]] == ["dog", "cat", "cow"]
     assert table[1][1] == 30 and float(table[1][3]) == pytest.approx(0.25, rel=1e-5)
 

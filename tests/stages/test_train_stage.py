@@ -24,7 +24,7 @@ from stages.train import main
 from threedgp.evaluation.monitor import Monitor
 from threedgp.features.moments import Moments
 from threedgp.models.loading import load_model, read_model_config
-from threedgp.models.sampler import render_scenes, sample_scenes
+from threedgp.models.sampler import draw_scenes, render_scenes
 from threedgp.training.posthoc import reconstruct
 from training.worlds import CLASSES, RESOLUTION, Averages, tiny_config, write_shards
 
@@ -170,7 +170,7 @@ def test_measurements_are_in_the_curves(tmp_path: Path, root: Path, monkeypatch:
     assert all("distance/fd_averages_20" in line for line in lines)
     # The published model is that of the last measurement.
     model = load_model(place / "results" / "model")
-    scenes = sample_scenes(model, 20, 0)
+    scenes = draw_scenes(model, 0, "monitor", torch.arange(20))
     images = render_scenes(model, scenes, RESOLUTION).images.double().mean((2, 3)).numpy()
 
     def distance(rows: np.ndarray) -> float:

@@ -61,7 +61,7 @@ COMPARISONS = [
     },
 ]
 IMAGENET = {"source": "imagenet", "resolution": 256}
-CLASSES = [["class", "pictures", "recall", "diversity"], ["<cone>", 9, "0.125", "0.75"]]
+CLASSES = [["class", "images", "recall", "diversity"], ["<cone>", 9, "0.125", "0.75"]]
 
 
 class Page(HTMLParser):

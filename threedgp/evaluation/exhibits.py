@@ -62,8 +62,8 @@ def write_strips(folder: Path, sets: Mapping[str, Stream]) -> None:
 
 
 def training_cost(curves: Path) -> dict[str, float]:
-    """Cost of the training from ``curves.jsonl``: images_per_second, and gpu_days where the number of GPUs is known.
-    Empty if the file is missing or damaged."""
+    """Cost of the training from ``curves.jsonl``: images_per_second, and gpu_days where a known number of GPUs was
+    used. Empty if the file is missing or damaged."""
     try:
         records = [json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()]
         before, seconds, gpu_seconds = 0.0, 0.0, 0.0
@@ -74,6 +74,6 @@ def training_cost(curves: Path) -> dict[str, float]:
         values = {"images_per_second": before * 1000 / seconds}
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return {}
-    if all("gpus" in record for record in records):
+    if gpu_seconds and all("gpus" in record for record in records):
         values["gpu_days"] = gpu_seconds / 86400
     return values

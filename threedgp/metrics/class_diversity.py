@@ -106,7 +106,7 @@ def measure(
     scores = class_scores(neighbor_features, labels, real_neighbor_features, real_labels, seed=seed, device=device)
     if not scores:
         return Measured((np.nan, np.nan), {})
-    table = [["class", "pictures", "recall", "diversity"]]
+    table = [["class", "images", "recall", "diversity"]]
     for score in sorted(scores, key=lambda score: score.diversity):
         table.append([class_names[score.label], score.count, f"{score.recall:.6g}", f"{score.diversity:.6g}"])
     means = tuple(float(np.mean([getattr(score, name) for score in scores])) for name in ("recall", "diversity"))
