@@ -143,6 +143,8 @@ def test_wrong_models_are_named(model: threedgp.Model, tmp_path: Path) -> None:
         threedgp.load("hf://x")
     with pytest.raises(UserError, match=r"it has to end in /model\.safetensors"):
         threedgp.load("https://127.0.0.1/model.zip")
+    with pytest.raises(UserError, match="device: expected auto, cpu, cuda, got 'cuda:1'"):
+        threedgp.load("demo", "cuda:1")
     with pytest.raises(UserError, match="path: there is no path 'spiral'"):
         model.sample(0).views("spiral", 3)
     with pytest.raises(UserError, match="size: an image has at least 2 pixels"):

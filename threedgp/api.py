@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from numbers import Integral
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -55,8 +55,10 @@ def load(model: str | Path = "results/model", device: Device = "auto", *, progre
         progress: show the progress of a download.
 
     Raises:
-        threedgp.runtime.errors.UserError: there is no such model, it is damaged, or the device is not available.
+        threedgp.runtime.errors.UserError: there is no such model, it is damaged, or there is no such device.
     """
+    if device not in get_args(Device):
+        raise UserError(f"device: expected {', '.join(get_args(Device))}, got {device!r}.")
     with nullcontext() if progress else hidden_progress():
         return open_model(find_model(model), device, setting="device")
 
