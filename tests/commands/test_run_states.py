@@ -26,11 +26,11 @@ def save(folder, images: int) -> dict[str, torch.Tensor]:
 
 
 def test_newer_states_are_loaded_once(tmp_path):
-    watch = StateWatch(tmp_path, CONFIG, 2, CPU)
+    watch = StateWatch(tmp_path, CONFIG, [1, 1], CPU)
     assert watch.newer() is None
     for images in (16, 32):
         weights = save(tmp_path, images)
-        found = StateWatch(tmp_path, CONFIG, 2, CPU).newer() if images == 16 else watch.newer()
+        found = StateWatch(tmp_path, CONFIG, [1, 1], CPU).newer() if images == 16 else watch.newer()
         assert all(torch.equal(value, weights[name]) for name, value in found.state_dict().items())
     assert watch.images == 32 and watch.newer() is None
 
@@ -38,15 +38,22 @@ def test_newer_states_are_loaded_once(tmp_path):
 def test_fields_of_view_follow_those_of_the_shards(tmp_path):
     save(tmp_path, 16)
     config = tiny_config(camera={"prior": "estimated"})
-    generator = StateWatch(tmp_path, config, 2, CPU, [[10.0, 40.0], [11.0, 12.0], [30.0, 31.0]]).newer()
+    generator = StateWatch(tmp_path, config, [1, 1], CPU, [[10.0, 40.0], [11.0, 12.0], [30.0, 31.0]]).newer()
     fov = sample_scenes(generator, 9, 0, labels=[0] * 5 + [1] * 4).prior_cameras[:, FOV]
     assert ((fov[:5] >= 11) & (fov[:5] <= 12)).all() and ((fov[5:] >= 30) & (fov[5:] <= 31)).all()
+
+
+def test_random_classes_are_as_frequent_as_in_the_shards(tmp_path):
+    """So that a seed shows the scene that it shows in the published model."""
+    save(tmp_path, 16)
+    assert StateWatch(tmp_path, CONFIG, [3, 1], CPU).newer().class_probabilities == [0.75, 0.25]
+    assert (sample_scenes(StateWatch(tmp_path, CONFIG, [0, 9], CPU).newer(), 9, 0).labels == 1).all()
 
 
 def test_a_state_that_cannot_be_read_is_left_for_later(tmp_path):
     save(tmp_path, 16)
     (tmp_path / "states" / "state-000000032.pt").write_bytes(b"half a state")
-    watch = StateWatch(tmp_path, CONFIG, 2, CPU)
+    watch = StateWatch(tmp_path, CONFIG, [1, 1], CPU)
     assert watch.newer() is None and watch.images == -1
     assert (tmp_path / "states" / "state-000000032.pt").exists(), "the folder belongs to the run"
 
@@ -54,13 +61,13 @@ def test_a_state_that_cannot_be_read_is_left_for_later(tmp_path):
 def test_other_settings_are_one_sentence(tmp_path):
     save(tmp_path, 16)
     with pytest.raises(UserError, match="model of other sizes than --params"):
-        StateWatch(tmp_path, CONFIG, 5, CPU).newer()
+        StateWatch(tmp_path, CONFIG, [1] * 5, CPU).newer()
 
 
 def test_follows_until_it_is_told_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(run_states, "INTERVAL", 0.0)
     save(tmp_path, 16)
-    watch = StateWatch(tmp_path / "states", CONFIG, 2, CPU)
+    watch = StateWatch(tmp_path / "states", CONFIG, [1, 1], CPU)
     seen = []
 
     def show(generator, images):

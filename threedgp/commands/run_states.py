@@ -25,15 +25,16 @@ class StateWatch:
         self,
         folder: Path,
         config: Config,
-        num_classes: int,
+        class_counts: list[int],
         device: torch.device,
         fov_quantiles: list[list[float]] | None = None,
     ) -> None:
-        """`folder` is that of the run in ``.scratch/train``, or its ``states``; `num_classes` and `fov_quantiles` are
+        """`folder` is that of the run in ``.scratch/train``, or its ``states``; `class_counts` and `fov_quantiles` are
         those of the shards."""
         self.images = -1
         """Images shown at the newest state that was loaded."""
-        self._folder, self._config, self._num_classes, self._device = folder, config, num_classes, device
+        self._folder, self._config, self._device = folder, config, device
+        self._class_counts = class_counts if config.model.class_conditional else []
         self._fov_quantiles = fov_quantiles
         self._ended = threading.Event()
 
@@ -49,8 +50,9 @@ class StateWatch:
             weights = load_state(folder, newest[0], torch.device("cpu"))["trainer"]["average"]
         except DamagedState:  # removed in the meantime
             return None
-        num_classes = self._num_classes if self._config.model.class_conditional else 0
-        generator = initial_generator(self._config.camera, self._config.model, num_classes, [], 0, self._fov_quantiles)
+        counts, sizes = self._class_counts, (self._config.camera, self._config.model, len(self._class_counts))
+        probabilities = [count / sum(counts) for count in counts]
+        generator = initial_generator(*sizes, probabilities, 0, self._fov_quantiles)
         try:
             generator.load_state_dict(weights)
         except RuntimeError:

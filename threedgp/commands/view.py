@@ -124,7 +124,7 @@ def _open_run(
     data = ShardFolder(Path("data", config.dataset.name, "shards")).meta
     names = data["class_names"]
     device = choose_device(device, setting="--device")
-    states = StateWatch(folder, config, len(names), device, data.get("fov_quantiles"))
+    states = StateWatch(folder, config, data["class_counts"], device, data.get("fov_quantiles"))
     generator = states.newer()
     if generator is None:
         raise UserError(f"--watch: {folder} has no saved state yet; name the folder of a run in .scratch/train.")
