@@ -103,7 +103,9 @@ def _open_reference(
 def _open(config: Config, layout: Layout, scratch: Path) -> Evaluation:
     from threedgp.evaluation.evaluation import Evaluation
     from threedgp.evaluation.measuring import load_metrics
+    from threedgp.runtime.precision import use_precision
 
+    use_precision("fp32")
     metrics = load_metrics(config.evaluate.metrics)
     return Evaluation(_open_reference(config, layout, metrics), metrics, layout.model, scratch)
 

@@ -185,6 +185,13 @@ def test_real_source_without_truth_and_film(sources):
     assert page.tags["video"] == 0
 
 
+def test_fixed_cameras_are_not_called_learned(sources):
+    said = "learns the distribution of cameras"
+    assert said in build_report(sources)
+    (sources.training / "camera_histograms.npz").unlink()
+    assert said not in build_report(sources)
+
+
 def test_missing_file_is_named(sources):
     shutil.rmtree(sources.training)
     with pytest.raises(UserError, match=r"curves\.jsonl.*dvc repro"):

@@ -344,6 +344,9 @@ class Session:
             note.body = "Saved."
         except UserError as error:
             note.body = str(error)
+        except Exception:
+            note.body = "Failed; the terminal says why."
+            raise
         finally:
             button.disabled = False
             note.loading, note.with_close_button, note.auto_close_seconds = False, True, 8.0
