@@ -227,7 +227,7 @@ def test_edited_settings_are_kept_unless_forced(
     assert threedgp("preset", "imagenet").code == 0, "a preset's own settings are replaced"
     params.write_text(params.read_text().replace("workers: 2", "workers: 7"))
     assert threedgp("preset", "toy").code == 0, "section machine stays in any case"
-    edited = params.read_text().replace("kimg: 24 ", "kimg: 48 ").replace("    noise: false", "    noise: true ")
+    edited = params.read_text().replace("kimg: 28 ", "kimg: 48 ").replace("    noise: false", "    noise: true ")
     params.write_text(edited)
     message = refused("preset", "smoke")
     assert "params.yaml" in message and "--force" in message
