@@ -56,7 +56,7 @@ def test_computed_for_cards(threedgp: Command) -> None:
         found = rows(out)
         assert "a100" not in found["Device"] and "A100 SXM 80 GB" in found["Device"]
         assert "computed from" in out and "assumptions" in out
-        times.append(24_000 / number(found["Speed"]))
+        times.append(28_000 / number(found["Speed"]))
         hours = float(re.search(r"days, (\S+) hours", found["Device time"])[1])
         processes = len(times)
         assert hours == pytest.approx(times[-1] * processes / 3600, rel=0.01)
@@ -76,7 +76,7 @@ def test_advice_about_disk_and_time(threedgp: Command, monkeypatch: pytest.Monke
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: usage(10, 0, 10))
     config = parse_config(preset_values("toy"))
     text = " ".join(plan._advice(config, plan.Pace("card", 0.001, "assumed", 0.0, 1.0, 1.0, 8)))
-    assert "Disk: 1.3 GB are needed; free some" in text and "Time: 278 days; use more GPUs" in text
+    assert "Disk: 1.3 GB are needed; free some" in text and "Time: 324 days; use more GPUs" in text
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_no_process_and_no_traceback_is_left(number: signal.Signals, tmp_path: P
         os.killpg(process.pid, number)
     else:
         process.kill()
-    out, errors = process.communicate(timeout=60)  # ends when the last process has closed its pipes
+    out, errors = process.communicate(timeout=300)  # ends when the last process has closed its pipes
     assert "Traceback" not in errors and (number == signal.SIGKILL or out.endswith("stopped\n"))
     for _ in range(200):
         if not any(Path("/proc", str(worker)).exists() for worker in workers):

@@ -86,7 +86,7 @@ def lift(
     made_with = dict(depth=None if depth else [settings.estimator, settings.weights], camera=prior.model_dump())
     made_with |= dict(size=pixels, path=path, **(dict(frames=frames, fps=fps) if path else dict(seed=seed)))
     with tempfile.TemporaryDirectory(prefix="threedgp-lift-") as scratch:
-        samples = open_samples(images, depth, None, pixels, Path(scratch))
+        samples = open_samples(images, depth, None, pixels, Path(scratch), range)
         network = None if depth else build_estimator(settings, device, config.machine.mirror)
         if network is not None and not network.looks_at_pixels:
             raise UserError(

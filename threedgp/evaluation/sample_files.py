@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,19 @@ class Samples:
     depth: Stream | None
 
 
-def open_samples(images: Path, depth: Path | None, labels: Path | None, resolution: int, scratch: Path) -> Samples:
+def random_order(count: int) -> np.ndarray:
+    """The numbers below `count`, always in the same random order."""
+    return np.random.default_rng(0).permutation(count)
+
+
+def open_samples(
+    images: Path,
+    depth: Path | None,
+    labels: Path | None,
+    resolution: int,
+    scratch: Path,
+    order: Callable[[int], Sequence[int] | np.ndarray] = random_order,
+) -> Samples:
     """Find samples. Images are read when the streams are iterated.
 
     Args:
@@ -63,6 +76,7 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         labels: JSON ``{"labels": [["a/b.jpg", 3], ...]}``, as in a `dataset.json`.
         resolution: R of the real set.
         scratch: folder for the unpacked content of an archive.
+        order: given their number, the order of the images; `range` = by path, or as in the archive.
 
     Raises:
         UserError: a file or folder is missing or invalid.
@@ -70,7 +84,7 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
     if images.suffix == ".npz" and not images.is_dir():
         if depth or labels:
             raise UserError(f"--depth, --labels: can be given for a folder of images only, and {images} is an archive.")
-        return _open_archive(images, resolution, scratch)
+        return _open_archive(images, resolution, scratch, order)
     if not images.is_dir():
         raise UserError(f"{images}: there is no such folder; name a folder of images or a .npz file.")
     files = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -78,7 +92,7 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         files = [file for file in files if not file.stem.lower().endswith("_depth")]
     if not files:
         raise UserError(f"{images}: there are no images in this folder.")
-    files = [files[index] for index in random_order(len(files))]
+    files = [files[index] for index in order(len(files))]
     parts = [partial(read_images, files[start:end], resolution) for start, end in chunks(len(files), BATCH)]
     maps = None
     if depth:
@@ -87,11 +101,6 @@ def open_samples(images: Path, depth: Path | None, labels: Path | None, resoluti
         depth_parts = [partial(read_depth, found[start:end], files[start:end], resolution) for start, end in pieces]
         maps = Stream(len(found), depth_parts)
     return Samples(Stream(len(files), parts), _read_labels(labels, images, files) if labels else None, maps)
-
-
-def random_order(count: int) -> np.ndarray:
-    """The numbers below `count`, always in the same random order."""
-    return np.random.default_rng(0).permutation(count)
 
 
 def read_images(files: list[Path], resolution: int) -> np.ndarray:
@@ -157,7 +166,9 @@ def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:
     return np.array([found[name] for name in names])
 
 
-def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
+def _open_archive(
+    file: Path, resolution: int, scratch: Path, order: Callable[[int], Sequence[int] | np.ndarray]
+) -> Samples:
     """Open an archive. Its images are unpacked first, because a compressed member has no random access."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; name a folder of images or a .npz file.")
@@ -193,14 +204,14 @@ def _open_archive(file: Path, resolution: int, scratch: Path) -> Samples:
             "integers, the classes."
         ) from None
 
-    order = random_order(len(images))
+    rows = order(len(images))
 
     def part(start: int, end: int) -> np.ndarray:
-        raw = (RawPicture(str(index), 0, np.array(images[index])) for index in order[start:end])
+        raw = (RawPicture(str(index), 0, np.array(images[index])) for index in rows[start:end])
         return np.stack([square(picture, resolution)[0] for picture in raw]).transpose(0, 3, 1, 2)
 
     parts = [partial(part, *piece) for piece in chunks(len(images), BATCH)]
-    return Samples(Stream(len(images), parts), None if labels is None else labels[order], None)
+    return Samples(Stream(len(images), parts), None if labels is None else labels[rows], None)
 
 
 def write_archive(file: Path, images: Stream, labels: np.ndarray | None = None) -> None:

@@ -64,8 +64,9 @@ class ProcessPool(ProcessPoolExecutor):
         """See `Executor.submit`."""
         # It may start a process, which inherits the mask: from its first instruction on, no signal of the terminal ends
         # it with a traceback.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
             return super().submit(*arguments, **keywords)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
