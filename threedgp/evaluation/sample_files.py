@@ -53,6 +53,10 @@ class Samples:
     depth: Stream | None
 
 
+Order = Callable[[int], Sequence[int] | np.ndarray]
+"""Returns the numbers below its argument in some order."""
+
+
 def random_order(count: int) -> np.ndarray:
     """The numbers below `count`, always in the same random order."""
     return np.random.default_rng(0).permutation(count)
@@ -64,7 +68,7 @@ def open_samples(
     labels: Path | None,
     resolution: int,
     scratch: Path,
-    order: Callable[[int], Sequence[int] | np.ndarray] = random_order,
+    order: Order = random_order,
 ) -> Samples:
     """Find samples. Images are read when the streams are iterated.
 
@@ -166,9 +170,7 @@ def _read_labels(labels: Path, images: Path, files: list[Path]) -> np.ndarray:
     return np.array([found[name] for name in names])
 
 
-def _open_archive(
-    file: Path, resolution: int, scratch: Path, order: Callable[[int], Sequence[int] | np.ndarray]
-) -> Samples:
+def _open_archive(file: Path, resolution: int, scratch: Path, order: Order) -> Samples:
     """Open an archive. Its images are unpacked first, because a compressed member has no random access."""
     if not file.is_file():
         raise UserError(f"{file}: there is no such file; name a folder of images or a .npz file.")
