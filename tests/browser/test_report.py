@@ -58,7 +58,7 @@ def page_file(tmp_path) -> Path:
         write_png(evaluation / f"{name}.png", rng.integers(0, 256, (16, 900, 3), dtype=np.uint8))
     rows = [f"{name}\t{x:.3f}\t{y:.3f}\t{9 * x + 20:.3f}" for name in SETS for x, y in rng.normal(size=(20, 2))]
     (evaluation / "cameras.tsv").write_text("\n".join(["set\tyaw\tpitch\tfov", *rows]))
-    (evaluation / "classes.tsv").write_text(f"class\tpictures\trecall\tdiversity\n{'long name ' * 9}\t9\t0.1\t0.7\n")
+    (evaluation / "classes.tsv").write_text(f"class\timages\trecall\tdiversity\n{'long name ' * 9}\t9\t0.1\t0.7\n")
     keys = ("emd", "emd_prior", "mean", "std", "prior_mean", "prior_std", "true_mean", "true_std")
     (evaluation / "camera_distances.json").write_text(json.dumps({"look_at_radius": dict.fromkeys(keys, -0.123456)}))
     (evaluation / "comparisons.json").write_text(json.dumps(COMPARISONS))
