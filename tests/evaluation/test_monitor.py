@@ -22,6 +22,7 @@ from threedgp.evaluation import monitor
 from threedgp.evaluation.monitor import Monitor, feature_sample, first_images, measured_name
 from threedgp.features.moments import Moments
 from threedgp.features.network import Features
+from threedgp.metrics import class_diversity
 from threedgp.metrics.class_diversity import pooled_diversity
 from threedgp.models.generator import Generator, Scenes
 from threedgp.models.sampler import draw_scenes, sample_scenes
@@ -168,10 +169,12 @@ def test_without_real_images_only_the_frechet_distance(tiny_generator: Generator
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     small = _monitor(None, statistics, batch_size=3)(tiny_generator, RESOLUTION, Alone())
     large = _monitor(None, statistics, batch_size=10)(tiny_generator, RESOLUTION, Alone())
-    assert list(small) == ["frechet", "diversity"] and small == pytest.approx(large, rel=1e-5)
+    assert set(small) == {"frechet", "in_class"} and small == pytest.approx(large, rel=1e-5)
 
 
-def test_diversity_is_that_of_the_images_of_a_class(tiny_generator: Generator, reals: np.ndarray) -> None:
+def test_diversity_is_that_of_the_images_of_a_class(
+    tiny_generator: Generator, reals: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     statistics = Moments.of(Averages()(torch.from_numpy(reals)).pooled.numpy())
     own = Averages()(torch.from_numpy(_pictures(tiny_generator))).pooled.numpy()
     labels = _scenes(tiny_generator).labels.numpy()
@@ -179,9 +182,13 @@ def test_diversity_is_that_of_the_images_of_a_class(tiny_generator: Generator, r
     def measured(*sample: np.ndarray) -> dict[str, float]:
         return _monitor(None, statistics, sample=sample)(tiny_generator, RESOLUTION, Alone())
 
-    assert measured(own, labels)["diversity"] == pytest.approx(1, rel=1e-5)
-    assert measured(4 * own, labels)["diversity"] == pytest.approx(0.25, rel=1e-5)
-    assert measured(*SAMPLE)["diversity"] == pytest.approx(pooled_diversity(own, labels, *SAMPLE), rel=1e-5)
+    assert measured(own, labels)["in_class"] == pytest.approx(1, rel=1e-5)
+    assert measured(4 * own, labels)["in_class"] == pytest.approx(0.25, rel=1e-5)
+    assert measured(*SAMPLE)["in_class"] == pytest.approx(pooled_diversity(own, labels, *SAMPLE)[0], rel=1e-5)
+    monkeypatch.setattr(class_diversity, "MIN_IMAGES", 2)
+    scale = np.where(labels == labels[0], 4, 1)[:, None].astype(np.float32)
+    found = measured(scale * own, labels)
+    assert found["lowest_class"] == pytest.approx(0.25, rel=1e-5) and found["in_class"] > 0.25
     assert list(measured(own, labels + 7)) == ["frechet"], "no class in common"
 
 
@@ -202,7 +209,7 @@ def test_only_inception_gives_an_inception_distance() -> None:
     assert measured_name("frechet", "inception", 2048) == "distance/fid_2048"
     assert measured_name("frechet", "efficientnet_lite0", 512) == "distance/fd_efficientnet_lite0_512"
     assert measured_name("swd", "inception", 2048) == "distance/swd"
-    assert measured_name("diversity", "inception", 2048) == "diversity/in_class"
+    assert measured_name("lowest_class", "inception", 2048) == "diversity/lowest_class"
 
 
 def test_first_images_of_the_shards(reals: np.ndarray, tmp_path: Path) -> None:

@@ -51,12 +51,23 @@ def test_pooled_diversity_of_few_images():
 
     # Classes 1 and 2 have two images in both sets.
     fake, real = (distance(fakes[1:3]) + distance(fakes[3:6]), distance(reals[:2]) + distance(reals[2:4]))
-    assert pooled_diversity(fakes, labels, reals, real_labels) == pytest.approx(fake / real, rel=1e-5)
+    pooled, lowest = pooled_diversity(fakes, labels, reals, real_labels)
+    assert pooled == pytest.approx(fake / real, rel=1e-5)
+    assert np.isnan(lowest), "two images do not show whether a class has collapsed"
     whole = distance(fakes) / distance(reals)
-    assert pooled_diversity(fakes, None, reals, real_labels) == pytest.approx(whole, rel=1e-5)
-    assert pooled_diversity(CENTERS + 0.5 * features(0), LABELS, REALS, LABELS) == pytest.approx(0.5, rel=1e-5)
-    assert np.isnan(pooled_diversity(fakes, labels, reals, np.arange(7)))
-    assert np.isnan(pooled_diversity(fakes, None, reals * 0, real_labels))
+    expected = pytest.approx((whole, np.nan), rel=1e-5, nan_ok=True)
+    assert pooled_diversity(fakes, None, reals, real_labels) == expected
+    assert np.isnan(pooled_diversity(fakes, labels, reals, np.arange(7))).all()
+    assert np.isnan(pooled_diversity(fakes, None, reals * 0, real_labels)).all()
+
+
+def test_least_diverse_class():
+    spread = np.where(LABELS == 1, 0.2, 0.8)[:, None].astype(np.float32)
+    pooled, lowest = pooled_diversity(CENTERS + spread * features(0), LABELS, REALS, LABELS)
+    assert lowest == pytest.approx(0.2, rel=1e-5)
+    assert pooled == pytest.approx(0.6, abs=0.03), "three classes of nearly equal distances"
+    copies = np.where(LABELS == 1, 0, 1)[:, None].astype(np.float32) * features(0)
+    assert pooled_diversity(features(0), LABELS, copies, LABELS)[1] == pytest.approx(1), "a class of copies says nothing"
 
 
 def test_table_shows_the_least_diverse_class_first():

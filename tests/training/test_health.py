@@ -84,12 +84,13 @@ def test_a_distance_that_rises_again_is_found() -> None:
     [((0.4, 0.9, 0.45, 0.4, 0.3), 8), ((0.9, 0.9, 0.9, 0.9, 0.3), None), ((0.4, 0.4, 0.4, 0.4, 0.6), None)],
     ids=["collapsed", "once", "over"],
 )
-def test_a_collapse_is_found(measured: tuple[float, ...], since: float | None) -> None:
+@pytest.mark.parametrize(("name", "which"), [("in_class", "a class"), ("lowest_class", "the least diverse class")])
+def test_a_collapse_is_found(measured: tuple[float, ...], since: float | None, name: str, which: str) -> None:
     curves = _curves({})
     for line, diversity in zip(curves[::4], measured, strict=True):
-        line["diversity/in_class"] = diversity
+        line[f"diversity/{name}"] = diversity
     found = [(one.since_kimg, one.text.partition(";")[0]) for one in findings(curves, CONFIG)]
-    assert found == ([] if since is None else [(since, "generated images of a class are almost alike")])
+    assert found == ([] if since is None else [(since, f"generated images of {which} are almost alike")])
 
 
 def test_log_tells_several_problems_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:

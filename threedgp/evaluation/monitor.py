@@ -28,7 +28,8 @@ from threedgp.models.sampler import draw_scenes, render_scenes
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.precision import exact_convolutions, restored_precision
 
-FRECHET, SWD, DIVERSITY = "frechet", "swd", "diversity"
+FRECHET, SWD = "frechet", "swd"
+DIVERSITIES = ("in_class", "lowest_class")
 MAX_BATCH = 32
 
 
@@ -70,9 +71,8 @@ class Monitor:
     def __call__(
         self, generator: Generator, resolution: int, group: Group, meanwhile: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Measure the distances `frechet` and, with real images, `swd`; and `diversity`, see `pooled_diversity`.
-
-        NaN as diversity is left out. All processes get the same numbers.
+        """Measure the distances `frechet` and, with real images, `swd`; and the diversities `in_class` and
+        `lowest_class`, see `pooled_diversity`, without those that are NaN. All processes get the same numbers.
 
         Each process of `group` calls this and generates its share of the images. `meanwhile` is called before every
         batch, equally often in every process; it may raise to interrupt.
@@ -95,21 +95,20 @@ class Monitor:
         if with_swd:
             group.sum([images])
         # One process computes the distances: the processes share the cores, and all get the same bits.
-        names = [FRECHET, SWD, DIVERSITY] if with_swd else [FRECHET, DIVERSITY]
+        names = [*DIVERSITIES, FRECHET, *([SWD] if with_swd else [])]
         found = torch.zeros(len(names), dtype=torch.float64)
         if group.rank == 0:
-            found[0] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
             labels = self._scenes(generator, slice(0, self.count)).labels
             labels = None if labels is None else labels.cpu().numpy()
-            found[-1] = pooled_diversity(features.numpy(), labels, *self.sample)
+            found[0], found[1] = pooled_diversity(features.numpy(), labels, *self.sample)
+            found[2] = frechet.frechet_distance(self.statistics, Moments.of(features.numpy()))
             if self.reals is not None:
                 sets = {SWD: [images.numpy()]}
-                found[1] = sliced_wasserstein([self.reals], sets, count=self.count, seed=self.seed)[SWD]
+                found[3] = sliced_wasserstein([self.reals], sets, count=self.count, seed=self.seed)[SWD]
         group.sum([found])
         numbers = dict(zip(names, found.tolist(), strict=True))
-        if math.isnan(numbers[DIVERSITY]):  # a line of the curves with NaN counts as diverged
-            del numbers[DIVERSITY]
-        return numbers
+        # A line of the curves with NaN counts as diverged.
+        return {name: value for name, value in numbers.items() if name not in DIVERSITIES or not math.isnan(value)}
 
     def _scenes(self, generator: Generator, rows: slice) -> Scenes:
         return draw_scenes(
@@ -156,4 +155,4 @@ def measured_name(measure: str, network: str, count: int) -> str:
     images."""
     if measure == FRECHET:
         measure = f"{frechet.METRIC.values[0].name(network, frechet.METRIC.role)}_{count}"
-    return "diversity/in_class" if measure == DIVERSITY else f"distance/{measure}"
+    return f"{'diversity' if measure in DIVERSITIES else 'distance'}/{measure}"

@@ -44,20 +44,29 @@ def mean_distance(features: np.ndarray, device: torch.device | str = "cpu") -> f
 
 def pooled_diversity(
     fakes: np.ndarray, fake_labels: np.ndarray | None, reals: np.ndarray, real_labels: np.ndarray
-) -> float:
-    """Diversity of sets too small for `class_scores`: mean distances of generated images, summed over all classes of
-    which both sets have two images, over those of real ones. NaN without such a class, or if its images are copies.
+) -> tuple[float, float]:
+    """Diversity of sets too small for `class_scores`, of all classes together and of the least diverse class.
 
-    Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`; `fake_labels` None = all are one class.
+    Of all together: mean distances of generated images, summed over all classes of which both sets have two images, over
+    those of real ones. The least diverse class is one of those with `MIN_IMAGES` in both sets. NaN without such a class,
+    or if its real images are copies of one.
+
+    Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`; `fake_labels` None = there are no classes.
     """
     if fake_labels is None:
-        fake_labels, real_labels = np.zeros(len(fakes)), np.zeros(len(reals))
-    sums = np.zeros(2)
+        real = mean_distance(reals)
+        return mean_distance(fakes) / real if real else np.nan, np.nan
+    sums, lowest = np.zeros(2), np.nan
     for label in np.intersect1d(fake_labels, real_labels):
         sets = fakes[fake_labels == label], reals[real_labels == label]
-        if min(map(len, sets)) > 1:
-            sums += [mean_distance(features) for features in sets]
-    return float(sums[0] / sums[1]) if sums[1] else np.nan
+        count = min(map(len, sets))
+        if count < 2:
+            continue
+        fake, real = map(mean_distance, sets)
+        sums += fake, real
+        if count >= MIN_IMAGES and real:
+            lowest = np.fmin(lowest, fake / real)
+    return float(sums[0] / sums[1]) if sums[1] else np.nan, float(lowest)
 
 
 def class_scores(

@@ -24,6 +24,8 @@ WORSE = 1.3
 """Ratio of a distance to the best one from which on a run counts as past its best."""
 MIN_DIVERSITY = 0.5
 """Diversity within a class below which it has collapsed. Trained models of this project have 0.8 to 1."""
+COLLAPSES = {"diversity/in_class": "a class", "diversity/lowest_class": "the least diverse class"}
+"""Curves of diversity, and the classes that are alike where they are low."""
 MIN_CORRELATION = 0.5
 """Correlation of rendered and adapted depth below which rendered depth explains less than a quarter of the variance of
 adapted depth. Trained models of this project have 0.84 to 0.93."""
@@ -87,9 +89,10 @@ def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
             found.append(Finding(curves[-streak]["kimg"], text))
     for name in sorted({name for line in curves for name in line if name.startswith(("distance/", "diversity/"))}):
         measured = [line for line in curves if name in line]
-        if name == "diversity/in_class":
+        if name in COLLAPSES:
             holds = [line[name] < MIN_DIVERSITY for line in measured]
-            text = "generated images of a class are almost alike; raise r1_gamma, try loss: relativistic, or add images"
+            text = f"generated images of {COLLAPSES[name]} are almost alike; raise r1_gamma, try loss: relativistic, or "
+            text += "add images"
         else:
             best = min(line[name] for line in measured)
             holds = [line[name] > WORSE * best for line in measured]

@@ -29,6 +29,7 @@ GROUPS = {
 TITLES = {
     "distance/swd": ("Sliced Wasserstein distance of images", "distance"),
     "diversity/in_class": ("Distance between two images of a class", "generated / real"),
+    "diversity/lowest_class": ("The same, least diverse class", "generated / real"),
     "generator/loss": ("Generator loss", "loss"),
     "generator/gradient_norm": ("Generator gradient", "norm"),
     "generator/adapted_correlation": ("Rendered depth to adapted depth", "correlation"),
