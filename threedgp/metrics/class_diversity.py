@@ -47,9 +47,9 @@ def pooled_diversity(
 ) -> tuple[float, float]:
     """Diversity of sets too small for `class_scores`, of all classes together and of the least diverse class.
 
-    Of all together: mean distances of generated images, summed over all classes of which both sets have two images, over
-    those of real ones. The least diverse class is one of those with `MIN_IMAGES` in both sets. NaN without such a class,
-    or if its real images are copies of one.
+    The first is the sum of the mean distances of generated images, over all classes of which both sets have two
+    images, divided by that of real ones. The second is of a class with `MIN_IMAGES` in both sets. Either is NaN without
+    such a class, or if its real images are copies of one.
 
     Features are float32 `[N, D]` and `[M, D]`, labels int `[N]` and `[M]`; `fake_labels` None = there are no classes.
     """

@@ -91,8 +91,8 @@ def findings(curves: Sequence[Record], config: Config) -> list[Finding]:
         measured = [line for line in curves if name in line]
         if name in COLLAPSES:
             holds = [line[name] < MIN_DIVERSITY for line in measured]
-            text = f"generated images of {COLLAPSES[name]} are almost alike; raise r1_gamma, try loss: relativistic, or "
-            text += "add images"
+            remedy = "raise r1_gamma, try loss: relativistic, or add images"
+            text = f"generated images of {COLLAPSES[name]} are almost alike; {remedy}"
         else:
             best = min(line[name] for line in measured)
             holds = [line[name] > WORSE * best for line in measured]
