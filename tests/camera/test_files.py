@@ -46,6 +46,7 @@ def test_every_column_is_read(tmp_path):
         ("a.csv", "", "contains no camera"),
         ("a.csv", "yaw,pitch\n0.1,1.5\n0.1\n", "camera 2: expected 2 values"),
         ("a.csv", "yaw,pitch\n0.1,1.5,3\n", "camera 1: expected 2 values"),
+        ("a.csv", "yaw,fov,yaw\n0.1,20,0.2\n", "the header names column 'yaw' twice; remove one of them"),
         ("a.csv", "yaw,pich\n0.1,1.5\n", "camera 1: unknown column 'pich'; choose among yaw, pitch, roll"),
         ("a.csv", "yaw\nleft\n", "camera 1: yaw is 'left', which is not a finite number"),
         ("a.csv", "yaw\nnan\n", "yaw is 'nan', which is not a finite number"),

@@ -144,7 +144,7 @@ def test_gaussians_look_like_the_scene(folder: Path, transforms, views) -> None:
 
 
 def test_textures_show_the_colors_of_the_field(folder: Path, model: Model) -> None:
-    mesh = trimesh.load(folder / f"{NAME}.glb", force="mesh")
+    mesh = trimesh.load(folder / f"{NAME}_textured.glb", force="mesh")
     texture = mesh.visual.material.baseColorTexture
     assert min(texture.size) > 64 and mesh.visual.uv.min() >= 0 and mesh.visual.uv.max() <= 1
     points, faces = trimesh.sample.sample_surface(mesh, 500, seed=0)
@@ -163,7 +163,7 @@ def test_printable_mesh_is_that_of_the_mesh_command(folder: Path, model: Model) 
     (expected,) = model.sample(SEED, "dog").meshes(48)
     assert mesh.is_watertight and mesh.volume == pytest.approx(expected.volume, rel=1e-4)
     np.testing.assert_allclose(mesh.bounds, expected.bounds, atol=1e-6)
-    glb = trimesh.load(folder / f"{NAME}.glb", force="mesh")
+    glb = trimesh.load(folder / f"{NAME}_textured.glb", force="mesh")
     np.testing.assert_allclose(glb.bounds, expected.bounds, atol=1e-6)
     assert glb.area == pytest.approx(expected.area, rel=1e-4)
 

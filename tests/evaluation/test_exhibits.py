@@ -22,6 +22,17 @@ def test_strips(tmp_path):
     assert decode_image((tmp_path / "model.png").read_bytes()).shape == (4, 3 * 4, 3)
 
 
+def test_a_strip_of_sorted_images_shows_all_classes(tmp_path):
+    """Three batches of two classes each, as of a folder with a subfolder per class."""
+    parts = [
+        lambda part=part: np.repeat(np.uint8([2 * part, 2 * part + 1]), 10)[:, None, None, None] for part in range(3)
+    ]
+    write_strips(tmp_path, {"real": Stream(60, [lambda part=part: part().repeat(3, 1) for part in parts])})
+    shown = decode_image((tmp_path / "real.png").read_bytes())
+    assert shown.shape == (1, 8, 3)
+    assert sorted(set(shown.ravel().tolist())) == [0, 1, 2, 3, 4, 5]
+
+
 def test_cameras(tmp_path):
     write_cameras(tmp_path / "cameras.tsv", {"learned": np.ones((2, 8)), "true": np.zeros((1, 8))})
     assert (tmp_path / "cameras.tsv").read_text().splitlines() == [

@@ -8,7 +8,7 @@ import torch
 from torch_fidelity.defaults import DEFAULTS
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from threedgp.metrics.kernel import NUM_SUBSETS, kernel_distance
+from threedgp.metrics.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distance
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -32,7 +32,8 @@ def test_definition():
 def test_torch_fidelity_gives_the_same():
     """With its own settings, but for the number of subsets."""
     assert NUM_SUBSETS == DEFAULTS["kid_subsets"]
-    x, y = features(1100, 0), features(1200, 1, 0.2)
+    assert SUBSET_SIZE == DEFAULTS["kid_subset_size"]
+    x, y = features(2000, 0), features(2100, 1, 0.2)
     theirs = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), kid_subsets=3, verbose=False)
     found = kernel_distance(x, y, subsets=3)
     assert found[0] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-5)
@@ -42,8 +43,8 @@ def test_torch_fidelity_gives_the_same():
 def test_order_of_images_does_not_change_the_result():
     """Exact for one subset of everything; between random subsets within what they scatter."""
     x, y = features(40, 0), features(40, 1, 0.5)
-    whole = kernel_distance(x, y, subsets=1)[0]
-    assert kernel_distance(x[::-1].copy(), y, subsets=1)[0] == pytest.approx(whole, rel=1e-4)  # float32
+    whole = kernel_distance(x, y, subsets=1, subset_size=40)[0]
+    assert kernel_distance(x[::-1].copy(), y, subsets=1, subset_size=40)[0] == pytest.approx(whole, rel=1e-4)  # float32
     parts = kernel_distance(x, y, subsets=50, subset_size=30)
     assert abs(parts[0] - whole) < 3 * parts[1] / np.sqrt(50) + 0.1 * whole
 
@@ -52,3 +53,11 @@ def test_unbiased():
     """Between sets of the same distribution it scatters around 0, also for small sets."""
     found = [kernel_distance(features(20, 2 * seed), features(20, 2 * seed + 1), subsets=1)[0] for seed in range(60)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
+
+
+def test_deviation_of_few_images():
+    """It tells how far values of other images of the same number would scatter, within a factor of 2 (subsets overlap,
+    and are half as large)."""
+    pairs = [(features(200, 2 * seed), features(200, 2 * seed + 1)) for seed in range(20)]
+    means, deviations = np.transpose([kernel_distance(*pair) for pair in pairs])
+    assert 0.5 < np.mean(deviations) / np.std(means) < 2

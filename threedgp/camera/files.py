@@ -65,14 +65,14 @@ def _json_rows(file: Path, text: str) -> list[dict[str, Any]]:
 def _csv_rows(file: Path, text: str) -> list[dict[str, Any]]:
     reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
     try:
-        rows = list(reader)
+        rows, names = list(reader), reader.fieldnames or []
     except csv.Error as error:
         raise UserError(f"{file}: not valid CSV ({error}).") from None
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{file}: the header names column '{min(repeated)}' twice; remove one of them.")
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise UserError(
-                f"{file}: camera {number}: expected {len(reader.fieldnames or [])} values, as in the header."
-            )
+            raise UserError(f"{file}: camera {number}: expected {len(names)} values, as in the header.")
     return rows
 
 

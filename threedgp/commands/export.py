@@ -20,7 +20,7 @@ FILES = {
     "colmap": "/sparse/0/cameras.txt",
     "points": "_points.ply",
     "splat": "_splat.ply",
-    "gltf": ".glb",
+    "gltf": "_textured.glb",
     "stl": ".stl",
 }
 """By format: what follows the name of the scene. Of several files, this one is written last."""
@@ -57,7 +57,7 @@ def export(
     colmap      NAME/sparse/0, images: for COLMAP and 3D Gaussian Splatting
     points      NAME_points.ply: point cloud with normals and colors
     splat       NAME_splat.ply: 3D Gaussians, for splat viewers
-    gltf        NAME.glb: mesh with a texture, for Blender and web pages
+    gltf        NAME_textured.glb: mesh with a texture, for Blender and web pages
     stl         NAME.stl: mesh for printing
 
     \b

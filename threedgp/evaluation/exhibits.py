@@ -55,9 +55,9 @@ def write_cameras(file: Path, cameras: Mapping[str, np.ndarray]) -> None:
 
 
 def write_strips(folder: Path, sets: Mapping[str, Stream]) -> None:
-    """Write the first images of every set, side by side, as <set>.png."""
+    """Write some images of every set, side by side, as <set>.png: not the first ones, which may all be of one class."""
     for name, images in sets.items():
-        strip = np.concatenate(images.head(STRIP_LENGTH), axis=-1).transpose(1, 2, 0)
+        strip = np.concatenate(images.spread(STRIP_LENGTH), axis=-1).transpose(1, 2, 0)
         write_bytes(folder / f"{name}.png", encode_image(np.ascontiguousarray(strip), "png"))
 
 

@@ -12,15 +12,15 @@ NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 
 
 def kernel_distance(
-    features: np.ndarray, real_features: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE
+    features: np.ndarray, real_features: np.ndarray, *, subsets: int = NUM_SUBSETS, subset_size: int | None = None
 ) -> tuple[float, float]:
     """Unbiased estimate of the squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
     Features are float32 `[N, D]` and `[M, D]`. Values of sets of different sizes are comparable; between equal
-    distributions the value scatters around 0. Returns mean and standard deviation over random subsets of both sets,
-    which are at most as large as the smaller set.
+    distributions the value scatters around 0. Returns mean and standard deviation over random subsets of both sets.
+    `subset_size` None = 1000, or half of the smaller set if that is less: larger subsets would hardly differ.
     """
-    size = min(subset_size, len(features), len(real_features))
+    size = subset_size or min(SUBSET_SIZE, len(features) // 2, len(real_features) // 2)
     settings = dict(kid_subsets=subsets, kid_subset_size=size, verbose=False)
     values = kid_features_to_metric(torch.from_numpy(features), torch.from_numpy(real_features), **settings)
     return values[KEY_METRIC_KID_MEAN], values[KEY_METRIC_KID_STD]
