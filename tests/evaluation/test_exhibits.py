@@ -24,10 +24,8 @@ def test_strips(tmp_path):
 
 def test_a_strip_of_sorted_images_shows_all_classes(tmp_path):
     """Three batches of two classes each, as of a folder with a subfolder per class."""
-    parts = [
-        lambda part=part: np.repeat(np.uint8([2 * part, 2 * part + 1]), 10)[:, None, None, None] for part in range(3)
-    ]
-    write_strips(tmp_path, {"real": Stream(60, [lambda part=part: part().repeat(3, 1) for part in parts])})
+    batches = np.repeat(np.arange(6, dtype=np.uint8), 10).reshape(3, 20, 1, 1, 1).repeat(3, axis=2)
+    write_strips(tmp_path, {"real": Stream(60, [lambda batch=batch: batch for batch in batches])})
     shown = decode_image((tmp_path / "real.png").read_bytes())
     assert shown.shape == (1, 8, 3)
     assert sorted(set(shown.ravel().tolist())) == [0, 1, 2, 3, 4, 5]
