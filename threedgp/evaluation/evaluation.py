@@ -178,8 +178,12 @@ class Evaluation:
         if self.reference.other_half:
             sets[OTHER_HALF] = self.reference.other_half_inputs()
             count, resolution = len(self.reference.other_half.rows), self.config.dataset.resolution
-            plane = np.broadcast_to(np.float32(1), (count, 1, resolution, resolution))
-            sets[FLAT] = {"depth": lambda: Stream(count, [lambda: plane])}
+            pixel = np.float32([1, 0, 0, 1])[:, None, None]  # depth and normal of a plane that faces the camera
+            plane = np.broadcast_to(pixel, (count, 4, resolution, resolution))
+            sets[FLAT] = {
+                "depth": lambda: Stream(count, [lambda: plane[:, :1]]),
+                "normals": lambda: Stream(count, [lambda: plane[:, 1:]]),
+            }
         return sets
 
     def _scene_inputs(self, name: str, scenes: StoredScenes, estimator: DepthEstimator | None) -> Inputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from threedgp.metrics._declaration import OTHER_HALF, UNTRAINED, Metric, Value
+from threedgp.metrics._declaration import FLAT, OTHER_HALF, UNTRAINED, Metric, Value
 from threedgp.metrics.swd import measure
 
 MAX_MAPS = 512
@@ -19,6 +19,6 @@ METRIC = Metric(
         column=130,
     ),
     needs=("normals", "real_normals", "seed", "label"),
-    controls=(UNTRAINED, OTHER_HALF),
+    controls=(UNTRAINED, OTHER_HALF, FLAT),
     jointly=True,
 )
