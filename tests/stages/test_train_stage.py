@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,11 +20,14 @@ import torch
 import yaml
 
 from command_line import Command
+from stages.declaration import DeclaredSettings, declarations
 from stages.train import main
+from threedgp.config import Config
 from threedgp.evaluation.monitor import Monitor
 from threedgp.features.moments import Moments
 from threedgp.models.loading import load_model, read_model_config
 from threedgp.models.sampler import draw_scenes, render_scenes
+from threedgp.training.loggers import LOGGERS, RunLogs
 from threedgp.training.posthoc import reconstruct
 from training.worlds import CLASSES, RESOLUTION, Averages, tiny_config, write_shards
 
@@ -230,6 +233,16 @@ def test_curves_are_what_dvc_plots(finished: Path) -> None:
     curves = finished / "results" / "training" / "plots" / "metrics" / "generator" / "loss.tsv"
     rows = [line.split("\t") for line in curves.read_text().splitlines()]
     assert "step" in rows[0] and len(rows) == 1 + len(_curves(finished))
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_loggers_read_only_settings_that_the_stage_declares(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    config = tiny_config(train={"loggers": [name]})
+    settings = cast(Config, DeclaredSettings(config, declarations(config)["train"]))
+    with RunLogs(tmp_path / "curves", settings) as logs:
+        logs.open()({"kimg": 0.5, "generator/loss": 2.0})
+    assert (tmp_path / "curves" / name).is_dir()
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])

@@ -92,8 +92,7 @@ def wandb(folder: Path, config: Config) -> Iterator[Logger]:
     try:
         run = wandb.init(
             project="threedgp",
-            name=config.report.title,
-            config=config.model_dump(mode="json", exclude={"machine"}),
+            config={name: getattr(config, name).model_dump(mode="json") for name in ("camera", "model", "train")},
             dir=str(folder),
             mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(symlink=False, console="off", silent=True),
