@@ -47,8 +47,8 @@ class Declaration:
         everything = config.model_dump(mode="json")
         return {key: _look_up(everything, key) for key in self.params}
 
-    def fingerprint(self, config: Config) -> str:
-        """Hash of the settings, code and data that the stage declares, except the settings `CHANGEABLE`.
+    def inputs(self, config: Config) -> dict[str, dict[str, Any]]:
+        """Settings, except those that are `CHANGEABLE`, and hashes of the code and data that the stage declares.
 
         Raises:
             UserError: a dependency is missing.
@@ -59,12 +59,22 @@ class Declaration:
             else value
             for key, value in self.values(config).items()
         }
-        content = {
-            "stage": self.name,
-            "params": params,
-            "deps": {str(dep): _digest(self, dep) for dep in self.deps},
-        }
+        return {"params": params, "deps": {str(dep): _digest(self, dep) for dep in self.deps}}
+
+    def fingerprint(self, inputs: dict[str, dict[str, Any]]) -> str:
+        """Hash of the stage and its `inputs`."""
+        content = {"stage": self.name, **inputs}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def difference(before: Any, after: Any, path: str = "") -> str:
+    """Dotted key of the first value that differs; empty if none does."""
+    if before == after:
+        return ""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return path
+    key = next(key for key in before | after if before.get(key) != after.get(key))
+    return difference(before.get(key), after.get(key), f"{path}.{key}".lstrip("."))
 
 
 class DeclaredSettings:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import filelock
 import typer
 
 from stages import finished
-from stages.declaration import Declaration, DeclaredSettings, declarations
+from stages.declaration import Declaration, DeclaredSettings, declarations, difference
 from stages.layout import Layout
 from threedgp.commands.scratch import SCRATCH
 from threedgp.config import Config, load_config
@@ -60,6 +60,8 @@ class Stage:
     def __init__(self, config: Config, declaration: Declaration, scratch: Path) -> None:
         self.declaration = declaration
         self.config = cast(Config, DeclaredSettings(config, declaration))
+        self.settings = declaration.values(config)
+        """The settings that the stage declares, by dotted key."""
         self.layout = Layout.of(config)
         self.scratch = scratch
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,8 @@ def open_stage(
         config = load_config(params, complete="DVC_STAGE" in os.environ)
         declaration = variant(declarations(config)[name])
         with _lock(declaration.name) if _is_main() else nullcontext():
-            scratch = SCRATCH / declaration.name / declaration.fingerprint(config)
+            inputs = declaration.inputs(config)
+            scratch = SCRATCH / declaration.name / declaration.fingerprint(inputs)
             # The result is the same in every process of torchrun, before or after the first one has cleaned up.
             kept = finished.find(scratch)
             is_recorded = kept is not None and kept.is_recorded(scratch)
@@ -147,7 +150,23 @@ def open_stage(
                 before = "" if is_recorded else finished.lock_entry(name)
                 yield stage
                 if _is_main():
-                    _publish(stage, finished.finish(scratch, declaration.name, stage.outs, before))
+                    result = finished.finish(scratch, declaration.name, stage.outs, before)
+                    if result.outs and Path(".dvc").is_dir():
+                        _require_same_inputs(stage, inputs, params)
+                    _publish(stage, result)
+
+
+def _require_same_inputs(stage: Stage, before: dict[str, dict[str, Any]], params: Path) -> None:
+    """Raise UserError if a setting or a file is no longer what it was when the stage began: DVC would record the result
+    with the new one, and never compute it again."""
+    after = stage.declaration.inputs(load_config(params))
+    key, file = (difference(before[kind], after[kind]) for kind in ("params", "deps"))
+    if key or file:
+        raise UserError(
+            f"{f'{params}: {key}' if key else file}: changed while stage '{stage.declaration.name}' ran; its result is "
+            f"finished and kept in {stage.scratch}. Undo the change and run the same command again to publish it; with "
+            "the change the stage starts anew."
+        )
 
 
 def _publish(stage: Stage, result: finished.Finished) -> None:

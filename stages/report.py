@@ -21,7 +21,6 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
     import hashlib
     from datetime import UTC, datetime
 
-    from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
     from threedgp.experiments.tables import read_collected
     from threedgp.runtime.atomic import write_bytes
@@ -52,7 +51,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
         sources = Sources(
             title=stage.config.report.title,
             facts=facts,
-            parameters=stage.declaration.values(load_config(params)),
+            parameters=stage.settings,
             metrics=metrics,
             evaluation=layout.evaluation,
             renders=layout.renders,

@@ -12,7 +12,7 @@ import typer
 
 from stages.harness import ParamsOption, Stage, open_stage, share_work
 from stages.layout import Layout
-from threedgp.config import Config, batch_problem, load_config
+from threedgp.config import Config, batch_problem
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.processes import group_size
 
@@ -133,15 +133,14 @@ def _work(should_stop: Callable[[], bool], config: Config, layout: Layout, scrat
                 publish(averages, curves / FOLDER, link=True)
 
 
-def _write_run(stage: Stage, params: Path) -> None:
+def _write_run(stage: Stage) -> None:
     """Write settings and data of the run into the folder of the model, for its card."""
     from threedgp.data.shards import ShardFolder
     from threedgp.runtime.atomic import write_json
 
     shards = ShardFolder(stage.layout.shards)
     data = {key: shards.meta[key] for key in ("dataset", "estimator", "embedder")} | {"rows": shards.manifest.rows}
-    settings = stage.declaration.values(load_config(params))
-    write_json(stage.scratch / "model" / "run.json", {"settings": settings, "data": data})
+    write_json(stage.scratch / "model" / "run.json", {"settings": stage.settings, "data": data})
 
 
 @app.command()
@@ -157,7 +156,7 @@ def main(params: ParamsOption = Path("params.yaml")) -> None:
             raise UserError(f"{problem}; change the batch, or machine.processes.")
         share_work(stage, _work, saves_itself=True)
         if stage.is_main:
-            _write_run(stage, params)
+            _write_run(stage)
             stage.publish(stage.scratch / "curves", stage.layout.training)
             stage.publish(stage.scratch / "model", stage.layout.model)
 

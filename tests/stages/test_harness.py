@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -367,6 +367,32 @@ def test_a_finished_result_is_published_again_until_dvc_records_it(dvc_project: 
     record("6b4b6065140240279f525676b86f2e7e.dir")
     assert finish_prepare() == 1
     assert finish_prepare() == 1, "an equal result is recorded already, though dvc.lock stays the same"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [
+        ("params.yaml", SETTINGS + "prepare: {encoding: jpeg}", "params.yaml: prepare.encoding: changed while"),
+        ("work.py", WORK + "# changed", "work.py: changed while"),
+        ("params.yaml", SETTINGS + "features: {batch_size: 8}\ntrain: {kimg: 1}", ""),
+        ("other.py", "changed", ""),
+    ],
+)
+def test_a_result_is_not_published_for_inputs_that_changed_meanwhile(
+    dvc_project: Path, capsys: pytest.CaptureFixture[str], file: str, content: str, named: str
+) -> None:
+    target = dvc_project / "data" / "tiny" / "prepared" / "part-0"
+    before = Path(file).read_text() if Path(file).exists() else ""
+    with pytest.raises(SystemExit) if named else nullcontext(), open_prepare() as stage:
+        built = stage.scratch / "prepared"
+        built.mkdir()
+        (built / "part-0").write_text("rows")
+        stage.publish(built, stage.layout.prepared)
+        Path(file).write_text(content)
+    assert named in capsys.readouterr().err and target.exists() is (not named)
+    Path(file).write_text(before)
+    assert finish_prepare("other rows") == 0, "the result is kept"
+    assert target.read_text() == "rows"
 
 
 def test_a_kept_result_that_was_edited_is_made_again(dvc_project: Path) -> None:

@@ -21,6 +21,7 @@ import yaml
 
 from command_line import Command
 from stages.declaration import DeclaredSettings, declarations
+from stages.harness import Stage
 from stages.train import main
 from threedgp.config import Config
 from threedgp.evaluation.monitor import Monitor
@@ -227,6 +228,23 @@ def test_an_average_is_reconstructed_after_training(finished: Path, tmp_path: Pa
     assert "name another folder" in average(results, results / "model", "--sigma-rel", 0.07)
     assert "cannot be written" in average(results, place_taken, "--sigma-rel", 0.07)
     assert "no snapshots there" in average(results, models[0], "--sigma-rel", 0.07, "--kimg", 0.01)
+
+
+def test_the_card_has_the_settings_with_which_the_run_began(
+    project: Path, monkeypatch: pytest.MonkeyPatch, finished: Path
+) -> None:
+    def edit(stage: Stage, *arguments: Any, **options: Any) -> None:
+        settings = yaml.safe_load(Path("params.yaml").read_text())
+        settings["train"]["kimg"] = 999
+        Path("params.yaml").write_text(yaml.safe_dump(settings))
+        model = stage.scratch / "model"
+        shutil.copytree(finished / "results" / "model", model)
+        (model / "run.json").unlink()
+        (stage.scratch / "curves").mkdir()
+
+    monkeypatch.setattr("stages.train.share_work", edit)
+    main(Path("params.yaml"))
+    assert json.loads(Path("results/model/run.json").read_text())["settings"]["train"]["kimg"] == 0.064
 
 
 def test_curves_are_what_dvc_plots(finished: Path) -> None:
