@@ -118,12 +118,12 @@ def test_local_tar_is_counted(settings: Settings) -> None:
         assert not found.advice and f"(12 images, {tar.stat().st_size / 1e3:,.1f} kB)" in found.found
     tar.write_bytes(tar.read_bytes()[:3000])
     found = images(settings, source="imagenet", path=str(tar))
-    assert found.found == "damaged" and str(tar) in found.advice
+    assert found.found == "cannot be used" and str(tar) in found.advice
 
 
 def test_missing_images_and_mirror(settings: Settings) -> None:
     found = images(settings, source="imagenet", path="nowhere")
-    assert found.required and found.found == "missing" and found.advice.startswith("dataset.path: ")
+    assert found.required and found.found == "cannot be used" and found.advice.startswith("dataset.path: ")
     assert findings(settings(machine={"mirror": "~nouser"}))["Mirror"].advice.startswith("machine.mirror: ")
     assert "Mirror" not in findings(settings(machine={"mirror": "."}))
 

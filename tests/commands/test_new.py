@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 import zipfile
@@ -106,6 +107,17 @@ def test_images_with_depth(threedgp: Command, layout: str) -> None:
     assert not config.model.class_conditional and threedgp("check").code == 0
 
 
+def test_labels_beside_images_with_depth(threedgp: Command) -> None:
+    Path("in").mkdir()
+    for number in range(12):
+        Image.new("RGB", (40, 40)).save(f"in/{number}.jpg")
+        Image.fromarray(np.full((40, 40), 1000, np.uint16)).save(f"in/{number}_depth.png")
+    Path("in/dataset.json").write_text(json.dumps({"labels": [[f"{number}.jpg", number % 2] for number in range(11)]}))
+    code, out, _ = threedgp("new", "mine", "--images", "in", "--depth", "in")
+    assert code == 0 and "Classes: 2: 0 (6), 1 (5)." in out and "Left out: 1 (not in dataset.json)" in out
+    assert loaded().model.class_conditional
+
+
 def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [encoded(picture(number, 32, 32), "PNG") for number in range(20)]
     write_hub_files(Path("in/data"), [hub_table(pictures, [number % 2 for number in range(20)], ["cat", "dog"])])
@@ -120,7 +132,8 @@ def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch
     card = {"dataset_info": {"features": [labels], "splits": [{"name": "train", "num_examples": 5000}]}}
 
     def answer(self, repo, **options):
-        data = None if repo == "who/silent" else huggingface_hub.DatasetCardData(**card)
+        cards = {"who/silent": None, "who/vague": huggingface_hub.DatasetCardData(dataset_info={"features": [labels]})}
+        data = cards.get(repo, huggingface_hub.DatasetCardData(**card))
         return huggingface_hub.hf_api.DatasetInfo(id=repo, sha="0", siblings=[], cardData=data and data.to_dict())
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", answer)
@@ -128,10 +141,9 @@ def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch
     config = loaded()
     assert code == 0 and config.dataset.path == "who/pets" and config.dataset.resolution == 64
     assert "Images: 5,000" in out and config.train.kimg == 400 and threedgp("check").code == 0
-    message = refused("new", "a", "--images", "who/silent")
-    assert message.startswith(
-        "--images: there is no 'who/silent' here, so it was looked up on the hub; who/silent: its "
-    )
+    for name in ("who/silent", "who/vague"):
+        message = refused("new", "a", "--images", name)
+        assert message.startswith(f"--images: there is no '{name}' here, so it was looked up on the hub; {name}: its ")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,14 @@ def test_missing_or_empty_path_tells_how_to_get_the_images(
         Path("images").mkdir(exist_ok=True)
     for number in range(16):  # of an RGB-D source, half of them count as depth maps
         Path(f"images/{number}.jpg").touch()
+    (Path("images") / "horse.zip").touch()
     assert images_problem(config) is None
+
+
+def test_archive_that_cannot_be_read(settings: Settings) -> None:
+    Path("images.tar.gz").touch()
+    config = settings(dataset={"source": "folder", "path": "images.tar.gz"})
+    assert "is compressed" in str(images_problem(config)) and not str(images_problem(config)).endswith(".")
 
 
 def test_too_few_images_in_a_folder(settings: Settings) -> None:
@@ -91,6 +98,7 @@ def test_images_among_the_outputs_are_refused(settings: Settings, path: str) -> 
         ({"source": "sdip", "subset": "cats"}, "dataset.subset"),
         ({"source": "lsun"}, "dataset.subset"),
         ({"subset": "dogs"}, "dataset.subset"),
+        ({"source": "procedural", "path": "images", "resolution": 64}, "dataset.path"),
     ],
 )
 def test_settings_that_do_not_fit_the_source(

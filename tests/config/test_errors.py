@@ -113,6 +113,7 @@ def test_unknown_key_is_named_with_the_nearest_one(key: str, value: Any, nearest
             "model.discriminator.normals",
             ["model.depth is false", "set normals to false"],
         ),
+        ("features: {network: efficientnet_lite0, weights: x.pth}", "features.weights", ["set it to null"]),
         ("embed: {network: inception}", "embed.network", ["'inception'", "timm"]),
         ("embed: {network: efficientnet_lite0, weights: x.pth}", "embed.weights", ["tf_efficientnet_lite0"]),
         ("machine: {mirror: 'http://host:port/'}", "machine.mirror", ["http://host:port/", "https://host:8080/path"]),

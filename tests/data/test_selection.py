@@ -34,6 +34,11 @@ def test_likelihoods_are_those_of_scikit_learn(count: int, regularizer: float, m
     np.testing.assert_allclose(ours, fitted.score_samples(features.astype(np.float64)), rtol=1e-7)
 
 
+def test_regularizer_that_rounding_swallows() -> None:
+    with pytest.raises(UserError, match=r"select\.covariance_regularizer: 1e-20 .*; raise it"):
+        log_likelihoods(FEATURES[:5], 1e-20)
+
+
 def test_keeps_what_scikit_learn_finds_likely() -> None:
     """A class of more and one of fewer images than dimensions, at the published regularizer and fraction."""
     for members in (FEATURES[:200], RNG.normal(size=(9, 12)).astype(np.float32)):

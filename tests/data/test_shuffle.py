@@ -177,17 +177,17 @@ def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:
             JoinedShards(**{**parts, kind: ShardFolder(tmp_path / "b" / kind)})
 
 
-def test_image_without_embedding(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "stage"), [("prepared", "prepare"), ("embed", "embed")])
+def test_images_that_one_of_them_lacks(tmp_path: Path, kind: str, stage: str) -> None:
     write_inputs(tmp_path, 50)
-    embed = ShardWriter(
-        tmp_path / "other/embed", schemas.embed(DIM), "embed", {"embedder": "net", "embedding_dim": DIM}
-    )
+    whole = ShardFolder(tmp_path / kind)
+    part = ShardWriter(tmp_path / "other" / kind, whole.schema, kind, whole.meta)
     for shard in range(2):
-        embed.write(shard, ShardFolder(tmp_path / "embed").read(shard).slice(2))
-    embed.finish()
-    (tmp_path / "embed").rename(tmp_path / "old")
-    (tmp_path / "other/embed").rename(tmp_path / "embed")
-    with pytest.raises(UserError, match="embed: made from other images"):
+        part.write(shard, whole.read(shard).slice(2))
+    part.finish()
+    whole.folder.rename(tmp_path / "old")
+    part.folder.rename(whole.folder)
+    with pytest.raises(UserError, match=rf"{kind}: made from other images.*--single-item {stage}`"):
         write(tmp_path)
 
 

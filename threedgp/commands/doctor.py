@@ -35,7 +35,6 @@ from threedgp.data.source import get_source
 from threedgp.fetch.hub import HUB
 from threedgp.fetch.weights import kind_of
 from threedgp.runtime.addresses import expanded, mirror_problem, shown
-from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import amount
 
 MIN_SHOWN_BYTES = 2**30 / 10
@@ -182,15 +181,12 @@ def _images(config: Config) -> Finding:
     data, name = config.dataset, f"Images ({config.dataset.source})"
     problem = images_problem(config)
     if problem:
-        return Finding(name, "missing", problem)
+        return Finding(name, "cannot be used", problem)
     source = get_source(data.source)
     if data.path is not None and source.is_address(data.path):
         return Finding(name, f"will be downloaded from {HUB}/datasets/{data.path}")
     if data.path is not None:
-        try:
-            contents = source.contents(expanded(data.path), data.subset)
-        except UserError as error:
-            return Finding(name, "damaged", str(error))
+        contents = source.contents(expanded(data.path), data.subset)
         return Finding(name, data.path + (f" ({_size(contents.num_images, contents.num_bytes)})" if contents else ""))
     published = source.published.get(data.subset)
     if published is None:

@@ -52,10 +52,12 @@ def images_problem(config: Config) -> str | None:
     elif path.is_dir() and not any(path.iterdir()):
         what = "there is nothing in the folder"
     else:
-        with suppress(UserError):  # damaged files: stage download names the file
+        try:
             found = get_source(data.source).contents(path, data.subset)
-            if found and found.num_images is not None and found.num_images < MIN_IMAGES:
-                return f"dataset.path: '{data.path}' holds {found.num_images} images; add some, {MIN_IMAGES} are needed"
+        except UserError as error:
+            return str(error).removesuffix(".")
+        if found and found.num_images is not None and found.num_images < MIN_IMAGES:
+            return f"dataset.path: '{data.path}' holds {found.num_images} images; add some, {MIN_IMAGES} are needed"
         return None
     instructions = get_source(data.source).instructions
     advice = instructions(data.subset) if instructions else "put the images there or correct it"

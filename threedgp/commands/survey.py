@@ -14,7 +14,7 @@ from threedgp.data.archives.listing import OUTSIDE, SINGLE_CLASS, first_folders,
 from threedgp.data.archives.pictures import FORMATS, BadPicture, check_size, open_picture
 from threedgp.data.prepare import MAX_ENLARGEMENT
 from threedgp.data.sources.hub import is_repository
-from threedgp.data.sources.rgbd import pair
+from threedgp.data.sources.rgbd import label_images, pair
 from threedgp.fetch.hub import dataset_size
 from threedgp.runtime.addresses import expanded
 from threedgp.runtime.errors import UserError
@@ -91,13 +91,14 @@ def _survey_tree(source: str, path: str) -> Survey:
             problems["no depth map"] = len(alone)
         if len(alone) == len(images):
             raise UserError(f"--depth: no image has a depth map, such as {alone[0].rpartition('.')[0]}_depth.png.")
-        files, names = list(images.values()), list(images)
+        class_names, labels, unlabeled = label_images(tree, place, images)
+        files = list(images.values())
     else:
-        names = [file.path for file in files]
-    class_names, labels = first_folders(names)
+        class_names, labels = first_folders([file.path for file in files])
+        unlabeled = OUTSIDE
     labelled = Counter(class_names[label] for label in labels if label is not None)
-    if outside := sum(label is None for label in labels):
-        problems[OUTSIDE] = outside
+    if without := labels.count(None):
+        problems[unlabeled] = without
     found = Survey(len(files), dict(labelled), problems=problems)
     _open_some(tree, [file for file, label in zip(files, labels, strict=True) if label is not None], found)
     return found

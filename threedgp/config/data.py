@@ -78,6 +78,12 @@ class FeaturesConfig(Section):
             raise ValueError("reference: holds statistics of Inception; set network to inception, or reference to null")
         return self
 
+    @model_validator(mode="after")
+    def _weights_match_network(self) -> FeaturesConfig:
+        if self.network == "efficientnet_lite0" and self.weights is not None:
+            raise ValueError("weights: 'efficientnet_lite0' has its own; set it to null")
+        return self
+
 
 class SelectConfig(Section):
     """Stage `select`: instance selection with one Gaussian per class (DeVries et al. 2020)."""

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
 from threedgp.config import SelectConfig
 from threedgp.data import schemas
@@ -42,7 +42,12 @@ def log_likelihoods(features: NDArray[np.float32], regularizer: float) -> NDArra
         covariance += (block - mean).T @ (block - mean)
     covariance /= count
     covariance[np.diag_indices(dim)] += regularizer
-    root = cholesky(covariance, lower=True, overwrite_a=True)
+    try:
+        root = cholesky(covariance, lower=True, overwrite_a=True)
+    except LinAlgError:
+        raise UserError(
+            f"select.covariance_regularizer: {regularizer:g} is lost in the rounding of these features; raise it."
+        ) from None
     constant = -0.5 * dim * np.log(2 * np.pi) - np.log(np.diag(root)).sum()
     whitened = (solve_triangular(root, (block - mean).T, lower=True) for block in _blocks(features))
     return np.concatenate([constant - 0.5 * (white**2).sum(axis=0) for white in whitened])
@@ -125,7 +130,8 @@ def select_set(features: ShardFolder, folder: Path, settings: SelectConfig) -> N
     Intermediate results are stored beside `folder`: a stopped run resumes with the first missing shard or class.
 
     Raises:
-        UserError: a feature is not finite, or there is too little disk space.
+        UserError: a feature is not finite, `settings.covariance_regularizer` is too small for the features, or there is
+            too little disk space.
     """
     images = pa.concat_tables(features.iterate(["id", "label"]))
     order = pc.sort_indices(images, [("label", "ascending"), ("id", "ascending")])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from threedgp.config import ShardsConfig
 from threedgp.data import schemas
-from threedgp.data.shards import ShardFolder, ShardWriter
+from threedgp.data.shards import STAGES, ShardFolder, ShardWriter
 from threedgp.runtime.atomic import atomic_path, require_free
 from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import progress
@@ -109,9 +109,10 @@ class JoinedShards:
         return table
 
     def _mismatch(self, folder: ShardFolder) -> UserError:
+        kind = folder.manifest.kind
         return UserError(
             f"{folder.folder}: made from other images than the rest; "
-            f"run `dvc repro --force --single-item {folder.folder.name}`, then `dvc repro`."
+            f"run `dvc repro --force --single-item {STAGES.get(kind, kind)}`, then `dvc repro`."
         )
 
 

@@ -118,6 +118,8 @@ def dataset_problem(dataset: DatasetConfig) -> str | None:
     kind = get_source(dataset.source)
     if kind.needs_path and not dataset.path:
         return f"dataset.path: source '{dataset.source}' needs the folder or archive that holds the images"
+    if dataset.path is not None and not (kind.needs_path or kind.published):
+        return f"dataset.path: source '{dataset.source}' uses no files; set it to null, or name another dataset.source"
     outputs = Path("data", dataset.name)
     is_place = dataset.path is not None and not kind.is_address(dataset.path)
     if is_place and expanded(dataset.path).resolve().is_relative_to(outputs.resolve()):

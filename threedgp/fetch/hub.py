@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -96,15 +96,17 @@ def dataset_size(repo: str) -> tuple[int, list[str]]:
     """
     with _clear_errors(repo, f"{HUB}/datasets/{repo}"):
         info = huggingface_hub.HfApi(endpoint=endpoint()).dataset_info(repo)
-        about = (info.card_data.to_dict() if info.card_data else {}).get("dataset_info") or []
-        about = about[0] if isinstance(about, list) and about else about
-        splits = {split["name"]: split["num_examples"] for split in about["splits"]} if about else {}
-        labels = [one["dtype"] for one in about["features"] if one["name"] == "label"] if about else []
-        names = labels[0].get("class_label", {}).get("names", {}) if labels and isinstance(labels[0], dict) else {}
-    count = splits.get("train") or next(iter(splits.values()), None)
+    count, names = None, []
+    with suppress(LookupError, TypeError, AttributeError, StopIteration):  # authors may write anything into a card
+        about = info.card_data.to_dict()["dataset_info"]
+        about = about[0] if isinstance(about, list) else about
+        splits = {split["name"]: split["num_examples"] for split in about["splits"]}
+        count = splits.get("train") or next(iter(splits.values()))
+        dtype = next(one["dtype"] for one in about["features"] if one["name"] == "label")
+        names = list(dtype["class_label"]["names"].values())
     if not isinstance(count, int):
         raise UserError(f"{repo}: its card does not state how many images it has; download its Parquet files instead.")
-    return count, [str(name) for name in names.values()]
+    return count, [str(name) for name in names]
 
 
 def download_file(repo: str, name: str, *, mirror: str | None = None) -> Path:

@@ -14,20 +14,21 @@ from threedgp.data.archives.pictures import BadPicture
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
 
-def stored(pixels: np.ndarray, orientation: int) -> Image.Image:
+def stored(pixels: np.ndarray, orientation: int, kind: str = "PNG") -> Image.Image:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", exif=exif)
+    Image.fromarray(pixels).save(stream, kind, exif=exif)
     return Image.open(stream)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_box_is_meant_before_the_image_is_turned(orientation: int) -> None:
+def test_box_is_meant_before_the_image_is_turned(orientation: int, kind: str) -> None:
     top, bottom, left, right = box = [2, 9, 3, 17]
     # Pillow turns the slice of the stored pixels as it turns the whole.
     expected = np.asarray(ImageOps.exif_transpose(stored(PIXELS[top:bottom, left:right].copy(), orientation)))
-    np.testing.assert_array_equal(cut_out(stored(PIXELS, orientation).fp.getvalue(), box), expected)
+    np.testing.assert_array_equal(cut_out(stored(PIXELS, orientation, kind).fp.getvalue(), box), expected)
 
 
 def test_edges() -> None:

@@ -201,6 +201,18 @@ def test_zip_is_read_in_place(tmp_path: Path) -> None:
     assert [path for path in sorted(tmp_path.rglob("*")) if "raw" not in str(path)] == before
 
 
+def test_backslashes_of_a_zip_are_slashes(tmp_path: Path) -> None:
+    """Compress-Archive of Windows PowerShell 5 writes them."""
+    put(tmp_path / "a.png", 7)
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for name in ("dog\\a.png", "cat\\", "cat\\a.png", "..\\a.png", "dog\\.cache\\a.png"):
+            archive.write(tmp_path / "a.png", name)
+    source = opened(tmp_path / "in.zip", tmp_path / "raw")
+    pictures = read_all(source)
+    assert source.class_names == ["..", "cat", "dog"] and set(pictures) == {"../a.png", "cat/a.png", "dog/a.png"}
+    assert (pictures["dog/a.png"].rgb[0, 0] == [7, 10, 20]).all() and "unsafe" in pictures["../a.png"].error
+
+
 @pytest.mark.parametrize("place", [6, 46], ids=["unknown version", "name that is not UTF-8"])
 def test_damaged_zip(tmp_path: Path, place: int) -> None:
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:

@@ -42,6 +42,15 @@ def test_folder_is_used_in_place(opened: Opened, tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").rglob("train-*"))
 
 
+def test_splits_in_folders(opened: Opened, tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        write_hub_files(tmp_path / "mirror/someone/animals" / split, [hub_table(PICTURES, LABELS)])
+        (file,) = (tmp_path / "mirror/someone/animals" / split).iterdir()
+        file.rename(file.with_name("0000.parquet"))
+    source = opened("hub", "someone/animals", machine={"mirror": str(tmp_path / "mirror")})
+    assert [name.split("/")[0] for name in source.entries()["id"].to_pylist()] == ["train"] * 10
+
+
 def test_what_is_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_repository("owner/name") and not is_repository("../images") and not is_repository("a/b/c")

@@ -58,6 +58,8 @@ def upright_box(data: bytes, box: Box) -> Box:
         orientation = 1
         with suppress(Exception):  # a broken EXIF block does not state the orientation
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if image.format == "TIFF" and orientation in _TRANSPOSES:  # Pillow states the size of the upright image
+                columns, rows = rows, columns
     if len(box) != 4 or None in box:
         raise BadPicture(f"{box} is not a bounding box")
     top, bottom = (min(max(edge, 0), rows) for edge in box[:2])

@@ -148,33 +148,33 @@ class Zip:
                 f"dataset.path: {path} is neither a folder nor a zip file, or is damaged ({error}); download or "
                 "pack it again."
             ) from None
+        # Programs of Windows write backslashes.
+        self._members = {member.filename.replace("\\", "/"): member for member in self._archive.infolist()}
         self._lock = threading.Lock()
 
     def files(self) -> Iterator[FileEntry]:
-        for member in {member.filename: member for member in self._archive.infolist()}.values():
-            hidden = _is_hidden(member.filename) or member.filename.startswith("__MACOSX/")
-            if not (member.filename.endswith("/") or hidden):  # is_dir() fails on an empty name
-                yield self._entry(member)
+        for path, member in self._members.items():
+            hidden = _is_hidden(path) or path.startswith("__MACOSX/")
+            if not (path.endswith("/") or hidden):
+                yield self._entry(path, member)
 
     def stat(self, path: str) -> FileEntry | None:
-        try:
-            return self._entry(self._archive.getinfo(path))
-        except KeyError:
-            return None
+        member = self._members.get(path)
+        return member and self._entry(path, member)
 
     def load(self, path: str) -> bytes | BadPicture:
         try:
             with self._lock:
-                return self._archive.read(path)
+                return self._archive.read(self._members[path])
         except Exception as error:  # damaged members raise many kinds of exceptions
             return BadPicture(f"cannot be read from the zip: {error}")
 
     @staticmethod
-    def _entry(member: zipfile.ZipInfo) -> FileEntry:
-        parts = member.filename.replace("\\", "/").split("/")
+    def _entry(path: str, member: zipfile.ZipInfo) -> FileEntry:
+        parts = path.split("/")
         unsafe = parts[0] == "" or ":" in parts[0] or ".." in parts
         problem = "an unsafe name (absolute, or with '..')" if unsafe else None
-        return FileEntry(member.filename, member.file_size, member.CRC, problem)
+        return FileEntry(path, member.file_size, member.CRC, problem)
 
 
 class Tar:

@@ -61,12 +61,14 @@ def find_parquet(folder: Path) -> list[str]:
 
 
 def training_split(names: Sequence[str], where: str) -> list[str]:
-    """Those of the file names that begin with `train`, or all of them if none does.
+    """Those of the files whose name or folder begins with `train`, or all of them if none does.
 
     Raises:
         UserError: files are numbered (`train-00003-of-00294`) and some are missing; `where` is their place.
     """
-    chosen = [name for name in names if Path(name).name.startswith("train")] or list(names)
+    in_files = [name for name in names if Path(name).name.startswith("train")]
+    in_folders = [name for name in names if any(part.startswith("train") for part in Path(name).parts)]
+    chosen = in_files or in_folders or list(names)
     numbers = [re.search(r"-(\d+)-of-(\d+)", Path(name).name) for name in chosen]
     totals = {int(number[2]) for number in numbers if number}
     for total in totals:

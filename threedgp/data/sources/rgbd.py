@@ -10,7 +10,7 @@ maps are scaled from 0, the nearest, to 65535: a map of a sensor, in which 0 is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -46,7 +46,7 @@ def download(path: Path, folder: Path) -> None:
     images, depths = pair(list_pictures(tree, path))
     if not images:
         raise UserError(f"dataset.path: {path} holds depth maps (*{DEPTH_SUFFIX}) but no images beside them.")
-    class_names, labels, unlabeled = _labels(tree, path, list(images), [file.path for file in images.values()])
+    class_names, labels, unlabeled = label_images(tree, path, images)
     found: dict[str, FileEntry] = {}
     maps = []
     for image_path, image in images.items():
@@ -76,12 +76,16 @@ def pair(files: Sequence[FileEntry]) -> tuple[dict[str, FileEntry], dict[str, Fi
     return {file.path: file for file in files if not file.path.lower().endswith(DEPTH_SUFFIX)}, maps
 
 
-def _labels(tree: Tree, where: Path, relative: list[str], paths: list[str]) -> tuple[list[str], list[int | None], str]:
-    """Class names, the label of each path or None, and the reason for None. `relative` are paths that begin with the
-    class."""
+def label_images(tree: Tree, where: Path, images: Mapping[str, FileEntry]) -> tuple[list[str], list[int | None], str]:
+    """Class names, the label of each image of `pair` or None, and the reason for None.
+
+    Raises:
+        UserError: `LABELS` cannot be used; `where` is the place of `tree`.
+    """
+    paths = [file.path for file in images.values()]
     files = [file for file in tree.files() if PurePosixPath(file.path).name == LABELS and not file.problem]
     if not files:
-        return *first_folders(relative), OUTSIDE
+        return *first_folders(list(images)), OUTSIDE
     if len(files) > 1:
         raise UserError(f"dataset.path: {where} holds more than one {LABELS}: {files[0].path} and {files[1].path}.")
     place = PurePosixPath(files[0].path)
