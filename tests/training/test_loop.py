@@ -162,7 +162,8 @@ def test_damaged_state_is_renamed_and_the_previous_one_used(
     capsys.readouterr()
     with pytest.raises(Stopped):
         _train(shards, tmp_path, stop_after=0)
-    assert f"train: {newest} is damaged: renamed to state-000000040.pt.damaged" in capsys.readouterr().out
+    told = f"{newest} is damaged: renamed to state-000000040.pt.damaged; continuing from state-000000032.pt"
+    assert told in capsys.readouterr().out
     assert saved_states(tmp_path) == [32]
     os.truncate(older, left(older.stat().st_size))
     for _ in range(2):  # no state is renamed, so that the next attempt does not start from scratch

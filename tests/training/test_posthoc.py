@@ -123,7 +123,7 @@ def test_snapshots_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         reconstruct(tmp_path, 0.07)
     network = Trajectory()
     save_snapshot(tmp_path, 8, PowerAverages(network, (0.05,)), network)
-    with pytest.raises(UserError, match="no snapshots there"):
+    with pytest.raises(UserError, match=r"first snapshot is that of 0\.008 thousand images, later than 0\.007"):
         reconstruct(tmp_path, 0.07, until=7)
     with pytest.raises(UserError, match=r"'(time|unit)' holds values that are not finite"):
         reconstruct(tmp_path, 0.07)

@@ -172,6 +172,16 @@ def test_other_sizes_are_named(tmp_path: Path) -> None:
     assert len(notes) == 1 and notes[0].startswith("the discriminator (its '")
 
 
+def test_fewer_blocks_are_other_sizes(tmp_path: Path) -> None:
+    equal_widths = {"discriminator": {"channel_max": 4}}
+    folder, *_ = source(tmp_path / "large images", dataset={"resolution": 16}, model=equal_widths)
+    _, _, notes = started(folder, ABC, model=equal_widths)
+    assert notes == ["the discriminator (it has 'blocks.1', and the settings make none)"]
+    folder, *_ = source(tmp_path / "large planes", model={"generator": {"plane_resolution": 16}})
+    with pytest.raises(UserError, match=r"it has 'backbone\.blocks\.2', and the settings make none; copy sections"):
+        started(folder, ABC)
+
+
 def test_a_folder_without_discriminator_or_model(tmp_path: Path) -> None:
     folder, generator, _ = source(tmp_path / "model")
     (folder / "discriminator.safetensors").unlink()

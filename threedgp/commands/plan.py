@@ -25,8 +25,9 @@ from threedgp.runtime.errors import UserError
 from threedgp.runtime.progress import amount, duration
 
 HERE = "this"
-RECOGNIZABLE = ((64, 60, "measured at 32 px, docs/results.md"), (128, 300, "assumed"), (4096, 1500, "assumed"))
-"""Thousands of images after which most samples are recognized, by the maximum resolution, and where this is from."""
+RECOGNIZABLE = ((64, 28, "measured at 32 px, docs/results.md"), (128, 300, "assumed"), (4096, 1500, "assumed"))
+"""Thousands of images after which half of the samples are recognized, by the maximum resolution, and where this is
+from."""
 GRID_SCENES = 16
 """Scenes of a grid of samples, as stage `train` draws them."""
 LONG_DAYS = 30
@@ -207,7 +208,7 @@ def _training_rows(config: Config, pace: Pace, price: float | None) -> Iterator[
         yield "Cost", f"{hours * price:,.2f} at {price:g} per hour"
     _, kimg, origin = next(one for one in RECOGNIZABLE if config.dataset.resolution <= one[0])
     when = "after the end of this run" if kimg > train.kimg else duration(kimg * 1000 / pace.images_per_second)
-    yield "Recognizable images", f"after about {kimg:,} thousand images ({origin}): {when}"
+    yield "Recognizable images", f"half of them after about {kimg:,} thousand images ({origin}): {when}"
     yield "Not included", "stages before and after train (docs/data.md, Time)"
 
 

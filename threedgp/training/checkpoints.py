@@ -88,12 +88,12 @@ def load_newest(folder: Path, device: torch.device) -> tuple[int, dict[str, Any]
         for damaged in states[:number]:
             path = _path(folder, damaged)
             aside = path.rename(f"{path}.damaged")
-            say(f"train: {path} is damaged: renamed to {aside.name}; continuing from {images} images")
+            say(f"{path} is damaged: renamed to {aside.name}; continuing from {_path(folder, images).name}")
         return images, state
     if states:
         raise UserError(
             f"{folder}: none of the saved states can be read ({', '.join(_path(folder, n).name for n in states)}); "
-            "restore a copy, or remove them and run the same command again to train from the start."
+            "restore a copy, or remove them and run the same command again to start anew."
         )
     return None
 

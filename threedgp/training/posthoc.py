@@ -116,11 +116,17 @@ class Reconstruction(NamedTuple):
 
 def reconstruct(folder: Path, sigma_rel: float, until: float = math.inf) -> Reconstruction:
     """The average of length `sigma_rel` at the newest snapshot of at most `until` images: the combination of snapshots
-    whose profile is closest to the wanted one (least squares). Raises UserError if there are no snapshots, or they
+    whose profile is closest to the wanted one (least squares). Raises UserError if there are no such snapshots, or they
     cannot be read or combined."""
-    found = {images: path for images, path in snapshots(folder).items() if images <= until}
-    if not found:
+    known = snapshots(folder)
+    if not known:
         raise UserError(f"{folder}: no snapshots there; train with train.posthoc_ema.snapshot_kimg above 0.")
+    found = {images: path for images, path in known.items() if images <= until}
+    if not found:
+        raise UserError(
+            f"{folder}: the first snapshot is that of {min(known) / 1000:g} thousand images, later than "
+            f"{until / 1000:g}; choose a later time."
+        )
     try:
         state, error = _combine(found, gamma_of(sigma_rel))
     except (OSError, SafetensorError, ValueError, RuntimeError) as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ NEW = -1
 
 
 class Mismatch(Exception):
-    """A parameter of the source has another shape."""
+    """The source has another number of blocks, or a parameter of another shape."""
 
 
 def start_from(
@@ -112,8 +113,11 @@ def _discriminator_state(folder: Path) -> dict[str, Tensor]:
 
 def _transfer(source: dict[str, Tensor], num_known: int, network: nn.Module, classes: list[int]) -> list[str]:
     """Load what `network` has in common with the state `source` of a model with `num_known` classes; returns the parts
-    that the source does not have. Raises Mismatch if a parameter has another shape; nothing is loaded then."""
+    that the source does not have. Raises Mismatch if the number of blocks or the shape of a parameter differs; nothing
+    is loaded then."""
     state, anew = network.state_dict(), set()
+    if more := sorted(_blocks(source) - _blocks(state)):
+        raise Mismatch(f"it has '{more[0]}', and the settings make none")
     for name, values in state.items():
         part = _optional_part(name, network, source)
         if part:
@@ -130,6 +134,11 @@ def _transfer(source: dict[str, Tensor], num_known: int, network: nn.Module, cla
             state[name] = _rearranged(name, source[name], values, columns)
     network.load_state_dict(state)
     return sorted(anew)
+
+
+def _blocks(state: dict[str, Tensor]) -> set[str]:
+    """Names of the blocks, one for each resolution."""
+    return {match[1] for name in state if (match := re.match(r"(.*\bblocks\.\d+)\.", name))}
 
 
 def _optional_part(name: str, network: nn.Module, source: dict[str, Tensor]) -> str | None:
