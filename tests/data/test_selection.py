@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from threedgp.config import SelectConfig
 from threedgp.data import schemas, selection
-from threedgp.data.selection import choose, log_likelihoods, rows_of_classes, select_set
+from threedgp.data.selection import choose, gather_features, log_likelihoods, rows_of_classes, select_set
 from threedgp.data.shards import ShardFolder, ShardWriter
 from threedgp.runtime.errors import UserError
 
@@ -180,6 +180,14 @@ def test_broken_feature_is_named(tmp_path: Path) -> None:
     features = write_features(tmp_path / "features", np.arange(300), 100, broken)
     with pytest.raises(UserError, match="features of 00123 are not finite"):
         select_set(features, tmp_path / "out/selected", SelectConfig())
+
+
+def test_space_is_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, path = write_features(tmp_path / "f", np.arange(300), 100), tmp_path / "features.npy"
+    monkeypatch.setattr(ShardFolder, "read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gather_features(features, np.arange(300), path)
+    assert 512 * path.stat().st_blocks >= path.stat().st_size > 300 * 12 * 4
 
 
 def test_needs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

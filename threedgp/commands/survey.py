@@ -94,13 +94,14 @@ def _survey_tree(source: str, path: str) -> Survey:
         class_names, labels, unlabeled = label_images(tree, place, images)
         files = list(images.values())
     else:
-        class_names, labels = first_folders([file.path for file in files])
+        class_names, labels = first_folders(files, [file.path for file in files])
         unlabeled = OUTSIDE
     labelled = Counter(class_names[label] for label in labels if label is not None)
-    if without := labels.count(None):
-        problems[unlabeled] = without
+    known = [file for file, label in zip(files, labels, strict=True) if label is not None or file.problem]
+    if len(known) < len(files):
+        problems[unlabeled] = len(files) - len(known)
     found = Survey(len(files), dict(labelled), problems=problems)
-    _open_some(tree, [file for file, label in zip(files, labels, strict=True) if label is not None], found)
+    _open_some(tree, known, found)
     return found
 
 

@@ -9,6 +9,7 @@ are in a memory-mapped file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -108,6 +109,9 @@ def gather_features(features: ShardFolder, places: NDArray[np.int64], path: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         require_free(path.parent, shape[0] * shape[1] * 4)
     gathered = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, shape)
+    if not done and hasattr(os, "posix_fallocate"):  # writing to a mapped file on a full disk would kill the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     starts = np.cumsum([0, *(file.rows for file in features.manifest.files)])
     with progress("select: gather", len(places), done=int(starts[done])) as bar:
         for shard in range(done, len(features)):

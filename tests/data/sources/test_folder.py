@@ -74,9 +74,9 @@ def test_tar_is_read_in_place(tmp_path: Path) -> None:
         archive.addfile(escaping)
     source = opened(tmp_path / "in.tar", tmp_path / "raw")
     pictures = read_all(source)
-    assert source.class_names == ["..", "cat", "dog"]
+    assert source.class_names == ["cat", "dog"]
     assert list(pictures) == ["../out.png", "cat/a.jpg", "dog/b.png", "dog/link.png"]
-    assert (pictures["dog/b.png"].rgb[0, 0] == [1, 10, 20]).all() and pictures["dog/b.png"].label == 2
+    assert (pictures["dog/b.png"].rgb[0, 0] == [1, 10, 20]).all() and pictures["dog/b.png"].label == 1
     assert "unsafe name" in pictures["../out.png"].error and "link" in pictures["dog/link.png"].error
     os.utime(tmp_path / "in.tar", ns=(1, 1))
     with pytest.raises(UserError, match="changed since stage download listed it"):
@@ -104,6 +104,16 @@ def test_without_folders_there_is_one_class(tmp_path: Path) -> None:
     put(tmp_path / "in/b.png")
     source = opened(tmp_path / "in", tmp_path / "raw")
     assert source.class_names == ["all"] and source.entries()["label"].to_pylist() == [0, 0]
+
+
+def test_a_folder_of_broken_links_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.png")
+    (tmp_path / "in/old").mkdir()
+    (tmp_path / "in/old/b.png").symlink_to(tmp_path / "nowhere")
+    source = opened(tmp_path / "in", tmp_path / "raw")
+    assert source.class_names == ["all"]
+    errors = {name: picture.error for name, picture in read_all(source).items()}
+    assert errors == {"a.png": None, "old/b.png": "a broken symbolic link"}
 
 
 def test_what_is_left_out_says_why(tmp_path: Path) -> None:
@@ -209,7 +219,7 @@ def test_backslashes_of_a_zip_are_slashes(tmp_path: Path) -> None:
             archive.write(tmp_path / "a.png", name)
     source = opened(tmp_path / "in.zip", tmp_path / "raw")
     pictures = read_all(source)
-    assert source.class_names == ["..", "cat", "dog"] and set(pictures) == {"../a.png", "cat/a.png", "dog/a.png"}
+    assert source.class_names == ["cat", "dog"] and set(pictures) == {"../a.png", "cat/a.png", "dog/a.png"}
     assert (pictures["dog/a.png"].rgb[0, 0] == [7, 10, 20]).all() and "unsafe" in pictures["../a.png"].error
 
 

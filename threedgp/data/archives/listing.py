@@ -152,17 +152,18 @@ def _suffix(file: FileEntry) -> str:
     return PurePosixPath(file.path).suffix.lower()
 
 
-def first_folders(paths: list[str]) -> tuple[list[str], list[int | None]]:
-    """Class names and labels from the first folder of each path.
+def first_folders(files: Sequence[FileEntry], paths: Sequence[str]) -> tuple[list[str], list[int | None]]:
+    """Class names and labels from the first folder of the path of each file.
 
-    Without folders all images are of one class; otherwise an image outside of the folders has no label.
+    Without folders all images are of one class; otherwise an image outside of the folders has no label. A folder of
+    nothing but broken links, for example, is no class.
     """
     folders = [path.split("/")[0] if "/" in path else None for path in paths]
-    names = sorted({folder for folder in folders if folder is not None})
+    names = sorted({folder for folder, file in zip(folders, files, strict=True) if folder and not file.problem})
     if not names:
-        return [SINGLE_CLASS], [0] * len(paths)
+        return [SINGLE_CLASS], [0] * len(files)
     number = {name: label for label, name in enumerate(names)}
-    return names, [None if folder is None else number[folder] for folder in folders]
+    return names, [number.get(folder) for folder in folders]
 
 
 def unique_labels(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def download(path: Path, folder: Path) -> None:
     """List the images below `path` in `folder`; their ids are their relative paths."""
     files = list_pictures(open_tree(path), path)
     ids = [file.path for file in files]
-    class_names, labels = first_folders(ids)
+    class_names, labels = first_folders(files, ids)
     write_listing(folder, tabulate(files, ids, labels), {"source": "folder", "class_names": class_names})
 
 

@@ -85,7 +85,7 @@ def label_images(tree: Tree, where: Path, images: Mapping[str, FileEntry]) -> tu
     paths = [file.path for file in images.values()]
     files = [file for file in tree.files() if PurePosixPath(file.path).name == LABELS and not file.problem]
     if not files:
-        return *first_folders(list(images)), OUTSIDE
+        return *first_folders(list(images.values()), list(images)), OUTSIDE
     if len(files) > 1:
         raise UserError(f"dataset.path: {where} holds more than one {LABELS}: {files[0].path} and {files[1].path}.")
     place = PurePosixPath(files[0].path)
