@@ -182,6 +182,19 @@ def test_fewer_blocks_are_other_sizes(tmp_path: Path) -> None:
         started(folder, ABC)
 
 
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("camera.lr_multiplier 0.1", {"camera": {"lr_multiplier": 1.0}}),
+        ("model.generator.mapping_lr_multiplier 0.01", {"model": {"generator": {"mapping_lr_multiplier": 0.1}}}),
+    ],
+)
+def test_weights_are_not_read_in_other_units(tmp_path: Path, key: str, changes: dict[str, Any]) -> None:
+    folder, *_ = source(tmp_path / "model")
+    with pytest.raises(UserError, match=rf"^train\.init_from: .*: its weights are stored for {key}; set it to that\."):
+        started(folder, ABC, **changes)
+
+
 def test_a_folder_without_discriminator_or_model(tmp_path: Path) -> None:
     folder, generator, _ = source(tmp_path / "model")
     (folder / "discriminator.safetensors").unlink()

@@ -60,12 +60,13 @@ def start_from(
         Parts that start from random weights, in words.
 
     Raises:
-        UserError: the folder holds no model, or its generator has other sizes.
+        UserError: the folder holds no model, or its generator has other sizes or multipliers of the learning rate.
     """
     try:
         source = load_model(folder)
     except UserError as error:
         raise UserError(f"{KEY}: {error}") from None
+    _require_same_units(folder, source, generator)
     known = read_model_config(folder).get("class_names") or []
     names = class_names[: generator.num_classes]
     classes = _classes(known if len(known) == source.num_classes else [""] * source.num_classes, names)
@@ -86,6 +87,20 @@ def start_from(
     except Mismatch as problem:
         notes.append(f"the discriminator ({problem})")
     return notes
+
+
+def _require_same_units(folder: Path, source: Generator, generator: Generator) -> None:
+    """Raise UserError if a multiplier of the learning rate differs, by whose inverse weights are stored."""
+    values = {
+        "model.generator.mapping_lr_multiplier": [
+            one.model_config.generator.mapping_lr_multiplier for one in (source, generator)
+        ]
+    }
+    if source.camera_generator is not None and generator.camera_generator is not None:
+        values["camera.lr_multiplier"] = [one.camera_config.lr_multiplier for one in (source, generator)]
+    for key, (theirs, ours) in values.items():
+        if theirs != ours:
+            raise UserError(f"{KEY}: {folder}: its weights are stored for {key} {theirs:g}; set it to that.")
 
 
 def _classes(known: Sequence[str], names: Sequence[str]) -> list[int]:
