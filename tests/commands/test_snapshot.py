@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from threedgp.data.loader import ShardLoader
 from threedgp.models.loading import load_model, read_model_config
 from threedgp.models.sampler import sample_scenes
-from threedgp.training.checkpoints import RunState, save_state
+from threedgp.training.checkpoints import Checkpoints, RunState, save_state
 from threedgp.training.loop import prepare_trainer
 from threedgp.training.step import Trainer
 from training.worlds import make_batch, tiny_config, write_shards
@@ -31,12 +31,12 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     loader = ShardLoader(Path("data/tiny/shards"), 4, 0)
     trainer, run = prepare_trainer(config, loader, torch.device("cpu")), RunState()
     loader.close()
+    checkpoints = Checkpoints(trainer, run, RUN / "states")
     for images in (4, 8):
         trainer.step(make_batch(images))
         if images == 4:
             run.best_images, run.best_weights = 4, {k: v.clone() for k, v in trainer.average.state_dict().items()}
-        state = {"trainer": trainer.state_dict(), "run": run.state_dict()}
-        save_state(RUN / "states", images, state, keep=9)
+        checkpoints.save()
     return trainer
 
 
@@ -70,6 +70,9 @@ def test_refusals(trainer, refused) -> None:
     assert "data: holds no saved state; name the folder of a run" in refused("snapshot", "data", "models/new")
     message = refused("snapshot", RUN, "models/new", "--kimg", "0.001")
     assert "holds no saved state of at most 0.001 thousand images" in message
+    moved = tiny_config(camera={"prior": "estimated", "radius": 2.0})
+    Path("params.yaml").write_text(yaml.safe_dump(moved.model_dump(mode="json")))
+    assert "section camera of the run is not that of params.yaml" in refused("snapshot", RUN, "models/new")
     save_state(RUN / "states", 12, {"trainer": trainer.state_dict(), "run": RunState().state_dict()}, keep=9)
     assert refused("snapshot", RUN, "models/new", "--best").startswith("--best: ")
     wider = tiny_config(camera={"prior": "estimated"}, model={"generator": {"w_dim": 16}})

@@ -47,6 +47,9 @@ def snapshot(
         limit = f" of at most {kimg:g} thousand images" if kimg < math.inf else ""
         raise UserError(f"{run}: holds no saved state{limit}; name the folder of a run in .scratch/train.")
     state = load_state(states, known[-1], torch.device("cpu"))
+    for name, values in state.get("settings", {}).items():
+        if values != getattr(config, name).model_dump(mode="json"):
+            raise UserError(f"{run}: section {name} of the run is not that of {params}; name its settings (--params).")
     images, weights = known[-1], state["trainer"]["average"]
     if best:
         images, weights = state["run"]["best_images"], state["run"]["best_weights"]

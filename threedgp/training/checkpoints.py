@@ -155,8 +155,10 @@ class Checkpoints:
     def _write(self) -> None:
         self.newest = self._position()
         if self.group.is_main:
-            settings, images = self.trainer.config.train, self.trainer.images
-            state = {"trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
+            config, images = self.trainer.config, self.trainer.images
+            settings = config.train
+            networks = {name: getattr(config, name).model_dump(mode="json") for name in ("camera", "model")}
+            state = {"settings": networks, "trainer": self.trainer.state_dict(), "run": self.run.state_dict()}
             archive, keep = round(settings.archive_kimg * 1000), settings.keep_states
             save_state(self.folder, images, state, keep=keep, archive=archive, good=self.run.last_good)
 
