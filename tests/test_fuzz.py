@@ -213,7 +213,7 @@ def parquet() -> bytes:
 def test_parquet(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "a.parquet"
     file.write_bytes(content)
-    answered(lambda: parquet_files.class_names(file))
+    answered(lambda: parquet_files.class_names(file, 2))
     rows = answered(lambda: parquet_files._list_rows(file, "a/", 0, True))
     if rows is not None:
         answered(lambda: list(parquet_files.ParquetStore(file.parent, [file.name]).load(rows)))

@@ -120,9 +120,13 @@ def test_labels_beside_images_with_depth(threedgp: Command) -> None:
 
 def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [encoded(picture(number, 32, 32), "PNG") for number in range(20)]
-    write_hub_files(Path("in/data"), [hub_table(pictures, [number % 2 for number in range(20)], ["cat", "dog"])])
+    write_hub_files(Path("in/data"), [hub_table(pictures, [-1] + [0] * 4 + [1] * 15, ["cat", "dog"])])
     code, out, _ = threedgp("new", "pets", "--images", "in")
-    assert code == 0 and loaded().dataset.source == "hub" and "Images: 20" in out and "cat (10), dog (10)" in out
+    assert code == 0 and loaded().dataset.source == "hub" and "Images: 20" in out
+    assert "dog (15), cat (4)" in out and "Left out: 1 (has no label)" in out
+    write_hub_files(Path("unnamed"), [hub_table(pictures, [0] * 4 + [1] * 16)])
+    code, out, _ = threedgp("new", "pets", "--images", "unnamed")
+    assert code == 0 and "Classes: 2: 1 (16), 0 (4)." in out and loaded().model.class_conditional
     monkeypatch.setenv("HOME", str(Path.cwd()))  # bash leaves the ~ of --images=~/in as it is
     code, out, _ = threedgp("new", "pets", "--images=~/in")
     assert code == 0 and loaded().dataset.path == "~/in" and loaded().dataset.source == "hub" and "Images: 20" in out
@@ -140,7 +144,12 @@ def test_parquet_folder_and_hub(threedgp: Command, refused: Refused, monkeypatch
     code, out, _ = threedgp("new", "pets", "--images", "who/pets", "--resolution", "64")
     config = loaded()
     assert code == 0 and config.dataset.path == "who/pets" and config.dataset.resolution == 64
-    assert "Images: 5,000" in out and config.train.kimg == 400 and threedgp("check").code == 0
+    assert (
+        "Images: 5,000" in out
+        and "Classes: 2: cat, dog." in out
+        and config.train.kimg == 400
+        and threedgp("check").code == 0
+    )
     for name in ("who/silent", "who/vague"):
         message = refused("new", "a", "--images", name)
         assert message.startswith(f"--images: there is no '{name}' here, so it was looked up on the hub; {name}: its ")

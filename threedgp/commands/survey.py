@@ -30,8 +30,8 @@ class Survey:
 
     count: int
     """Files that look like images."""
-    classes: dict[str, int]
-    """Number of images by class."""
+    classes: dict[str, int | None]
+    """Number of images by class; None = unknown."""
     sides: list[int] = field(default_factory=list)
     """Shorter sides, in pixels, of the opened images."""
     problems: Counter[str] = field(default_factory=Counter)
@@ -52,9 +52,9 @@ class Survey:
 
     def lines(self, resolution: int) -> list[str]:
         """The survey as lines of text, with what is left out at `resolution`."""
-        largest = sorted(self.classes.items(), key=lambda one: -one[1])
-        shown = ", ".join(f"{name} ({count:,})" for name, count in largest[:MAX_CLASSES_SHOWN])
-        shown += ", ..." if len(largest) > MAX_CLASSES_SHOWN else ""
+        largest = sorted(self.classes.items(), key=lambda one: -(one[1] or 0))[:MAX_CLASSES_SHOWN]
+        shown = ", ".join(name if count is None else f"{name} ({count:,})" for name, count in largest)
+        shown += ", ..." if len(self.classes) > MAX_CLASSES_SHOWN else ""
         sizes = (
             f", shorter side {min(self.sides)} to {max(self.sides)} px, median {self.median_side}" if self.sides else ""
         )
@@ -134,8 +134,8 @@ def _survey_hub(path: str) -> Survey:
             count, names = dataset_size(path)
         except UserError as error:
             raise UserError(f"--images: there is no '{path}' here, so it was looked up on the hub; {error}") from None
-    else:
-        place = expanded(path)
-        found = parquet_files.contents(place)
-        count, names = found.num_images or 0, parquet_files.class_names(place / parquet_files.find_parquet(place)[0])
-    return Survey(count, dict.fromkeys(names, round(count / len(names))) if names else {SINGLE_CLASS: count})
+        return Survey(count, dict.fromkeys(names) if names else {SINGLE_CLASS: count})
+    place = expanded(path)
+    classes, count = parquet_files.count_classes(place), parquet_files.contents(place).num_images
+    without = count - sum(classes.values())
+    return Survey(count, classes, problems=Counter({parquet_files.NO_LABEL: without} if without else {}))

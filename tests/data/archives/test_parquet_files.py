@@ -93,7 +93,7 @@ def test_damaged_files_get_a_sentence(tmp_path: Path) -> None:
             data[place] = random.integers(256)
         file.write_bytes(data)
         try:
-            parquet_files.class_names(file)
+            parquet_files.class_names(file, 2)
             entries = parquet_files._list_rows(file, "a/", 0, True)
             list(ParquetStore(tmp_path, ["a.parquet"]).load(entries))
         except UserError as error:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ ROWS = pa.schema(
     ]
 )
 BOX_COLUMNS = ("bounding_box", "box")
+NO_LABEL = "has no label"
 CACHED_BYTES = 512 * 2**20
 """Row groups that are kept in memory, beyond the newest one; those of the hub hold 100 images."""
 MIN_ROW_BYTES = 8
@@ -113,14 +115,27 @@ def contents(folder: Path) -> Contents | None:
     return Contents(sum(file.stat().st_size for file in files), sum(_open(file).metadata.num_rows for file in files))
 
 
-def class_names(file: Path) -> list[str]:
-    """Names of the classes, from the metadata of a Parquet file; empty if it has none."""
+def count_classes(folder: Path) -> dict[str, int]:
+    """Number of images by class, of the files that `find_parquet` finds; images without a class do not count."""
+    files = [folder / name for name in find_parquet(folder)]
+    counts: Counter[int] = Counter()
+    for file in files:
+        rows = _list_rows(file, "", 0, labelled=True)
+        counts.update(rows["label"].filter(rows["problem"].is_null()).to_pylist())
+    names = class_names(files[0], 1 + max(counts, default=0))
+    return {names[label]: counts[label] for label in sorted(counts)}
+
+
+def class_names(file: Path, count: int) -> list[str]:
+    """Names of at least `count` classes, from the metadata of a Parquet file, or else their numbers; a single class is
+    called `all`."""
+    names: list[str] = []
     metadata = _open(file).schema_arrow.metadata or {}
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-        return [str(name) for name in names]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return []
+    with suppress(KeyError, TypeError, ValueError, RecursionError):
+        names = [str(name) for name in json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]]
+    if len(names) >= count:
+        return names
+    return [str(label) for label in range(count)] if count > 1 else [SINGLE_CLASS]
 
 
 def list_files(
@@ -155,10 +170,8 @@ def list_labelled(root: Path, files: list[Reference], folder: Path, meta: dict[s
     """
     writer = list_files(root, files, folder, meta, workers)
     labels = (pq.read_table(part, columns=["label"])["label"] for part in folder.glob("part-*.parquet"))
-    numbers = [str(label) for label in range(1 + max(pc.max(column).as_py() or 0 for column in labels))]
-    known = class_names(root / str(files[0]["name"]))
-    fallback = numbers if len(numbers) > 1 else [SINGLE_CLASS]
-    writer.finish(class_names=known if len(known) >= len(numbers) else fallback)
+    count = 1 + max(pc.max(column).as_py() or 0 for column in labels)
+    writer.finish(class_names=class_names(root / str(files[0]["name"]), count))
 
 
 def open_listed(shards: ShardFolder, path: Path | None, raw: Path) -> ParquetStore:
@@ -200,7 +213,7 @@ def _list_rows(path: Path, stem: str, number: int, labelled: bool) -> pa.Table:
             {
                 "id": pa.array([f"{stem}{row:07d}" for row in range(count)], pa.string()),
                 "label": pc.if_else(wrong, 0, labels).cast(pa.int32()),
-                "problem": pc.if_else(wrong, "has no label", pa.scalar(None, pa.string())),
+                "problem": pc.if_else(wrong, NO_LABEL, pa.scalar(None, pa.string())),
                 "file": np.full(count, number, np.int32),
                 "row": np.arange(count, dtype=np.int32),
                 "box": boxes,
