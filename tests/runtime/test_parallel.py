@@ -16,13 +16,14 @@ import pytest
 from threedgp.runtime.parallel import ordered_map
 
 ENDLESS = """
-import itertools, os, sys
+import itertools, os, signal, sys
 from threedgp.runtime.parallel import ordered_map
 
 def work(number):
     return number, os.getpid()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     try:
         for number, pid in ordered_map(work, itertools.count(), 2, processes=True):
             print(pid, flush=True)
