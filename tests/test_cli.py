@@ -58,8 +58,17 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
             "  fov: [10, 180]",
             "camera.fov: [10.0, 180.0] degrees is not inside (0, 180)",
         ),
-        ("^  path:", "  path: pictures", "dataset.path: there is no 'pictures'"),
-        ("^  path:", "  path: empty", "dataset.path: there is nothing in the folder 'empty'"),
+        (
+            r"source: procedural .*\n  path:",
+            "source: rgbd\n  path: pictures",
+            "dataset.path: there is no 'pictures'",
+        ),
+        (
+            r"source: procedural .*\n  path:",
+            "source: rgbd\n  path: empty",
+            "dataset.path: there is nothing in the folder 'empty'",
+        ),
+        ("^  path:", "  path: empty", "dataset.path: source 'procedural' uses no files; set it to null"),
         (
             r"network: efficientnet_lite0 .*\n  weights:",
             "network: inception\n  weights: w.pth",
