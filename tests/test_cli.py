@@ -59,13 +59,13 @@ def test_check_accepts_the_default(project: Path, root: Path) -> None:
             "camera.fov: [10.0, 180.0] degrees is not inside (0, 180)",
         ),
         (
-            r"source: procedural .*\n  path:",
-            "source: rgbd\n  path: pictures",
+            r"(?s)source: procedural [^\n]*\n  path:(.*?)estimator: simulated ",
+            r"source: rgbd\n  path: pictures\1estimator: sidecar ",
             "dataset.path: there is no 'pictures'",
         ),
         (
-            r"source: procedural .*\n  path:",
-            "source: rgbd\n  path: empty",
+            r"(?s)source: procedural [^\n]*\n  path:(.*?)estimator: simulated ",
+            r"source: rgbd\n  path: empty\1estimator: sidecar ",
             "dataset.path: there is nothing in the folder 'empty'",
         ),
         ("^  path:", "  path: empty", "dataset.path: source 'procedural' uses no files; set it to null"),
