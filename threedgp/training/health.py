@@ -25,7 +25,7 @@ WORSE = 1.3
 MIN_DIVERSITY = 0.5
 """Diversity within a class below which it has collapsed. Trained models of this project have 0.8 to 1."""
 COLLAPSES = {"diversity/in_class": "a class", "diversity/lowest_class": "the least diverse class"}
-"""Curves of diversity, and the classes that are alike where they are low."""
+"""Curves of diversity, each with the classes that it describes."""
 MIN_CORRELATION = 0.5
 """Correlation of rendered and adapted depth below which rendered depth explains less than a quarter of the variance of
 adapted depth. Trained models of this project have 0.84 to 0.93."""

@@ -148,7 +148,7 @@ class Zip:
                 f"dataset.path: {path} is neither a folder nor a zip file, or is damaged ({error}); download or "
                 "pack it again."
             ) from None
-        # Programs of Windows write backslashes.
+        # Some Windows programs write backslashes.
         self._members = {member.filename.replace("\\", "/"): member for member in self._archive.infolist()}
         self._lock = threading.Lock()
 
