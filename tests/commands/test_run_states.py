@@ -18,10 +18,11 @@ CONFIG = tiny_config()
 CPU = torch.device("cpu")
 
 
-def save(folder, images: int) -> dict[str, torch.Tensor]:
+def save(folder, images: int, config=CONFIG) -> dict[str, torch.Tensor]:
     """Write the state of a model that is another one for each number of images; returns its weights."""
-    weights = initial_generator(CONFIG.camera, CONFIG.model, 2, [], images).state_dict()
-    save_state(folder / "states", images, {"trainer": {"average": weights}}, keep=9)
+    weights = initial_generator(config.camera, config.model, 2, [], images).state_dict()
+    settings = {name: getattr(config, name).model_dump(mode="json") for name in ("camera", "model")}
+    save_state(folder / "states", images, {"settings": settings, "trainer": {"average": weights}}, keep=9)
     return weights
 
 
@@ -36,8 +37,8 @@ def test_newer_states_are_loaded_once(tmp_path):
 
 
 def test_fields_of_view_follow_those_of_the_shards(tmp_path):
-    save(tmp_path, 16)
     config = tiny_config(camera={"prior": "estimated"})
+    save(tmp_path, 16, config)
     generator = StateWatch(tmp_path, config, [1, 1], CPU, [[10.0, 40.0], [11.0, 12.0], [30.0, 31.0]]).newer()
     fov = sample_scenes(generator, 9, 0, labels=[0] * 5 + [1] * 4).prior_cameras[:, FOV]
     assert ((fov[:5] >= 11) & (fov[:5] <= 12)).all() and ((fov[5:] >= 30) & (fov[5:] <= 31)).all()
@@ -60,8 +61,11 @@ def test_a_state_that_cannot_be_read_is_left_for_later(tmp_path):
 
 def test_other_settings_are_one_sentence(tmp_path):
     save(tmp_path, 16)
-    with pytest.raises(UserError, match="model of other sizes than --params"):
+    with pytest.raises(UserError, match="other shards"):
         StateWatch(tmp_path, CONFIG, [1] * 5, CPU).newer()
+    other = tiny_config(camera={"radius": 2.0})  # of the same sizes
+    with pytest.raises(UserError, match="section camera of the run has other settings"):
+        StateWatch(tmp_path, other, [1, 1], CPU).newer()
 
 
 def test_follows_until_it_is_told_to_end(tmp_path, monkeypatch):

@@ -72,10 +72,12 @@ def test_refusals(trainer, refused) -> None:
     assert "holds no saved state of at most 0.001 thousand images" in message
     moved = tiny_config(camera={"prior": "estimated", "radius": 2.0})
     Path("params.yaml").write_text(yaml.safe_dump(moved.model_dump(mode="json")))
-    assert "section camera of the run is not that of params.yaml" in refused("snapshot", RUN, "models/new")
-    save_state(RUN / "states", 12, {"trainer": trainer.state_dict(), "run": RunState().state_dict()}, keep=9)
+    assert "section camera of the run has other settings" in refused("snapshot", RUN, "models/new")
+    state = {"settings": {}, "trainer": trainer.state_dict(), "run": RunState().state_dict()}
+    save_state(RUN / "states", 12, state, keep=9)
     assert refused("snapshot", RUN, "models/new", "--best").startswith("--best: ")
-    wider = tiny_config(camera={"prior": "estimated"}, model={"generator": {"w_dim": 16}})
-    Path("params.yaml").write_text(yaml.safe_dump(wider.model_dump(mode="json")))
-    assert "other sizes than --params" in refused("snapshot", RUN, "models/new")
+    manifest = Path("data/tiny/shards/manifest.json")
+    manifest.write_text(manifest.read_text().replace('"num_classes": 3', '"num_classes": 4'))
+    Path("params.yaml").write_text(yaml.safe_dump(trainer.config.model_dump(mode="json")))
+    assert "other shards" in refused("snapshot", RUN, "models/new")
     assert not Path("models/new").exists()

@@ -74,7 +74,9 @@ def test_a_run_in_training_is_shown(threedgp, refused, tmp_path, monkeypatch):
     assert "MODEL and --watch: both name" in refused("view", "demo", "--watch", "run", "--no-browser")
     class_names = ShardFolder(tmp_path / "data" / "tiny" / "shards").meta["class_names"]
     generator = initial_generator(config.camera, config.model, len(class_names), [], 1)
-    save_state(tmp_path / "run" / "states", 16, {"trainer": {"average": generator.state_dict()}}, keep=1)
+    settings = {name: getattr(config, name).model_dump(mode="json") for name in ("camera", "model")}
+    state = {"settings": settings, "trainer": {"average": generator.state_dict()}}
+    save_state(tmp_path / "run" / "states", 16, state, keep=1)
     served = []
 
     def serve(renderer, class_names, title, size, server, beside):

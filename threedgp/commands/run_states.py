@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,14 @@ from threedgp.training.checkpoints import DamagedState, load_state, saved_states
 
 INTERVAL = 5.0
 """Seconds between two looks at the folder."""
+
+
+def require_settings(folder: Path, state: dict[str, Any], config: Config) -> None:
+    """Raise UserError if a saved state of the run in `folder` was trained with other settings of the model than
+    `config`."""
+    for name, values in state["settings"].items():
+        if values != getattr(config, name).model_dump(mode="json"):
+            raise UserError(f"{folder}: section {name} of the run has other settings; name the run's settings (--params).")
 
 
 class StateWatch:
@@ -40,24 +49,25 @@ class StateWatch:
 
     def newer(self) -> Generator | None:
         """The generator of the newest state, unless it was loaded before; None as well if it cannot be read yet. Raises
-        UserError if it is of a model of other sizes."""
+        UserError if the run has other settings of the model or other shards."""
         states = self._folder / "states"
         folder = states if states.is_dir() else self._folder
         newest = saved_states(folder)[-1:]
         if not newest or newest[0] == self.images:
             return None
         try:
-            weights = load_state(folder, newest[0], torch.device("cpu"))["trainer"]["average"]
+            state = load_state(folder, newest[0], torch.device("cpu"))
         except DamagedState:  # removed in the meantime
             return None
+        require_settings(self._folder, state, self._config)
         counts, sizes = self._class_counts, (self._config.camera, self._config.model, len(self._class_counts))
         probabilities = [count / sum(counts) for count in counts]
         generator = initial_generator(*sizes, probabilities, 0, self._fov_quantiles)
         try:
-            generator.load_state_dict(weights)
-        except RuntimeError:
+            generator.load_state_dict(state["trainer"]["average"])
+        except RuntimeError:  # the shards have other classes
             raise UserError(
-                f"{folder}: the run has a model of other sizes than --params; name the settings of the run."
+                f"{self._folder}: the run was trained on other shards; name the run's settings (--params)."
             ) from None
         self.images = newest[0]
         return generator.eval().requires_grad_(False).to(self._device)

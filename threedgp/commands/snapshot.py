@@ -33,6 +33,7 @@ def snapshot(
     """
     import torch
 
+    from threedgp.commands.run_states import require_settings
     from threedgp.config import load_config
     from threedgp.data.shards import ShardFolder
     from threedgp.models.initialization import initial_networks
@@ -47,9 +48,7 @@ def snapshot(
         limit = f" of at most {kimg:g} thousand images" if kimg < math.inf else ""
         raise UserError(f"{run}: holds no saved state{limit}; name the folder of a run in .scratch/train.")
     state = load_state(states, known[-1], torch.device("cpu"))
-    for name, values in state.get("settings", {}).items():
-        if values != getattr(config, name).model_dump(mode="json"):
-            raise UserError(f"{run}: section {name} of the run is not that of {params}; name its settings (--params).")
+    require_settings(run, state, config)
     images, weights = known[-1], state["trainer"]["average"]
     if best:
         images, weights = state["run"]["best_images"], state["run"]["best_weights"]
@@ -63,8 +62,8 @@ def snapshot(
     try:
         generator.load_state_dict(weights)
         discriminator.load_state_dict(state["trainer"]["discriminator"])
-    except RuntimeError:
-        raise UserError(f"{run}: the model has other sizes than --params; name the settings of the run.") from None
+    except RuntimeError:  # the shards have other classes
+        raise UserError(f"{run}: the run was trained on other shards; name the run's settings (--params).") from None
     about = dict(class_names=data["class_names"], kimg=images / 1000, discriminator=discriminator)
     with writing(folder, "snapshot"):
         save_model(folder, generator, config, **about)
