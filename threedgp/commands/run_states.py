@@ -24,7 +24,9 @@ def require_settings(folder: Path, state: dict[str, Any], config: Config) -> Non
     `config`."""
     for name, values in state["settings"].items():
         if values != getattr(config, name).model_dump(mode="json"):
-            raise UserError(f"{folder}: section {name} of the run has other settings; name the run's settings (--params).")
+            raise UserError(
+                f"{folder}: section {name} of the run has other settings; name the run's settings (--params)."
+            )
 
 
 class StateWatch:
