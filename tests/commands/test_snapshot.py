@@ -66,6 +66,12 @@ def test_the_best_or_an_earlier_one(options, trainer, threedgp) -> None:
     assert any(not torch.equal(found[name], value) for name, value in trainer.average.state_dict().items())
 
 
+def test_the_state_of_exactly_so_many_images(trainer, threedgp) -> None:
+    (RUN / "states/state-000000008.pt").rename(RUN / "states/state-000016080.pt")
+    outcome = threedgp("snapshot", RUN, "models/new", "--kimg", "16.08")
+    assert "after 16.08 thousand images" in outcome.out
+
+
 def test_refusals(trainer, refused) -> None:
     assert "data: holds no saved state; name the folder of a run" in refused("snapshot", "data", "models/new")
     message = refused("snapshot", RUN, "models/new", "--kimg", "0.001")

@@ -85,7 +85,7 @@ def test_inner_products_are_integrals() -> None:
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.1])
 def test_a_stored_average_is_reconstructed_exactly(tmp_path: Path, sigma_rel: float, until: int) -> None:
     tracked(tmp_path, ())
-    found = reconstruct(tmp_path, sigma_rel, until)
+    found = reconstruct(tmp_path, sigma_rel, until / 1000)
     for path in [path for images, path in snapshots(tmp_path).items() if images != until]:
         path.unlink()
     alone = reconstruct(tmp_path, sigma_rel)
@@ -118,13 +118,21 @@ def test_snapshots_are_small_and_later_ones_are_dropped(tmp_path: Path) -> None:
     assert list(snapshots(tmp_path)) == [8]
 
 
+def test_the_newest_snapshot_may_be_that_of_the_limit_itself(tmp_path: Path) -> None:
+    network = Trajectory()
+    network.go_to(1)
+    for images in (16_000, 16_080):  # 16.08 * 1000 is less than 16,080
+        save_snapshot(tmp_path, images, PowerAverages(network, (0.05,)), network)
+    assert reconstruct(tmp_path, 0.07, kimg=16.08).images == 16_080
+
+
 def test_snapshots_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no snapshots there; train with train\.posthoc_ema"):
         reconstruct(tmp_path, 0.07)
     network = Trajectory()
     save_snapshot(tmp_path, 8, PowerAverages(network, (0.05,)), network)
     with pytest.raises(UserError, match=r"first snapshot is that of 0\.008 thousand images, later than 0\.007"):
-        reconstruct(tmp_path, 0.07, until=7)
+        reconstruct(tmp_path, 0.07, kimg=0.007)
     with pytest.raises(UserError, match=r"'(time|unit)' holds values that are not finite"):
         reconstruct(tmp_path, 0.07)
     network.go_to(1)

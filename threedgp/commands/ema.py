@@ -40,7 +40,7 @@ def ema(
     if folder.resolve() == model.resolve():
         raise UserError(f"{folder}: is the model of the run itself; name another folder.")
     config, generator = read_model_config(model), load_untrained(model)
-    found = reconstruct(run / "training" / FOLDER, sigma_rel, kimg * 1000)
+    found = reconstruct(run / "training" / FOLDER, sigma_rel, kimg)
     try:
         generator.load_state_dict(found.state)
     except RuntimeError:

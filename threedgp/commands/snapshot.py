@@ -43,7 +43,7 @@ def snapshot(
 
     config = load_config(params)
     states = run / "states" if (run / "states").is_dir() else run
-    known = [images for images in saved_states(states) if images <= kimg * 1000]
+    known = [images for images in saved_states(states) if images / 1000 <= kimg]
     if not known:
         limit = f" of at most {kimg:g} thousand images" if kimg < math.inf else ""
         raise UserError(f"{run}: holds no saved state{limit}; name the folder of a run in .scratch/train.")

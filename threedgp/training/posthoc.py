@@ -114,18 +114,18 @@ class Reconstruction(NamedTuple):
     """Distance between its profile and the wanted one, relative to the norm of the wanted one."""
 
 
-def reconstruct(folder: Path, sigma_rel: float, until: float = math.inf) -> Reconstruction:
-    """The average of length `sigma_rel` at the newest snapshot of at most `until` images: the combination of snapshots
-    whose profile is closest to the wanted one (least squares). Raises UserError if there are no such snapshots, or they
-    cannot be read or combined."""
+def reconstruct(folder: Path, sigma_rel: float, kimg: float = math.inf) -> Reconstruction:
+    """The average of length `sigma_rel` at the newest snapshot of at most `kimg` thousand images: the combination of
+    snapshots whose profile is closest to the wanted one (least squares). Raises UserError if there are no such
+    snapshots, or they cannot be read or combined."""
     known = snapshots(folder)
     if not known:
         raise UserError(f"{folder}: no snapshots there; train with train.posthoc_ema.snapshot_kimg above 0.")
-    found = {images: path for images, path in known.items() if images <= until}
+    found = {images: path for images, path in known.items() if images / 1000 <= kimg}
     if not found:
         raise UserError(
             f"{folder}: the first snapshot is that of {min(known) / 1000:g} thousand images, later than "
-            f"{until / 1000:g}; choose a later time."
+            f"{kimg:g}; choose a later time."
         )
     try:
         state, error = _combine(found, gamma_of(sigma_rel))
