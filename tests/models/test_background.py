@@ -91,8 +91,8 @@ def test_the_background_begins_behind_the_rays_and_outside_of_the_sphere() -> No
     settings = generator.ray_settings
     origins, directions = (x.double() for x in rays(sample_scenes(generator, 8, 0).prior_cameras, 16))
     directions = directions / directions.norm(dim=-1, keepdim=True)  # unit vectors in float64, too
-    nearness = torch.tensor([1.0, 0.5, 1e-4], dtype=torch.float64).expand(*origins.shape[:2], 3)
-    distances = background_distances(origins, directions, nearness, settings)
+    inverse = torch.tensor([1.0, 0.5, 1e-4], dtype=torch.float64).expand(*origins.shape[:2], 3)
+    distances = background_distances(origins, directions, inverse, settings)
     radius = (origins[:, :, None] + distances[..., None] * directions[:, :, None]).norm(dim=-1)
     torch.testing.assert_close(radius[..., 1], 2 * radius[..., 0])
     torch.testing.assert_close(radius[..., 2], 1e4 * radius[..., 0])
@@ -126,8 +126,8 @@ def test_the_background_of_a_line_is_the_same_from_every_point_of_it() -> None:
 def test_samples_lie_in_the_outer_shell_of_contracted_space() -> None:
     generator = _generator()
     origins, directions = rays(sample_scenes(generator, 2, 0).prior_cameras, RESOLUTION)
-    nearness = torch.linspace(1, 1e-4, 9).expand(2, RESOLUTION**2, 9)
-    distances = background_distances(origins, directions, nearness, generator.ray_settings)
+    inverse = torch.linspace(1, 1e-4, 9).expand(2, RESOLUTION**2, 9)
+    distances = background_distances(origins, directions, inverse, generator.ray_settings)
     points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
     radius = contract(points / generator.ray_settings.half_width).norm(dim=-1)
     assert radius.min() > 1 - 1e-4 and radius.max() < 2

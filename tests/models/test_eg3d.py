@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from threedgp.camera.geometry import rays
 from threedgp.models.eg3d import EG3DGenerator
-from threedgp.models.feature_rendering import Encoded
+from threedgp.models.feature_rendering import StyledContent
 from threedgp.models.sampler import sample_scenes
 from threedgp.render import RaySettings, midpoint_randomness
 from threedgp.render.features import render_field
@@ -25,7 +25,7 @@ def _generator(**generator: object) -> EG3DGenerator:
 def test_published_planes_never_see_y_and_z_together(published: bool) -> None:
     """Features are sums over planes; with planes xy, xz and zx, no term depends on both y and z."""
     generator = _generator(published_planes=published)
-    content = Encoded(torch.randn(1, 3, 8, 8, 4), torch.zeros(1, 8))
+    content = StyledContent(torch.randn(1, 3, 8, 8, 4), torch.zeros(1, 8))
     generator.decoder = torch.nn.Identity()
     y0, y1, z0, z1 = -0.21, 0.13, 0.07, -0.3
     points = torch.tensor([[[0.1, y, z] for y in (y0, y1) for z in (z0, z1)]])

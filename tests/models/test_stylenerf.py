@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from threedgp.camera.geometry import rays
-from threedgp.models.feature_rendering import Encoded
+from threedgp.models.feature_rendering import StyledContent
 from threedgp.models.sampler import sample_scenes
-from threedgp.models.stylenerf import ShuffleBlock, StyleNeRFGenerator, encode
+from threedgp.models.stylenerf import ShuffleBlock, StyleNeRFGenerator, positional_encoding
 from threedgp.render import midpoint_randomness
 from training.worlds import CLASSES, RESOLUTION, kind_config, make_batch, make_trainer
 
@@ -24,7 +24,7 @@ def _generator(**settings: bool) -> StyleNeRFGenerator:
 
 
 def test_encoding_has_the_coordinates_and_octaves_of_their_sines_and_cosines() -> None:
-    encoded = encode(torch.tensor([[0.25, -0.5]], dtype=torch.float64), 3)
+    encoded = positional_encoding(torch.tensor([[0.25, -0.5]], dtype=torch.float64), 3)
     angles = [math.pi * 2**octave * x for x in (0.25, -0.5) for octave in range(3)]
     expected = [0.25, -0.5, *map(math.sin, angles), *map(math.cos, angles)]
     torch.testing.assert_close(encoded, torch.tensor([expected], dtype=torch.float64))
@@ -55,7 +55,7 @@ def _rendered(generator: StyleNeRFGenerator, raw_density: float) -> tuple[torch.
         origins, directions = rays(cameras, 4)
         numbers = midpoint_randomness(2, 16, 4, 4, origins)
         return generator.render_features(
-            Encoded(None, torch.ones(2, 8)), origins, directions, numbers, generator.ray_settings
+            StyledContent(None, torch.ones(2, 8)), origins, directions, numbers, generator.ray_settings
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.interpolate import RegularGridInterpolator
 
 from threedgp.config import parse_config
-from threedgp.models.feature_rendering import Encoded
+from threedgp.models.feature_rendering import StyledContent
 from threedgp.models.layers import GAINS
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.volumegan import VolumeGenerator, VolumeLayer
@@ -22,7 +22,7 @@ def test_points_get_the_trilinear_features_of_their_place() -> None:
     generator.decoder, generator.output = torch.nn.ModuleList(), torch.nn.Identity()
     volume = torch.randn(1, 4, 8, 8, 8)
     points = (torch.rand(1, 50, 3) - 0.5) * 0.98  # the cube has the half-width 0.5
-    found = generator.field(Encoded(volume, torch.zeros(1, 8)))(points)[0]
+    found = generator.field(StyledContent(volume, torch.zeros(1, 8)))(points)[0]
     line = np.linspace(-0.5, 0.5, 8)
     for channel in range(4):
         lookup = RegularGridInterpolator((line, line, line), volume[0, channel].numpy())  # axes z, y, x
@@ -49,7 +49,8 @@ def test_modulated_linear_is_a_linear_layer_with_modulated_weights() -> None:
         for sample in range(2):
             weight = layer.weight * layer.affine(w)[sample]
             weight = weight / (weight.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
-            torch.testing.assert_close(layer(x, w)[sample], x[sample] @ weight.t(), rtol=1e-4, atol=1e-5)
+            expected = torch.nn.functional.leaky_relu(x[sample] @ weight.t(), 0.2) * GAINS["leaky_relu"]
+            torch.testing.assert_close(layer(x, w)[sample], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_volume_that_is_too_large_is_refused() -> None:

@@ -62,12 +62,6 @@ def test_known_values() -> None:
     assert uncontract(torch.tensor([2.0, 0.0, 0.0]))[0].isinf()
 
 
-@pytest.mark.parametrize("function", [contract, uncontract])
-def test_coordinates_along_another_dimension(function: object) -> None:
-    points = _points() * (1.999 / 1e3)
-    assert torch.equal(function(points.t(), dim=0), function(points).t())
-
-
 def test_derivatives() -> None:
     points = _points(20).requires_grad_()
     assert torch.autograd.gradcheck(contract, points)

@@ -8,7 +8,7 @@ import torch
 
 from golden_arrays import assert_matches, load
 from threedgp.render import importance_distances, merge_samples, stratified_distances
-from threedgp.render.sampling import stratified_nearness
+from threedgp.render.sampling import stratified_inverse_distances
 
 
 def test_importance_matches_the_published_one(golden: Path) -> None:
@@ -23,9 +23,9 @@ def test_stratified_cells_meet_and_cover_the_ray() -> None:
     assert torch.allclose(upper, torch.tensor([1.125, 1.375, 1.625, 1.875, 2.0]))
 
 
-def test_nearness_falls_from_one_to_almost_zero() -> None:
-    first = stratified_nearness(torch.zeros(1, 5))[0]
-    last = stratified_nearness(torch.ones(1, 5))[0]
+def test_inverse_distances_fall_from_one_to_almost_zero() -> None:
+    first = stratified_inverse_distances(torch.zeros(1, 5))[0]
+    last = stratified_inverse_distances(torch.ones(1, 5))[0]
     assert torch.allclose(first, torch.tensor([1.0, 0.875, 0.625, 0.375, 0.125]))
     assert torch.allclose(last, torch.tensor([0.875, 0.625, 0.375, 0.125, 1e-4]))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from threedgp.render import Composite, Decoder, RaySettings, composite, field_along_rays
-from threedgp.render.sampling import stratified_nearness
+from threedgp.render.sampling import stratified_inverse_distances
 
 
 def add_background(
@@ -37,16 +37,16 @@ def background_colors(
     The planes `[B, 3, H, W, C]` cover space contracted to radius 2 half-widths. The last sample is opaque.
     """
     with torch.no_grad():
-        nearness = stratified_nearness(u)
-        distances = background_distances(origins, directions, nearness, settings)
+        inverse = stratified_inverse_distances(u)
+        distances = background_distances(origins, directions, inverse, settings)
     samples = field_along_rays(
         planes, decoder, origins, directions, distances, half_width=settings.half_width, contraction=True
     )
-    return composite(samples, 1 - nearness).rgb
+    return composite(samples, 1 - inverse).rgb
 
 
-def background_distances(origins: Tensor, directions: Tensor, nearness: Tensor, settings: RaySettings) -> Tensor:
-    """Distances `[B, R, S]` along rays at which the inverse of the distance from the origin is `nearness` `[B, R, S]`
+def background_distances(origins: Tensor, directions: Tensor, inverse: Tensor, settings: RaySettings) -> Tensor:
+    """Distances `[B, R, S]` along rays at which the inverse of the distance from the origin is `inverse` `[B, R, S]`
     times that of the first point of the background (Zhang et al. 2020, NeRF++, section 4).
 
     This point is where the ray leaves the sphere with the radius `settings.half_width`, but not before `settings.far`.
@@ -57,5 +57,5 @@ def background_distances(origins: Tensor, directions: Tensor, nearness: Tensor, 
     offset = origins.square().sum(-1) - closest.square()  # squared distance of that point from the origin
     half_chord = (settings.half_width**2 - offset).clamp(min=0).sqrt()
     first = torch.maximum(half_chord, settings.far - closest)
-    radius = (offset + first.square()).sqrt()[..., None] / nearness
+    radius = (offset + first.square()).sqrt()[..., None] / inverse
     return closest[..., None] + (radius.square() - offset[..., None]).clamp(min=0).sqrt()

@@ -65,7 +65,8 @@ class ResidualBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Append a channel: the standard deviation over groups of neighboring samples, averaged over channels and pixels.
+    """Append a channel: the standard deviation over groups of neighboring samples, averaged over channels and pixels
+    (Karras et al. 2018, section 3).
 
     Groups are contiguous, as the samples that share a patch scale (the published code uses strided groups, which mix
     scales if a batch has several).
@@ -180,7 +181,8 @@ class Discriminator(nn.Module):
         return torch.cat([images, _of_size(images, images.shape[-1] // self.upsampling)], dim=1)
 
     def _projection(self, encoding: Tensor | None, labels: Tensor | None) -> Tensor:
-        """The vector of a class and a position, `[B, C]`, whose product with features is the logit."""
+        """The vector of a class and a position, `[B, C]`, whose product with features is the logit (Miyato and Koyama
+        2018)."""
         if self.embed_label is not None:
             return self.head_mapping(encoding, self.embed_label(labels))
         conditions = [] if encoding is None else [encoding]

@@ -17,7 +17,7 @@ from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
 from threedgp.models.discriminator import beside_rendering
-from threedgp.models.feature_rendering import Encoded, FeatureGenerator
+from threedgp.models.feature_rendering import FeatureGenerator, StyledContent
 from threedgp.models.generator import Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear
 from threedgp.render.features import Field
@@ -39,7 +39,7 @@ class FeatureDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, N, channels]` to `[B, N, features + 1]`."""
-        return self.output(self.hidden(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        return self.output(self.hidden(x))
 
 
 class EG3DGenerator(FeatureGenerator):
@@ -77,18 +77,20 @@ class EG3DGenerator(FeatureGenerator):
     def draw_noise(self, random: NumberStream) -> list[Tensor] | None:
         return self.backbone.draw_noise(random)
 
-    def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
+    def make_content(
+        self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None
+    ) -> StyledContent:
         """Map w `[B, w_dim]` to planes `[B, 3, H, W, C]`."""
         image = self.backbone(w, noise, dtype)
         planes = image.unflatten(1, (3, self.model_config.generator.plane_channels))
-        return Encoded(planes.permute(0, 1, 3, 4, 2), w)
+        return StyledContent(planes.permute(0, 1, 3, 4, 2), w)
 
     @property
     def content_shape(self) -> tuple[int, ...]:
         sizes = self.model_config.generator
         return 3, sizes.plane_resolution, sizes.plane_resolution, sizes.plane_channels
 
-    def field(self, content: Encoded) -> Field:
+    def field(self, content: StyledContent) -> Field:
         """Raw features and raw density, decoded from the planes."""
         space = dict(half_width=self.ray_settings.half_width, contraction=self.ray_settings.contraction, axes=self.axes)
         return lambda points: self.decoder(plane_features(content.values, points, **space))
@@ -98,7 +100,7 @@ class EG3DGenerator(FeatureGenerator):
         return beside_rendering(images, features[:, :3])
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
+        self, content: StyledContent, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """Density regularization: the mean difference between random points of the cube and points close to them."""
         weight = schedule("density_regularization")

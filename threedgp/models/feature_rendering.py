@@ -34,8 +34,8 @@ RAY_CHUNK = 1 << 14
 do not store the features of samples, take more."""
 
 
-class Encoded(NamedTuple):
-    """The content of B scenes."""
+class StyledContent(NamedTuple):
+    """Content of B scenes and the style that it was made from."""
 
     values: Tensor | None
     """Tri-planes `[B, 3, H, W, C]` or a volume `[B, C, D, H, W]`, which the field interpolates; None if it has none."""
@@ -86,22 +86,22 @@ class FeatureGenerator(Generator):
         self.upsampling = self.upsampling_type(settings)
         self.ray_settings = ray_settings(camera, settings)._replace(**self.ray_options)
 
-    def field(self, content: Encoded) -> Field:
+    def field(self, content: StyledContent) -> Field:
         """Raw features and raw density of the scenes at points."""
         raise NotImplementedError
 
-    def density(self, content: Encoded, points: Tensor) -> Tensor:
+    def density(self, content: StyledContent, points: Tensor) -> Tensor:
         """Density `[B, N]` at points `[B, N, 3]` in scene units."""
         return F.softplus(self.field(content)(points)[..., -1] + self.ray_settings.density_bias)
 
-    def color(self, content: Encoded, points: Tensor) -> Tensor:
+    def color(self, content: StyledContent, points: Tensor) -> Tensor:
         """Color `[B, N, 3]` of the rendered features, about [-1, 1], at points `[B, N, 3]`."""
         color = self.field(content)(points)[..., :3]
         return bounded_color(color) * 2 - 1 if self.ray_settings.sigmoid_color else color
 
     def render_features(
         self,
-        content: Encoded,
+        content: StyledContent,
         origins: Tensor,
         directions: Tensor,
         randomness: RayRandomness,
@@ -114,7 +114,7 @@ class FeatureGenerator(Generator):
         return rendered.rgb, rendered.depth
 
     def render(
-        self, content: Encoded, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
+        self, content: StyledContent, cameras: Tensor, resolution: int, options: RenderOptions = DETERMINISTIC
     ) -> Rendering:
         """As in `Generator.render`; depth is enlarged from that of the rendered features."""
         settings = self.model_config.generator
@@ -162,7 +162,7 @@ class FeatureGenerator(Generator):
         return images
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
+        self, content: StyledContent, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """Weighted terms of the generator's loss besides the adversarial one, by name."""
         return {}

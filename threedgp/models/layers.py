@@ -77,9 +77,10 @@ class EqualizedLinear(nn.Module):
         return self.weight * self.weight_gain, self.bias * self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[B, in]` to `[B, out]`."""
+        """Map `[..., in]` to `[..., out]`."""
+        shape, x = x.shape[:-1], x.flatten(0, -2)
         x = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
-        return activate(x, self.activation)
+        return activate(x, self.activation).unflatten(0, shape)
 
 
 class EqualizedConv(nn.Module):

@@ -32,11 +32,11 @@ class GeneratorMapping(nn.Module):
 
     def __init__(self, config: GeneratorConfig, num_classes: int, pose_width: int = 0) -> None:
         super().__init__()
-        w_dim, kind = config.w_dim, dict(activation="leaky_relu", lr_multiplier=config.mapping_lr_multiplier)
+        w_dim, options = config.w_dim, dict(activation="leaky_relu", lr_multiplier=config.mapping_lr_multiplier)
         self.embed = LabelEmbedding(num_classes, w_dim) if num_classes else None
         self.embed_pose = EqualizedLinear(pose_width, w_dim) if pose_width else None
         widths = [config.z_dim + w_dim * (bool(num_classes) + bool(pose_width))] + [w_dim] * config.mapping_layers
-        self.layers = nn.Sequential(*(EqualizedLinear(before, after, **kind) for before, after in pairwise(widths)))
+        self.layers = nn.Sequential(*(EqualizedLinear(before, after, **options) for before, after in pairwise(widths)))
         self.register_buffer("w_average", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, labels: Tensor | None, truncation: float = 1.0, poses: Tensor | None = None) -> Tensor:

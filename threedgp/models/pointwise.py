@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from threedgp.models.layers import GAINS, Activation, EqualizedLinear, activate
+from threedgp.models.layers import GAINS, EqualizedLinear, activate
 
 
 class ModulatedLinear(nn.Module):
-    """Linear layer on points whose input channels are scaled by a style, with demodulation (Karras et al. 2020)."""
+    """Linear layer on points whose input channels are scaled by a style, with demodulation (Karras et al. 2020), bias
+    and leaky ReLU."""
 
-    def __init__(self, in_features: int, out_features: int, w_dim: int, *, activation: Activation = "linear") -> None:
+    def __init__(self, in_features: int, out_features: int, w_dim: int) -> None:
         super().__init__()
-        self.activation: Activation = activation
         self.affine = EqualizedLinear(w_dim, in_features, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features))
@@ -23,4 +23,4 @@ class ModulatedLinear(nn.Module):
         style = self.affine(w)
         demodulation = torch.rsqrt(style.square() @ self.weight.square().t() + 1e-8)  # [B, out]
         weight = self.weight * style[:, None] * demodulation[:, :, None]  # [B, out, in]
-        return activate(torch.baddbmm(self.bias, x, weight.mT), self.activation) * GAINS[self.activation]
+        return activate(torch.baddbmm(self.bias, x, weight.mT), "leaky_relu") * GAINS["leaky_relu"]

@@ -82,9 +82,9 @@ class Diffusion:
         def refusal(reason: str) -> UserError:
             return UserError(f"--diffusion: {folder}: {reason}; name a {PIPELINE} in the format of diffusers.")
 
-        def load(kind: Any, part: str) -> nn.Module:
+        def load(network_type: Any, part: str) -> nn.Module:
             options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-            network, report = kind.from_pretrained(folder, subfolder=part, **options)
+            network, report = network_type.from_pretrained(folder, subfolder=part, **options)
             if missing := sorted(report["missing_keys"]):  # they would be initialized at random
                 raise refusal(f"{part} lacks {len(missing)} weights, such as {missing[0]}")
             return network.eval().requires_grad_(False)

@@ -21,14 +21,14 @@ from threedgp.camera.geometry import rays
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import OutputLayer
 from threedgp.models.background import add_background
-from threedgp.models.feature_rendering import Encoded, FeatureGenerator, ray_chunk, upsampling_widths
+from threedgp.models.feature_rendering import FeatureGenerator, StyledContent, ray_chunk, upsampling_widths
 from threedgp.models.generator import Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.rays import evaluation_randomness
 from threedgp.render import RayRandomness, RaySettings
 from threedgp.render.features import Field, composite_features, render_field
-from threedgp.render.sampling import stratified_nearness
+from threedgp.render.sampling import stratified_inverse_distances
 from threedgp.runtime.counter_rng import NumberStream
 
 OCTAVES, BACKGROUND_OCTAVES = 10, 4
@@ -37,7 +37,7 @@ PATH_PIXELS = 64
 """Pixels of an image that the NeRF-path regularization compares."""
 
 
-def encode(x: Tensor, octaves: int) -> Tensor:
+def positional_encoding(x: Tensor, octaves: int) -> Tensor:
     """Coordinates `[..., D]` and their sines and cosines of `octaves` frequencies (Mildenhall et al. 2020, equation 4):
     `[..., D (1 + 2 octaves)]`."""
     angles = x[..., None] * (math.pi * 2.0 ** torch.arange(octaves, dtype=x.dtype, device=x.device))
@@ -50,16 +50,14 @@ class ModulatedField(nn.Module):
     def __init__(self, in_features: int, layers: int, config: GeneratorConfig) -> None:
         super().__init__()
         widths = [in_features] + [config.decoder_hidden] * layers
-        self.layers = nn.ModuleList(
-            ModulatedLinear(before, after, config.w_dim, activation="leaky_relu") for before, after in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(ModulatedLinear(before, after, config.w_dim) for before, after in pairwise(widths))
         self.output = EqualizedLinear(config.decoder_hidden, config.feature_channels + 1)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map encoded points `[B, N, in]` and w `[B, w_dim]` to `[B, N, features + 1]`."""
         for layer in self.layers:
             x = layer(x, w)
-        return self.output(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.output(x)
 
 
 class ShuffleBlock(nn.Module):
@@ -71,7 +69,7 @@ class ShuffleBlock(nn.Module):
             EqualizedConv(in_channels, in_channels, 1, activation="leaky_relu"),
             EqualizedConv(in_channels, 4 * in_channels, 1),
         )
-        self.layer = ModulatedLinear(in_channels, out_channels, w_dim, activation="leaky_relu")
+        self.layer = ModulatedLinear(in_channels, out_channels, w_dim)
         self.output = OutputLayer(out_channels, 3, w_dim)
 
     def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,21 +120,24 @@ class StyleNeRFGenerator(FeatureGenerator):
         background_layers = max(settings.field_layers // 2, 1)
         self.background = ModulatedField(4 * (1 + 2 * BACKGROUND_OCTAVES), background_layers, settings)
 
-    def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
+    def make_content(
+        self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None
+    ) -> StyledContent:
         """The style itself, w `[B, w_dim]`."""
-        return Encoded(None, w)
+        return StyledContent(None, w)
 
     @property
     def content_shape(self) -> tuple[int, ...]:
         return (self.model_config.generator.w_dim,)
 
-    def field(self, content: Encoded) -> Field:
+    def field(self, content: StyledContent) -> Field:
         """The foreground."""
-        return lambda points: self.foreground(encode(points / self.ray_settings.half_width, OCTAVES), content.w)
+        half_width = self.ray_settings.half_width
+        return lambda points: self.foreground(positional_encoding(points / half_width, OCTAVES), content.w)
 
     def render_features(
         self,
-        content: Encoded,
+        content: StyledContent,
         origins: Tensor,
         directions: Tensor,
         randomness: RayRandomness,
@@ -149,18 +150,18 @@ class StyleNeRFGenerator(FeatureGenerator):
         inputs = origins, directions, randomness.coarse
         return add_background(front, partial(self._background, content), inputs, settings.far, chunk)
 
-    def _background(self, content: Encoded, origins: Tensor, directions: Tensor, u: Tensor) -> Tensor:
+    def _background(self, content: StyledContent, origins: Tensor, directions: Tensor, u: Tensor) -> Tensor:
         """Features `[B, R, C]` of the background of rays, with uniform numbers `u` `[B, R, S]`.
 
         Samples divide the inverse of the distance behind the end of the ray evenly, up to infinity. A point enters as
         its direction from the origin and the inverse of its distance.
         """
-        nearness = stratified_nearness(u)
-        points = origins[:, :, None] + directions[:, :, None] * (self.ray_settings.far / nearness)[..., None]
+        inverse = stratified_inverse_distances(u)
+        points = origins[:, :, None] + directions[:, :, None] * (self.ray_settings.far / inverse)[..., None]
         radius = points.norm(dim=-1, keepdim=True).clamp(min=1e-6)
         inverted = torch.cat([points / radius, (self.ray_settings.half_width / radius).clamp(max=1)], dim=-1)
-        samples = self.background(encode(inverted.flatten(1, 2), BACKGROUND_OCTAVES), content.w)
-        return composite_features(samples.unflatten(1, u.shape[1:]), 1 - nearness)
+        samples = self.background(positional_encoding(inverted.flatten(1, 2), BACKGROUND_OCTAVES), content.w)
+        return composite_features(samples.unflatten(1, u.shape[1:]), 1 - inverse)
 
     def training_styles(self, scenes: Scenes, random: NumberStream, schedule: Schedule) -> Tensor:
         """w of scenes; the blocks in use follow the schedule."""
@@ -168,7 +169,7 @@ class StyleNeRFGenerator(FeatureGenerator):
         return super().training_styles(scenes, random, schedule)
 
     def penalties(
-        self, content: Encoded, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
+        self, content: StyledContent, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
     ) -> dict[str, Tensor]:
         """NeRF-path regularization (section 3.3): some pixels of the image against the color of the field along their
         own rays."""

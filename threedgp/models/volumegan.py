@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
-from threedgp.models.feature_rendering import Encoded, FeatureGenerator
+from threedgp.models.feature_rendering import FeatureGenerator, StyledContent
 from threedgp.models.layers import GAINS, EqualizedLinear, activate
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.render.features import Field
@@ -79,28 +79,29 @@ class VolumeGenerator(FeatureGenerator):
         self.backbone = VolumeBackbone(settings)
         widths = [settings.plane_channels + 3, settings.decoder_hidden, settings.decoder_hidden]
         self.decoder = nn.ModuleList(
-            ModulatedLinear(before, after, settings.w_dim, activation="leaky_relu")
-            for before, after in pairwise(widths)
+            ModulatedLinear(before, after, settings.w_dim) for before, after in pairwise(widths)
         )
         self.output = EqualizedLinear(settings.decoder_hidden, settings.feature_channels + 1)
 
-    def make_content(self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None) -> Encoded:
+    def make_content(
+        self, w: Tensor, noise: list[Tensor] | None = None, dtype: torch.dtype | None = None
+    ) -> StyledContent:
         """Map w `[B, w_dim]` to volumes `[B, C, D, H, W]`, whose axes are z, y and x."""
-        return Encoded(self.backbone(w, dtype), w)
+        return StyledContent(self.backbone(w, dtype), w)
 
     @property
     def content_shape(self) -> tuple[int, ...]:
         sizes = self.model_config.generator
         return sizes.plane_channels, *[sizes.plane_resolution] * 3
 
-    def field(self, content: Encoded) -> Field:
+    def field(self, content: StyledContent) -> Field:
         def field(points: Tensor) -> Tensor:
             x = points / self.ray_settings.half_width  # [B, N, 3], in [-1, 1] inside the volume
             grid = x.clamp(-4, 4)[:, :, None, None]
-            described = F.grid_sample(content.values, grid, padding_mode="zeros", align_corners=True)
-            x = torch.cat([described[..., 0, 0].mT, x], dim=-1)
+            features = F.grid_sample(content.values, grid, padding_mode="zeros", align_corners=True)  # [B, C, N, 1, 1]
+            x = torch.cat([features[..., 0, 0].mT, x], dim=-1)
             for layer in self.decoder:
                 x = layer(x, content.w)
-            return self.output(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            return self.output(x)
 
         return field

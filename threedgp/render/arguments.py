@@ -41,11 +41,11 @@ def expect_along_rays(name: str, tensor: Tensor, min_samples: int) -> None:
     expect_floating(name, tensor)
 
 
-def expect_three_coordinates(name: str, points: Tensor, dim: int) -> None:
-    """Raise ValueError unless `points` have a floating dtype and three coordinates along `dim`."""
-    if not -points.ndim <= dim < points.ndim or points.shape[dim] != 3:
-        raise ValueError(f"{name}: expected three coordinates along dimension {dim}, got {list(points.shape)}")
-    expect_floating(name, points)
+def expect_points(points: Tensor) -> None:
+    """Raise ValueError unless `points` are `[..., 3]` of a floating dtype."""
+    if points.shape[-1:] != (3,):
+        raise ValueError(f"points: expected [..., 3], got {list(points.shape)}")
+    expect_floating("points", points)
 
 
 def expect_interval(near: float, far: float) -> None:

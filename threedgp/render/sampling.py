@@ -11,8 +11,8 @@ from threedgp.render.backends import engine
 
 WEIGHT_FLOOR = 2e-5
 """Added to every weight: the published code adds 1e-5, and 1e-5 again before it normalizes the weights."""
-MIN_NEARNESS = 1e-4
-"""Smallest inverse distance of `stratified_nearness`; it represents infinity."""
+MIN_INVERSE_DISTANCE = 1e-4
+"""Smallest inverse distance of `stratified_inverse_distances`; it represents infinity."""
 
 
 def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
@@ -31,10 +31,10 @@ def stratified_distances(u: Tensor, near: float, far: float) -> Tensor:
     return lower + (upper - lower) * u
 
 
-def stratified_nearness(u: Tensor) -> Tensor:
+def stratified_inverse_distances(u: Tensor) -> Tensor:
     """Inverse distances behind a point of a ray, in units of the inverse distance of that point: one in each of S cells
     between 1 and 0, decreasing, `[..., S]` (Zhang et al. 2020, NeRF++, section 4). `u` as in `stratified_distances`."""
-    return stratified_distances(1 - u, 0.0, 1.0).flip(-1).clamp(min=MIN_NEARNESS)
+    return stratified_distances(1 - u, 0.0, 1.0).flip(-1).clamp(min=MIN_INVERSE_DISTANCE)
 
 
 def importance_distances(distances: Tensor, weights: Tensor, u: Tensor) -> Tensor:

@@ -158,11 +158,12 @@ def middle_of_run(config: Config) -> int:
 
 def noise_batch(config: Config, num_features: int, device: torch.device) -> Batch:
     """A batch of noise of the sizes that training has."""
-    count, size, kind = config.train.batch_size, config.dataset.resolution, {"device": device}
-    return Batch(
-        image=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, **kind),
-        depth=torch.randint(-(2**15), 2**15, (count, 1, size, size), dtype=torch.int16, **kind),
-        embedding=torch.randn((count, num_features), **kind),
-        label=torch.zeros(count, dtype=torch.int64, **kind),
-        index=torch.arange(count, **kind),
-    )
+    count, size = config.train.batch_size, config.dataset.resolution
+    with device:
+        return Batch(
+            image=torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8),
+            depth=torch.randint(-(2**15), 2**15, (count, 1, size, size), dtype=torch.int16),
+            embedding=torch.randn(count, num_features),
+            label=torch.zeros(count, dtype=torch.int64),
+            index=torch.arange(count),
+        )
