@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 class Kind(NamedTuple):
     """Parts that a kind of model has."""
 
-    depth: bool = True
+    depth: bool = False
     """Depth for the discriminator, and the depth adaptor."""
-    learned_cameras: bool = True
-    distillation: bool = True
-    patches: bool = True
+    learned_cameras: bool = False
+    distillation: bool = False
+    patches: bool = False
     """Whether the discriminator sees patches; otherwise whole images."""
-    recompute: bool = True
+    recompute: bool = False
     """Whether the backbone can compute its activations again."""
     image_backbone: bool = False
     """Whether the backbone makes the image itself."""
@@ -44,15 +44,21 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "3dgp": Kind(novel_view=True, background=True, contraction=True),
-    "epigraf": Kind(
-        depth=False, learned_cameras=False, distillation=False, novel_view=True, background=True, contraction=True
+    "3dgp": Kind(
+        depth=True,
+        learned_cameras=True,
+        distillation=True,
+        patches=True,
+        recompute=True,
+        novel_view=True,
+        background=True,
+        contraction=True,
     ),
-    "stylegan2": Kind(depth=False, learned_cameras=False, patches=False, image_backbone=True),
+    "epigraf": Kind(patches=True, recompute=True, novel_view=True, background=True, contraction=True),
+    "stylegan2": Kind(distillation=True, recompute=True, image_backbone=True),
     "eg3d": Kind(
-        depth=False,
-        learned_cameras=False,
-        patches=False,
+        distillation=True,
+        recompute=True,
         upsampling=True,
         dual=True,
         pose_conditioning=True,
@@ -60,16 +66,8 @@ KINDS = {
         published_planes=True,
         contraction=True,
     ),
-    "volumegan": Kind(depth=False, learned_cameras=False, patches=False, recompute=False, upsampling=True, volume=True),
-    "stylenerf": Kind(
-        depth=False,
-        learned_cameras=False,
-        patches=False,
-        recompute=False,
-        upsampling=True,
-        growing=True,
-        nerf_path_regularization=True,
-    ),
+    "volumegan": Kind(distillation=True, upsampling=True, volume=True),
+    "stylenerf": Kind(distillation=True, upsampling=True, growing=True, nerf_path_regularization=True),
 }
 """By the value of `model.kind`."""
 

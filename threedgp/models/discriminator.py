@@ -79,11 +79,6 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, deviation.to(x.dtype).expand(-1, -1, height, width)], dim=1)
 
 
-def beside_rendering(images: Tensor, rendered: Tensor) -> Tensor:
-    """Images `[B, 3, P, P]` followed by their smaller renderings `[B, 3, N, N]`, enlarged: `[B, 6, P, P]`."""
-    return torch.cat([images, F.interpolate(rendered, images.shape[2:], mode="bilinear")], dim=1)
-
-
 def _of_size(images: Tensor, size: int) -> Tensor:
     """Images `[B, C, P, P]` that were reduced to `size` pixels along each side and enlarged again."""
     small = F.interpolate(images, (size, size), mode="bilinear", antialias=True)

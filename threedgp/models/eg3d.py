@@ -10,13 +10,13 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from threedgp.camera.geometry import cam2world, focal_lengths
 from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras
 from threedgp.config import CameraConfig, ModelConfig
 from threedgp.models.backbone import Backbone
-from threedgp.models.discriminator import beside_rendering
 from threedgp.models.feature_rendering import FeatureGenerator, StyledContent
 from threedgp.models.generator import Scenes, Schedule
 from threedgp.models.layers import EqualizedLinear
@@ -96,8 +96,9 @@ class EG3DGenerator(FeatureGenerator):
         return lambda points: self.decoder(plane_features(content.values, points, **space))
 
     def discriminator_input(self, images: Tensor, features: Tensor) -> Tensor:
-        """Images and beside them the rendered ones, enlarged (dual discrimination, section 4.3)."""
-        return beside_rendering(images, features[:, :3])
+        """Images `[B, 3, P, P]` followed by the rendered ones, enlarged: `[B, 6, P, P]` (dual discrimination, section
+        4.3)."""
+        return torch.cat([images, F.interpolate(features[:, :3], images.shape[2:], mode="bilinear")], dim=1)
 
     def penalties(
         self, content: StyledContent, images: Tensor, scenes: Scenes, random: NumberStream, schedule: Schedule
