@@ -67,6 +67,16 @@ def test_found_scene_is_closer_than_the_start_and_tuning_is_closer_still(demo: G
     assert torch.equal(again.w, found.w) and torch.equal(again.camera, found.camera)
 
 
+def test_the_first_step_sees_the_start_whatever_camera_a_normal_prior_drew(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = kind_config("epigraf", camera={"prior": "normal", "yaw": (-0.01, 0.01)})
+    generator = initial_generator(config.camera, config.model, 0, [], seed=0).eval().requires_grad_(False)
+    seen, render = [], inversion._render
+    monkeypatch.setattr(inversion, "_render", lambda *given: seen.append(given[2].detach()) or render(*given))
+    found = invert(generator, torch.zeros(1, 3, SIZE, SIZE), None, steps=1, bar=Progress())
+    assert found.start[1][0, YAW].abs() > 0.01, "beyond the bounds, which do not limit this prior"
+    assert torch.equal(seen[-1], found.start[1])
+
+
 @pytest.mark.parametrize("kind", ["epigraf", "eg3d", "volumegan", "stylenerf"])
 def test_tuning_of_other_kinds(kind: str) -> None:
     config = kind_config(kind)

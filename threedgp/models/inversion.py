@@ -100,6 +100,8 @@ def invert(
     center, deviation = styles.mean(dim=0), styles.std(dim=0) + 1e-6
     low, high, unit = _camera_bounds(generator)
     start = best = (styles[first, None], cameras[first, None])
+    # The prior `normal` also draws cameras from outside of its bounds.
+    low, high = torch.minimum(low, start[1]), torch.maximum(high, start[1])
     offset = ((start[0] - center) / deviation).requires_grad_()
     shift = torch.zeros_like(start[1]).requires_grad_()
     optimizer = torch.optim.Adam([{"params": [offset], "lr": STYLE_RATE}, {"params": [shift], "lr": CAMERA_RATE}])
