@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -20,9 +21,10 @@ from threedgp.models.sampler import sample_scenes
 from threedgp.models.saving import save_model
 from threedgp.runtime.errors import UserError, disk_is_full
 from threedgp.runtime.processes import Stopped
-from threedgp.training.checkpoints import load_state, save_state, saved_states
-from threedgp.training.logging import Logger, Record
-from threedgp.training.loop import Measured, prepare_trainer, train
+from threedgp.training.checkpoints import RunState, load_state, save_state, saved_states
+from threedgp.training.distributed import SINGLE_PROCESS
+from threedgp.training.logging import Logger, Record, no_log
+from threedgp.training.loop import Measured, _Loop, prepare_trainer, train
 from threedgp.training.posthoc import snapshots
 from threedgp.training.step import Trainer
 from training.worlds import FOV_QUANTILES, tiny_config, train_over, write_shards
@@ -79,6 +81,12 @@ def test_stopped_and_resumed_run_ends_the_same(shards: Path, tmp_path: Path) -> 
             assert torch.equal(x, y), name
         assert _without_machine(again) == _without_machine(history)
         assert logged == again  # the lines before the stop are logged again first
+
+
+def test_run_ends_at_its_length_where_rounding_exceeds_it() -> None:
+    assert 8.028 * 1000 > 8028
+    trainer = SimpleNamespace(config=tiny_config(train={"kimg": 8.028}), group=SINGLE_PROCESS)
+    assert _Loop(trainer, RunState(), None, no_log, lambda: False, lambda trainer: None, None).total == 8028
 
 
 def test_states_are_pruned(shards: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ class _Loop:
     def __post_init__(self) -> None:
         self.group, self.settings = self.trainer.group, self.trainer.config.train
         batch_size = self.settings.batch_size
-        self.total = math.ceil(self.settings.kimg * 1000 / batch_size) * batch_size
+        self.total = math.ceil(round(self.settings.kimg * 1000, 6) / batch_size) * batch_size
 
     def run_to_end(self, open_loader: Callable[[int], ShardLoader]) -> None:
         """Train from the current state to the end. Raises Diverged (see `check`), or Stopped if the run was asked to
