@@ -10,11 +10,13 @@ from PIL import Image
 from threedgp.visual.grids import (
     GAP,
     GAP_COLOR,
+    LABEL_HEIGHT,
     beside,
     depth_colors,
     enlarge,
     enlargement,
     grid,
+    grid_png,
     normal_colors,
     read_depth,
     write_depth,
@@ -50,6 +52,19 @@ def test_near_is_bright():
     brightness = depth_colors(depth).astype(float).sum(axis=-1).ravel()
     assert (np.diff(brightness) <= 0).all()
     assert brightness[0] > 500 > 50 > brightness[-1]
+
+
+def test_long_labels_are_shown_to_their_end():
+    tiles = np.full((2, 32, 32, 3), GAP_COLOR, np.uint8)
+    scene = "seed 12, elephant, truncation "
+    sheets = [grid_png(tiles, 2, 96, [scene + "0.5", "seed 3, dog, truncation " + end]) for end in ("0.5", "0.7")]
+    left, right = (cv2.imdecode(np.frombuffer(sheet, np.uint8), cv2.IMREAD_COLOR) for sheet in sheets)
+    assert left.shape[0] == 3 * (32 + 2 * GAP) + 3 * LABEL_HEIGHT, "no line of the longest label is wider than a tile"
+    assert (left[:, :102] == right[:, :102]).all()
+    assert (left[:, 102:] != right[:, 102:]).any()
+    alike = grid_png(tiles, 2, 96, ["seed 0, dog", "seed 1, cat"])
+    sheet = cv2.imdecode(np.frombuffer(alike, np.uint8), cv2.IMREAD_COLOR)
+    assert sheet.shape[0] == 3 * (32 + 2 * GAP) + LABEL_HEIGHT
 
 
 def test_flat_depth_has_one_color():

@@ -78,20 +78,33 @@ def normal_colors(normals: np.ndarray) -> np.ndarray:
 
 
 def _labeled(sheet: np.ndarray, labels: Sequence[str], columns: int, cell: tuple[int, int]) -> np.ndarray:
-    """A sheet of `grid` with a label above each tile, cut to the width of the tile; `cell` is the size of a tile with
-    its gap, height first."""
+    """A sheet of `grid` with a label above each tile, broken at commas to fit the width of the tile; `cell` is the size
+    of a tile with its gap, height first."""
     rows, font = -(-len(labels) // columns), ImageFont.load_default(FONT_SIZE)
-    background = (GAP_COLOR,) * 3
-    page = Image.new("RGB", (sheet.shape[1], len(sheet) + rows * LABEL_HEIGHT), background)
+    texts = [_lines(label, cell[1] - 4, font) for label in labels]
+    strip, background = LABEL_HEIGHT * max(map(len, texts)), (GAP_COLOR,) * 3
+    page = Image.new("RGB", (sheet.shape[1], len(sheet) + rows * strip), background)
     for row in range(rows):
-        page.paste(Image.fromarray(sheet[row * cell[0] :]), (0, row * cell[0] + (row + 1) * LABEL_HEIGHT))
+        page.paste(Image.fromarray(sheet[row * cell[0] :]), (0, row * cell[0] + (row + 1) * strip))
     draw = ImageDraw.Draw(page)
-    for index, label in enumerate(labels):
+    for index, lines in enumerate(texts):
         row, column = divmod(index, columns)
-        left, top = column * cell[1], row * (cell[0] + LABEL_HEIGHT)
-        draw.rectangle((left, top, page.width, top + LABEL_HEIGHT - 1), background)  # ends the label before
-        draw.text((left + 4, top + 1), label, "black", font)
+        left, top = column * cell[1], row * (cell[0] + strip)
+        draw.rectangle((left, top, page.width, top + strip - 1), background)  # ends the label before
+        for number, line in enumerate(lines):
+            draw.text((left + 4, top + number * LABEL_HEIGHT + 1), line, "black", font)
     return np.asarray(page)
+
+
+def _lines(label: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """The label in lines of at most `width` pixels, broken at commas only."""
+    lines: list[str] = []
+    for part in label.split(", "):
+        if lines and font.getlength(f"{lines[-1]}, {part}") <= width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def scene_text(seed: int, label: int | None, class_name: str, truncation: float, sha256: str) -> dict[str, str]:
