@@ -64,6 +64,8 @@ def test_a_set_of_scenes_is_a_sequence(model: threedgp.Model) -> None:
     assert len(scenes) == 4 and [one.names for one in scenes] == [[name] for name in scenes.names]
     np.testing.assert_array_equal(scenes[1:3].render(8), scenes.render(8)[1:3])
     np.testing.assert_array_equal(scenes[-1].render(8), scenes.render(8)[3:])
+    with pytest.raises(UserError, match="there are no scenes"):
+        scenes[:0].render(8)
     assert scenes.labels == [scene.label for scene in scenes.scenes] and None not in scenes.labels
 
 
@@ -109,6 +111,7 @@ def test_wrong_arguments_are_named(model: threedgp.Model, arguments: dict[str, o
         ({"cameras": np.zeros((2, 7))}, r"cameras: expected \[F, 8\], got \[2, 7\]"),
         ({"cameras": np.zeros(8)}, r"cameras: expected \[F, 8\], got \[8\]"),
         ({"cameras": np.zeros((0, 8))}, r"cameras: expected \[F, 8\], got \[0, 8\]"),
+        ({"cameras": np.full((1, 8), np.nan)}, "cameras: expected finite numbers"),
     ],
 )
 def test_wrong_cameras_are_named(model: threedgp.Model, arguments: dict[str, object], message: str) -> None:
@@ -134,6 +137,10 @@ def test_numbers_of_numpy_are_numbers(model: threedgp.Model) -> None:
     assert model.sample(np.arange(2), np.array([1])).names == ["seed0000_class001", "seed0001_class001"]
     with pytest.raises(TypeError):
         model.sample([1.5])
+
+
+def test_a_model_is_described_in_one_line(model: threedgp.Model) -> None:
+    assert repr(model) == f"Model({str(model.folder)!r})"
 
 
 def test_wrong_models_are_named(model: threedgp.Model, tmp_path: Path) -> None:

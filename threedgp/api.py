@@ -77,6 +77,9 @@ class Model(NamedTuple):
     sha256: str
     """Checksum of the weights file."""
 
+    def __repr__(self) -> str:
+        return f"Model({str(self.folder)!r})"
+
     def require_density(self, purpose: str) -> None:
         """Raise UserError if the model makes images without a scene behind them; `purpose` says what needs one."""
         if not self.generator.has_density:
@@ -207,6 +210,8 @@ class SceneSet:
             size: as in `render`.
             cameras: `[F, 8]` instead, columns in docs/conventions.md.
         """
+        if not self.scenes:
+            raise UserError("there are no scenes; choose at least one.")
         size = self.model.resolution if size is None else size
         if size < 2:
             raise UserError(f"size: an image has at least 2 pixels a side, got {size}.")
@@ -220,6 +225,8 @@ class SceneSet:
             cameras = torch.as_tensor(cameras, dtype=torch.float32)
             if cameras.shape != (len(cameras), len(CAMERA_FIELDS)) or not len(cameras):
                 raise UserError(f"cameras: expected [F, {len(CAMERA_FIELDS)}], got {[*cameras.shape]}.")
+            if not cameras.isfinite().all():
+                raise UserError("cameras: expected finite numbers.")
         if path is not None or cameras is not None:
             self.model.require_density("other cameras")
         parts = []

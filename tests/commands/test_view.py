@@ -10,6 +10,7 @@ import yaml
 from threedgp.data.shards import ShardFolder
 from threedgp.models.initialization import initial_generator
 from threedgp.training.checkpoints import save_state
+from threedgp.visual.viewer import DEFAULT_SIZE
 from training.worlds import tiny_config, write_shards
 
 
@@ -25,6 +26,7 @@ def test_help_shows_an_example(threedgp):
     outcome = threedgp("view", "--help")
     assert outcome.code == 0
     assert "threedgp view results/model" in outcome.out
+    assert f"Default: {DEFAULT_SIZE}" in " ".join(outcome.out.replace("│", " ").split())
 
 
 def test_port_taken(refused, model_folder, taken_port):

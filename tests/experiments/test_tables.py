@@ -91,6 +91,18 @@ def test_formats_hold_the_same_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not run" in tables.text(rendered)
 
 
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_no_number_is_cut_in_a_narrow_terminal(monkeypatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    header = ("system", *(f"outer_view_error_{number}" for number in range(12)))
+    values = [f"0.0{number}53 ± 0.0{number}41" for number in range(10, 22)]
+    shown = tables.text([tables.Rendered("Title", "About.", (), header, (("fields of view", *values),))])
+    for cell in (*header[1:], *values):
+        assert cell in shown
+    assert max(map(len, shown.splitlines())) <= columns
+    assert shown.count("Title") == shown.count("About.") == 1
+
+
 def test_special_characters_stay_text() -> None:
     odd = tables.Rendered("100 %", "", (), ("a_b", "c"), (("x|y & [red]", "\\~^#"),))
     assert r"x\|y" in tables.markdown([odd])

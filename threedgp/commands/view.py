@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from threedgp.commands.options import (
+    MAX_SIZE,
+    MIN_SIZE,
     MODEL,
     PARAMS,
     DeviceOption,
     ModelArgument,
     ParamsOption,
-    SizeOption,
     TowardsOption,
     find_model,
 )
@@ -44,7 +45,15 @@ def view(
         ),
     ] = None,
     params: ParamsOption = PARAMS,
-    size: SizeOption = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=MIN_SIZE,
+            max=MAX_SIZE,
+            help="Side of a saved image, and the largest one on the page. Default: 512.",
+        ),
+    ] = None,
     towards: TowardsOption = "all",
     device: DeviceOption = "auto",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
@@ -62,7 +71,7 @@ def view(
 
     from threedgp.api import open_model
     from threedgp.runtime.progress import say
-    from threedgp.visual.viewer import MAX_SIZE, open_server, serve
+    from threedgp.visual.viewer import DEFAULT_SIZE, open_server, serve
     from threedgp.visual.viewer_scenes import SceneRenderer
 
     def renderer_of(folder: Path) -> tuple[SceneRenderer, list[str], str]:
@@ -87,7 +96,7 @@ def view(
             )
     server = open_server(host, port)
     try:
-        sessions = serve(renderer, class_names, title, size or MAX_SIZE, server, beside=second)
+        sessions = serve(renderer, class_names, title, size or DEFAULT_SIZE, server, beside=second)
         if states:
 
             def show(generator: Generator, images: int) -> None:

@@ -23,6 +23,9 @@ NOT_RUN = "not run"
 FACTS = ("seeds", "kimg", "samples", "commit")
 """Columns after the metrics: how the numbers were obtained."""
 
+MAX_CELL = 24
+"""Characters of a line in a cell of text tables."""
+
 COLLECTED = Path("results/table.json")
 """Where the report finds tables; DVC does not know the file."""
 
@@ -117,21 +120,46 @@ def _distinct(values: Sequence[float | str | None]) -> str:
 
 
 def text(tables: Sequence[Rendered]) -> str:
-    """The tables for a terminal, as wide as it is."""
+    """The tables for a terminal. One that is wider than the terminal is continued below, with its first column
+    repeated."""
     from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
 
-    output = io.StringIO()
-    console = Console(file=output, width=shutil.get_terminal_size((200, 50)).columns)
+    output, available = io.StringIO(), shutil.get_terminal_size((200, 50)).columns
     for table in tables:
-        grid = Grid(title=Text(table.title), caption=Text(table.about), title_justify="left", caption_justify="left")
-        for name in table.header:
-            grid.add_column(Text(name))
-        for row in table.rows:
-            grid.add_row(*map(Text, row))  # a plain string would be read as markup
-        console.print(grid)
+        widths = [_width(column) for column in zip(table.header, *table.rows, strict=True)]
+        blocks = _blocks(widths, available)
+        for number, block in enumerate(blocks):
+            grid = Grid(title_justify="left", caption_justify="left")
+            grid.title = Text(table.title) if number == 0 else None
+            grid.caption = Text(table.about) if number == len(blocks) - 1 else None
+            for column in block:
+                grid.add_column(Text(table.header[column]), width=widths[column])
+            for row in table.rows:
+                grid.add_row(*(Text(row[column]) for column in block))  # a plain string would be read as markup
+            Console(file=output, width=max(available, _total(widths, block))).print(grid)
     return output.getvalue()
+
+
+def _width(cells: Sequence[str]) -> int:
+    """Characters of a column: long cells are wrapped, words and numbers are not broken."""
+    longest_word = max((len(word) for cell in cells for word in cell.split()), default=1)
+    return max(longest_word, min(max(map(len, cells)), MAX_CELL))
+
+
+def _total(widths: Sequence[int], block: Sequence[int]) -> int:
+    return sum(widths[column] + 3 for column in block) + 1
+
+
+def _blocks(widths: Sequence[int], available: int) -> list[list[int]]:
+    """Numbers of the columns, in groups that fit into `available` characters; each begins with the first column."""
+    blocks = [[0]]
+    for column in range(1, len(widths)):
+        if len(blocks[-1]) > 1 and _total(widths, [*blocks[-1], column]) > available:
+            blocks.append([0])
+        blocks[-1].append(column)
+    return blocks
 
 
 def markdown(tables: Sequence[Rendered]) -> str:

@@ -35,7 +35,7 @@ from threedgp.visual.viewer_refinement import Frame, ProgressiveRenderer, Reques
 from threedgp.visual.viewer_scenes import LEARNED_SHARE, Kind, SceneKey, SceneRenderer, ViewSettings
 
 NUM_SEEDS = 1000
-MAX_SIZE = 512
+DEFAULT_SIZE = 512
 """Pixels along each side of the final image by default."""
 MIN_SIZE = 8
 MIN_SENT = 512
