@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from command_line import Command
 from threedgp import __version__ as package_version
+from threedgp.cli import app
 
 
 @pytest.fixture
@@ -130,6 +132,14 @@ def test_check_accepts_what_will_be_fetched(project: Path, threedgp: Command) ->
 def test_check_and_preset_do_not_import_torch(root: Path) -> None:
     code = "import sys, threedgp.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=300).returncode == 0
+
+
+def test_the_list_of_commands_shows_first_sentences() -> None:
+    for name, command in typer.main.get_command(app).commands.items():
+        if name != "experiments":  # a group
+            described = " ".join(command.help.split())
+            assert described.startswith(command.short_help) and command.short_help.endswith("."), name
+            assert not re.search(r"\. |\n", command.short_help), name
 
 
 def test_version_and_short_help(threedgp: Command) -> None:

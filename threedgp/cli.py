@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
@@ -80,7 +81,9 @@ for command in (
     info,
     push,
 ):
-    app.command()(command)
+    # By default, the list of commands shows whole paragraphs, with their line breaks.
+    sentence = re.split(r"(?<=\.)\s", command.__doc__ or "", maxsplit=1)[0]
+    app.command(short_help=" ".join(sentence.split()))(command)
 app.add_typer(experiments, name="experiments")
 
 
