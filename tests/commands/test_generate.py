@@ -12,6 +12,7 @@ from PIL import Image
 from threedgp import __version__
 from threedgp.camera.normals import depth_normals
 from threedgp.camera.priors import frontal_cameras
+from threedgp.models.generator import RenderOptions
 from threedgp.models.sampler import sample_scenes
 from threedgp.visual.grids import GAP, LABEL_HEIGHT, read_depth
 from threedgp.visual.styles import scene_styles
@@ -27,7 +28,7 @@ def expected(generator, label: int, seed: int, truncation: float, towards: str =
     scenes = sample_scenes(generator, 1, 0, start=seed, labels=[label])
     planes = generator.make_content(scene_styles(generator, scenes, truncation, towards))
     camera = posterior_cameras(generator, scenes) if own else frontal_cameras(generator.camera_config, 1)
-    seen = generator.render(planes, camera, size)
+    seen = generator.render(planes, camera, size, RenderOptions(sampling_multiplier=2))
     rgb = (seen.rgb[0].permute(1, 2, 0).numpy() * 127.5 + 127.5).clip(0, 255)
     return rgb, seen.depth[0, 0].numpy()
 

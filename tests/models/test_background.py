@@ -12,6 +12,7 @@ from torch import Tensor
 from threedgp.camera.geometry import rays
 from threedgp.config import KINDS, parse_config
 from threedgp.models.background import background_colors, background_distances
+from threedgp.models.generator import FOR_DISPLAY
 from threedgp.models.initialization import initial_generator
 from threedgp.models.loading import load_model
 from threedgp.models.sampler import sample_scenes
@@ -167,12 +168,12 @@ def test_density_and_color_of_surfaces_are_those_of_the_foreground() -> None:
 def test_parts_of_an_image_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = _generator()
     content, cameras = _scene(generator)
-    whole = generator.render(content, cameras, RESOLUTION)
+    whole = generator.render(content, cameras, RESOLUTION, FOR_DISPLAY)
     parts = torch.cat(list(generator.render_parts(content, cameras, RESOLUTION, 11)), dim=1)
     # Inference leaves out what at most 0.01 % of the light reaches.
     torch.testing.assert_close(parts, torch.cat(whole, dim=1).flatten(2).mT, rtol=1e-3, atol=1e-3)
     monkeypatch.setattr("threedgp.models.triplane.RAY_CHUNK", 14)
-    in_chunks = generator.render(content, cameras, RESOLUTION)
+    in_chunks = generator.render(content, cameras, RESOLUTION, FOR_DISPLAY)
     torch.testing.assert_close(in_chunks, whole, rtol=1e-5, atol=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 
@@ -25,8 +27,12 @@ def test_every_view_is_the_image_of_its_scene_and_camera(tiny_generator, monkeyp
     assert seen.images.shape == (3, 4, 8, 8, 3)
     assert seen.depth.shape == (3, 4, 8, 8)
 
+    finer = copy.deepcopy(tiny_generator)  # pictures have twice the samples of training
+    sizes = tiny_generator.model_config.generator
+    doubled = {"coarse_samples": 2 * sizes.coarse_samples, "fine_samples": 2 * sizes.fine_samples}
+    finer.model_config = finer.model_config.model_copy(update={"generator": sizes.model_copy(update=doubled)})
     planes = scene_content(tiny_generator, scenes)
-    alone = tiny_generator.render(planes[2:], cameras[2, 3:], 8)
+    alone = finer.render(planes[2:], cameras[2, 3:], 8)
     rgb = (alone.rgb[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5
     assert np.abs(seen.images[2, 3] - rgb.numpy()).max() <= 0.51  # rounded
     np.testing.assert_allclose(seen.depth[2, 3], alone.depth[0, 0], rtol=1e-4)

@@ -75,9 +75,13 @@ class RenderOptions(NamedTuple):
     stop_when_opaque: bool = False
     """Skip samples with a transmittance of at most 1e-4, which is faster for solid scenes; only where no gradient is
     needed."""
+    sampling_multiplier: int = 1
+    """Samples per ray, in multiples of those in training; only without `random`."""
 
 
 DETERMINISTIC = RenderOptions()
+FOR_DISPLAY = RenderOptions(stop_when_opaque=True, sampling_multiplier=2)
+"""Options of images that are looked at, not measured. With the samples of training, rays miss thin parts like tails."""
 
 
 class Generator(nn.Module):
@@ -174,11 +178,11 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def render_parts(self, content: Content, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
-        """Render images in parts, row by row, for a viewer that may stop after each of them.
+        """Render images in parts, row by row, with the options `FOR_DISPLAY`, for a viewer that may stop after each.
 
         Yields color and depth of successive pixels, `[B, n, 4]`, n being at most `chunk`; kinds that cannot divide an
         image yield it whole."""
-        rendering = self.render(content, cameras, resolution, RenderOptions(stop_when_opaque=True))
+        rendering = self.render(content, cameras, resolution, FOR_DISPLAY)
         yield torch.cat(rendering, dim=1).flatten(2).mT
 
     def density(self, content: Content, points: Tensor) -> Tensor:

@@ -36,11 +36,15 @@ def draw_ray_randomness(
     return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
 
 
-def evaluation_randomness(random: NumberStream | None, settings: GeneratorConfig, origins: Tensor) -> RayRandomness:
-    """Numbers of both sampling passes for rays `[B, R, 3]`, without noise; None = `midpoint_randomness`."""
+def evaluation_randomness(
+    random: NumberStream | None, settings: GeneratorConfig, origins: Tensor, multiplier: int = 1
+) -> RayRandomness:
+    """Numbers of both sampling passes for rays `[B, R, 3]`, without noise; None = `midpoint_randomness` of `multiplier`
+    times as many samples."""
     if random is not None:
         return draw_ray_randomness(random, settings, origins.shape[1], density_noise=0.0)
-    return midpoint_randomness(*origins.shape[:2], settings.coarse_samples, settings.fine_samples, origins)
+    samples = multiplier * settings.coarse_samples, multiplier * settings.fine_samples
+    return midpoint_randomness(*origins.shape[:2], *samples, origins)
 
 
 def as_image(values: Tensor) -> Tensor:

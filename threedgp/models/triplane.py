@@ -18,6 +18,7 @@ from threedgp.models.camera_generator import CameraGenerator
 from threedgp.models.depth_adaptor import DepthAdaptor
 from threedgp.models.generator import (
     DETERMINISTIC,
+    FOR_DISPLAY,
     Fakes,
     Generator,
     Rendering,
@@ -130,7 +131,7 @@ class TriplaneGenerator(Generator):
             content,
             origins,
             directions,
-            evaluation_randomness(options.random, self.model_config.generator, origins),
+            evaluation_randomness(options.random, self.model_config.generator, origins, options.sampling_multiplier),
             self.ray_settings._replace(cut_quantile=options.cut_quantile, cut_batch=options.cut_batch),
             chunk=max(RAY_CHUNK // len(origins), 1),
             stop_when_opaque=options.stop_when_opaque,
@@ -141,7 +142,9 @@ class TriplaneGenerator(Generator):
     def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
         """As in `Generator.render_parts`; rays do not depend on each other."""
         for origins, directions in zip(*(x.split(chunk, dim=1) for x in rays(cameras, resolution)), strict=True):
-            randomness = evaluation_randomness(None, self.model_config.generator, origins)
+            randomness = evaluation_randomness(
+                None, self.model_config.generator, origins, FOR_DISPLAY.sampling_multiplier
+            )
             rgb, depth = self._render_rays(
                 content, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
             )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from threedgp.camera.geometry import FOV
 from threedgp.camera.normals import depth_normals
-from threedgp.models.generator import Generator, Rendering, RenderOptions
+from threedgp.models.generator import FOR_DISPLAY, Generator, Rendering
 from threedgp.models.sampler import Scenes, to_uint8
 from threedgp.runtime.progress import Progress
 
@@ -43,14 +43,14 @@ def posterior_cameras(generator: Generator, scenes: Scenes) -> Tensor:
 
 @torch.inference_mode()
 def render_views(generator: Generator, w: Tensor, cameras: Tensor, resolution: int, bar: Progress) -> Views:
-    """Render N scenes of styles `[N, w_dim]` from F cameras each, `[N, F, 8]` on any device, at R = `resolution`; `bar`
-    advances by one for each image."""
-    images, depth, options = [], [], RenderOptions(stop_when_opaque=True)
+    """Render N scenes of styles `[N, w_dim]` from F cameras each, `[N, F, 8]` on any device, at R = `resolution`, with
+    the options `FOR_DISPLAY`; `bar` advances by one for each image."""
+    images, depth = [], []
     for part, poses in zip(w.split(MAX_SCENES), cameras.split(MAX_SCENES), strict=True):
         content = generator.make_content(part)
         frames = []
         for frame in poses.unbind(1):
-            rendering = generator.render(content, frame.to(generator.device), resolution, options)
+            rendering = generator.render(content, frame.to(generator.device), resolution, FOR_DISPLAY)
             frames.append(to_arrays(rendering))
             bar.advance(len(frame))
         images.append(np.stack([frame[0] for frame in frames], axis=1))
