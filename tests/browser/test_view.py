@@ -17,7 +17,7 @@ from films import decode
 from threedgp.camera.geometry import FOV, PITCH, YAW
 from threedgp.data.images import decode_image
 from threedgp.models.initialization import initial_generator
-from threedgp.visual.viewer import Session, open_server, serve
+from threedgp.visual.viewer import BETWEEN_SEEDS, Session, open_server, serve
 from threedgp.visual.viewer_scenes import SceneKey, SceneRenderer
 
 SIZE = 96
@@ -177,6 +177,18 @@ def test_saves_image_mesh_and_film(watched, opened, tmp_path, monkeypatch):
     assert download.value.suggested_filename == f"seed0000_class{label:03d}_front_circle.mp4"
     download.value.save_as(tmp_path / "saved.mp4")
     assert decode(tmp_path / "saved.mp4").shape == (3, SIZE, SIZE, 3)
+
+    session.other.value, session.share.value = 3, 0.3
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save image").click()
+    assert download.value.suggested_filename == f"seed0000_class{label:03d}_to0003_0.3.png"
+    download.value.save_as(tmp_path / "between.png")
+    text = Image.open(tmp_path / "between.png").text
+    assert [text[key] for key in ("seed", "other seed", "share")] == ["0", "3", "0.3"]
+    session.path.value = BETWEEN_SEEDS
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save film").click()
+    assert download.value.suggested_filename == f"seed0000_class{label:03d}_to0003_interpolation.mp4", "all shares"
 
 
 def test_two_models_side_by_side_on_a_phone(tiny_generator, open_page):

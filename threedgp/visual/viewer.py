@@ -319,6 +319,7 @@ class Session:
         label = self.renderer.label(scene)
         class_name = "" if label is None else self.class_names[label]
         text = scene_text(scene.seed, label, class_name, scene.truncation, self.renderer.sha256)
+        text |= {} if scene.other is None else {"other seed": str(scene.other), "share": f"{scene.share:g}"}
         name = self._name(scene) + ("" if settings.kind == "color" else f"_{settings.kind}")
         png = png_with_text(encode_image(image, "png"), text)
         self.client.send_file_download(f"{name}.png", png, save_immediately=True)
@@ -330,10 +331,12 @@ class Session:
     def _save_film(self) -> None:
         scene, path = self._scene(), self.path.value
         if path == BETWEEN_SEEDS:
+            name = f"{self._name(scene._replace(other=None))}_to{self.other.value:04d}_interpolation"
             scene = scene._replace(other=self.other.value)
-        name = f"{self._name(scene)}_{path if path in PATHS else 'interpolation'}{SUFFIX}"
+        else:
+            name = f"{self._name(scene)}_{path}"
         size = min(self.size, MAX_FILM_SIZE)
-        self._save(self.film_button, name, lambda: self.renderer.film(scene, path, size))
+        self._save(self.film_button, f"{name}{SUFFIX}", lambda: self.renderer.film(scene, path, size))
 
     def _save(self, button: viser.GuiButtonHandle, name: str, make: Callable[[], bytes]) -> None:
         """Send a file that takes a while to make."""
