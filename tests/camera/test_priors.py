@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from threedgp.camera.geometry import CAMERA_FIELDS
+from threedgp.camera.geometry import CAMERA_FIELDS, LEARNED
 from threedgp.camera.priors import PRIOR_DRAWS, frontal_cameras, prior_cameras
 from threedgp.config import CameraConfig
 from threedgp.data.shuffle import FOV_PROBABILITIES
@@ -41,6 +41,11 @@ def test_uniform_prior_is_the_published_one() -> None:
     assert _distance(_column(config, "fov"), _between(10, 45)) < BOUND
     assert _distance(_column(config, "look_at_radius"), _between(0, 0.2)) < BOUND
     assert (_column(config, "radius") == 1).all() and (_column(config, "roll") == 0).all()
+
+
+def test_parameters_are_independent() -> None:
+    ranks = prior_cameras(CameraConfig(), U)[:, list(LEARNED)].argsort(dim=0).argsort(dim=0)
+    assert (torch.corrcoef(ranks.double().T) - torch.eye(len(LEARNED))).abs().max() < 4 / math.sqrt(COUNT)
 
 
 def test_look_at_direction_is_uniform_on_the_sphere() -> None:
@@ -97,12 +102,14 @@ def test_estimated_prior_without_estimates() -> None:
 @pytest.mark.parametrize("prior", ["uniform", "normal", "truncated_normal", "fixed"])
 def test_extreme_draws_stay_finite_and_off_the_poles(prior: str) -> None:
     u = torch.tensor([[0.0] * PRIOR_DRAWS, [1 - 2.0**-24] * PRIOR_DRAWS])
-    cameras = prior_cameras(CameraConfig(prior=prior), u)
+    cameras = prior_cameras(CameraConfig(prior=prior, pitch_std=1.0), u)
     assert torch.isfinite(cameras).all()
     pitch = cameras[:, CAMERA_FIELDS.index("pitch")]
     assert ((pitch > 0) & (pitch < math.pi)).all()
 
 
 def test_fixed_prior_is_the_frontal_camera() -> None:
-    config = CameraConfig(prior="fixed")
-    assert torch.equal(prior_cameras(config, U[:3]), frontal_cameras(config, 3))
+    config = CameraConfig(prior="fixed", yaw=(-0.25, 0.75), pitch=(1.0, 2.0), fov=(10, 40), radius=1.5)
+    middle = torch.tensor([0.25, 1.5, 0.0, 25.0, 1.5, 0.0, math.pi / 2, 0.0])
+    assert torch.equal(prior_cameras(config, U[:3]), middle.expand(3, -1))
+    assert torch.equal(frontal_cameras(config, 3), middle.expand(3, -1))

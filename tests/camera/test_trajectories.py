@@ -9,7 +9,7 @@ import torch
 
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_YAW, PITCH, RADIUS, YAW, cam2world
 from threedgp.camera.geometry import spherical_to_cartesian as cartesian
-from threedgp.camera.trajectories import PATHS, front_circle, line, orbit, points, wiggle
+from threedgp.camera.trajectories import PATHS, front_circle, front_disk, line, orbit, points, wiggle
 from threedgp.config import CameraConfig
 
 UNIFORM = CameraConfig()
@@ -60,12 +60,20 @@ def test_closed_paths_stay_around_their_camera(path):
 
 def test_front_circle_is_a_ring_and_wiggle_a_lying_eight():
     ring = front_circle(UNIFORM, 16, AROUND)[:, [YAW, PITCH]] - AROUND[[YAW, PITCH]]
-    width, height = ring.abs().amax(0)
-    torch.testing.assert_close((ring / torch.stack([width, height])).norm(dim=1), torch.ones(16))
+    width, height = 0.5 * math.pi / 2, 0.25 * math.pi / 4  # of the prior's reach to either side
+    torch.testing.assert_close((ring / torch.tensor([width, height])).norm(dim=1), torch.ones(16))
     eight = wiggle(UNIFORM, 16, AROUND)[:, [YAW, PITCH]] - AROUND[[YAW, PITCH]]
+    torch.testing.assert_close(eight.amax(0), torch.tensor([width, height / 2]))
     torch.testing.assert_close(eight[0], torch.zeros(2))
     torch.testing.assert_close(eight[8], torch.zeros(2), atol=1e-6, rtol=0)
     assert (eight[1:8, 0] > 0).all() and (eight[9:, 0] < 0).all()
+
+
+def test_front_disk_covers_its_area_evenly():
+    disk = (front_disk(UNIFORM, 101, AROUND) - AROUND)[:, [YAW, PITCH]] / torch.tensor([math.pi / 4, math.pi / 16])
+    torch.testing.assert_close(disk.norm(dim=1).square(), torch.linspace(0, 1, 101), atol=1e-5, rtol=1e-4)
+    quadrants = 2 * (disk[1:, 0] > 0) + (disk[1:, 1] > 0)
+    assert (quadrants.bincount() - 25).abs().max() <= 2
 
 
 def test_narrow_priors_still_move_and_poles_are_avoided():
