@@ -54,6 +54,7 @@ def test_closed_paths_stay_around_their_camera(path):
     cameras = path(UNIFORM, 16, AROUND)
     torch.testing.assert_close(cameras[:, [YAW, PITCH]].mean(0), AROUND[[YAW, PITCH]])
     torch.testing.assert_close(cameras[:, UNMOVED], AROUND[UNMOVED].expand(16, -1))
+    assert torch.equal(path(UNIFORM, 16, AROUND.double().requires_grad_()), cameras)
     steps = (cameras - cameras.roll(1, 0)).norm(dim=1)  # the one from the last back to the first among them
     assert steps.max() < 2 * steps.median()
 

@@ -49,6 +49,14 @@ def test_seed_decides() -> None:
     assert one != other
 
 
+def test_each_epoch_and_seed_has_an_order_of_shards_of_its_own() -> None:
+    turns = [
+        tuple(place.shard for place in SampleOrder([4] * 20, 4, seed).places(first, 80))
+        for seed, first in ((0, 0), (0, 80), (1, 0))
+    ]
+    assert len(set(turns)) == 3 and {tuple(sorted(turn)) for turn in turns} == {tuple(range(20))}
+
+
 def test_a_stretch_touches_few_row_groups() -> None:
     order = SampleOrder([4096] * 5, 32, 0)
     for first in range(0, 4096, 256):

@@ -30,6 +30,12 @@ def test_head():
     assert NUMBERS.head(9).tolist() == list(range(7))
 
 
+def test_spread_repeats_nothing():
+    assert NUMBERS.spread(3).tolist() == [0, 3, 6]
+    assert NUMBERS.spread(5).tolist() == [0, 2, 3, 6]  # the last batch has one item
+    assert len(np.unique(NUMBERS.spread(9))) == len(NUMBERS.spread(9)) == 6
+
+
 def test_chunks():
     assert chunks(7, 3) == [(0, 3), (3, 6), (6, 7)]
     assert chunks(0, 3) == []

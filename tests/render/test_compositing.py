@@ -10,15 +10,19 @@ import torch
 from torch import Tensor
 
 from golden_arrays import assert_matches, load
-from threedgp.render import composite
+from threedgp.render import Backend, composite
 
 
 @pytest.mark.parametrize("infinite", [False, True])
 @pytest.mark.parametrize("last_back", [False, True])
-def test_matches_the_published_one_with_gradients(golden: Path, infinite: bool, last_back: bool) -> None:
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_matches_the_published_one_with_gradients(
+    golden: Path, infinite: bool, last_back: bool, backend: Backend
+) -> None:
     arrays = load(golden, f"composite_inf{infinite:d}_lastback{last_back:d}.npz")
     samples = torch.cat([arrays["color"], arrays["sigma_raw"]], dim=-1).requires_grad_()
-    seen = composite(samples, arrays["t"][..., 0], infinite_last_interval=infinite, last_back=last_back)
+    options = dict(infinite_last_interval=infinite, last_back=last_back, backend=backend)
+    seen = composite(samples, arrays["t"][..., 0], **options)
     assert_matches(seen.rgb, arrays["rgb"])
     assert_matches(seen.depth, arrays["depth"][..., 0])
     assert_matches(seen.weights, arrays["weights"][..., 0])

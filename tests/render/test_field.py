@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from golden_arrays import assert_matches, load
-from threedgp.render import Decoder, field_along_rays, field_at_points
+from threedgp.render import Backend, Decoder, field_along_rays, field_at_points
 from threedgp.render.field import plane_features
 
 
-def test_matches_the_published_one_with_gradients(golden: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_matches_the_published_one_with_gradients(golden: Path, backend: Backend) -> None:
     arrays = load(golden, "field.npz")
     planes = arrays["planes"].permute(0, 1, 3, 4, 2).contiguous().requires_grad_()
     points = arrays["points"].requires_grad_()
@@ -23,7 +24,7 @@ def test_matches_the_published_one_with_gradients(golden: Path) -> None:
     # Equalised learning rate: the stored weights are used over the square root of the number of inputs.
     hidden, features = weights[0].shape
     decoder = Decoder(weights[0] / math.sqrt(features), weights[1], weights[2] / math.sqrt(hidden), weights[3])
-    out = field_at_points(planes, decoder, points, half_width=arrays["half_width"].item())
+    out = field_at_points(planes, decoder, points, half_width=arrays["half_width"].item(), backend=backend)
     assert_matches(out, arrays["out"])
     (out * arrays["grad_out"]).sum().backward()
     assert_matches(planes.grad.permute(0, 1, 4, 2, 3), arrays["grad_planes"])

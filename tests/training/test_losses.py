@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from threedgp.camera.geometry import CAMERA_FIELDS, FOV, LOOK_AT_RADIUS, PITCH, YAW
+from threedgp.camera.priors import PRIOR_DRAWS, prior_cameras
+from threedgp.config import CameraConfig
 from threedgp.config.train import CameraRegularizerConfig
+from threedgp.models.generator import Scenes
+from threedgp.runtime.counter_rng import uniform
 from threedgp.training.losses import (
+    EMD_DRAWS,
+    MEAN_DRAWS,
+    camera_loss,
     discriminator_loss,
     distillation_loss,
     emd_regularizer,
@@ -127,7 +135,22 @@ def test_gradient_regularizer_of_a_linear_map() -> None:
         weight * (abs(slope) + 1 / (abs(slope) + 1e-4))
         for weight, slope in zip((0.3, 0.2, 0, 0.03, 0, 0.003, 0.003, 0.003), slopes.tolist(), strict=True)
     )
-    assert gradient_regularizer(lambda c: c * slopes, prior, config).item() == pytest.approx(expected, rel=1e-5)
+    posterior_of = lambda c: c * slopes + c.roll(1, dims=1)  # noqa: E731, another parameter's influence does not count
+    assert gradient_regularizer(posterior_of, prior, config).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_camera_loss_transports_the_first_draws_and_centers_all() -> None:
+    camera, config = CameraConfig(), CameraRegularizerConfig()
+    prior = prior_cameras(camera, uniform((MEAN_DRAWS, PRIOR_DRAWS), 0, "camera loss"))
+    posterior = prior.clone()
+    posterior[:, YAW] = prior[:, YAW] / 2 + 0.1  # grows with the prior, so that every camera is transported to its own
+    generator = SimpleNamespace(posterior=lambda *_: posterior, camera_config=camera, fov_quantiles=None)
+    loss, _, cameras = camera_loss(generator, Scenes(prior, None, prior), config, ramp=0.25)
+    cost = (posterior - prior)[:EMD_DRAWS, YAW].square().mean()
+    distance = (posterior.mean(dim=0) - torch.tensor([0, math.pi / 2, 0, 0, 0, 0, 0, 0]))[:3].norm()
+    expected = 0.25 * config.yaw_weight * cost + config.mean_angle_weight * distance
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(cameras, posterior)
 
 
 def test_mean_angle_distance() -> None:

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from threedgp.camera.geometry import FOV
 from threedgp.runtime import counter_rng
+from threedgp.training import step
+from threedgp.training.losses import MEAN_DRAWS, camera_loss
 from threedgp.training.step import Trainer
 from training.worlds import CLASSES, FOV_QUANTILES, make_batch, make_trainer, tiny_config
 
@@ -183,6 +185,27 @@ def test_lazy_penalty_counts_as_often_as_it_is_left_out() -> None:
         assert torch.allclose(lazy - none, 3 * (one - none), rtol=1e-9, atol=1e-12)
 
 
+def test_each_phase_gives_gradients_to_its_own_network_alone() -> None:
+    trainer, batch = make_trainer(tiny_config()), make_batch(0)
+    trainer._generator_phase(batch, {})
+    assert all(one.grad is None for one in trainer.discriminator.parameters())
+    trainer.generator_optimizer.zero_grad()
+    trainer._discriminator_phase(batch, {})
+    assert all(one.grad is None for one in trainer.generator.parameters())
+
+
+def test_every_step_regularizes_other_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def seeing(generator: Any, scenes: Any, *more: Any) -> Any:
+        seen.append(scenes.z)
+        return camera_loss(generator, scenes, *more)
+
+    monkeypatch.setattr(step, "camera_loss", seeing)
+    _run(make_trainer(tiny_config()), 2)
+    assert len(torch.cat(seen).unique(dim=0)) == 2 * MEAN_DRAWS
+
+
 def test_distillation_fades_with_its_schedule() -> None:
     # 64 images in all, weight 1 to 0: after 32 and at the end. Everything else is kept from changing in between.
     still = {"start": 1.0, "end": 1.0, "over": "0"}
@@ -344,6 +367,7 @@ def test_relativistic_step_penalizes_both_sides_and_reaches_every_parameter() ->
     trainer = make_trainer(tiny_config(train={"loss": "relativistic", "r1_interval": 1}))
     stats = trainer.step(make_batch(0))
     assert stats["discriminator/r1"] > 0 and stats["discriminator/r2"] > 0
+    assert stats["discriminator/r1"] != stats["discriminator/r2"]
     # Untrained, both logits are near each other, and softplus(0) = ln 2.
     assert abs(stats["discriminator/loss"] - math.log(2)) < 0.3 and abs(stats["generator/loss"] - math.log(2)) < 0.3
     for network in (trainer.generator, trainer.discriminator):

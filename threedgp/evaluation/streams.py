@@ -41,13 +41,16 @@ class Stream:
         return np.concatenate(list(self.first(count)))
 
     def spread(self, count: int) -> np.ndarray:
-        """`count` items (or all) at about equal intervals, in one array; at most `count` batches are made."""
+        """At most `count` different items at about equal intervals, in one array, of at most `count` batches. There are
+        fewer where a batch is smaller than its share."""
         count = min(count, self._size)
         chosen = np.linspace(0, len(self.parts) - 1, min(count, len(self.parts))).round().astype(int)
         shares = np.diff(np.linspace(0, count, len(chosen) + 1).round().astype(int))
         batches = [self.parts[part]() for part in chosen]
         pairs = zip(batches, shares, strict=True)
-        return np.concatenate([batch[np.linspace(0, len(batch) - 1, share).astype(int)] for batch, share in pairs])
+        return np.concatenate(
+            [batch[np.linspace(0, len(batch) - 1, min(share, len(batch))).astype(int)] for batch, share in pairs]
+        )
 
     def first(self, count: int) -> Iterator[np.ndarray]:
         """Batches of the first `count` items."""
