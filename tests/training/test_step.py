@@ -317,12 +317,12 @@ def test_nothing_is_said_about_an_adaptor_that_cannot_hide_geometry(model: dict[
 
 
 def test_average_follows_by_its_decay() -> None:
-    trainer = make_trainer(tiny_config(train={"ema_half_life": "0.004", "ema_ramp_up": 0.0}))
+    trainer = make_trainer(tiny_config(train={"ema_half_life": "0.008", "ema_ramp_up": 0.0}))
     before = [p.clone() for p in trainer.average.parameters()]
     trainer.step(make_batch(0))
-    # Batch 4, half-life 4 images: half-way from the average to the weights.
+    decay = 0.5 ** (4 / 8)  # batch 4, half-life 8 images
     for old, average, weight in zip(before, trainer.average.parameters(), trainer.generator.parameters(), strict=True):
-        assert torch.allclose(average, (old + weight) / 2, atol=1e-6)
+        assert torch.allclose(average, decay * old + (1 - decay) * weight, atol=1e-6)
 
 
 def test_lazy_regularization_corrects_the_optimizer() -> None:
