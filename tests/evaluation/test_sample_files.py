@@ -127,6 +127,9 @@ def test_invalid_input(folder, tmp_path):
     refused(r"b_depth\.npy: is not a depth map", folder, depth=folder)
     (folder / "b.png").write_bytes(b"broken")
     refused(r"b\.png: cannot be used", folder)
+    np.savez(tmp_path / "small.npz", arr_0=np.zeros((3, 2, 2, 3), np.uint8))
+    with pytest.raises(UserError, match=r"small\.npz: cannot be used \(2x2 pixels are too few for 32x32\)"):
+        open_samples(tmp_path / "small.npz", None, None, 32, tmp_path / "scratch")
 
 
 def npy(header: str) -> bytes:

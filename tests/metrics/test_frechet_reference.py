@@ -19,6 +19,12 @@ RNG = np.random.default_rng(0)
 POOLED, SPATIAL = (RNG.normal(size=(50, size)) @ RNG.normal(size=(size, size)) for size in (6, 5))
 
 
+@pytest.fixture(autouse=True)
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer features than the published 2,048 and 2,023."""
+    monkeypatch.setattr("threedgp.features.statistics.PUBLISHED_SIZES", {"": 6, "_s": 5})
+
+
 def arrays(**changes: np.ndarray) -> dict[str, np.ndarray]:
     """What ADM's evaluator stores: float64 means and unbiased covariances."""
     values = {"mu": POOLED.mean(0), "sigma": np.cov(POOLED.T), "mu_s": SPATIAL.mean(0), "sigma_s": np.cov(SPATIAL.T)}
@@ -47,12 +53,14 @@ class Pickle:
     [
         {"mu": np.zeros(6)},
         arrays(sigma=np.zeros((5, 5))),
+        arrays(mu=POOLED.mean(0)[:, None]),
+        arrays(mu=np.zeros(5), sigma=np.eye(5)),
         arrays(mu_s=np.full(5, np.nan)),
         arrays(sigma_s=np.zeros((2100, 2100))),
         arrays(mu=np.array("text")),
         arrays(mu=np.array([Pickle()], object)),
     ],
-    ids=["missing", "shapes", "nan", "large", "text", "pickle"],
+    ids=["missing", "shapes", "column", "sizes", "nan", "large", "text", "pickle"],
 )
 def test_other_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,3 +31,7 @@ def test_order_of_images_does_not_change_the_result():
     logits = np.random.default_rng(1).normal(size=(100, 10)).astype(np.float32)
     whole = inception_score(logits, splits=1)[0]
     assert inception_score(logits[::-1].copy(), splits=1)[0] == pytest.approx(whole, rel=1e-9)
+
+
+def test_a_network_without_a_classifier_has_no_score():
+    assert all(math.isnan(value) for value in inception_score(np.empty((50, 0), np.float32)))

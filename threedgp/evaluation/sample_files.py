@@ -194,6 +194,8 @@ def _open_archive(file: Path, resolution: int, scratch: Path, order: Order) -> S
             labels = archive[LABELS].reshape(len(images)) if LABELS in archive else None
             if labels is not None and labels.dtype.kind not in "iu":
                 raise ValueError
+            if reason := too_small(RawPicture("0", 0, images[0]), resolution):
+                raise UserError(f"{file}: cannot be used ({reason}); name larger images.")
     except UserError:
         raise
     except OSError as error:

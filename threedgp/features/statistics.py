@@ -22,8 +22,10 @@ SHARDS_OF_A_PART = 16
 """Shards whose moments one thread sums up; the parts are summed in order at the end. Floating-point sums depend on
 their order, so the partition is fixed."""
 
-MAX_DIM, MAX_HEADER = 2048, 2**16
-"""Features of a published mean, and bytes of the header of an array."""
+PUBLISHED_SIZES = {"": 2048, "_s": 2023}
+"""Numbers of pooled and of spatial Inception features, by the suffix of their published statistics."""
+MAX_HEADER = 2**16
+"""Bytes of the header of an array."""
 
 
 def statistics_key(prepared: ShardFolder, extractor_identity: str) -> str:
@@ -45,10 +47,15 @@ def read_published(file: Path) -> tuple[Moments, Moments]:
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            for name, bytes_ in (("mu", 1), ("sigma", MAX_DIM), ("mu_s", 1), ("sigma_s", MAX_DIM)):
-                if arrays.zip.getinfo(f"{name}.npy").file_size > 8 * MAX_DIM * bytes_ + MAX_HEADER:
-                    raise ValueError
-            return _published(arrays["mu"], arrays["sigma"]), _published(arrays["mu_s"], arrays["sigma_s"])
+            for suffix, size in PUBLISHED_SIZES.items():
+                for name, numbers in ((f"mu{suffix}", size), (f"sigma{suffix}", size**2)):
+                    if arrays.zip.getinfo(f"{name}.npy").file_size > 8 * numbers + MAX_HEADER:
+                        raise ValueError
+            pooled, spatial = (
+                _published(arrays[f"mu{suffix}"], arrays[f"sigma{suffix}"], size)
+                for suffix, size in PUBLISHED_SIZES.items()
+            )
+            return pooled, spatial
     except OSError as error:
         raise UserError(f"features.reference: {file} cannot be read ({error.strerror or error}); correct it.") from None
     except Exception:  # zipfile, its decompressors and NumPy raise many kinds of errors
@@ -58,9 +65,10 @@ def read_published(file: Path) -> tuple[Moments, Moments]:
         ) from None
 
 
-def _published(mean: np.ndarray, covariance: np.ndarray) -> Moments:
+def _published(mean: np.ndarray, covariance: np.ndarray, size: int) -> Moments:
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
-    if covariance.shape != (len(mean), len(mean)) or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    shapes = mean.shape, covariance.shape
+    if shapes != ((size,), (size, size)) or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError
     return Moments(1, mean, covariance)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
@@ -15,8 +17,10 @@ def inception_score(logits: np.ndarray, *, splits: int = NUM_SPLITS) -> tuple[fl
     """exp(mean KL divergence of p(class | image) from p(class)): between 1 and the number of classes.
 
     Logits are float32 `[N, K]`, N >= `splits`, without bias in the published score. Returns mean and standard deviation
-    over equal random splits.
+    over equal random splits, NaN if K = 0 (a network without a classifier).
     """
+    if logits.shape[1] == 0:
+        return math.nan, math.nan
     values = isc_features_to_metric(torch.from_numpy(logits), splits=splits)
     return values[KEY_METRIC_ISC_MEAN], values[KEY_METRIC_ISC_STD]
 
