@@ -75,13 +75,15 @@ class SpatialMeans(Means):
         return super().__call__(images)._replace(spatial=images[:, 0, 0].float())
 
 
-def test_published_statistics_are_a_second_real_side(world, open_reference, tmp_path):
+def test_published_statistics_are_a_second_real_side(world, open_reference, tmp_path, monkeypatch):
     """Those of the samples themselves, with a mean that is 1 apart in every spatial feature."""
     images = decode_images(world.prepared.column("image")).transpose(0, 3, 1, 2)
     own = SpatialMeans()(torch.from_numpy(images))
     pooled, spatial = (Moments.of(features.numpy()) for features in (own.pooled, own.spatial))
     arrays = {"mu": pooled.mean, "sigma": pooled.covariance, "mu_s": spatial.mean + 1, "sigma_s": spatial.covariance}
     np.savez(tmp_path / "reference.npz", **arrays)
+    sizes = {"": len(pooled.mean), "_s": len(spatial.mean)}  # of these features
+    monkeypatch.setattr("threedgp.features.statistics.PUBLISHED_SIZES", sizes)
     features = FeaturesConfig(network="inception", reference=str(tmp_path / "reference.npz"), batch_size=4)
     config = evaluation_config(controls=False, metrics=["frechet", "frechet_reference"])
     real = open_reference(config.model_copy(update={"features": features}), networks={"main": SpatialMeans()})
