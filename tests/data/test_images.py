@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threedgp.data import schemas
-from threedgp.data.images import decode_image, decode_images, depth_from_bytes, depth_to_bytes, encode_image
+from threedgp.data.images import decode_image, decode_images, depth_from_bytes, depth_to_bytes, encode_image, resize_map
 
 RNG = np.random.default_rng(0)
 SMOOTH = cv2.resize(RNG.integers(0, 256, (6, 6, 3), dtype=np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
@@ -107,3 +107,11 @@ def test_no_depth_is_no_bytes() -> None:
 def test_bad_depth_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not a depth map of 4x4"):
         depth_from_bytes(data, 4)
+
+
+def test_maps_are_averaged_over_areas_and_enlarged_linearly() -> None:
+    values = np.random.default_rng(0).random((16, 12), np.float32)
+    np.testing.assert_allclose(resize_map(values, 4, 3), values.reshape(4, 4, 3, 4).mean((1, 3)), rtol=1e-5)
+    ramp = np.tile(np.arange(4, dtype=np.float32), (4, 1))
+    centers = (np.arange(16) + 0.5) / 4 - 0.5
+    np.testing.assert_allclose(resize_map(ramp, 16, 16), np.tile(centers.clip(0, 3), (16, 1)), atol=1e-6)

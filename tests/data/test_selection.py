@@ -69,6 +69,8 @@ def test_choice(fraction: float, count: int | None, kept: list[int]) -> None:
 def test_equal_images_keep_the_first() -> None:
     likelihoods = log_likelihoods(np.ones((4, 3), np.float32), 1e-5)
     assert choose(likelihoods, [slice(0, 4)], 0.5, None).tolist() == [True, True, False, False]
+    kept = choose(np.tile([0.0, 1.0], 100), [slice(0, 200)], 0.75, None)  # NumPy's default sort is not stable
+    assert kept.tolist() == [index % 2 == 1 or index < 100 for index in range(200)]
 
 
 def test_rows_of_classes() -> None:
