@@ -120,7 +120,7 @@ class FeatureGenerator(Generator):
         settings = self.model_config.generator
         size = -(-resolution // settings.upsampling)
         origins, directions = rays(cameras, size)
-        numbers = evaluation_randomness(options.random, settings, origins, options.sampling_multiplier)
+        numbers = evaluation_randomness(options, settings, origins)
         cut = self.ray_settings._replace(cut_quantile=options.cut_quantile, cut_batch=options.cut_batch)
         features, depth = self.render_features(content, origins, directions, numbers, cut)
         images = self.upsampling(as_image(features), content.w)

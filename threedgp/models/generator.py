@@ -81,7 +81,7 @@ class RenderOptions(NamedTuple):
 
 DETERMINISTIC = RenderOptions()
 FOR_DISPLAY = RenderOptions(stop_when_opaque=True, sampling_multiplier=2)
-"""Options of images that are looked at, not measured. With the samples of training, rays miss thin parts like tails."""
+"""Options for images that are viewed, not measured: with the samples of training, rays miss thin parts."""
 
 
 class Generator(nn.Module):

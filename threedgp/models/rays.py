@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from threedgp.config import CameraConfig, GeneratorConfig
+from threedgp.models.generator import RenderOptions
 from threedgp.render import RayRandomness, RaySettings, midpoint_randomness
 from threedgp.runtime.counter_rng import NumberStream
 
@@ -36,15 +37,12 @@ def draw_ray_randomness(
     return RayRandomness(random.uniform("coarse", count, coarse), random.uniform("fine", count, fine), *noises)
 
 
-def evaluation_randomness(
-    random: NumberStream | None, settings: GeneratorConfig, origins: Tensor, multiplier: int = 1
-) -> RayRandomness:
-    """Numbers of both sampling passes for rays `[B, R, 3]`, without noise; None = `midpoint_randomness` of `multiplier`
-    times as many samples."""
-    if random is not None:
-        return draw_ray_randomness(random, settings, origins.shape[1], density_noise=0.0)
-    samples = multiplier * settings.coarse_samples, multiplier * settings.fine_samples
-    return midpoint_randomness(*origins.shape[:2], *samples, origins)
+def evaluation_randomness(options: RenderOptions, settings: GeneratorConfig, origins: Tensor) -> RayRandomness:
+    """Numbers of both sampling passes for rays `[B, R, 3]`, without noise, as `options` say."""
+    if options.random is not None:
+        return draw_ray_randomness(options.random, settings, origins.shape[1], density_noise=0.0)
+    coarse, fine = (options.sampling_multiplier * count for count in (settings.coarse_samples, settings.fine_samples))
+    return midpoint_randomness(*origins.shape[:2], coarse, fine, origins)
 
 
 def as_image(values: Tensor) -> Tensor:

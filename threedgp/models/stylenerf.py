@@ -22,7 +22,7 @@ from threedgp.config import CameraConfig, GeneratorConfig, ModelConfig
 from threedgp.models.backbone import OutputLayer
 from threedgp.models.background import add_background
 from threedgp.models.feature_rendering import FeatureGenerator, StyledContent, ray_chunk, upsampling_widths
-from threedgp.models.generator import Scenes, Schedule
+from threedgp.models.generator import DETERMINISTIC, Scenes, Schedule
 from threedgp.models.layers import EqualizedConv, EqualizedLinear
 from threedgp.models.pointwise import ModulatedLinear
 from threedgp.models.rays import evaluation_randomness
@@ -179,7 +179,7 @@ class StyleNeRFGenerator(FeatureGenerator):
         settings, count = self.model_config.generator, images.shape[-1] ** 2
         pixels = (random.uniform("path pixels", PATH_PIXELS) * count).long().clamp(max=count - 1)[..., None]
         chosen = [x.gather(1, pixels.expand(-1, -1, 3)) for x in rays(scenes.prior_cameras, images.shape[-1])]
-        numbers = evaluation_randomness(None, settings, chosen[0])
+        numbers = evaluation_randomness(DETERMINISTIC, settings, chosen[0])
         colors = self.render_features(content, *chosen, numbers, self.ray_settings)[0][..., :3]
         seen = images.flatten(2).mT.gather(1, pixels.expand(-1, -1, 3))
         return {"nerf_path_regularization": weight * (seen - colors).square().mean()}

@@ -131,7 +131,7 @@ class TriplaneGenerator(Generator):
             content,
             origins,
             directions,
-            evaluation_randomness(options.random, self.model_config.generator, origins, options.sampling_multiplier),
+            evaluation_randomness(options, self.model_config.generator, origins),
             self.ray_settings._replace(cut_quantile=options.cut_quantile, cut_batch=options.cut_batch),
             chunk=max(RAY_CHUNK // len(origins), 1),
             stop_when_opaque=options.stop_when_opaque,
@@ -142,11 +142,10 @@ class TriplaneGenerator(Generator):
     def render_parts(self, content: Tensor, cameras: Tensor, resolution: int, chunk: int) -> Iterator[Tensor]:
         """As in `Generator.render_parts`; rays do not depend on each other."""
         for origins, directions in zip(*(x.split(chunk, dim=1) for x in rays(cameras, resolution)), strict=True):
-            randomness = evaluation_randomness(
-                None, self.model_config.generator, origins, FOR_DISPLAY.sampling_multiplier
-            )
+            randomness = evaluation_randomness(FOR_DISPLAY, self.model_config.generator, origins)
+            stop = FOR_DISPLAY.stop_when_opaque
             rgb, depth = self._render_rays(
-                content, origins, directions, randomness, self.ray_settings, stop_when_opaque=True
+                content, origins, directions, randomness, self.ray_settings, stop_when_opaque=stop
             )
             yield torch.cat([rgb, depth[..., None]], dim=-1)
 
